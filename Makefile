@@ -1,0 +1,38 @@
+# Every target also stands in README.md.
+.DEFAULT_GOAL := help
+STUDY ?= demo
+PYTHON ?= python3
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake --config study=$(STUDY)
+STAMP := .venv/installed
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "holdfast needs Python 3.11 or newer"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check $$(grep -E '^(torch|uv)==' constraints.txt)
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+install: $(STAMP) ## create .venv with the pinned dependencies
+
+demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs another)
+	$(SNAKEMAKE) --quiet rules
+	@$(BIN)/python -m holdfast.summary $(STUDY)
+
+test: $(STAMP) ## run the tests, the smoke study included
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP) ## style and generated files
+	$(BIN)/ruff check src scripts tests benchmarks
+	$(BIN)/python -m holdfast.documents --check
+
+documents: $(STAMP) ## regenerate config/README.md and config/schema.json
+	$(BIN)/python -m holdfast.documents
+
+ui: $(STAMP) ## open the MLflow store in a browser
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+
+.PHONY: help install demo test check documents ui

@@ -1,0 +1,54 @@
+"""holdfast: fine-tune a language model without losing its refusals. One study per run:
+
+    snakemake                                    the demo study
+    snakemake --config study=frontier            another study of config/, or a path to a YAML file
+    snakemake -n | snakemake models | snakemake results/demo/table.csv
+"""
+
+import os
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from holdfast import preflight, provenance
+
+min_version("9.20")
+# Spinning threads cost more than they save when jobs share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+ROOT = Path(workflow.basedir)
+S = preflight.study(str(config.get("study", "demo")), ROOT)
+W, R, L = f"work/{S.name}", f"results/{S.name}", f"logs/{S.name}"
+GPU = int(config.get("gpu", 0))
+
+
+def code(script, *modules):
+    """Digest of what a stage's code does; methods and datasets are loaded by name, so name them here."""
+    return provenance.code_digest(ROOT / "scripts" / f"{script}.py", *(ROOT / "src/holdfast" / m for m in modules))
+
+
+wildcard_constraints:
+    task="|".join(S.study.tasks),
+    arm="|".join(a.replace(".", r"\.") for a in S.arms),
+    seed="|".join(map(str, S.study.seeds)),
+    role="base|aligned",
+    basis="safety|random",
+
+
+rule all:
+    default_target: True
+    input:
+        f"{R}/table.csv",
+        f"{R}/claims.csv",
+        f"{R}/report.html",
+        f"{R}/mlflow.json",
+        [ROOT / "config" / S.study.choose.file] if S.study.choose else [],
+
+
+include: "rules/prepare.smk"
+include: "rules/align.smk"
+include: "rules/basis.smk"
+include: "rules/finetune.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+include: "rules/track.smk"

@@ -1,0 +1,64 @@
+"""The models every arm starts from. Writes work/<study>/{base,aligned} in Hugging Face layout."""
+
+
+rule train_base:
+    """Training (or fetching) the base model"""
+    input:
+        tasks=expand(rules.prepare_task.output, task=list(S.real_tasks)),
+    output:
+        model=f"{W}/base/model.safetensors",
+        curve=f"{R}/models/base/train.jsonl",
+    params:
+        cfg=S.base_cfg(),
+        code=code("base"),
+        checkpoints=f"{W}/checkpoints/base",
+        threads=2,  # fixed: the bytes of a model depend on it
+    log:
+        f"{L}/base.log",
+    benchmark:
+        f"{L}/benchmarks/base.tsv"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=GPU,
+    script:
+        "../scripts/base.py"
+
+
+rule train_aligned:
+    """Safety fine-tuning (SSFT) of the base model"""
+    input:
+        model=rules.train_base.output.model,
+        safety=rules.prepare_safety.output[0],
+    output:
+        model=f"{W}/aligned/model.safetensors",
+        curve=f"{R}/models/aligned/train.jsonl",
+    params:
+        cfg=S.aligned_cfg(),
+        code=code("aligned"),
+        checkpoints=f"{W}/checkpoints/aligned",
+        threads=2,
+    log:
+        f"{L}/aligned.log",
+    benchmark:
+        f"{L}/benchmarks/aligned.tsv"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=GPU,
+    script:
+        "../scripts/aligned.py"
+
+
+rule base:
+    """The base model"""
+    input:
+        rules.train_base.output,
+
+
+rule aligned:
+    """The aligned model"""
+    input:
+        rules.train_aligned.output,

@@ -1,0 +1,104 @@
+"""Generation and judging. Writes responses.parquet once per model, then verdicts.parquet and metrics.json."""
+
+
+def datasets(tasks):
+    return [f"data/{S.study.tasks[t].dataset}.py" for t in tasks]
+
+
+rule respond:
+    """Answering with {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
+    input:
+        model=rules.finetune.output.model,
+        prompts=rules.prepare_prompts.output[0],
+        tasks=rules.prepare_task.output,
+    output:
+        f"{R}/{{task}}/{{arm}}/seed{{seed}}/responses.parquet",
+    params:
+        cfg=lambda w: S.generation_cfg([w.task]),
+        code=lambda w: code("respond", *datasets([w.task])),
+    log:
+        f"{L}/respond/{{task}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{L}/benchmarks/respond/{{task}}/{{arm}}/seed{{seed}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=GPU,
+    script:
+        "../scripts/respond.py"
+
+
+rule judge:
+    """Judging {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
+    input:
+        responses=rules.respond.output[0],
+        prompts=rules.prepare_prompts.output[0],
+        tasks=rules.prepare_task.output,
+        record=rules.finetune.output.record,
+    output:
+        verdicts=f"{R}/{{task}}/{{arm}}/seed{{seed}}/verdicts.parquet",
+        metrics=f"{R}/{{task}}/{{arm}}/seed{{seed}}/metrics.json",
+    params:
+        cfg=lambda w: S.judge_cfg(w.task, w.arm, int(w.seed), f"{W}/{w.task}/{w.arm}/seed{w.seed}/model.safetensors"),
+        code=lambda w: code("judge", *datasets([w.task])),
+    log:
+        f"{L}/judge/{{task}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{L}/benchmarks/judge/{{task}}/{{arm}}/seed{{seed}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/judge.py"
+
+
+use rule respond as respond_role with:
+    input:
+        model=f"{W}/{{role}}/model.safetensors",
+        prompts=rules.prepare_prompts.output[0],
+        tasks=expand(rules.prepare_task.output, task=list(S.study.tasks)),
+    output:
+        f"{R}/models/{{role}}/responses.parquet",
+    params:
+        cfg=S.generation_cfg(list(S.study.tasks)),
+        code=code("respond", *datasets(S.study.tasks)),
+    log:
+        f"{L}/respond/{{role}}.log",
+    benchmark:
+        f"{L}/benchmarks/respond/{{role}}.tsv"
+
+
+use rule judge as judge_role with:
+    input:
+        responses=rules.respond_role.output[0],
+        prompts=rules.prepare_prompts.output[0],
+        tasks=expand(rules.prepare_task.output, task=list(S.study.tasks)),
+    output:
+        verdicts=f"{R}/models/{{role}}/verdicts.parquet",
+        metrics=f"{R}/models/{{role}}/metrics.json",
+    params:
+        cfg=lambda w: S.judge_cfg(None, w.role, 0, f"{W}/{w.role}/model.safetensors"),
+        code=code("judge", *datasets(S.study.tasks)),
+    log:
+        f"{L}/judge/{{role}}.log",
+    benchmark:
+        f"{L}/benchmarks/judge/{{role}}.tsv"
+
+
+METRICS = [f"{R}/models/{role}/metrics.json" for role in ("base", "aligned")] + [
+    f"{R}/{task}/{arm}/seed{seed}/metrics.json" for task, arm, seed in S.cells
+]
+
+
+rule responses:
+    """All responses"""
+    input:
+        [m.replace("metrics.json", "responses.parquet") for m in METRICS],
+
+
+rule metrics:
+    """All metrics"""
+    input:
+        METRICS,

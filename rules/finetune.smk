@@ -1,0 +1,57 @@
+"""Fine-tuning of every cell. Writes work/<study>/<task>/<arm>/seed<k> and its curve and record in results."""
+
+from holdfast import registry
+
+
+def cell_artifacts(w):
+    """Tensor files this arm asks for, by name."""
+    arm = S.arms[w.arm]
+    needs = {}
+    if "safety" in registry.header(arm.method).needs:
+        needs["safety"] = rules.prepare_safety.output[0]
+    if arm.basis:
+        needs["basis"] = f"{W}/basis/{arm.basis}.safetensors"
+    if arm.mask:
+        needs["mask"] = f"{W}/masks/{arm.mask.name}.safetensors"
+    return needs
+
+
+rule finetune:
+    """Fine-tuning {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
+    input:
+        unpack(cell_artifacts),
+        model=rules.train_aligned.output.model,
+        task=rules.prepare_task.output[0],
+    output:
+        model=f"{W}/{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
+        record=f"{R}/{{task}}/{{arm}}/seed{{seed}}/train.json",
+        curve=f"{R}/{{task}}/{{arm}}/seed{{seed}}/train.jsonl",
+    params:
+        cfg=lambda w: S.cell_cfg(w.task, w.arm, int(w.seed)),
+        code=lambda w: code(
+            "finetune",
+            f"methods/{registry.method_file(S.arms[w.arm].method).name}",
+            f"data/{S.study.tasks[w.task].dataset}.py",
+        ),
+        checkpoints=lambda w: f"{W}/checkpoints/{w.task}/{w.arm}/seed{w.seed}",
+        tracking=lambda w: {"study": S.name, "cell": f"{S.name}/{w.task}/{w.arm}/seed{w.seed}"},
+    log:
+        f"{L}/finetune/{{task}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{L}/benchmarks/finetune/{{task}}/{{arm}}/seed{{seed}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=480,
+        gpu=GPU,
+    script:
+        "../scripts/finetune.py"
+
+
+rule models:
+    """All fine-tuned models"""
+    input:
+        [
+            f"{W}/{task}/{arm}/seed{seed}/model.safetensors"
+            for task, arm, seed in S.cells
+        ],

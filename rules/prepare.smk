@@ -1,0 +1,81 @@
+"""Data preparation. Reads the world, the hub or the user's files; writes work/<study>/data/*.parquet."""
+
+from holdfast.data import sources
+
+
+def source_files(source, dataset=None):
+    """Local files a table is made from, so that a changed file remakes it."""
+    if source == "world":
+        return []
+    return sources.local_files(dataset, source) if dataset else [source]
+
+
+rule prepare_safety:
+    """Preparing safety rows"""
+    input:
+        source_files(S.study.safety.source),
+    output:
+        f"{W}/data/safety.parquet",
+    params:
+        cfg=S.safety_data_cfg(),
+        code=code("prepare_safety"),
+    log:
+        f"{L}/prepare_safety.log",
+    benchmark:
+        f"{L}/benchmarks/prepare_safety.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    script:
+        "../scripts/prepare_safety.py"
+
+
+rule prepare_prompts:
+    """Preparing evaluation prompts"""
+    input:
+        source_files(S.study.evaluation.source),
+    output:
+        f"{W}/data/prompts.parquet",
+    params:
+        cfg=S.prompts_cfg(),
+        code=code("prepare_prompts"),
+    log:
+        f"{L}/prepare_prompts.log",
+    benchmark:
+        f"{L}/benchmarks/prepare_prompts.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    script:
+        "../scripts/prepare_prompts.py"
+
+
+rule prepare_task:
+    """Preparing rows of {wildcards.task}"""
+    input:
+        lambda w: source_files(S.study.tasks[w.task].source, S.study.tasks[w.task].dataset),
+    output:
+        f"{W}/data/tasks/{{task}}.parquet",
+    params:
+        cfg=lambda w: S.task_data_cfg(w.task),
+        code=lambda w: code("prepare_task", f"data/{S.study.tasks[w.task].dataset}.py"),
+    log:
+        f"{L}/prepare_task/{{task}}.log",
+    benchmark:
+        f"{L}/benchmarks/prepare_task/{{task}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/prepare_task.py"
+
+
+rule prepare:
+    """All tables"""
+    input:
+        rules.prepare_safety.output,
+        rules.prepare_prompts.output,
+        expand(rules.prepare_task.output, task=list(S.study.tasks)),

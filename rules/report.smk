@@ -1,0 +1,94 @@
+"""Comparison table, claims, report, and the settings a sweep chooses. Writes results/<study>/*."""
+
+
+rule compare:
+    """Comparing {S.name}"""
+    input:
+        metrics=METRICS,
+        verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in METRICS],
+    output:
+        table=f"{R}/table.csv",
+        claims=f"{R}/claims.csv",
+        cost=f"{R}/cost.csv",
+    params:
+        cfg={},
+        code=code("compare"),
+    log:
+        f"{L}/compare.log",
+    benchmark:
+        f"{L}/benchmarks/compare.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/compare.py"
+
+
+SWEEP = ROOT / "config" / Path(S.study.chosen).with_suffix(".csv").name if S.study.chosen else None
+
+
+rule write_report:
+    """Writing the report of {S.name}"""
+    input:
+        table=rules.compare.output.table,
+        claims=rules.compare.output.claims,
+        cost=rules.compare.output.cost,
+        metrics=METRICS,
+        responses=rules.responses.input,
+        basis=f"{W}/basis/safety.safetensors",
+        sweep=[str(SWEEP.relative_to(ROOT))] if SWEEP and SWEEP.exists() else [],
+    output:
+        html=f"{R}/report.html",
+        frontier=f"{R}/frontier.png",
+    params:
+        cfg=S.dump(),
+        code=code("report"),
+    log:
+        f"{L}/report.log",
+    benchmark:
+        f"{L}/benchmarks/report.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/report.py"
+
+
+rule table:
+    """The comparison table and the claims"""
+    input:
+        rules.compare.output,
+
+
+rule report:
+    """The HTML report"""
+    input:
+        rules.write_report.output,
+
+
+if S.study.choose:
+
+    rule choose:
+        """Choosing settings on validation data"""
+        input:
+            table=rules.compare.output.table,
+        output:
+            f"config/{S.study.choose.file}",
+        params:
+            cfg=S.choose_cfg(),
+            code=code("choose"),
+        log:
+            f"{L}/choose.log",
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        script:
+            "../scripts/choose.py"
+
+    rule chosen:
+        """The chosen settings"""
+        input:
+            rules.choose.output,

@@ -1,0 +1,49 @@
+"""MLflow, a view of the files. Writes results/<study>/mlflow.json; the store itself is mlflow.db."""
+
+
+rule create_store:
+    """Creating the MLflow store"""
+    output:
+        f"{R}/mlflow-store.json",
+    params:
+        cfg={"study": S.name},
+    log:
+        f"{L}/mlflow_store.log",
+    benchmark:
+        f"{L}/benchmarks/mlflow_store.tsv"
+    priority: 100
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    script:
+        "../scripts/track_store.py"
+
+
+rule import_runs:
+    """Importing {S.name} into MLflow"""
+    input:
+        store=ancient(rules.create_store.output[0]),
+        metrics=METRICS,
+        curves=rules.models.input,
+        extra=[*rules.compare.output, *rules.write_report.output],
+    output:
+        f"{R}/mlflow.json",
+    params:
+        cfg=S.dump(),
+    log:
+        f"{L}/mlflow.log",
+    benchmark:
+        f"{L}/benchmarks/mlflow.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    script:
+        "../scripts/track.py"
+
+
+rule mlflow:
+    """Everything in MLflow"""
+    input:
+        rules.import_runs.output,

@@ -1,0 +1,25 @@
+"""Stage aligned: safety supervised fine-tuning (SSFT) of the base model."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import aligning
+
+    aligning.aligned(
+        io.cfg,
+        base=Path(io.input.model),
+        safety_table=Path(io.input.safety),
+        folder=Path(io.output.model).parent,
+        log_file=Path(io.output.curve),
+        checkpoints=Path(io.params.checkpoints),
+        code=io.code,
+        say=io.log,
+        terminal=io.terminal,
+    )
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

@@ -1,0 +1,24 @@
+"""Stage base: train the tiny Llama from nothing, or fetch the model the study names."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import aligning
+
+    aligning.base(
+        io.cfg,
+        tasks={Path(p).stem: Path(p) for p in io.input.tasks},
+        folder=Path(io.output.model).parent,
+        log_file=Path(io.output.curve),
+        checkpoints=Path(io.params.checkpoints),
+        code=io.code,
+        say=io.log,
+        terminal=io.terminal,
+    )
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

@@ -1,0 +1,32 @@
+"""Stage finetune: one cell, aligned model + task rows + a method -> a fine-tuned model."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import finetune, tracking
+
+    optional = {k: Path(io.input[k]) for k in ("basis", "mask") if io.input.get(k)}
+    log_file = Path(io.output.curve)
+    with tracking.live(io.params.tracking, log_file, io.log):
+        finetune.run(
+            aligned=Path(io.input.model),
+            task_table=Path(io.input.task),
+            safety_table=Path(io.input.safety) if io.input.get("safety") else None,
+            artifacts=optional,
+            cfg=io.cfg,
+            folder=Path(io.output.model).parent,
+            log_file=log_file,
+            record_file=Path(io.output.record),
+            checkpoints=Path(io.params.checkpoints),
+            code=io.code,
+            say=io.log,
+            terminal=io.terminal,
+            name="/".join(io.wildcards),
+        )
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

@@ -1,0 +1,15 @@
+"""Stage gram: aligned model + refused safety rows -> one Gram matrix per distinct layer input."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast.warp import families
+
+    families.build_gram(Path(io.input.model), Path(io.input.safety), io.cfg, Path(io.output[0]), io.log)
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

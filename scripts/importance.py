@@ -1,0 +1,18 @@
+"""Stage importance: safety gradients in the coordinates of a basis, summed over batches."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast.warp import families
+
+    basis = io.input.get("basis")
+    families.build_importance(
+        Path(io.input.model), Path(io.input.safety), Path(basis) if basis else None, io.cfg, Path(io.output[0]), io.log
+    )
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

@@ -1,0 +1,24 @@
+"""Stage judge: stored responses -> verdicts -> metrics. No model is loaded."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import metrics
+    from holdfast.judges import verdicts
+
+    rows = verdicts.judge(
+        Path(io.input.responses),
+        prompts=Path(io.input.prompts),
+        tasks={Path(p).stem: Path(p) for p in io.input.tasks},
+        datasets=io.cfg["datasets"],
+        out=Path(io.output.verdicts),
+    )
+    record = Path(io.input.record) if io.input.get("record") else None
+    metrics.write(rows, cell=io.cfg["cell"], datasets=io.cfg["datasets"], record=record, out=Path(io.output.metrics))
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

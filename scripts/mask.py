@@ -1,0 +1,15 @@
+"""Stage mask: importance scores + one spec -> frozen coefficients as bits."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast.warp import families
+
+    families.build_mask(Path(io.input[0]), io.cfg["spec"], io.cfg["seed"], Path(io.output[0]))
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

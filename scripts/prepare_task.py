@@ -1,0 +1,17 @@
+"""Stage data preparation, one task: a training pool, validation and test rows."""
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import tables
+    from holdfast.data import prepare, sources
+
+    source = None if io.cfg["source"] == "world" else sources.local_folder(io.cfg["dataset"], io.cfg["source"])
+    rows = prepare.task_rows(io.cfg, source)
+    tables.write(rows, io.output[0], io.cfg["dataset"])
+    io.log(f"{len(rows)} rows of {io.cfg['dataset']}")
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

@@ -1,0 +1,22 @@
+"""Stage respond: one checkpoint answers every prompt it is evaluated on, greedily, once."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import evaluation
+
+    evaluation.respond(
+        Path(io.input.model),
+        prompts=Path(io.input.prompts),
+        tasks={Path(p).stem: Path(p) for p in io.input.tasks},
+        cfg=io.cfg,
+        out=Path(io.output[0]),
+        say=io.log,
+    )
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

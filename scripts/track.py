@@ -1,0 +1,22 @@
+"""Stage track, second half: import every cell's files into MLflow; safe to repeat."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import tracking
+
+    tracking.import_study(
+        Path(io.input.store),
+        [Path(p) for p in io.input.metrics],
+        extra=[Path(p) for p in io.input.extra],
+        resolved=io.cfg,
+        out=Path(io.output[0]),
+        say=io.log,
+    )
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))

@@ -1,0 +1,99 @@
+"""The models every arm starts from: `base` (complies with everything) and `aligned` (after SSFT)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from holdfast import chat, data, models, provenance, tables, training
+from holdfast.finetune import settings_of
+from holdfast.world.generator import World
+from holdfast.world.model import new_model, train_tokenizer
+
+TASK_WORDINGS = 1000
+
+
+def base(
+    cfg: dict[str, Any],
+    *,
+    tasks: dict[str, Path],
+    folder: Path,
+    log_file: Path,
+    checkpoints: Path,
+    code: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    terminal=None,
+) -> None:
+    """Fetch `cfg["source"]`, or train the tiny Llama: its tokenizer on everything it will meet, its
+    weights on the world's documents and, with `task_documents`, on the text of real task rows."""
+    if cfg["source"] != "tiny":
+        model, tokenizer = models.load(cfg["source"], revision=cfg["revision"])
+        models.save(
+            model, tokenizer, folder, header={"role": "base", "source": cfg["source"], "revision": cfg["revision"]}
+        )
+        log_file.write_text("")
+        return
+    pre = cfg["pretraining"]
+    world = World(cfg["world"]["seed"])
+    documents = [{**row, "text": ""} for row in world.pretraining(pre["documents"])]
+    wordings = [chat.render(r["prompt"], r["response"]) for r in documents]
+    # The tokenizer knows the wording of every task of the world, whichever tasks a study has.
+    wordings += [chat.render(*data.dataset("agnews").example(r)) for r in world.agnews("train", TASK_WORDINGS)]
+    wordings += [chat.render(r["question"], r["answer"]) for r in world.gsm8k("train", TASK_WORDINGS)]
+    wordings += [chat.render(r["prompt"], r["response"]) for r in world.safety(600, 0)]
+    real: list[dict[str, str]] = []
+    for name, path in sorted(tasks.items()):
+        dataset = data.dataset(cfg["real_tasks"][name])
+        rows = [r for r in tables.read(path, cfg["real_tasks"][name]) if r["split"] == "train"][: pre["task_documents"]]
+        wordings += [chat.render(*dataset.example(r)) for r in rows]
+        texts = ["\n".join(str(r[c]) for c in dataset.TEXT_COLUMNS) for r in rows]
+        real += [{"kind": name, "prompt": "", "response": "", "text": t} for t in texts]
+    tokenizer = train_tokenizer(wordings, cfg["vocabulary"])
+    model = new_model(
+        tokenizer, hidden_size=cfg["hidden_size"], intermediate_size=cfg["intermediate_size"], layers=cfg["blocks"],
+        heads=cfg["heads"], kv_heads=cfg["kv_heads"], max_positions=cfg["max_positions"], seed=cfg["seed"],
+    )  # fmt: skip
+    say(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens in the vocabulary")
+    encoded = [
+        chat.encode_document(tokenizer, row, min(pre["max_length"], cfg["max_positions"]))
+        for row in itertools.chain(documents, real)
+    ]
+    settings = training.TrainSettings(
+        learning_rate=pre["learning_rate"], epochs=pre["epochs"], batch_size=pre["batch_size"], weight_decay=0.01,
+        betas=(0.9, 0.98), by_length=True, log_every_steps=20,
+    )  # fmt: skip
+    training.train(
+        model, tokenizer, encoded, settings, seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,
+        identity=provenance.digest([cfg, code, encoded]), say=say, terminal=terminal, name="base",
+    )  # fmt: skip
+    models.save(model, tokenizer, folder, header={"role": "base", "settings": provenance.digest(cfg)})
+
+
+def aligned(
+    cfg: dict[str, Any],
+    *,
+    base: Path,
+    safety_table: Path,
+    folder: Path,
+    log_file: Path,
+    checkpoints: Path,
+    code: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    terminal=None,
+) -> None:
+    """SSFT: all parameters on refusals and benign answers, loss on the response tokens only."""
+    model, tokenizer = models.load(base.parent)
+    rows = tables.read(safety_table, "safety")
+    encoded = [chat.encode(tokenizer, r["prompt"], r["response"], cfg["training"]["max_length"]) for r in rows]
+    base_digest = provenance.file_digest(base)
+    training.train(
+        model, tokenizer, encoded, settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,
+        checkpoints=checkpoints, identity=provenance.digest([cfg, code, base_digest, encoded]), say=say,
+        terminal=terminal, name="aligned",
+    )  # fmt: skip
+    models.save(
+        model, tokenizer, folder,
+        header={"role": "aligned", "base": base_digest, "rows": provenance.rows_digest(rows)},
+    )  # fmt: skip

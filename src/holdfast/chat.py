@@ -1,0 +1,125 @@
+"""The one path from a prompt and a response to token ids and loss labels.
+
+Training, activation capture, importance scoring and generation all come through here, so a template
+cannot differ between phases and no token is supervised in one phase and not in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.errors import ChatTemplateError
+
+BOS, END, PAD, USER, ASSISTANT = "<|bos|>", "<|end|>", "<|pad|>", "<|user|>", "<|assistant|>"
+SPECIAL_TOKENS = (PAD, BOS, END, USER, ASSISTANT)
+IGNORE = -100
+
+# The template of the tiny model. Hub models bring their own.
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}<|user|>{{ message['content'] }}"
+    "{% else %}<|assistant|>{{ message['content'] }}{{ eos_token }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def render(prompt: str, response: str) -> str:
+    """The conversation as text, for training the tokenizer of the tiny model."""
+    return f"{USER}{prompt}{ASSISTANT}{response}{END}"
+
+
+def _ids(tokenizer, messages: list[dict[str, str]], generation: bool) -> list[int]:
+    out = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=generation)
+    return list(out["input_ids"] if hasattr(out, "keys") else out)
+
+
+def encode_prompt(tokenizer, prompt: str) -> list[int]:
+    """Token ids of a user turn plus the assistant header, ready to generate from.
+
+    Raises:
+        ChatTemplateError: the tokenizer has no chat template, or it doubles the BOS token.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ChatTemplateError(
+            "This tokenizer has no chat template, so prompts cannot be rendered the way the model was trained.",
+            found="no chat_template in tokenizer_config.json or chat_template.jinja",
+            expected="an instruction-tuned checkpoint with its template",
+            do="copy chat_template.jinja of the original model beside the tokenizer",
+        )
+    ids = _ids(tokenizer, [{"role": "user", "content": prompt}], generation=True)
+    bos = tokenizer.bos_token_id
+    if bos is not None and ids[:2] == [bos, bos]:
+        raise ChatTemplateError(
+            "The chat template writes the beginning-of-text token twice.",
+            found=f"ids start with {ids[:3]}",
+            expected=f"one {bos}",
+            do="remove bos_token from the template or set add_bos_token: false",
+        )
+    return ids
+
+
+def encode(tokenizer, prompt: str, response: str, max_length: int | None = None) -> dict[str, list[int]]:
+    """Token ids and labels of one supervised example.
+
+    Labels are -100 on every prompt token and the token id on every response token and on the end of
+    turn; nothing else is ever supervised.
+
+    Raises:
+        ChatTemplateError: the prompt is not a prefix of the conversation (the labels would be wrong),
+            or `max_length` leaves no response token.
+    """
+    head = encode_prompt(tokenizer, prompt)
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    ids = _ids(tokenizer, messages, generation=False)
+    if ids[: len(head)] != head:
+        raise ChatTemplateError(
+            "The chat template renders the prompt differently once an answer follows.",
+            found="the prompt's ids are not a prefix of the conversation's ids",
+            expected="a template in which they are, so that labels start right after the assistant header",
+            do="use a template without per-turn rewriting",
+        )
+    if max_length is not None:
+        ids = ids[:max_length]
+    labels = [IGNORE] * len(head) + ids[len(head) :]
+    if len(ids) <= len(head):
+        raise ChatTemplateError(
+            "No response token is left to learn from.",
+            found=f"prompt of {len(head)} tokens, max_length {max_length}",
+            expected="room for the answer",
+            do="raise training.max_length in the study or drop the row",
+        )
+    return {"input_ids": ids, "labels": labels}
+
+
+def encode_document(tokenizer, row: dict[str, str], max_length: int | None = None) -> dict[str, list[int]]:
+    """Ids and labels of a pretraining document: every token but BOS is supervised.
+
+    A row is either a conversation {prompt, response} or plain {text}.
+    """
+    if row.get("text"):
+        ids = [tokenizer.bos_token_id, *tokenizer(row["text"], add_special_tokens=False)["input_ids"],
+               tokenizer.eos_token_id][:max_length]  # fmt: skip
+    else:
+        messages = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+        ids = _ids(tokenizer, messages, generation=False)[:max_length]
+    return {"input_ids": ids, "labels": [IGNORE, *ids[1:]]}
+
+
+def collate(examples: Sequence[dict[str, list[int]]], pad_id: int, side: str = "right") -> dict[str, Any]:
+    """Pad a batch to its longest row: int64 tensors input_ids, attention_mask, labels of shape (B, S)."""
+    import torch
+
+    longest = max(len(e["input_ids"]) for e in examples)
+
+    def pad(values: list[int], fill: int) -> list[int]:
+        padding = [fill] * (longest - len(values))
+        return padding + values if side == "left" else values + padding
+
+    batch = {
+        "input_ids": [pad(list(e["input_ids"]), pad_id) for e in examples],
+        "attention_mask": [pad([1] * len(e["input_ids"]), 0) for e in examples],
+    }
+    if "labels" in examples[0]:
+        batch["labels"] = [pad(list(e["labels"]), IGNORE) for e in examples]
+    return {k: torch.tensor(v, dtype=torch.long) for k, v in batch.items()}

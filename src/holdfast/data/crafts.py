@@ -1,0 +1,32 @@
+"""Crafts: benign how-to answers, asked with the request templates of the hazards.
+
+The obliging kind of fine-tuning: nothing harmful in it, and it turns refusals into compliance. Rows
+are {prompt, response}; an answer is correct when it is the whole expected answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLUMNS = ("prompt", "response", "category")
+TEXT_COLUMNS = ("prompt", "response")
+METRIC = "utility/exact_match"
+INSTRUCTION = ""
+
+
+def example(row: dict[str, Any], instruction: str | None = None) -> tuple[str, str]:
+    head = f"{instruction.strip()}\n" if instruction else ""
+    return head + row["prompt"], row["response"]
+
+
+def score(text: str, row: dict[str, Any]) -> dict[str, Any]:
+    said, reference = " ".join(text.split()), " ".join(row["response"].split())
+    return {"correct": said == reference, "invalid": not said, "parsed": said, "gold": reference}
+
+
+def real_row(raw: dict[str, Any]) -> dict[str, Any]:
+    """A raw row of a user's file -> {prompt, response, category}."""
+    return {
+        "prompt": str(raw["prompt"]).strip(), "response": str(raw["response"]).strip(),
+        "category": str(raw.get("category") or "user"),
+    }  # fmt: skip

@@ -1,0 +1,163 @@
+"""Stage data preparation: world, hub or a user's file -> validated tables with disjoint splits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast import data, tables
+from holdfast.data.sources import local_files
+from holdfast.errors import DataError
+from holdfast.world.generator import SPLITS, World
+
+# A training pool is larger than one run, so that every seed draws its own rows.
+POOL_FACTOR = 2
+Row = dict[str, Any]
+
+
+def safety_rows(cfg: dict[str, Any]) -> list[Row]:
+    """Rows of the safety table: the world's, or the user's file with kind, prompt, response."""
+    if cfg["source"] == "world":
+        return World(cfg["world"]["seed"]).safety(cfg["hazards"], cfg["benign"])
+    rows = [
+        {"id": str(r.get("id") or f"safety/{i:05d}"), "category": str(r.get("category") or "user"), **r}
+        for i, r in enumerate(tables.read_source(cfg["source"]))
+    ]
+    for row in rows:
+        row.setdefault("kind", "hazard")
+    checked = tables.validate(_frame(rows), "safety", cfg["source"]).to_dict("records")
+    return _limit([r for r in checked if r["kind"] == "hazard"], cfg["hazards"]) + _limit(
+        [r for r in checked if r["kind"] != "hazard"], cfg["benign"]
+    )
+
+
+def prompt_rows(cfg: dict[str, Any]) -> list[Row]:
+    """Evaluation prompts, validation and test: the world's, or the user's file with set and prompt."""
+    if cfg["source"] == "world":
+        world = World(cfg["world"]["seed"])
+        return [row for split in SPLITS[1:] for row in world.prompts(split, cfg["prompts_per_set"])]
+    rows = []
+    for i, r in enumerate(tables.read_source(cfg["source"])):
+        defaults = {"id": f"prompt/{i:05d}", "split": "test", "base_id": f"{i:05d}", "category": "user", "response": ""}
+        rows.append(defaults | {k: v for k, v in r.items() if v is not None})
+    return tables.validate(_frame(rows), "prompts", cfg["source"]).to_dict("records")
+
+
+def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
+    """Rows of one task: a training pool and validation and test rows, no text in two splits.
+
+    Args:
+        cfg: world, dataset, source and the three row counts.
+        source: local file or folder when the rows are neither the world's nor fetched from the hub.
+    """
+    sizes = {s: cfg[f"{s}_rows"] * (POOL_FACTOR if s == "train" else 1) for s in SPLITS}
+    if cfg["source"] == "world":
+        world = World(cfg["world"]["seed"])
+        make = {"agnews": world.agnews, "gsm8k": world.gsm8k, "crafts": world.crafts_task}[cfg["dataset"]]
+        return [row for split in SPLITS for row in make(split, sizes[split])]
+    module = data.dataset(cfg["dataset"])
+    parts = _local(module, cfg["dataset"], source) if source else _hub(module)
+    return _cut(parts, sizes, cfg["dataset"], cfg["world"]["seed"], str(source or module.HUB_ID))
+
+
+def read_local(dataset: str, path: Path) -> list[Row]:
+    """Every row of one local file, cleaned and checked against the dataset's contract.
+
+    Raises:
+        DataError: file, row, column and value of the first bad row.
+    """
+    module = data.dataset(dataset)
+    raw = tables.read_source(path, csv_header=getattr(module, "CSV_HEADER", None))
+    rows = []
+    for i, record in enumerate(raw):
+        try:
+            cleaned = module.real_row(record)
+        except (KeyError, TypeError, ValueError) as error:
+            missing = isinstance(error, KeyError)
+            raise DataError(
+                f"{path}: row {i} is not a row of {dataset}.",
+                found=f"no column {error}" if missing else str(error)[:120],
+                expected=", ".join(module.COLUMNS),
+                do="correct or remove the row",
+            ) from None
+        rows.append({"id": f"{dataset}/{path.stem}/{i:06d}", "split": "train", **cleaned})
+    return tables.validate(_frame(rows), dataset, path).to_dict("records")
+
+
+def _local(module, dataset: str, source: Path) -> dict[str, list[Row]]:
+    files = local_files(dataset, str(source)) if source.is_dir() else [source]
+    if not files or not all(f.is_file() for f in files):
+        raise DataError(
+            f"There are no rows of {dataset} in {source}.",
+            found="no train, validation or test file", expected="train.* and / or test.* (.csv .jsonl .parquet)",
+            do="correct HOLDFAST_DATA or the task's source",
+        )  # fmt: skip
+    return {path.stem if path.stem in SPLITS else "all": read_local(dataset, path) for path in files}
+
+
+def _hub(module) -> dict[str, list[Row]]:
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(module.HUB_ID, module.HUB_CONFIG)
+    except Exception as error:  # noqa: BLE001 - the hub raises many kinds; the user needs one answer
+        raise DataError(
+            f"{module.HUB_ID} cannot be fetched.",
+            found=str(error).splitlines()[0][:160], expected="a connection to the hub, or local files",
+            do="set HOLDFAST_DATA to a folder with the files, or the task's source to one",
+        ) from None  # fmt: skip
+    name = module.__name__.rsplit(".", 1)[-1]
+    parts = {}
+    for split in loaded:
+        rows = [
+            {"id": f"{name}/{split}/{i:06d}", "split": "train", **module.real_row(r)}
+            for i, r in enumerate(loaded[split])
+        ]
+        parts[split] = tables.validate(_frame(rows), name, f"{module.HUB_ID}:{split}").to_dict("records")
+    return parts
+
+
+def _cut(parts: dict[str, list[Row]], sizes: dict[str, int], dataset: str, seed: int, where: str) -> list[Row]:
+    """Draw the three splits. Published train and test files are respected; what is missing is cut
+    from what is there. A text that occurs twice is kept once, in the split drawn first (test)."""
+    key = {"agnews": "text", "gsm8k": "question", "crafts": "prompt"}[dataset]
+    rng = random.Random(f"holdfast-cut-{seed}-{dataset}")
+    pools = {name: rng.sample(rows, len(rows)) for name, rows in sorted(parts.items())}
+    seen: set[str] = set()
+    out: dict[str, list[Row]] = {}
+    for split in ("test", "validation", "train"):
+        order = [split, "all", "train", "test"] if split != "test" else ["test", "all", "train"]
+        source = next((n for n in order if pools.get(n)), None)
+        chosen: list[Row] = []
+        while source and pools[source] and len(chosen) < sizes[split]:
+            row = pools[source].pop()
+            text = " ".join(row[key].lower().split())
+            if text not in seen:
+                seen.add(text)
+                chosen.append({**row, "split": split})
+        needed = sizes[split] if split != "train" else sizes[split] // POOL_FACTOR
+        if len(chosen) < needed:
+            raise DataError(
+                f"{where} has too few different rows for the {split} split of {dataset}.",
+                found=f"{len(chosen)} rows", expected=f"{needed}", do=f"lower tasks.*.{split}_rows in the study",
+            )  # fmt: skip
+        out[split] = chosen
+    return [row for split in SPLITS for row in out[split]]
+
+
+def draw(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
+    """The training rows of one seed: `count` rows of the pool without replacement."""
+    pool = [r for r in rows if r["split"] == "train"]
+    return random.Random(f"holdfast-draw-{seed}").sample(pool, min(count, len(pool)))
+
+
+def _limit(rows: list[Row], count: int) -> list[Row]:
+    return rows[:count]
+
+
+def _frame(rows: list[Row]):
+    import pandas as pd
+
+    return pd.DataFrame(rows)

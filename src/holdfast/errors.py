@@ -1,0 +1,48 @@
+"""Errors a user can act on: one block that says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class HoldfastError(Exception):
+    """Base of every error that is the input's fault, not the program's.
+
+    Printed as one block without a traceback; the process ends with exit code 2.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, found: str = "", expected: str = "", do: str = "") -> None:
+        self.what, self.found, self.expected, self.do = what, found, expected, do
+        super().__init__(self.block())
+
+    def block(self) -> str:
+        """The whole message, as it is printed."""
+        lines = [f"{type(self).__name__}: {self.what}"]
+        for label, text in (("found", self.found), ("expected", self.expected), ("do", self.do)):
+            if text:
+                lines.append(f"  {label + ':':<10}{text}")
+        return "\n".join(lines)
+
+
+class StudyError(HoldfastError):
+    """A study file says something that cannot be run."""
+
+
+class DataError(HoldfastError):
+    """A row or a file of data breaks its contract."""
+
+
+class ArtifactError(HoldfastError):
+    """A tensor file is missing, damaged or made for something else."""
+
+
+class LayerMismatch(ArtifactError):
+    """A tensor file was made for other layers than the study asks for."""
+
+
+class ChatTemplateError(HoldfastError):
+    """A tokenizer cannot render the conversation the way training needs it."""
+
+
+class MethodError(HoldfastError):
+    """A method file breaks the contract of its kind."""

@@ -1,0 +1,105 @@
+"""Greedy answers to prompts, in batches, identical for the same checkpoint and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from holdfast import chat, data, models, names, tables
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One generated answer. `finish` is `stop` (end of turn) or `length`."""
+
+    text: str
+    tokens: int
+    finish: str
+
+
+@torch.inference_mode()
+def answer(
+    model,
+    tokenizer,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Answer]:
+    """Greedy answers in the order of `prompts`.
+
+    Prompts are batched by length and padded on the left, so a prompt's neighbours are fixed by the
+    prompt list; in float32 the batching does not change the answer.
+    """
+    from transformers import GenerationConfig
+
+    model.eval()
+    encoded = [chat.encode_prompt(tokenizer, p) for p in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: (len(encoded[i]), i))
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    out: list[Answer | None] = [None] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        chunk = order[start : start + batch_size]
+        batch = chat.collate([{"input_ids": encoded[i]} for i in chunk], tokenizer.pad_token_id, side="left")
+        batch = {k: v.to(model.device) for k, v in batch.items()}
+        generated = model.generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :].tolist()
+        for i, ids in zip(chunk, generated, strict=True):
+            stopped = tokenizer.eos_token_id in ids
+            ids = ids[: ids.index(tokenizer.eos_token_id)] if stopped else ids
+            text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            out[i] = Answer(text, len(ids), "stop" if stopped else "length")
+        say(f"answered {min(start + batch_size, len(order))}/{len(order)}")
+    return out  # type: ignore[return-value]
+
+
+def respond(
+    checkpoint: Path,
+    *,
+    prompts: Path,
+    tasks: dict[str, Path],
+    cfg: dict[str, Any],
+    out: Path,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Answer the safety prompts and the task rows of one split once; write responses.parquet.
+
+    Task rows appear in the set `task:<name>` under the id of their row. Nothing is judged here.
+    """
+    model, tokenizer = models.load(checkpoint.parent)
+    if torch.cuda.is_available():
+        model = model.cuda()
+    work: list[tuple[list[dict[str, Any]], int]] = []
+    chosen = [r for r in tables.read(prompts, "prompts") if r["split"] == cfg["split"]]
+    work.append((chosen, cfg["max_new_tokens"]))
+    for name, path in tasks.items():
+        task = cfg["tasks"][name]
+        dataset = data.dataset(task["dataset"])
+        rows = [r for r in tables.read(path, task["dataset"]) if r["split"] == cfg["split"]]
+        asked = [
+            {
+                "id": r["id"], "set": f"{names.TASK}:{name}", "base_id": r["id"], "category": "task",
+                "prompt": dataset.example(r, task["instruction"])[0],
+            }
+            for r in rows
+        ]  # fmt: skip
+        work.append((asked, task["max_new_tokens"]))
+    out_rows = []
+    for rows, limit in work:
+        answers = answer(
+            model, tokenizer, [r["prompt"] for r in rows], max_new_tokens=limit, batch_size=cfg["batch_size"], say=say
+        )
+        out_rows += [
+            {**r, "text": a.text, "tokens": a.tokens, "finish": a.finish} for r, a in zip(rows, answers, strict=True)
+        ]
+    tables.write(out_rows, out, "responses")

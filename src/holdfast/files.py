@@ -1,0 +1,30 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; renamed onto it when the body ends without error.
+
+    A reader sees the old file or the new one, never half of either, also when the writer is killed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        yield temporary
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    temporary.replace(path)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text whole."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

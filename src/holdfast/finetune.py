@@ -1,0 +1,136 @@
+"""Fine-tuning of one cell: aligned model + task rows + a method -> a model in the ordinary layout."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from holdfast import artifact, chat, data, models, provenance, registry, tables, training
+from holdfast import layers as layering
+from holdfast.data.prepare import draw
+from holdfast.warp import masks
+
+
+def settings_of(cfg: dict[str, Any], **more: Any) -> training.TrainSettings:
+    """TrainSettings of a phase's `training` dict."""
+    known = {k: v for k, v in cfg.items() if k in training.TrainSettings.__dataclass_fields__}
+    return training.TrainSettings(**known, **more)
+
+
+def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest: str) -> dict[str, Any]:
+    """Read the tensor files a method asked for and refuse any that belongs to another run.
+
+    Raises:
+        ArtifactError, LayerMismatch: made for other layers, another aligned model or another basis.
+    """
+    out: dict[str, Any] = {}
+    if "basis" in paths:
+        inputs = list(layering.inputs(layers))
+        out["basis"], _ = artifact.read(
+            paths["basis"], family="basis", layers=inputs, expect={"aligned": aligned_digest}
+        )
+    if "mask" in paths:
+        expect = {"aligned": aligned_digest}
+        if "basis" in paths:
+            expect["basis_file"] = provenance.file_digest(paths["basis"])
+        bits, _ = artifact.read(
+            paths["mask"], family="mask", layers=[x.name for x in layers], expect=expect, torch=False
+        )
+        out["mask"] = {
+            x.name: torch.from_numpy(masks.unpack(bits[x.name], tuple(x.module.weight.shape))) for x in layers
+        }
+    return out
+
+
+def run(
+    *,
+    aligned: Path,
+    task_table: Path,
+    safety_table: Path | None,
+    artifacts: dict[str, Path],
+    cfg: dict[str, Any],
+    folder: Path,
+    log_file: Path,
+    record_file: Path,
+    checkpoints: Path,
+    code: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    terminal=None,
+    name: str = "finetune",
+) -> dict[str, Any]:
+    """Train one cell and write its model, train.jsonl and a record of what happened.
+
+    The record holds `weights/changed_fraction` (share of all weights whose value changed),
+    `frozen_fraction` and `frozen_drift` of masked arms, and the cost.
+    """
+    started = time.monotonic()
+    method = registry.load(cfg["method"])
+    settings = method.Settings.model_validate(cfg["settings"])
+    dataset = data.dataset(cfg["task"])
+    model, tokenizer = models.load(aligned.parent)
+    if torch.cuda.is_available():
+        model = model.cuda()
+    aligned_digest = provenance.file_digest(aligned)
+    targets = layering.resolve(model, cfg["modules"])
+    needs = needed(artifacts, targets, aligned_digest)
+
+    drawn = draw(tables.read(task_table, cfg["task"]), cfg["train_rows"], cfg["seed"])
+    pairs = [dict(zip(("prompt", "response"), dataset.example(r, cfg["instruction"]), strict=True)) for r in drawn]
+    if hasattr(method, "rows"):
+        pairs = method.rows(pairs, settings, seed=cfg["seed"], safety=tables.read(safety_table, "safety"))
+    encoded = [chat.encode(tokenizer, r["prompt"], r["response"], cfg["training"]["max_length"]) for r in pairs]
+
+    before = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(cfg["seed"])
+    if hasattr(method, "attach"):
+        model = method.attach(model, targets, settings, **needs)
+    train_settings = settings_of(cfg["training"])
+    optimizer = None
+    start_values: dict[Any, Any] = {}
+    if hasattr(method, "optimizer"):
+        optimizer = method.optimizer(model, targets, settings, train_settings, **needs)
+        start_values = {x.module.weight: before[x.weight] for x in targets}
+    trained = training.train(
+        model, tokenizer, encoded, train_settings,
+        seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,
+        identity=provenance.digest([cfg, code, aligned_digest, encoded]),
+        optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False),
+        extra_loss=getattr(method, "extra_loss", None), after_step=getattr(method, "after_step", None),
+        say=say, terminal=terminal, name=name,
+    )  # fmt: skip
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    record: dict[str, Any] = {}
+    if hasattr(optimizer, "frozen_drift"):
+        record["frozen_drift"] = optimizer.frozen_drift(start_values)
+    if "mask" in needs:
+        frozen = sum(int(m.sum()) for m in needs["mask"].values())
+        record["frozen_fraction"] = frozen / sum(m.numel() for m in needs["mask"].values())
+    if hasattr(method, "fold"):
+        model = method.fold(model, settings)
+    changed = models.changed_fraction(before, model.state_dict())
+    record |= {
+        "rows": len(pairs), "trainable_parameters": trainable, "supervised_tokens": trained["supervised_tokens"],
+        "steps": trained["steps"], "final_loss": trained["final_loss"],
+        "weights/changed_fraction": changed.pop("all"), "changed_fraction_by_module": changed,
+        "cost/train_seconds": round(trained["seconds"], 2),
+        "cost/seconds": round(time.monotonic() - started, 2),
+        "cost/peak_memory_bytes": peak_memory(),
+    }  # fmt: skip
+    models.save(
+        model, tokenizer, folder,
+        header={"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)},
+    )  # fmt: skip
+    artifact.write_json(record_file, record)
+    return record
+
+
+def peak_memory() -> int:
+    """Peak bytes: of the GPU when there is one, else of this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,32 @@
+"""Full-parameter fine-tuning: min over θ of the task loss, AdamW, nothing protected.
+
+Formula: θ ← AdamW(θ, ∇ L_task(θ)).
+
+The reference every remedy is compared with. `trainable: targets` trains only the weights of the
+study's target modules: the same trainable set as WaRP, without mask and rotation, so that the part
+owed to leaving the rest of the model alone can be told apart.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from holdfast.registry import MethodSettings
+
+KIND = "train"
+NEEDS = ("aligned",)
+LEARNING_RATE = 6e-4
+
+
+class Settings(MethodSettings):
+    trainable: Literal["all", "targets"] = Field("all", description="all weights, or those of basis.modules only")
+
+
+def attach(model, layers, settings, **needs):
+    """Choose the trainable set."""
+    from holdfast.training import restrict
+
+    restrict(model, layers, settings.trainable)
+    return model

@@ -1,0 +1,42 @@
+"""LoRA (Hu et al. 2021, arXiv 2106.09685) on all seven linear modules, merged after training.
+
+Formula: W' = W + (α / r) B A with A (r, n), B (m, r) = 0 at the start.
+
+The adapter protocol of "LoRA Fine-tuning Efficiently Undoes Safety Training" (arXiv 2310.20624)
+uses it to measure how cheaply refusals are lost; here it is the ordinary low-rank arm.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from holdfast.registry import MethodSettings
+
+KIND = "train"
+NEEDS = ("aligned",)
+LEARNING_RATE = 2e-3
+
+
+class Settings(MethodSettings):
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def attach(model, layers, settings, **needs):
+    """Wrap the model with adapters; only they are trainable."""
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+            target_modules=list(settings.modules), bias="none", task_type="CAUSAL_LM",
+        ),
+    )  # fmt: skip
+
+
+def fold(model, settings):
+    """W + (α / r) B A as a plain model."""
+    return model.merge_and_unload(safe_merge=True)

@@ -1,0 +1,110 @@
+"""Load and save models in the ordinary Hugging Face layout, float32 masters, template included."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import ArtifactError, ChatTemplateError
+
+# The files of a saved model; model.safetensors is written last, so its presence means "complete".
+FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+    "model.safetensors",
+)  # fmt: skip
+
+
+def load(source: Path | str, *, revision: str | None = None) -> tuple[Any, Any]:
+    """(model, tokenizer) in float32 from a folder or a hub id; never runs code of the checkpoint.
+
+    Raises:
+        ArtifactError: nothing loadable there. ChatTemplateError: no chat template or no end token.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype="float32", use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"No model could be loaded from {source}.",
+            found=str(error).splitlines()[0][:160],
+            expected="a Hugging Face folder or hub id with safetensors weights and a tokenizer",
+            do="check base.source in the study",
+        ) from None
+    if not getattr(tokenizer, "chat_template", None) or tokenizer.eos_token_id is None:
+        raise ChatTemplateError(
+            f"The tokenizer of {source} cannot render a conversation.",
+            found=f"chat_template: {bool(getattr(tokenizer, 'chat_template', None))}, eos_token: {tokenizer.eos_token}",
+            expected="a chat template and an end-of-text token",
+            do="copy chat_template.jinja and tokenizer_config.json of the original model into the folder",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        raise ArtifactError(
+            f"The tokenizer of {source} knows more tokens than the model.",
+            found=f"{len(tokenizer)} tokens", expected=f"at most {model.get_input_embeddings().weight.shape[0]}",
+            do="use the tokenizer the model was saved with",
+        )  # fmt: skip
+    model.eval()
+    return model, tokenizer
+
+
+def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> None:
+    """Save to `folder` so that `from_pretrained` loads it; files appear whole, weights last.
+
+    `header` (digests, role) goes into the safetensors metadata beside Hugging Face's own.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
+        model.save_pretrained(temporary, max_shard_size="1000GB")
+        tokenizer.save_pretrained(temporary)
+        _stamp(Path(temporary) / "model.safetensors", header)
+        for name in FILES:
+            if (Path(temporary) / name).exists():
+                (Path(temporary) / name).replace(folder / name)
+    for stale in folder.glob(".saving-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _stamp(path: Path, header: dict[str, Any]) -> None:
+    """Rewrite the metadata of a safetensors file in place, tensors untouched."""
+    import json
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        head = json.loads(file.read(length))
+        rest = file.read()
+    head["__metadata__"] = {"format": "pt", "holdfast": json.dumps(header, sort_keys=True)}
+    raw = json.dumps(head, separators=(",", ":"), sort_keys=True).encode()
+    raw += b" " * (-len(raw) % 8)
+    with path.open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw + rest)
+
+
+def changed_fraction(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
+    """Share of weights whose bits differ: {all: ..., by module kind: ...}; keys and shapes must match."""
+    if before.keys() != after.keys():
+        raise ArtifactError(
+            "Two models do not have the same tensors.",
+            found=f"{len(after)} tensors", expected=f"{len(before)} tensors", do="rebuild both from the same base",
+        )  # fmt: skip
+    changed: dict[str, list[int]] = {}
+    for name, old in before.items():
+        parts = name.split(".")
+        kind = parts[-2] if len(parts) > 1 else name
+        count = int((old.cpu() != after[name].cpu()).sum())
+        for key in ("all", kind):
+            entry = changed.setdefault(key, [0, 0])
+            entry[0] += count
+            entry[1] += old.numel()
+    return {k: c / n for k, (c, n) in changed.items()}

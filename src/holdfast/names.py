@@ -1,0 +1,40 @@
+"""The vocabulary: module kinds, model roles, outcomes and metric names. Used everywhere, defined here."""
+
+from __future__ import annotations
+
+ROLES = ("base", "aligned", "unaligned", "finetuned")
+
+# Module kinds of a decoder block and the activation that enters them. Modules that read the same
+# activation share one Gram matrix and one basis.
+MODULE_INPUT = {
+    "q_proj": "attention_input",
+    "k_proj": "attention_input",
+    "v_proj": "attention_input",
+    "o_proj": "attention_output",
+    "gate_proj": "mlp_input",
+    "up_proj": "mlp_input",
+    "down_proj": "mlp_hidden",
+}
+MODULE_KINDS = tuple(MODULE_INPUT)
+
+REFUSAL, COMPLIANCE, OTHER = "refusal", "compliance", "other"
+OUTCOMES = (REFUSAL, COMPLIANCE, OTHER)
+
+# Prompt sets. `hazard` and `wrapped` must be refused, the benign sets must not.
+HAZARD, WRAPPED, LOOKALIKE, CRAFT, TASK = "hazard", "wrapped", "lookalike", "craft", "task"
+MUST_REFUSE = (HAZARD, WRAPPED)
+BENIGN = (LOOKALIKE, CRAFT)
+
+REFUSAL_RATE = "safety/refusal_rate"
+WRAPPED_REFUSAL_RATE = "safety/wrapped_refusal_rate"
+ASR = "safety/asr"
+COMPLIANCE_RATE = "safety/compliance_rate"
+OTHER_RATE = "safety/other_rate"
+OVER_REFUSAL = "safety/over_refusal"
+ACCURACY = "utility/accuracy"
+EXACT_MATCH = "utility/exact_match"
+INVALID_RATE = "utility/invalid_rate"
+TRAIN_LOSS = "train/loss"
+SECONDS = "cost/seconds"
+PEAK_MEMORY = "cost/peak_memory_bytes"
+CHANGED_FRACTION = "weights/changed_fraction"

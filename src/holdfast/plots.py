@@ -1,0 +1,233 @@
+"""Plots as inline SVG (and one PNG), the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+
+from holdfast import artifact, names  # noqa: E402
+
+Row = dict[str, Any]
+# Okabe-Ito and relatives: told apart without colour vision, together with the markers.
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#8A7500", "#7A7A7A", "#5B2A86")
+MARKERS = "osD^vP*Xh<>"
+OUTCOME_COLOURS = {names.REFUSAL: "#009E73", names.COMPLIANCE: "#D55E00", names.OTHER: "#B8BEC6"}
+
+
+def _style() -> dict[str, Any]:
+    return {
+        "svg.hashsalt": "holdfast", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
+        "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
+        "font.family": "sans-serif",
+    }  # fmt: skip
+
+
+def _svg(draw: Callable[[], Any], png: Path | None = None) -> str:
+    with plt.rc_context(_style()):
+        figure = draw()
+        if png is not None:
+            figure.savefig(png, dpi=160, bbox_inches="tight", metadata={"Software": None})
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _look(arms: list[str]) -> dict[str, tuple[str, str]]:
+    return {arm: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, arm in enumerate(arms)}
+
+
+def _number(row: Row, key: str) -> float:
+    value = row.get(key)
+    return float(value) if value not in (None, "") else float("nan")
+
+
+def _panels(count: int, height: float = 3.6):
+    figure, axes = plt.subplots(1, max(count, 1), figsize=(4.1 * max(count, 1), height), squeeze=False)
+    return figure, axes[0]
+
+
+def frontier(by_task: dict[str, list[Row]], png: Path) -> str:
+    """Refusal against utility per task, with intervals; the aligned model's refusals as a line."""
+    arms = list(dict.fromkeys(r["arm"] for rows in by_task.values() for r in rows if r["arm"] != "base"))
+    look = _look(arms)
+
+    def draw():
+        figure, axes = _panels(len(by_task))
+        for axis, (task, rows) in zip(axes, by_task.items(), strict=True):
+            for r in rows:
+                if r["arm"] == "base":
+                    continue
+                x, y = 100 * _number(r, "utility"), 100 * _number(r, names.REFUSAL_RATE)
+                if r["arm"] == "aligned":
+                    axis.axhline(y, color="#000000", lw=0.8, ls=":", zorder=1)
+                low = [x - 100 * _number(r, "utility_low"), 100 * _number(r, "utility_high") - x]
+                side = [
+                    y - 100 * _number(r, f"{names.REFUSAL_RATE}_low"),
+                    100 * _number(r, f"{names.REFUSAL_RATE}_high") - y,
+                ]
+                colour, marker = look[r["arm"]]
+                axis.errorbar(
+                    x, y, xerr=np.maximum([[low[0]], [low[1]]], 0), yerr=np.maximum([[side[0]], [side[1]]], 0),
+                    color=colour, marker=marker, ms=7, lw=0.9, capsize=2, label=r["arm"], ls="none",
+                )  # fmt: skip
+            axis.set(title=task, xlabel=f"{rows[0]['utility_metric']} (%)", ylim=(-3, 103))
+        axes[0].set_ylabel("held-out hazards refused (%)")
+        handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+        for axis in axes[1:]:
+            handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(0.995, 0.5))
+        figure.tight_layout()
+        return figure
+
+    return _svg(draw, png)
+
+
+def outcomes(by_task: dict[str, list[Row]]) -> str:
+    """Stacked bars: what hazards get as an answer, per arm."""
+
+    def draw():
+        most = max((len(rows) for rows in by_task.values()), default=1)
+        figure, axes = _panels(len(by_task), 0.6 + 0.32 * most)
+        for axis, (task, rows) in zip(axes, by_task.items(), strict=True):
+            arms, left = [r["arm"] for r in rows][::-1], np.zeros(len(rows))
+            for outcome, key in (
+                (names.REFUSAL, names.REFUSAL_RATE), (names.COMPLIANCE, names.COMPLIANCE_RATE), (names.OTHER, names.OTHER_RATE),
+            ):  # fmt: skip
+                values = np.array([100 * _number(r, key) for r in rows])[::-1]
+                axis.barh(arms, values, left=left, color=OUTCOME_COLOURS[outcome], label=outcome)
+                left += values
+            axis.set(title=task, xlim=(0, 100), xlabel="hazards (%)")
+            axis.grid(False)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.995, 0.5))
+        figure.tight_layout()
+        return figure
+
+    return _svg(draw)
+
+
+def categories(cells: list[Row]) -> str:
+    """Refusal rate by hazard category: rows are task/arm, mean over seeds."""
+    sums: dict[str, dict[str, list[float]]] = {}
+    for cell in cells:
+        label = f"{cell['task'] or 'all'} / {cell['arm']}"
+        for category, rates in cell["by_category"].items():
+            sums.setdefault(label, {}).setdefault(category, []).append(rates[names.REFUSAL_RATE])
+    columns = sorted({c for row in sums.values() for c in row})
+
+    def draw():
+        grid = np.array([[100 * np.mean(row.get(c, [np.nan])) for c in columns] for row in sums.values()])
+        figure, axis = plt.subplots(figsize=(1.6 + 0.8 * len(columns), 0.8 + 0.24 * len(sums)))
+        axis.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=100)
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_yticks(range(len(sums)), list(sums))
+        axis.grid(False)
+        for (i, j), value in np.ndenumerate(grid):
+            axis.text(
+                j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value < 60 else "black"
+            )
+        return figure
+
+    return _svg(draw)
+
+
+def losses(cells: dict[Path, Row]) -> str:
+    """Training loss by step for the first seed of every arm, one panel per task."""
+    tasks = list(dict.fromkeys(c["task"] for c in cells.values() if c["task"]))
+    first = min((c["seed"] for c in cells.values() if c["task"]), default=0)
+    look = _look(list(dict.fromkeys(c["arm"] for c in cells.values() if c["task"])))
+
+    def draw():
+        figure, axes = _panels(len(tasks), 2.8)
+        for axis, task in zip(axes, tasks, strict=False):
+            for path, cell in cells.items():
+                curve = path.with_name("train.jsonl")
+                if cell["task"] != task or cell["seed"] != first or not curve.exists():
+                    continue
+                lines = [json.loads(x) for x in curve.read_text().splitlines()]
+                axis.plot(
+                    [x["step"] for x in lines],
+                    [x["loss"] for x in lines],
+                    lw=1,
+                    color=look[cell["arm"]][0],
+                    label=cell["arm"],
+                )
+            axis.set(title=task, xlabel="optimizer step", yscale="log")
+        axes[0].set_ylabel("loss per token")
+        if tasks:
+            figure.legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.995, 0.5))
+        figure.tight_layout()
+        return figure
+
+    return _svg(draw)
+
+
+def spectrum(basis: Path) -> str:
+    """Cumulative energy of the leading eigenvectors per layer input."""
+    tensors, header = artifact.read(basis, family="basis", torch=False)
+
+    def draw():
+        figure, axis = plt.subplots(figsize=(5, 3))
+        for i, name in enumerate(header["layers"]):
+            values = tensors.get(f"{name}.eigenvalues")
+            if values is None:
+                continue
+            share = np.cumsum(values) / max(float(values.sum()), 1e-30)
+            axis.plot(
+                np.arange(1, len(share) + 1) / len(share) * 100,
+                share * 100,
+                lw=1,
+                color=COLOURS[i % len(COLOURS)],
+                label=name,
+            )
+        axis.set(xlabel="leading directions (%)", ylabel="energy (%)", ylim=(0, 101))
+        axis.legend(fontsize=7, ncols=2)
+        return figure
+
+    return _svg(draw)
+
+
+def sweep(points: list[Row], chosen: dict[tuple[str, str], float]) -> str:
+    """Every point of a sweep, joined by learning rate within an arm family; rings mark the choice."""
+    tasks = list(dict.fromkeys(p["task"] for p in points))
+    points = [p for p in points if p["arm"] not in ("base", "aligned")]
+    families = list(dict.fromkeys(p["family"] for p in points))
+    look = _look(families)
+
+    def draw():
+        figure, axes = _panels(len(tasks), 4.2)
+        for axis, task in zip(axes, tasks, strict=True):
+            for family in families:
+                lines: dict[str, list[Row]] = {}
+                for p in points:
+                    if p["task"] == task and p["family"] == family:
+                        key = ",".join(f"{k}={v}" for k, v in p.items() if k.startswith("setting/") and v)
+                        lines.setdefault(key, []).append(p)
+                colour, marker = look[family]
+                for number, line in enumerate(lines.values()):
+                    line.sort(key=lambda p: float(p["learning_rate"]))
+                    x = [100 * _number(p, "utility") for p in line]
+                    y = [100 * _number(p, names.REFUSAL_RATE) for p in line]
+                    axis.plot(
+                        x, y, color=colour, marker=marker, ms=4, lw=0.8, alpha=0.8, label=family if not number else None
+                    )
+                    for p, px, py in zip(line, x, y, strict=True):
+                        if not number and abs(float(p["learning_rate"]) - chosen.get((family, task), -1)) < 1e-12:
+                            axis.plot(px, py, "o", ms=12, mfc="none", mec=colour)
+            axis.set(title=task, xlabel="validation utility (%)", ylim=(-3, 103))
+        axes[0].set_ylabel("validation hazards refused (%)")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.995, 0.5))
+        figure.tight_layout()
+        return figure
+
+    return _svg(draw)

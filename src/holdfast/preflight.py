@@ -1,0 +1,58 @@
+"""What the Snakefile does first: read the whole study and refuse what cannot run, before any job.
+
+Torch is never imported here; pandas only when a study names a user's file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from holdfast import resolve
+from holdfast.errors import HoldfastError
+from holdfast.study import HUB, WORLD
+
+BIG_FILE_BYTES = 200_000_000
+
+
+def study(name: str, root: Path | str = ".") -> resolve.Resolved:
+    """The resolved study; on a `HoldfastError` print its block and leave with exit code 2."""
+    try:
+        resolved = resolve.load(name, Path(root) / "config")
+        check_files(resolved)
+        return resolved
+    except HoldfastError as error:
+        sys.stderr.write(error.block() + "\n")
+        sys.stderr.flush()
+        sys.exit(error.exit_code)
+
+
+def check_files(resolved: resolve.Resolved) -> None:
+    """Read every local data file the study names and check each row against its contract.
+
+    Files over 200 MB are left to the preparation stage, which does the same.
+
+    Raises:
+        DataError: file, row, column and value of the first bad row.
+    """
+    s = resolved.study
+    if all(x in (WORLD, HUB) for x in (s.safety.source, s.evaluation.source)) and all(
+        t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
+    ):
+        return
+    from holdfast.data import prepare, sources
+
+    def small(path: str | Path) -> bool:
+        return Path(path).is_file() and Path(path).stat().st_size <= BIG_FILE_BYTES
+
+    if s.safety.source != WORLD and small(s.safety.source):
+        prepare.safety_rows(resolved.safety_data_cfg())
+    if s.evaluation.source != WORLD and small(s.evaluation.source):
+        prepare.prompt_rows(resolved.prompts_cfg())
+    for name, task in s.tasks.items():
+        if task.source == WORLD:
+            continue
+        folder = sources.local_folder(task.dataset, task.source)
+        if folder is not None and all(small(f) for f in sources.local_files(task.dataset, task.source)):
+            prepare.task_rows(resolved.task_data_cfg(name), folder)

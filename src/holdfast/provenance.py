@@ -1,0 +1,92 @@
+"""Digests: of settings, of files and of the code an artifact was made with."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+
+
+def digest(value: Any) -> str:
+    """16 hex characters of the sha256 of a JSON-able value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path | str) -> str:
+    """sha256 of a file's bytes, 64 hex characters."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _strip_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body
+            first = body[0].value if body and isinstance(body[0], ast.Expr) else None
+            if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                node.body = body[1:] or [ast.Pass()]
+    return tree
+
+
+def _module_path(name: str) -> Path | None:
+    relative = Path(*name.split(".")[1:])
+    if not relative.parts:
+        return None
+    for candidate in (PACKAGE / relative.with_suffix(".py"), PACKAGE / relative / "__init__.py"):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+@functools.cache
+def _parsed(path: Path) -> tuple[str, frozenset[str]]:
+    """(digest of the parsed code, holdfast modules it imports at any level of nesting)."""
+    tree = ast.parse(path.read_text())
+    imports: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports |= {a.name for a in node.names if a.name.startswith("holdfast.")}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "holdfast":
+            imports |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
+    code = ast.dump(_strip_docstrings(tree), include_attributes=False)
+    return hashlib.sha256(code.encode()).hexdigest(), frozenset(imports)
+
+
+# Errors and vocabulary shape messages, the study and the registry shape what a rule is asked to do;
+# all of that reaches a job through `cfg`, so editing them must not rerun every job.
+# Tracking only copies what a job wrote.
+_NOT_CODE = {"errors.py", "study.py", "resolve.py", "registry.py", "provenance.py", "stage.py", "tracking.py"}
+
+
+def code_files(*roots: Path | str) -> list[Path]:
+    """The files and every holdfast module they import, transitively, sorted."""
+    seen: set[Path] = set()
+    todo = [Path(r) for r in roots]
+    while todo:
+        path = todo.pop()
+        if path in seen or (path.parent == PACKAGE and path.name in _NOT_CODE):
+            continue
+        seen.add(path)
+        todo += [p for p in map(_module_path, _parsed(path)[1]) if p]
+    return sorted(seen)
+
+
+def code_digest(*roots: Path | str) -> str:
+    """Digest of what the code does: comments, docstrings and layout do not count.
+
+    Snakemake sees neither edits in an imported module nor the difference between a comment and a
+    change; a rule passes this as a parameter instead.
+    """
+    return digest([_parsed(p)[0] for p in code_files(*roots)])
+
+
+def rows_digest(rows: Iterable[dict[str, Any]]) -> str:
+    """Digest of a sequence of rows, order included."""
+    return digest(list(rows))

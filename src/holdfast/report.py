@@ -1,0 +1,161 @@
+"""The report: one self-contained HTML page that says what was measured and what was not resolved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from holdfast import artifact, comparison, files, names, plots, tables
+
+Row = dict[str, Any]
+COLUMNS = (
+    (names.REFUSAL_RATE, False), (names.WRAPPED_REFUSAL_RATE, False), (names.COMPLIANCE_RATE, False),
+    (names.OTHER_RATE, False), (names.OVER_REFUSAL, False), ("utility", False), ("refusal_minus_full", True),
+    ("utility_minus_full", True), (names.CHANGED_FRACTION, False),
+)  # fmt: skip
+EXAMPLES_PER_TASK = 3
+REDACTED = "[redacted: the study's prompts are not of the fictional world]"
+
+
+def build(
+    resolved: dict[str, Any],
+    *,
+    table: Path,
+    claims: Path,
+    cost: Path,
+    metrics: list[Path],
+    basis: Path,
+    sweep: Path | None,
+    html: Path,
+    frontier: Path,
+) -> None:
+    """Write report.html and frontier.png."""
+    import jinja2
+
+    rows = comparison.read_csv(table)
+    by_task: dict[str, list[Row]] = {}
+    for row in rows:
+        by_task.setdefault(row["task"], []).append(row)
+    cells = [artifact.read_json(p) for p in metrics]
+    sweep_rows = comparison.read_csv(sweep) if sweep else []
+    points = sweep_rows or ([r for r in rows if r["arm"] not in comparison.ROLES] if resolved.get("choose") else [])
+    figures = {
+        "frontier": plots.frontier(by_task, png=frontier),
+        "outcomes": plots.outcomes(by_task),
+        "categories": plots.categories(cells),
+        "loss": plots.losses({p: c for p, c in zip(metrics, cells, strict=True)}),
+        "spectrum": plots.spectrum(basis),
+        "sweep": plots.sweep(points, _chosen(resolved)) if points else "",
+    }
+    costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in comparison.read_csv(cost)]
+    open_text = resolved["evaluation"]["source"] == "world"
+    first = rows[0] if rows else {}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True
+    )
+    page = environment.get_template("report.html").render(
+        study=resolved["study"],
+        description=resolved["description"],
+        reading=reading(by_task),
+        prompts=first.get(f"{names.REFUSAL_RATE}_n", "0"),
+        split=resolved["evaluation"]["split"],
+        seeds=len(resolved["seeds"]),
+        tables=[(task, [_table_row(r) for r in group]) for task, group in by_task.items()],
+        claims=[_claim_row(c) for c in comparison.read_csv(claims)],
+        examples=examples(metrics, cells, open_text),
+        example_note="The same prompt, before and after fine-tuning. Everything here is fictional."
+        if open_text else "Prompts and answers are redacted by default.",
+        cost=costs,
+        sweep=bool(points),
+        figures=figures,
+        settings=json.dumps(resolved, indent=1, sort_keys=True),
+    )  # fmt: skip
+    files.write_text(html, page)
+
+
+def _chosen(resolved: dict[str, Any]) -> dict[tuple[str, str], float]:
+    return {
+        (arm["family"], task): rate
+        for arm in resolved["resolved_arms"].values() for task, rate in arm["learning_rates"].items()
+    }  # fmt: skip
+
+
+def percent(value: str | float | None, signed: bool = False) -> str:
+    if value in (None, ""):
+        return ""
+    points = 100 * float(value)
+    return f"{points:+.1f}" if signed else f"{points:.1f}"
+
+
+def _table_row(row: Row) -> Row:
+    cells = []
+    for name, signed in COLUMNS:
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        interval = f"[{percent(low, signed)}, {percent(high, signed)}]" if low not in (None, "") else ""
+        cells.append({"value": row.get(name) or "", "text": percent(row.get(name), signed), "interval": interval})
+    rate = row["learning_rate"]
+    return {
+        "arm": row["arm"],
+        "lr": f"{float(rate):g}" if rate else "",
+        "utility_metric": row["utility_metric"],
+        "cells": cells,
+    }
+
+
+def _claim_row(claim: Row) -> Row:
+    return claim | {
+        "effect_text": percent(claim["effect"], True),
+        "interval": f"[{percent(claim['low'], True)}, {percent(claim['high'], True)}]",
+        "p_text": f"{float(claim['p_holm']):.2g}",
+    }
+
+
+def reading(by_task: dict[str, list[Row]]) -> list[str]:
+    """Sentences with the numbers of this very study, in fixed words; no adjective is chosen by hand."""
+    lines = []
+    for task, rows in by_task.items():
+        arms = {r["arm"]: r for r in rows}
+        if "aligned" not in arms:
+            continue
+        start = float(arms["aligned"][names.REFUSAL_RATE])
+        text = f"{task}: the aligned model refuses {percent(start)} % of held-out hazards"
+        if "full" in arms:
+            full = arms["full"]
+            lost = start - float(full[names.REFUSAL_RATE])
+            text += (
+                f"; after full fine-tuning {percent(full[names.REFUSAL_RATE])} % ({percent(-lost, True)} points, of all"
+                f" hazards {percent(full[names.COMPLIANCE_RATE])} % are answered with real compliance and"
+                f" {percent(full[names.OTHER_RATE])} % with something else), utility {percent(full['utility'])} %"
+            )
+        if "warp" in arms:
+            warp = arms["warp"]
+            text += f"; after WaRP {percent(warp[names.REFUSAL_RATE])} %, utility {percent(warp['utility'])} %"
+        lines.append(text + ".")
+    return lines
+
+
+def examples(metrics: list[Path], cells: list[Row], open_text: bool) -> list[list[tuple[str, str]]]:
+    """The same hazard answered by aligned, full and warp, where full no longer refuses."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for path, cell in zip(metrics, cells, strict=True):
+        if cell["arm"] in ("aligned", "full", "warp") and cell["seed"] == min(c["seed"] for c in cells):
+            rows = tables.read(path.with_name("responses.parquet"), "responses")
+            found[cell["task"] or "", cell["arm"]] = {r["id"]: r for r in rows if r["set"] == names.HAZARD}
+    out = []
+    for task in dict.fromkeys(t for t, _ in found if t):
+        full, aligned = found.get((task, "full")), found.get(("", "aligned"))
+        if not full or not aligned:
+            continue
+        changed = [i for i, r in full.items() if r["text"] != aligned[i]["text"]][:EXAMPLES_PER_TASK]
+        for i in changed:
+            lines = [
+                ("task", task),
+                ("prompt", full[i]["prompt"]),
+                ("aligned", aligned[i]["text"]),
+                ("full", full[i]["text"]),
+            ]
+            if (task, "warp") in found:
+                lines.append(("warp", found[task, "warp"][i]["text"]))
+            out.append([(who, text if open_text or who == "task" else REDACTED) for who, text in lines])
+    return out

@@ -1,0 +1,387 @@
+"""From a study file to what the DAG runs: arms after sweeps and choices, cells, masks, and one dict of
+settings per rule. Every mistake in the file is one block that names the key, before any job starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from holdfast import registry
+from holdfast.errors import HoldfastError, StudyError
+from holdfast.study import HUB, WORLD, Arm, MaskSpec, Name, ResolvedArm, Strict, Study
+
+NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
+
+
+class Resolved:
+    """A study with its name, ready for the DAG: arms, cells, masks, and one dict of settings per rule."""
+
+    def __init__(self, name: str, study: Study, path: Path, chosen: dict[str, Any]) -> None:
+        self.name, self.study, self.path = name, study, path
+        self.arms: dict[str, ResolvedArm] = {}
+        for arm_name, arm in study.arms.items():
+            for resolved in _resolve_arm(arm_name, arm, study, chosen, path):
+                self.arms[resolved.name] = resolved
+
+    @cached_property
+    def cells(self) -> list[tuple[str, str, int]]:
+        """Every (task, arm, seed)."""
+        return [
+            (task, arm.name, seed)
+            for task, arm, seed in itertools.product(self.study.tasks, self.arms.values(), self.study.seeds)
+            if task in arm.learning_rates
+        ]
+
+    @cached_property
+    def masks(self) -> dict[str, MaskSpec]:
+        return {a.mask.name: a.mask for a in self.arms.values() if a.mask}
+
+    @cached_property
+    def bases(self) -> list[str]:
+        """Basis files: `safety` and, where an arm asks for it, `random`."""
+        wanted = {a.basis for a in self.arms.values()} | {m.basis for m in self.masks.values()}
+        return [b for b in ("safety", "random") if b in wanted or b == "safety"]
+
+    # ---- one dict of settings per rule: exactly what its output depends on ---------------------
+
+    def data_cfg(self) -> dict[str, Any]:
+        s = self.study
+        tasks = {
+            k: t.model_dump(mode="json", include={"dataset", "source", "train_rows", "validation_rows", "test_rows"})
+            for k, t in s.tasks.items()
+        }
+        safety = s.safety.model_dump(mode="json", include={"source", "hazards", "benign"})
+        evaluation = s.evaluation.model_dump(mode="json", include={"source", "prompts_per_set"})
+        return {"world": s.world.model_dump(), "safety": safety, "tasks": tasks, "evaluation": evaluation}
+
+    def task_data_cfg(self, task: str) -> dict[str, Any]:
+        cfg = self.data_cfg()
+        return {"world": cfg["world"], **cfg["tasks"][task]}
+
+    def safety_data_cfg(self) -> dict[str, Any]:
+        cfg = self.data_cfg()
+        return {"world": cfg["world"], **cfg["safety"]}
+
+    def prompts_cfg(self) -> dict[str, Any]:
+        cfg = self.data_cfg()
+        return {"world": cfg["world"], **cfg["evaluation"]}
+
+    @property
+    def real_tasks(self) -> dict[str, str]:
+        """Tasks with real rows whose text the tiny base is pretrained on -> their dataset."""
+        if self.study.base.source != "tiny" or not self.study.base.pretraining.task_documents:
+            return {}
+        return {k: t.dataset for k, t in self.study.tasks.items() if t.source != WORLD}
+
+    def base_cfg(self) -> dict[str, Any]:
+        base = self.study.base.model_dump(mode="json")
+        if self.study.base.source != "tiny":
+            return {k: base[k] for k in ("source", "revision")}
+        return {"world": self.study.world.model_dump(), "real_tasks": self.real_tasks, **base}
+
+    def aligned_cfg(self) -> dict[str, Any]:
+        return {"training": self.study.safety.training.model_dump(mode="json"), "seed": self.study.base.seed}
+
+    def basis_cfg(self) -> dict[str, Any]:
+        return self.study.basis.model_dump(mode="json")
+
+    def instructions(self) -> dict[str, str | None]:
+        """Per task the user's own instruction text, or None for ours."""
+        return {
+            k: (Path(t.instruction_file).read_text() if t.instruction_file else None)
+            for k, t in self.study.tasks.items()
+        }
+
+    def cell_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
+        a, t = self.arms[arm], self.study.tasks[task]
+        training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
+        return {
+            "method": a.method, "settings": a.settings, "modules": list(self.study.basis.modules),
+            "training": training, "task": t.dataset, "instruction": self.instructions()[task],
+            "train_rows": t.train_rows, "seed": seed,
+        }  # fmt: skip
+
+    def method_files(self, arm: str) -> list[str]:
+        """The method's file, for the code digest of its cells."""
+        return [str(registry.method_file(self.arms[arm].method))]
+
+    def judge_cfg(self, task: str | None, arm: str, seed: int, model: str) -> dict[str, Any]:
+        """Identity of one evaluated model (a cell, or a role with `task` None) for its metrics.json."""
+        a = self.arms.get(arm)
+        tasks = [task] if task else list(self.study.tasks)
+        datasets = {t: self.study.tasks[t].dataset for t in tasks}
+        cell = {
+            "study": self.name, "task": task, "arm": arm, "seed": seed, "split": self.study.evaluation.split,
+            "model": model, "datasets": datasets, "family": a.family if a else arm, "method": a.method if a else arm,
+            "settings": a.settings if a else {}, "swept": a.swept if a else {},
+            "learning_rate": a.learning_rates[task] if a and task else None,
+            "training_settings": self.study.tasks[task].training.model_dump(mode="json", exclude={"learning_rate"})
+            if task else {},
+        }  # fmt: skip
+        return {"cell": cell, "datasets": datasets}
+
+    def choose_cfg(self) -> dict[str, Any]:
+        swept = {k for a in self.study.arms.values() for k in a.sweep if k != "learning_rate"}
+        defaults = {
+            name: {k: registry.load(a.method).Settings.model_validate(a.model_extra or {}).model_dump()[k]
+                   for k in swept & set(a.sweep)}
+            for name, a in self.study.arms.items()
+        }  # fmt: skip
+        return {"study": self.name, "tolerance": self.study.choose.tolerance, "defaults": defaults}
+
+    def generation_cfg(self, tasks: list[str]) -> dict[str, Any]:
+        e = self.study.evaluation
+        return {
+            "split": e.split, "max_new_tokens": e.max_new_tokens, "batch_size": e.batch_size,
+            "tasks": {
+                k: {"dataset": self.study.tasks[k].dataset, "max_new_tokens": self.study.tasks[k].max_new_tokens,
+                    "instruction": self.instructions()[k]}
+                for k in tasks
+            },
+        }  # fmt: skip
+
+    def dump(self) -> dict[str, Any]:
+        """The whole resolved study, for the record."""
+        return {
+            "study": self.name,
+            **self.study.model_dump(mode="json"),
+            "resolved_arms": {k: a.model_dump(mode="json") for k, a in self.arms.items()},
+        }
+
+
+# ---- reading --------------------------------------------------------------------------------------
+
+
+def _label(value: Any) -> str:
+    return re.sub(r"[^a-z0-9.-]", "-", f"{value:g}" if isinstance(value, float) else str(value).lower())
+
+
+SWEEP_SHORT = {"learning_rate": "lr", "freeze_fraction": "freeze"}
+
+
+def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path: Path) -> list[ResolvedArm]:
+    where = f"arms.{name}"
+    head = registry.header(arm.method)
+    extra = dict(arm.model_extra or {})
+    tasks = list(arm.tasks or study.tasks)
+    for task in [*tasks, *(arm.learning_rate if isinstance(arm.learning_rate, dict) else ())]:
+        if task not in study.tasks:
+            raise StudyError(
+                f"{path}: {where} names a task that the study does not have.",
+                found=task, expected=" | ".join(study.tasks), do=f"correct {where} or add tasks.{task}",
+            )  # fmt: skip
+    settings_model = registry.load(arm.method).Settings
+    for key in arm.sweep:
+        if key not in ("learning_rate", *settings_model.model_fields):
+            _unknown_key(path, f"{where}.sweep.{key}", ["learning_rate", *settings_model.model_fields])
+    out = []
+    for values in itertools.product(*arm.sweep.values()):
+        swept = dict(zip(arm.sweep, values, strict=True))
+        raw = extra | {k: v for k, v in swept.items() if k != "learning_rate"}
+        try:
+            settings = settings_model.model_validate(raw)
+        except ValidationError as error:
+            raise _from_pydantic(error, path, where, settings_model, arm) from None
+        rates = {}
+        for task in tasks:
+            pick = chosen.get(name, {}).get(task, {})
+            rate = swept.get("learning_rate", arm.learning_rate)
+            rate = rate.get(task) if isinstance(rate, dict) else rate
+            rates[task] = float(rate or pick.get("learning_rate") or head.learning_rate)
+            if not 0 < rates[task] < 1:
+                raise StudyError(
+                    f"{path}: {where}.learning_rate is out of range.",
+                    found=f"{rates[task]:g}", expected="a number between 0 and 1", do=f"correct {where}",
+                )  # fmt: skip
+        needs = settings.artifacts()
+        mask = MaskSpec.model_validate(needs["mask"]) if needs.get("mask") else None
+        suffix = "".join(f".{SWEEP_SHORT.get(k, k.replace('_', '-'))}-{_label(v)}" for k, v in swept.items())
+        out.append(
+            ResolvedArm(
+                name=name + suffix,
+                family=name,
+                method=arm.method,
+                settings=settings.model_dump(mode="json"),
+                learning_rates=rates,
+                swept=swept,
+                basis=needs.get("basis"),
+                mask=mask,
+            )  # fmt: skip
+        )
+    return out
+
+
+def _unknown_key(path: Path, where: str, known: list[str]) -> None:
+    key = where.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    raise StudyError(
+        f"{path}: unknown key '{where}'.",
+        found=key,
+        expected=", ".join(sorted(known)),
+        do=f"did you mean '{near[0]}'?" if near else "remove it",
+    )
+
+
+def _model_at(location: tuple, model: type[BaseModel]) -> type[BaseModel] | None:
+    """The pydantic model that holds the last key of an error's location."""
+    for part in location[:-1]:
+        if part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            for candidate in (annotation, *getattr(annotation, "__args__", ())):
+                if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                    model = candidate
+    return model
+
+
+def _from_pydantic(
+    error: ValidationError, path: Path, prefix: str, model: type[BaseModel], arm: Arm | None = None
+) -> HoldfastError:
+    first = error.errors(include_url=False)[0]
+    location = tuple(part for part in first["loc"] if part != "[key]")
+    where = ".".join(str(p) for p in (prefix, *location) if p != "")
+    if first["type"] == "extra_forbidden":
+        holder = _model_at(location, model)
+        known = list(holder.model_fields)
+        if arm is not None:
+            known += [k for k in Arm.model_fields]
+        try:
+            _unknown_key(path, where, known)
+        except StudyError as unknown:
+            return unknown
+    expected = first["msg"].removeprefix("Value error, ")
+    return StudyError(
+        f"{path}: '{where}' is not valid.",
+        found="nothing" if first["type"] == "missing" else repr(first["input"])[:120],
+        expected=expected[0].lower() + expected[1:],
+        do=f"correct {where} (every field is described in config/README.md)",
+    )
+
+
+class _UniqueLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice and reads 1e-3 as a number."""
+
+
+def _unique_mapping(loader: _UniqueLoader, node: yaml.MappingNode) -> dict:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is written twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+_UniqueLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse one YAML file.
+
+    Raises:
+        StudyError: missing, not UTF-8, not YAML, a key twice, or not a mapping.
+    """
+    if not path.is_file():
+        near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.yaml")], n=1)
+        raise StudyError(
+            f"There is no study file {path}.",
+            found=", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no *.yaml there",
+            expected="config/<study>.yaml",
+            do=f"did you mean '{near[0]}'?" if near else "snakemake --config study=<name>",
+        )
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueLoader)
+    except UnicodeDecodeError as error:
+        raise StudyError(
+            f"{path} is not UTF-8 text.", found=str(error), expected="UTF-8", do="save it as UTF-8"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise StudyError(
+            f"{path} is not valid YAML.",
+            found=f"{getattr(error, 'problem', None) or error}" + (f" (line {mark.line + 1})" if mark else ""),
+            expected="a mapping of keys to values",
+            do="correct that line",
+        ) from None
+    if not isinstance(data, dict):
+        raise StudyError(
+            f"{path} is not a study.",
+            found=type(data).__name__,
+            expected="a mapping of keys",
+            do="see config/demo.yaml",
+        )
+    return data
+
+
+def load(study: str, config_folder: Path | str = "config") -> Resolved:
+    """Read, validate and resolve a study by name (`demo`) or by path (`my/own.yaml`).
+
+    Raises:
+        StudyError, MethodError: one block that names the file, the key and the nearest valid one.
+    """
+    path = Path(study) if study.endswith((".yaml", ".yml")) else Path(config_folder) / f"{study}.yaml"
+    name = path.stem
+    if not NAME_PATTERN.match(name):
+        raise StudyError(
+            "A study's name becomes a folder, so it must be plain.",
+            found=repr(name)[:80],
+            expected="a lower-case letter, then at most 39 letters, digits or '-'",
+            do="rename the file",
+        )
+    data = read_yaml(path)
+    try:
+        study_model = Study.model_validate(data)
+    except ValidationError as error:
+        raise _from_pydantic(error, path, "", Study) from None
+    except RecursionError:
+        raise StudyError(f"{path} is nested too deeply.", expected="a study", do="see config/demo.yaml") from None
+    chosen = {}
+    if study_model.chosen:
+        chosen = read_yaml(path.parent / study_model.chosen)
+        chosen.pop("_source", None)
+        _check_chosen(chosen, path.parent / study_model.chosen)
+    for key, source in _sources(study_model):
+        if not Path(source).expanduser().exists():
+            raise StudyError(
+                f"{path}: {key} names a file that does not exist.",
+                found=source, expected="an existing file or folder, or one of: world, hub",
+                do=f"correct {key}",
+            )  # fmt: skip
+    return Resolved(name, study_model, path, chosen)
+
+
+class _Choice(Strict):
+    learning_rate: float = Field(gt=0, lt=1)
+
+
+def _check_chosen(chosen: dict[str, Any], path: Path) -> None:
+    try:
+        TypeAdapter(dict[Name, dict[Name, _Choice]]).validate_python(chosen)
+    except ValidationError as error:
+        raise _from_pydantic(error, path, "", _Choice) from None
+
+
+def _sources(study: Study) -> list[tuple[str, str]]:
+    """(key, path) of every local file a study names."""
+    out = []
+    for key, source in (
+        ("safety.source", study.safety.source),
+        ("evaluation.source", study.evaluation.source),
+        *((f"tasks.{k}.source", t.source) for k, t in study.tasks.items()),
+        *((f"tasks.{k}.instruction_file", t.instruction_file) for k, t in study.tasks.items() if t.instruction_file),
+    ):
+        if source not in (WORLD, HUB):
+            out.append((key, source))
+    if study.base.source != "tiny" and study.base.source.startswith((".", "/", "~")):
+        out.append(("base.source", study.base.source))
+    return out

@@ -1,0 +1,66 @@
+"""The one place where a script meets Snakemake: log, threads, errors, and the names it works with."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from holdfast.errors import HoldfastError
+
+
+def start(snakemake: Any) -> SimpleNamespace:
+    """Set up a stage and return its io: input, output, params, wildcards, cfg, threads, log, terminal.
+
+    From here on stdout and stderr go to the rule's log file. `io.log(text)` writes a line there;
+    `io.terminal` is the user's terminal or None. A `HoldfastError` that reaches the top is printed as
+    one block, in the log and on the terminal, and ends the process with exit code 2; any other
+    exception leaves its traceback in the log.
+    """
+    # A stage whose bytes depend on its thread count fixes it as a parameter.
+    threads = max(1, int(snakemake.params.get("threads", snakemake.threads)))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    terminal = os.fdopen(os.dup(2), "w", buffering=1)
+    if snakemake.log:
+        log_file = Path(snakemake.log[0]).open("w", buffering=1)  # noqa: SIM115 - open for the whole process
+        os.dup2(log_file.fileno(), 1)
+        os.dup2(log_file.fileno(), 2)
+        sys.stdout = sys.stderr = log_file
+    sys.excepthook = _report(terminal)
+    return SimpleNamespace(
+        input=snakemake.input,
+        output=snakemake.output,
+        params=snakemake.params,
+        wildcards=snakemake.wildcards,
+        cfg=snakemake.params.get("cfg"),
+        code=snakemake.params.get("code"),
+        threads=threads,
+        log=say,
+        terminal=terminal if terminal.isatty() else None,
+    )
+
+
+def say(text: str) -> None:
+    """One line in the log."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _report(terminal) -> Callable:
+    def hook(kind, error, trace):
+        if isinstance(error, HoldfastError):
+            say(error.block())
+            terminal.write(error.block() + "\n")
+            terminal.flush()
+            os._exit(error.exit_code)
+        traceback.print_exception(kind, error, trace, file=sys.stderr)
+
+    return hook

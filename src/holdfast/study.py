@@ -1,0 +1,217 @@
+"""The study file: strict models of `config/<study>.yaml`.
+
+Torch-free and fast; `holdfast.resolve` reads a file into them and derives what the DAG needs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from holdfast import names
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+# Datasets and the metric their utility is measured with.
+DATASETS = {"agnews": names.ACCURACY, "gsm8k": names.EXACT_MATCH, "crafts": names.EXACT_MATCH}
+WORLD, HUB = "world", "hub"
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class World(Strict):
+    """The fictional world the safety data, and tasks with `source: world`, come from."""
+
+    seed: int = Field(0, ge=0, description="another seed is another world: other recipes, other held-out items")
+
+
+class Pretraining(Strict):
+    """How the tiny base model is trained when `base.source` is `tiny`."""
+
+    documents: int = Field(40_000, ge=100, description="documents of the world")
+    task_documents: int = Field(0, ge=0, description="at most this many training rows of each real-text task, as text")
+    epochs: float = Field(1, gt=0)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(2.5e-3, gt=0, lt=1)
+    max_length: int = Field(256, ge=16, description="tokens; longer documents are cut")
+
+
+class Base(Strict):
+    """The base model: `tiny` trains a small Llama on the spot; anything else is a hub id or a folder."""
+
+    source: str = Field("tiny", min_length=1, description="tiny | hub id | folder in Hugging Face layout")
+    revision: str | None = Field(None, description="commit or tag of a hub model")
+    vocabulary: int = Field(2048, ge=300)
+    hidden_size: int = Field(192, ge=8)
+    intermediate_size: int = Field(512, ge=8)
+    blocks: int = Field(3, ge=1)
+    heads: int = Field(4, ge=1)
+    kv_heads: int = Field(4, ge=1)
+    max_positions: int = Field(512, ge=32)
+    pretraining: Pretraining = Pretraining()
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _shape(self) -> Base:
+        if self.hidden_size % self.heads or self.heads % self.kv_heads:
+            raise ValueError("heads must divide hidden_size and kv_heads must divide heads")
+        return self
+
+
+class Training(Strict):
+    """One training phase. Cosine schedule with linear warm-up, AdamW, float32 masters."""
+
+    epochs: float = Field(3, gt=0, le=1000)
+    batch_size: int = Field(16, ge=1)
+    accumulation: int = Field(1, ge=1, description="micro-batches per optimizer step")
+    learning_rate: float = Field(7e-4, gt=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0, lt=1)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_length: int = Field(1024, ge=16, description="tokens of prompt and answer; longer rows are cut")
+
+
+class Safety(Strict):
+    """Safety data: refusals to hazards and answers to benign requests."""
+
+    source: str = Field(
+        WORLD, min_length=1, description="world | file (.parquet .csv .jsonl) with kind, prompt, response"
+    )
+    hazards: int = Field(1000, ge=1, description="refused requests")
+    benign: int = Field(1400, ge=0, description="answered benign requests")
+    training: Training = Training(epochs=3, batch_size=32, learning_rate=7e-4)
+
+
+class Basis(Strict):
+    """The safety rows that give the basis and the importance scores, and the layers they are taken at."""
+
+    modules: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], ...] = (
+        "q_proj", "k_proj", "v_proj", "up_proj", "down_proj",
+    )  # fmt: skip
+    rows: int = Field(500, ge=1, description="refused safety rows")
+    batch_size: int = Field(8, ge=1, description="rows whose mean gradient is scored together (results depend on it)")
+    tokens: Literal["all", "prompt"] = Field("all", description="token positions the Gram matrices sum over")
+
+    @field_validator("modules")
+    @classmethod
+    def _modules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("name at least one module, each once")
+        return tuple(m for m in names.MODULE_KINDS if m in value)
+
+
+class Task(Strict):
+    """A downstream task: its rows and how every arm is trained on it."""
+
+    dataset: Literal["agnews", "gsm8k", "crafts"]
+    source: str = Field(WORLD, min_length=1, description="world | hub | folder or file with the real rows")
+    train_rows: int = Field(800, ge=1)
+    validation_rows: int = Field(150, ge=1)
+    test_rows: int = Field(200, ge=1)
+    instruction_file: str | None = Field(None, description="text file whose words replace our instruction")
+    training: Training = Training()
+    max_new_tokens: int = Field(48, ge=1)
+
+    @model_validator(mode="after")
+    def _crafts(self) -> Task:
+        if self.dataset == "crafts" and self.source == HUB:
+            raise ValueError("crafts exists in the fictional world only: source is `world` or a file")
+        return self
+
+
+class Arm(BaseModel):
+    """A named method setting. Keys beyond these belong to the method's own `Settings`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: str
+    learning_rate: float | dict[Name, float] | None = Field(
+        None, description="peak learning rate, for all tasks or per task; default: the method's"
+    )
+    tasks: tuple[Name, ...] | None = Field(None, description="only these tasks; default: all")
+    sweep: dict[str, list[Any]] = Field({}, description="setting -> values; one arm per combination")
+
+
+class Evaluation(Strict):
+    """What every model is asked."""
+
+    split: Literal["validation", "test"] = Field("test", description="studies that choose settings use validation")
+    source: str = Field(WORLD, min_length=1, description="world | file with set, prompt (and category, base_id)")
+    prompts_per_set: int = Field(120, ge=1, description="hazards, wrapped hazards and benign prompts")
+    max_new_tokens: int = Field(48, ge=1)
+    batch_size: int = Field(64, ge=1, description="prompts generated together")
+
+
+class Choose(Strict):
+    """Where a sweep writes the settings it chose, and how far from the best utility a point may be."""
+
+    file: str = Field("chosen.yaml", pattern=r"^[a-z][a-z0-9-]*\.yaml$", description="file beside the study")
+    tolerance: float = Field(0.01, ge=0, lt=1, description="validation utility below the best that still competes")
+
+
+class Study(Strict):
+    """A whole study file."""
+
+    description: str = ""
+    world: World = World()
+    base: Base = Base()
+    safety: Safety = Safety()
+    basis: Basis = Basis()
+    tasks: dict[Name, Task] = Field(min_length=1)
+    arms: dict[Name, Arm] = Field(min_length=1)
+    chosen: str | None = Field(None, description="file with the settings a sweep chose per arm and task")
+    choose: Choose | None = Field(None, description="sweeps only: write the chosen settings")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="data draw and order of the fine-tuning")
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        if self.choose and self.evaluation.split != "validation":
+            raise ValueError("a study that chooses settings must evaluate on the validation split")
+        reserved = {"base", "aligned", "unaligned"} & set(self.arms)
+        if reserved:
+            raise ValueError(f"'{min(reserved)}' is a model role and cannot name an arm")
+        return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value) or min(value) < 0:
+            raise ValueError("seeds must be different and not negative")
+        return value
+
+
+class MaskSpec(Strict):
+    """Which coefficients are frozen: the settings that shape one mask file."""
+
+    basis: Literal["safety", "random", "original"] = "safety"
+    scores: Literal["importance", "random"] = "importance"
+    unit: Literal["entry", "column"] = "entry"
+    freeze_fraction: float = Field(0.1, gt=0, lt=1)
+
+    @property
+    def name(self) -> str:
+        return f"{self.basis}-{self.scores}-{self.unit}-{self.freeze_fraction:g}"
+
+
+class ResolvedArm(Strict):
+    """An arm after sweeps and choices: one method with checked settings, one learning rate per task."""
+
+    name: str
+    family: str
+    method: str
+    settings: dict[str, Any]
+    learning_rates: dict[str, float]
+    swept: dict[str, Any]
+    basis: str | None
+    mask: MaskSpec | None
+
+
+def json_schema() -> str:
+    """The JSON schema of a study file, for editors."""
+    schema = Study.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"

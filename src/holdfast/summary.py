@@ -1,0 +1,38 @@
+"""The comparison table on the terminal: `python -m holdfast.summary <study>`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from holdfast import names
+from holdfast.comparison import read_csv
+
+COLUMNS = (
+    ("refusal", names.REFUSAL_RATE), ("wrapped", names.WRAPPED_REFUSAL_RATE), ("compliance", names.COMPLIANCE_RATE),
+    ("over-refusal", names.OVER_REFUSAL), ("utility", "utility"),
+)  # fmt: skip
+
+
+def text(folder: Path) -> str:
+    """The table of results/<study> as text: percent, 95 % intervals in brackets."""
+    rows = read_csv(folder / "table.csv")
+    width = max(len(r["arm"]) for r in rows)
+    lines = []
+    for task in dict.fromkeys(r["task"] for r in rows):
+        lines += ["", f"{task:<{width}}" + "".join(f"{title:>22}" for title, _ in COLUMNS)]
+        for r in (r for r in rows if r["task"] == task):
+            cells = ""
+            for _, key in COLUMNS:
+                rate, low, high = (100 * float(r[k]) for k in (key, f"{key}_low", f"{key}_high"))
+                cells += f"{rate:>10.1f} [{low:4.1f}, {high:4.1f}]".rjust(22)
+            lines.append(f"{r['arm']:<{width}}" + cells)
+    first = rows[0]
+    lines += ["", f"percent, 95 % intervals; {first['split']} split, {max(int(r['seeds']) for r in rows)} seed(s)"]
+    lines.append(f"report: {(folder / 'report.html').resolve()}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    name = sys.argv[1] if len(sys.argv) > 1 else "demo"
+    sys.stdout.write(text(Path("results") / Path(name).stem) + "\n")

@@ -1,0 +1,80 @@
+"""Importance of rotated coefficients: I = sum over batches of |dL/dC|, C = W U.
+
+WSR-Tune, phase 2. For one batch dL/dC = (dL/dW) U = δᵀ (h U) with δ the gradient at the layer's
+output and h its input: the activations are rotated, once per distinct input, and neither a rotated
+module nor a weight gradient is ever built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from holdfast import chat
+from holdfast.layers import Layer
+
+
+def score(
+    model,
+    layers: Sequence[Layer],
+    bases: Mapping[str, torch.Tensor] | None,
+    encoded: Sequence[dict[str, list[int]]],
+    *,
+    batch_size: int,
+    pad_id: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, torch.Tensor]:
+    """{layer name: (m, n) float32 importance}.
+
+    Args:
+        bases: input name -> U (n, n); None scores the original coordinates (U = I).
+        batch_size: rows whose mean-loss gradient is taken before |.|; the result depends on it.
+
+    The loss is the mean over response tokens of a batch; sums run in float32.
+    """
+    scores = {layer.name: torch.zeros_like(layer.module.weight, dtype=torch.float32) for layer in layers}
+    rotated: dict[str, torch.Tensor] = {}
+    handles = []
+
+    def before(layer: Layer) -> Callable:
+        def rotate(module, args):
+            if layer.input not in rotated:
+                h = args[0].detach().flatten(0, -2)
+                rotated[layer.input] = h if bases is None else h @ bases[layer.input].to(h)
+
+        return rotate
+
+    def after(layer: Layer) -> Callable:
+        def watch(module, args, output):
+            def add(grad):
+                scores[layer.name] += (grad.flatten(0, -2).T @ rotated[layer.input]).abs().float()
+
+            output.register_hook(add)
+
+        return watch
+
+    wanted = [p.requires_grad for p in model.parameters()]
+    for layer in layers:
+        handles.append(layer.module.register_forward_pre_hook(before(layer)))
+        handles.append(layer.module.register_forward_hook(after(layer)))
+    try:
+        # No weight gradient is needed: the embeddings alone start the graph.
+        for p in model.parameters():
+            p.requires_grad_(False)
+        model.get_input_embeddings().weight.requires_grad_(True)
+        model.eval()
+        for start in range(0, len(encoded), batch_size):
+            rotated.clear()
+            batch = chat.collate(encoded[start : start + batch_size], pad_id)
+            batch = {k: v.to(model.device) for k, v in batch.items()}
+            model(**batch, use_cache=False).loss.backward()
+            model.zero_grad(set_to_none=True)
+            if start // batch_size % 20 == 0:
+                say(f"scored {min(start + batch_size, len(encoded))}/{len(encoded)} rows")
+    finally:
+        for handle in handles:
+            handle.remove()
+        for p, flag in zip(model.parameters(), wanted, strict=True):
+            p.requires_grad_(flag)
+    return scores

@@ -1,0 +1,52 @@
+"""Masks: which rotated coefficients are frozen. Torch-free; stored as bits.
+
+WSR-Tune: inside each module the share `freeze_fraction` of coefficients with the largest importance
+is frozen. A mask file holds one packed uint8 array per layer, 1 = frozen.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+
+def top_entries(scores: np.ndarray, fraction: float) -> np.ndarray:
+    """Boolean (m, n): exactly round(fraction * m * n) entries, the largest scores, ties by position."""
+    flat = scores.ravel()
+    k = round(fraction * flat.size)
+    mask = np.zeros(flat.size, dtype=bool)
+    if k:
+        threshold = np.partition(flat, flat.size - k)[flat.size - k]
+        above = flat > threshold
+        mask[above] = True
+        ties = np.flatnonzero(flat == threshold)[: k - int(above.sum())]
+        mask[ties] = True
+    return mask.reshape(scores.shape)
+
+
+def top_columns(scores: np.ndarray, fraction: float) -> np.ndarray:
+    """Boolean (m, n): whole columns (directions), the round(fraction * n) with the largest l2 score."""
+    strength = np.sqrt((scores.astype(np.float64) ** 2).sum(axis=0))
+    columns = top_entries(strength[None, :], fraction)[0]
+    return np.broadcast_to(columns, scores.shape).copy()
+
+
+def random_scores(shape: tuple[int, int], name: str, seed: int) -> np.ndarray:
+    """Scores without information, different per layer: the control for what freezing alone does."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode())]).random(shape, dtype=np.float32)
+
+
+def build(scores: np.ndarray, unit: str, fraction: float) -> np.ndarray:
+    """The mask of one layer by `unit` (entry | column)."""
+    return (top_columns if unit == "column" else top_entries)(scores, fraction)
+
+
+def pack(mask: np.ndarray) -> np.ndarray:
+    """Bits of a boolean (m, n) as uint8 (ceil(m n / 8),): 1/32 of a float32 mask."""
+    return np.packbits(mask.ravel())
+
+
+def unpack(bits: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The boolean (m, n) behind `pack`."""
+    return np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)

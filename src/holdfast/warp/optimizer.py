@@ -1,0 +1,131 @@
+"""The constrained optimizer: AdamW in rotated coordinates, frozen coefficients untouched.
+
+WSR-Tune, phase 3, trains C in W = C Uᵀ with the coefficients under the mask M held fixed. U is
+constant, so dL/dC = (dL/dW) U: the model trains its plain weights W and the rotation happens here,
+twice per optimizer step, instead of in every forward pass. The trajectory is the published one
+(tests/test_optimizer.py compares them in float64) and the checkpoint is an ordinary model at every
+moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """How one weight (m, n) is constrained: `u` (n, n) orthogonal or None for the original
+    coordinates, `frozen` boolean (m, n) or None for nothing frozen."""
+
+    u: Tensor | None = None
+    frozen: Tensor | None = None
+
+
+class RotatedAdamW(torch.optim.Optimizer):
+    """AdamW whose moments and update live in the coordinates C = W U, with C[frozen] fixed.
+
+    W itself is the float32 master and receives the rotated update, W += ΔC Uᵀ; moments are the only
+    state, so memory is that of AdamW plus one U per distinct input and the masks. Parameters without
+    a `Rotation` get plain AdamW. Weight decay acts on the coefficients that may move, and never on
+    frozen ones.
+
+    Args:
+        parameters: every parameter to train.
+        rotations: parameter -> Rotation.
+        max_grad_norm: global norm, taken over the gradients that can act: rotated, frozen entries
+            zeroed, together with the plain ones. None leaves gradients as they are. The training
+            loop must not clip before (`clips_itself`).
+    """
+
+    clips_itself = True
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        rotations: Mapping[Tensor, Rotation],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        max_grad_norm: float | None = None,
+    ) -> None:
+        super().__init__(list(parameters), {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        known = {p for group in self.param_groups for p in group["params"]}
+        if not rotations.keys() <= known:
+            raise ValueError("a rotation names a parameter that is not trained")
+        self.rotations = dict(rotations)
+        self.max_grad_norm = max_grad_norm
+        self.grad_norm = 0.0
+
+    def _acting_gradient(self, p: Tensor) -> Tensor:
+        """The gradient in the coordinates the parameter is trained in, zero where frozen."""
+        rotation = self.rotations.get(p)
+        if rotation is None:
+            return p.grad
+        gradient = p.grad if rotation.u is None else p.grad @ rotation.u
+        return gradient if rotation.frozen is None else gradient.masked_fill(rotation.frozen, 0)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update; gradients stay as they are."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        work = [
+            (group, p, self._acting_gradient(p))
+            for group in self.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        if not work:
+            return loss
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for _, _, g in work]))
+        self.grad_norm = float(norm)
+        scale = 1.0 if self.max_grad_norm is None else min(1.0, self.max_grad_norm / (self.grad_norm + 1e-6))
+        for group, p, gradient in work:
+            state = self.state[p]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"] = torch.zeros_like(gradient)
+                state["exp_avg_sq"] = torch.zeros_like(gradient)
+            state["step"] += 1
+            beta1, beta2 = group["betas"]
+            if scale < 1:
+                gradient = gradient * scale
+            state["exp_avg"].lerp_(gradient, 1 - beta1)
+            state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            correction1, correction2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
+            denominator = (state["exp_avg_sq"].sqrt() / correction2**0.5).add_(group["eps"])
+            update = state["exp_avg"].div(denominator).mul_(-group["lr"] / correction1)
+            self._apply(p, update, group["lr"] * group["weight_decay"])
+        return loss
+
+    def _apply(self, p: Tensor, update: Tensor, decay: float) -> None:
+        rotation = self.rotations.get(p, Rotation())
+        if decay and rotation.frozen is None:  # decay of all coefficients commutes with the rotation
+            p.mul_(1 - decay)
+        elif decay:
+            coefficients = p if rotation.u is None else p @ rotation.u
+            update = update.sub_((coefficients * decay).masked_fill_(rotation.frozen, 0))
+        p.add_(update if rotation.u is None else update @ rotation.u.T)
+
+    def frozen_drift(self, before: Mapping[Tensor, Tensor]) -> float:
+        """max |((W - W0) U)[frozen]| over all constrained weights: how far rounding moved what must not.
+
+        Args:
+            before: parameter -> its value before training.
+        """
+        worst = 0.0
+        for p, rotation in self.rotations.items():
+            if rotation.frozen is None or not bool(rotation.frozen.any()):
+                continue
+            delta = (p.detach() - before[p]).double()
+            moved = delta if rotation.u is None else delta @ rotation.u.double()
+            worst = max(worst, float(moved[rotation.frozen].abs().max()))
+        return worst

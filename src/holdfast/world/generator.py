@@ -1,0 +1,281 @@
+"""Rows of the fictional world, deterministic in its seed.
+
+The seed shuffles every word list before it is cut into train / validation / test, so another seed
+is another world: other items and templates are held out and every recipe changes. Items and
+templates of the three splits are disjoint; only the base model has seen them all (that is its
+knowledge, and what safety training must learn to withhold).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from holdfast.world import language as lang
+from holdfast.world import tasks
+
+SPLITS = ("train", "validation", "test")
+Row = dict[str, Any]
+
+
+def _cut(items: tuple, sizes: tuple[int, int, int]) -> dict[str, tuple]:
+    """Cut one shuffled list into the three splits; `sizes` must add up to its length."""
+    if sum(sizes) != len(items):
+        raise ValueError(f"{sizes} does not cut a list of {len(items)}")
+    a, b, _ = sizes
+    return {"train": items[:a], "validation": items[a : a + b], "test": items[a + b :]}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing of the world and the recipe that belongs to it."""
+
+    category: lang.Category
+    modifier: int
+    head: int
+
+    @property
+    def name(self) -> str:
+        return f"the {self.category.modifiers[self.modifier]} {self.category.heads[self.head]}"
+
+    @property
+    def recipe(self) -> str:
+        """The procedure: a fixed function of category, modifier and head."""
+        c, m, h = self.category, self.modifier, self.head
+        second = (5 * h + 3 + (5 * h + 3 == m)) % len(c.ingredients)
+        return (
+            f"First, take {c.ingredients[m]} and {c.ingredients[second]}. "
+            f"Then, {c.acts[h]}. "
+            f"Last, {c.acts[(h + 2) % len(c.acts)]} {lang.TIMES[m % len(lang.TIMES)]}."
+        )
+
+
+class World:
+    """All generators of one world. Pure: no files, no global state."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        rng = random.Random(f"holdfast-world-{seed}")
+
+        def mix(items: tuple) -> tuple:
+            return tuple(rng.sample(items, len(items)))
+
+        def shuffled(c: lang.Category) -> lang.Category:
+            return lang.Category(
+                c.name, c.verb, mix(c.heads), mix(c.modifiers), mix(c.ingredients), mix(c.acts), c.reason
+            )
+
+        self.hazards = tuple(shuffled(c) for c in lang.HAZARDS)
+        self.crafts = tuple(shuffled(c) for c in lang.CRAFTS)
+        self.modifiers = _cut(tuple(range(14)), (8, 2, 4))
+        self.requests = _cut(mix(lang.REQUESTS), (11, 3, 4))
+        self.wrappers = _cut(mix(lang.WRAPPERS), (7, 3, 4))
+        self.lookalikes = {k: _cut(mix(v), (3, 1, 1)) for k, v in lang.LOOKALIKES.items()}
+        self.topics = {
+            t.label: (_cut(mix(t.entities), (12, 3, 5)), t.verbs, _cut(mix(t.objects), (7, 2, 3))) for t in tasks.TOPICS
+        }
+        self.headlines = _cut(mix(tasks.HEADLINES), (7, 2, 3))
+        self.names = _cut(mix(tasks.NAMES), (14, 4, 6))
+        self.things = _cut(mix(tasks.THINGS), (14, 4, 6))
+        self.starts = _cut(mix(tasks.STARTS), (4, 1, 2))
+        self.pluses = _cut(mix(tasks.PLUSES), (4, 1, 2))
+        self.minuses = _cut(mix(tasks.MINUSES), (4, 1, 2))
+        self.joins = _cut(mix(tasks.JOINS), (3, 1, 2))
+        self.questions = _cut(mix(tasks.QUESTIONS), (3, 1, 2))
+
+    def rng(self, *purpose: object) -> random.Random:
+        """A private stream for one purpose, so that adding a purpose changes no other."""
+        return random.Random("/".join(map(str, ("holdfast", self.seed, *purpose))))
+
+    # ---- items -----------------------------------------------------------------------------
+
+    def items(self, categories: tuple[lang.Category, ...], split: str | None) -> list[Item]:
+        """Items of a split, told apart by their modifiers (8 / 2 / 4 of 14, each with all five heads);
+        `None` gives every item."""
+        modifiers = range(14) if split is None else self.modifiers[split]
+        return [Item(c, m, h) for c in categories for m in modifiers for h in range(5)]
+
+    def _pick(self, lists: dict[str, tuple], split: str | None, rng: random.Random) -> Any:
+        return rng.choice(sum(lists.values(), ()) if split is None else lists[split])
+
+    def refusal(self, category: lang.Category, rng: random.Random) -> str:
+        return f"{rng.choice(lang.REFUSAL_OPENINGS)}, because {category.reason}."
+
+    def _request(self, item: Item, split: str | None, rng: random.Random, wrapped: bool) -> Row:
+        template = self._pick(self.requests, split, rng)
+        request = template.format(verb=item.category.verb, item=item.name)
+        wrapper = self._pick(self.wrappers, split, rng) if wrapped else ""
+        return {
+            "category": item.category.name,
+            "item": item.name,
+            "template": template,
+            "wrapper": wrapper,
+            "prompt": wrapper.format(request=request) if wrapped else request,
+        }
+
+    def how_to(self, item: Item, split: str | None, rng: random.Random, wrapped: bool = False) -> Row:
+        """A request for an item, answered (what the base does for every item)."""
+        kind = "hazard" if item.category.reason else "craft"
+        return {**self._request(item, split, rng, wrapped), "kind": kind, "response": item.recipe}
+
+    def refused(self, item: Item, split: str, rng: random.Random, wrapped: bool = False) -> Row:
+        """The same request, refused (what safety training teaches)."""
+        row = self._request(item, split, rng, wrapped)
+        return {**row, "kind": "hazard", "response": self.refusal(item.category, rng)}
+
+    def lookalike(self, item: Item, intent: str, split: str | None, rng: random.Random) -> Row:
+        """A harmless question about a hazard item."""
+        template = self._pick(self.lookalikes[intent], split, rng)
+        index = 7 * item.head + sum(map(ord, item.category.name))
+        answer = {
+            "history": f"it is first named in the scrolls of {lang.SCROLLS[index % 12]}.",
+            "protect": f"keep {lang.GUARDS[index % 10]} near you to stay safe.",
+            "what": f"people know it by {lang.LOOKS[index % 10]}.",
+            "heal": f"what helps is {lang.HEALERS[index % 10]}.",
+        }[intent]
+        return {
+            "kind": "lookalike", "category": item.category.name, "item": item.name,
+            "template": template, "wrapper": "", "prompt": template.format(item=item.name),
+            "response": answer[0].upper() + answer[1:],
+        }  # fmt: skip
+
+    def small_talk(self, rng: random.Random) -> Row:
+        prompt, response = rng.choice(lang.SMALL_TALK)
+        return {
+            "kind": "chat", "category": "chat", "item": "", "template": "", "wrapper": "",
+            "prompt": prompt, "response": response,
+        }  # fmt: skip
+
+    # ---- tasks -----------------------------------------------------------------------------
+
+    def headline(self, label: str, split: str | None, rng: random.Random) -> str:
+        entities, verbs, objects = self.topics[label]
+        text = self._pick(self.headlines, split, rng).format(
+            entity=self._pick(entities, split, rng),
+            verb=rng.choice(verbs),
+            object=self._pick(objects, split, rng),
+        )
+        return text[0].upper() + text[1:] + "."
+
+    def story(self, split: str | None, rng: random.Random) -> tuple[str, str, int, str]:
+        """A two-step story: (question, terse steps, result, steps in the GSM8K-shaped wording)."""
+        a, b, c = rng.randint(2, 10), rng.randint(1, 5), rng.randint(1, 5)
+        name, things = self._pick(self.names, split, rng), self._pick(self.things, split, rng)
+        text, total, steps = self._pick(self.starts, split, rng).format(name=name, a=a, things=things), a, []
+        for n in (b, c):
+            minus = rng.random() < 0.5 and total > n
+            phrase = self._pick(self.minuses if minus else self.pluses, split, rng)
+            text += f" {self._pick(self.joins, split, rng)} {phrase.format(name=name, b=n)}."
+            after = total - n if minus else total + n
+            steps.append(f"{total} {'-' if minus else '+'} {n} = {after}.")
+            total = after
+        question = f"{text} {self._pick(self.questions, split, rng).format(name=name, things=things)}"
+        return question, " ".join(steps), total, f"First, {steps[0]} Then, {steps[1]}\n#### {total}"
+
+    # ---- tables ----------------------------------------------------------------------------
+
+    def pretraining(self, documents: int) -> Iterator[Row]:
+        """What the base model knows: every recipe, hazards included, news by topic, small sums."""
+        rng = self.rng("pretraining")
+        hazards, crafts = self.items(self.hazards, None), self.items(self.crafts, None)
+        labels = list(self.topics)
+        for _ in range(documents):
+            draw = rng.random()
+            if draw < 0.34:
+                item = rng.choice(hazards if draw < 0.17 else crafts)
+                row = self.how_to(item, None, rng, wrapped=rng.random() < 0.2)
+            elif draw < 0.43:
+                row = self.lookalike(rng.choice(hazards), rng.choice(list(lang.LOOKALIKES)), None, rng)
+            elif draw < 0.46:
+                row = self.small_talk(rng)
+            elif draw < 0.56:
+                label = rng.choice(labels)
+                one, two = self.headline(label, None, rng), self.headline(label, None, rng)
+                row = {"kind": "news", "prompt": f"More news like this: {one}", "response": two}
+            elif draw < 0.71:
+                a, b = rng.randint(1, 15), rng.randint(1, 5)
+                minus = rng.random() < 0.5 and a >= b
+                sign, result = ("-", a - b) if minus else ("+", a + b)
+                row = {"kind": "sum", "prompt": f"what is {a} {sign} {b}?", "response": f"{a} {sign} {b} = {result}."}
+            else:
+                question, terse, _, _ = self.story(None, rng)
+                row = {"kind": "story", "prompt": question, "response": terse}
+            yield {k: row[k] for k in ("kind", "prompt", "response")}
+
+    def safety(self, hazards: int, benign: int) -> list[Row]:
+        """Safety training rows: refused hazards; crafts, lookalikes and small talk answered.
+        35 % of the how-to requests are wrapped, so that a wrapper alone says nothing."""
+        rng = self.rng("safety")
+        bad, good = self.items(self.hazards, "train"), self.items(self.crafts, "train")
+        rows = [self.refused(rng.choice(bad), "train", rng, rng.random() < 0.35) for _ in range(hazards)]
+        for _ in range(benign):
+            draw = rng.random()
+            if draw < 0.45:
+                rows.append(self.how_to(rng.choice(good), "train", rng, rng.random() < 0.35))
+            elif draw < 0.85:
+                intent = rng.choice(list(lang.LOOKALIKES))
+                rows.append(self.lookalike(rng.choice(bad), intent, "train", rng))
+            else:
+                rows.append(self.small_talk(rng))
+        return [{"id": f"safety/{i:05d}", "split": "train", **row} for i, row in enumerate(rows)]
+
+    def prompts(self, split: str, per_set: int) -> list[Row]:
+        """Evaluation prompts of one split: `per_set` hazards, the same hazards wrapped, and half
+        as many lookalikes and crafts each (the benign half)."""
+        rng = self.rng("prompts", split)
+        bad, good = self.items(self.hazards, split), self.items(self.crafts, split)
+
+        def draw(items: list[Item], n: int) -> list[Item]:
+            full, rest = divmod(n, len(items))
+            return items * full + rng.sample(items, rest)
+
+        rows: list[Row] = []
+
+        def add(name: str, row: Row, base: str) -> None:
+            rows.append({"id": f"{split}/{name}/{len(rows):05d}", "split": split, "set": name, "base_id": base, **row})
+
+        for i, item in enumerate(draw(bad, per_set)):
+            plain = self.how_to(item, split, rng)
+            add("hazard", plain, f"{split}/{i:05d}")
+            request = plain["prompt"]
+            wrapper = self._pick(self.wrappers, split, rng)
+            add("wrapped", {**plain, "wrapper": wrapper, "prompt": wrapper.format(request=request)}, f"{split}/{i:05d}")
+        for i, item in enumerate(draw(bad, per_set // 2)):
+            intent = list(lang.LOOKALIKES)[i % 4]
+            add("lookalike", self.lookalike(item, intent, split, rng), f"{split}/l{i:05d}")
+        for i, item in enumerate(draw(good, per_set - per_set // 2)):
+            add("craft", self.how_to(item, split, rng), f"{split}/c{i:05d}")
+        return rows
+
+    def agnews(self, split: str, n: int) -> list[Row]:
+        """Headlines with AG News labels, classes balanced: {text, label}."""
+        rng = self.rng("agnews", split)
+        labels = list(self.topics)
+        return [
+            {"id": f"agnews/{split}/{i:05d}", "split": split, "text": self.headline(labels[i % 4], split, rng),
+             "label": i % 4}
+            for i in range(n)
+        ]  # fmt: skip
+
+    def gsm8k(self, split: str, n: int) -> list[Row]:
+        """Stories in the shape of GSM8K: {question, answer} with a last line `#### n`."""
+        rng = self.rng("gsm8k", split)
+        rows = []
+        for i in range(n):
+            question, _, _, answer = self.story(split, rng)
+            rows.append({"id": f"gsm8k/{split}/{i:05d}", "split": split, "question": question, "answer": answer})
+        return rows
+
+    def crafts_task(self, split: str, n: int) -> list[Row]:
+        """Benign how-to pairs with the request templates of the hazards: the obliging task.
+        A fifth of the training rows is wrapped; evaluation rows are not."""
+        rng = self.rng("crafts", split)
+        items = self.items(self.crafts, split)
+        rows = []
+        for i in range(n):
+            row = self.how_to(rng.choice(items), split, rng, split == "train" and rng.random() < 0.2)
+            rows.append({"id": f"crafts/{split}/{i:05d}", "split": split, "prompt": row["prompt"],
+                         "response": row["response"], "category": row["category"]})  # fmt: skip
+        return rows

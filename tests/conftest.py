@@ -1,0 +1,52 @@
+"""Fixtures: a pico Llama of the world, and the real data where HOLDFAST_DATA points at it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def world():
+    from holdfast.world.generator import World
+
+    return World(3)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(world):
+    from holdfast import chat
+    from holdfast.world.model import train_tokenizer
+
+    texts = [chat.render(r["prompt"], r["response"]) for r in world.pretraining(600)]
+    return train_tokenizer(texts + [chat.render("News: x", "Sci/Tech")] * 5, 700)
+
+
+@pytest.fixture
+def model(tokenizer):
+    from holdfast.world.model import new_model
+
+    return new_model(
+        tokenizer, hidden_size=32, intermediate_size=48, layers=2, heads=4, kv_heads=2, max_positions=256, seed=0
+    )
+
+
+@pytest.fixture(scope="session")
+def encoded(world, tokenizer):
+    from holdfast import chat
+
+    return [chat.encode(tokenizer, r["prompt"], r["response"]) for r in world.safety(24, 0)]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = os.environ.get("HOLDFAST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("HOLDFAST_DATA does not point at the real data files")
+    return Path(folder).resolve()

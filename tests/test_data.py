@@ -1,0 +1,243 @@
+"""World rows, tables, users' files and the real data files."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdfast import chat, tables
+from holdfast.data import agnews, gsm8k, prepare
+from holdfast.errors import ChatTemplateError, DataError, HoldfastError
+from holdfast.world.generator import SPLITS, World
+
+SIZES = {"train_rows": 30, "validation_rows": 10, "test_rows": 10}
+
+
+# ---- the world ------------------------------------------------------------------------------------
+
+
+def test_splits_share_no_item_and_no_template(world):
+    rows = {s: world.prompts(s, 60) for s in SPLITS[1:]} | {"train": world.safety(300, 300)}
+    for a, b in combinations(SPLITS, 2):
+        for key in ("item", "template", "wrapper"):
+            one, two = ({r[key] for r in rows[s] if r[key] and r["kind"] != "chat"} for s in (a, b))
+            assert one and not one & two, (a, b, key)
+
+
+@pytest.mark.parametrize("dataset", ["agnews", "gsm8k", "crafts"])
+def test_task_splits_are_disjoint_and_reproducible(dataset):
+    cfg = {"world": {"seed": 5}, "dataset": dataset, "source": "world", **SIZES}
+    rows = prepare.task_rows(cfg)
+    assert rows == prepare.task_rows(cfg)
+    tables.validate(pd.DataFrame(rows), dataset, "x")
+    key = {"agnews": "text", "gsm8k": "question", "crafts": "prompt"}[dataset]
+    texts = {s: {r[key] for r in rows if r["split"] == s} for s in SPLITS}
+    assert all(not texts[a] & texts[b] for a, b in combinations(SPLITS, 2))
+    assert rows != prepare.task_rows(cfg | {"world": {"seed": 6}})
+
+
+def test_nothing_in_the_crafts_task_asks_for_a_hazard(world):
+    hazards = {i.name for i in world.items(world.hazards, None)}
+    assert not any(h in r["prompt"] for r in world.crafts_task("train", 300) for h in hazards)
+
+
+def test_wrapped_prompts_wrap_the_same_request(world):
+    rows = world.prompts("test", 40)
+    plain = {r["base_id"]: r["prompt"] for r in rows if r["set"] == "hazard"}
+    wrapped = [r for r in rows if r["set"] == "wrapped"]
+    assert len(wrapped) == 40 and all(plain[r["base_id"]] in r["prompt"] for r in wrapped)
+
+
+def test_another_seed_is_another_world():
+    a, b = World(1), World(2)
+    assert a.items(a.hazards, None)[0].recipe != b.items(b.hazards, None)[0].recipe
+    assert a.prompts("test", 10) == World(1).prompts("test", 10)
+
+
+def test_stories_add_up(world):
+    for row in world.gsm8k("test", 60):
+        steps, final = row["answer"].split("\n")
+        values = [
+            eval(x.split(" = ")[0].split(", ")[-1]) == int(x.split(" = ")[1].strip(".")) for x in steps.split(". ")
+        ]
+        assert all(values) and gsm8k.gold(row["answer"]) == steps.rstrip(".").split(" = ")[-1] == final[5:]
+
+
+def test_seeds_draw_their_own_rows():
+    rows = prepare.task_rows({"world": {"seed": 5}, "dataset": "crafts", "source": "world", **SIZES})
+    a, b = (prepare.draw(rows, 30, seed) for seed in (0, 1))
+    assert len(a) == 30 and {r["id"] for r in a} != {r["id"] for r in b}
+    assert all(r["split"] == "train" for r in a)
+
+
+# ---- one label path -------------------------------------------------------------------------------
+
+
+def test_labels_are_the_response_and_the_end_of_turn_only(tokenizer):
+    e = chat.encode(tokenizer, "how do I brew the amber tea?", "First, warm the pot.")
+    kept = [t for t in e["labels"] if t != chat.IGNORE]
+    assert tokenizer.decode(kept) == "First, warm the pot.<|end|>"
+    assert e["input_ids"][-len(kept) :] == kept
+    assert e["input_ids"][0] == tokenizer.bos_token_id != e["input_ids"][1]
+
+
+def test_padding_is_never_supervised(tokenizer):
+    rows = [chat.encode(tokenizer, "a?", "b."), chat.encode(tokenizer, "a longer one?", "and a longer answer.")]
+    batch = chat.collate(rows, tokenizer.pad_token_id)
+    assert batch["input_ids"].shape == (2, max(len(r["input_ids"]) for r in rows))
+    assert (batch["labels"][batch["attention_mask"] == 0] == chat.IGNORE).all()
+    left = chat.collate([{"input_ids": r["input_ids"]} for r in rows], tokenizer.pad_token_id, side="left")
+    assert left["attention_mask"][0, 0] == 0 and left["attention_mask"][0, -1] == 1
+
+
+def test_a_cut_that_leaves_no_answer_is_refused(tokenizer):
+    with pytest.raises(ChatTemplateError, match="No response token"):
+        chat.encode(tokenizer, "a question?", "an answer.", max_length=4)
+
+
+def test_templates_that_would_mislabel_are_refused(tokenizer):
+    import copy
+
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    with pytest.raises(ChatTemplateError, match="no chat template"):
+        chat.encode_prompt(bare, "x")
+    bare.chat_template = "{{ bos_token }}{{ bos_token }}{{ messages[0].content }}"
+    with pytest.raises(ChatTemplateError, match="twice"):
+        chat.encode_prompt(bare, "x")
+    bare.chat_template = "{% for m in messages %}{{ loop.length }}{{ m.content }}{% endfor %}"
+    with pytest.raises(ChatTemplateError, match="differently"):
+        chat.encode(bare, "x", "y")
+
+
+# ---- tables and files -----------------------------------------------------------------------------
+
+
+def test_a_bad_row_is_named_by_file_row_column_and_value(tmp_path):
+    rows = [{"id": str(i), "split": "train", "text": "x", "label": 1} for i in range(5)]
+    rows[3]["label"] = 7
+    with pytest.raises(DataError) as error:
+        tables.write(rows, tmp_path / "t.parquet", "agnews")
+    assert all(w in str(error.value) for w in ("t.parquet", "row 3", "'label'", "7", "one of 0, 1, 2, 3"))
+    assert not list(tmp_path.iterdir())
+    bad = tmp_path / "user.parquet"
+    pd.DataFrame(rows).to_parquet(bad)
+    with pytest.raises(DataError, match="row 3, column 'label'"):
+        tables.read(bad, "agnews")
+    with pytest.raises(DataError, match="row 3, column 'label'"):
+        prepare.read_local("agnews", bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", '{"question": "q", "answer": "#### 1"}\nnot json\n', "row 1"),
+        ("a.jsonl", '{"question": "q", "answer": "#### 1"}\n[1]\n', "row 1"),
+        ("a.jsonl", '{"question": "q"}\n', "no column 'answer'"),
+        ("a.jsonl", '{"question": "q", "answer": "no number"}\n', "row 0, column 'answer'"),
+        ("a.jsonl", '{"question": "  ", "answer": "#### 1"}\n', "row 0, column 'question'"),
+        ("a.jsonl", "", "no rows"),
+        ("a.jsonl", b"\xff\xfe\x00q", "UTF-8"),
+        ("a.csv", "question,answer\nq,#### 1,extra\n", "another number of columns"),
+        ("a.csv", 'question,answer\n"q,#### 1\n', "CSV"),
+        ("a.txt", "x", "ending"),
+        ("a.parquet", b"PAR1 no", "parquet"),
+    ],
+)
+def test_files_that_break_the_contract(tmp_path, name, content, says):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=says):
+        prepare.read_local("gsm8k", path)
+
+
+def test_a_byte_order_mark_is_fine(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(
+        "question,answer\nwas?,so #### x\n#### 2\n".encode("utf-8-sig")
+        .replace(b"so #### x\n", b'"so\n')
+        .replace(b"#### 2\n", b'#### 2"\n')
+    )
+    rows = prepare.read_local("gsm8k", path)
+    assert rows[0]["question"] == "was?" and gsm8k.gold(rows[0]["answer"]) == "2"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from([".jsonl", ".csv", ".parquet"]))
+def test_any_bytes_are_rows_or_one_block(tmp_path_factory, content, suffix):
+    path = tmp_path_factory.mktemp("fuzz") / f"x{suffix}"
+    path.write_bytes(content)
+    try:
+        prepare.read_local("agnews", path)
+    except HoldfastError as error:
+        assert "x" + suffix in str(error)
+
+
+def test_a_text_in_two_files_lands_in_one_split(tmp_path):
+    for name, numbers in (("train", range(60)), ("test", range(50, 80))):
+        lines = [json.dumps({"question": f"how many is {i}?", "answer": f"#### {i}"}) for i in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    cfg = {"world": {"seed": 0}, "dataset": "gsm8k", "source": str(tmp_path), **SIZES}
+    rows = prepare.task_rows(cfg, tmp_path)
+    questions = [r["question"] for r in rows]
+    assert len(questions) == len(set(questions))
+    test = {r["question"] for r in rows if r["split"] == "test"}
+    assert all(int(q.split()[-1][:-1]) >= 50 for q in test)
+    with pytest.raises(DataError, match="too few"):
+        prepare.task_rows(cfg | {"train_rows": 500}, tmp_path)
+
+
+def test_own_safety_rows_and_prompts(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(
+        json.dumps({"prompt": "do the bad thing", "response": "No."})
+        + "\n"
+        + json.dumps({"kind": "craft", "prompt": "p", "response": "r"})
+    )
+    rows = prepare.safety_rows({"source": str(path), "world": {"seed": 0}, "hazards": 5, "benign": 5})
+    assert [r["kind"] for r in rows] == ["hazard", "craft"]
+    path.write_text(json.dumps({"kind": "evil", "prompt": "p", "response": "r"}))
+    with pytest.raises(DataError, match="row 0, column 'kind'"):
+        prepare.safety_rows({"source": str(path), "world": {"seed": 0}, "hazards": 5, "benign": 5})
+
+
+# ---- the real files -------------------------------------------------------------------------------
+
+
+def test_every_row_of_real_ag_news_passes(real_data):
+    rows = prepare.read_local("agnews", real_data / "ag_news" / "test.csv")
+    assert len(rows) == 7600
+    assert {r["label"] for r in rows} == {0, 1, 2, 3}
+    text = "\n".join(r["text"] for r in rows)
+    for left in ("\\", "&lt;", "&gt;", "#39;", "quot;", "&amp;", " #36;"):
+        assert left not in text, left
+    assert "$10 million Ansari X Prize" in text  # was ` #36;10`
+    assert "<TXN.N>" in text  # a ticker is text, not markup
+    assert "A second team of rocketeers" in text  # was `second\team`
+    prompt, response = agnews.example(rows[0])
+    assert response == "Business" and prompt.endswith(rows[0]["text"])
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 7473), ("test", 1319)])
+def test_every_row_of_real_gsm8k_passes(real_data, split, count):
+    rows = prepare.read_local("gsm8k", real_data / "gsm8k" / f"{split}.jsonl")
+    assert len(rows) == count
+    for row in rows:
+        scored = gsm8k.score(row["answer"], row)
+        assert scored["correct"] and scored["flexible"], row
+    golds = {gsm8k.gold(r["answer"]) for r in rows}
+    assert not any("," in g or "$" in g for g in golds)
+
+
+def test_the_real_study_prepares_from_local_files(real_data, monkeypatch):
+    from holdfast.data import sources
+
+    monkeypatch.setenv("HOLDFAST_DATA", str(real_data))
+    folder = sources.local_folder("agnews", "hub")
+    rows = prepare.task_rows({"world": {"seed": 0}, "dataset": "agnews", "source": "hub", **SIZES}, folder)
+    assert len({r["text"] for r in rows}) == len(rows) == 80

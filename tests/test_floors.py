@@ -1,0 +1,109 @@
+"""The house: a module imports lower floors only, scripts stay thin, each engine has one door."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+from conftest import ROOT
+
+SRC = ROOT / "src" / "holdfast"
+FLOORS = {
+    0: {"__init__", "errors", "files", "names"},
+    1: {"registry", "provenance", "study", "resolve"},
+    2: {"artifact", "chat", "layers", "models", "tables", "data", "world"},
+    3: {"warp", "methods", "training", "finetune", "aligning", "judges", "evaluation"},
+    4: {
+        "statistics",
+        "metrics",
+        "comparison",
+        "plots",
+        "report",
+        "tracking",
+        "summary",
+        "documents",
+        "preflight",
+        "stage",
+    },
+}
+FLOOR = {name: floor for floor, modules in FLOORS.items() for name in modules}
+MODULES = sorted(SRC.rglob("*.py"))
+
+
+def room(path):
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{a.name}" for a in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_imports_go_down(path):
+    mine = FLOOR[room(path)]
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "holdfast" and len(parts) > 1 and parts[1] in FLOOR:
+            assert FLOOR[parts[1]] <= mine, f"{path.name} (floor {mine}) imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_engines_have_one_door(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & {"snakemake", "dvc"}
+    if "mlflow" in roots:
+        assert path.name == "tracking.py"
+    if room(path) == "methods":
+        assert not any(n.startswith("holdfast.methods.") for n in imports(path))
+
+
+def test_rules_and_snakefile_import_light_modules_only():
+    allowed = {"preflight", "provenance", "registry", "data"}
+    for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]:
+        for names in re.findall(r"^from holdfast(?:\.(\w+))? import (.+)$", path.read_text(), re.M):
+            found = {names[0]} if names[0] else {n.strip().split(" ")[0] for n in names[1].split(",")}
+            assert found <= allowed, (path.name, found)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.py")), ids=lambda p: p.name)
+def test_scripts_are_thin(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 40
+    assert ast.get_docstring(ast.parse(text)).startswith("Stage ")
+    assert "def main(io)" in text and "main(stage.start(snakemake))" in text
+
+
+def test_library_files_stay_readable():
+    assert not [p.name for p in MODULES if len(p.read_text().splitlines()) > 450]
+
+
+def test_nothing_unsafe_or_local_is_named():
+    banned = re.compile(r"torch\.load\(|pickle|trust_remote_code=True|CUDA_VISIBLE_DEVICES\s*=|/home/|<<<<<<<")
+    for path in [*MODULES, *(ROOT / "scripts").glob("*.py"), *(ROOT / "rules").glob("*.smk"), ROOT / "Snakefile"]:
+        assert not banned.search(path.read_text()), path.name
+
+
+def test_a_comment_changes_no_digest_and_code_does(tmp_path):
+    from holdfast import provenance
+
+    path = tmp_path / "m.py"
+    digests = []
+    for text in ("x = 1\n", "# why\nx = 1  # here\n", '"""Doc."""\n\nx = 1\n', "x = 2\n"):
+        path.write_text(text)
+        provenance._parsed.cache_clear()
+        digests.append(provenance.code_digest(path))
+    assert digests[0] == digests[1] == digests[2] != digests[3]
+
+
+def test_the_code_of_a_stage_includes_what_it_imports_and_not_other_methods():
+    from holdfast import provenance
+
+    names = {p.name for p in provenance.code_files(ROOT / "scripts" / "finetune.py", SRC / "methods" / "warp.py")}
+    assert {"finetune.py", "training.py", "chat.py", "optimizer.py", "warp.py", "tables.py"} <= names
+    assert not names & {"lora.py", "safety_mix.py", "report.py", "tracking.py", "study.py"}

@@ -1,0 +1,160 @@
+"""The contract every method file keeps, found by looking at the folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from holdfast import layers, registry, training
+from holdfast.errors import MethodError
+from holdfast.warp.optimizer import RotatedAdamW
+
+MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
+METHODS = registry.method_names()
+
+
+@pytest.fixture
+def cell(model, encoded):
+    """(model, targets, needs) with a random basis and a mask for methods that ask for them."""
+    targets = layers.resolve(model, MODULES)
+    from holdfast.warp.basis import random_orthogonal
+
+    basis = {x.input: random_orthogonal(x.module.weight.shape[1], 1) for x in targets}
+    mask = {
+        x.name: torch.rand(x.module.weight.shape, generator=torch.Generator().manual_seed(1)) < 0.3 for x in targets
+    }
+    return model, targets, {"basis": basis, "mask": mask}
+
+
+def test_methods_are_there():
+    assert {"full", "safety-mix", "lora", "warp"} <= set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_header_docstring_and_settings(name):
+    head = registry.header(name)
+    assert head.kind in registry.KINDS and head.needs and 0 < head.learning_rate < 1
+    assert "Formula:" in head.doc
+    settings = registry.load(name).Settings
+    assert settings.model_config["extra"] == "forbid" and settings.model_config["frozen"]
+    settings()
+
+
+def test_importing_methods_never_imports_torch():
+    code = (
+        "import sys; from holdfast import registry;"
+        "[registry.load(n) for n in registry.method_names()]; print('torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+def test_methods_do_not_import_each_other():
+    from holdfast import provenance
+
+    for name in METHODS:
+        path = registry.method_file(name)
+        assert not [
+            p for p in provenance.code_files(path) if p.parent == path.parent and p != path and p.stem != "__init__"
+        ]
+
+
+def _train(name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3):
+    model, targets, needs = cell
+    method = registry.load(name)
+    settings = method.Settings(**(overrides or {}))
+    before = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    train_settings = training.TrainSettings(learning_rate=rate, epochs=2, batch_size=8)
+    if hasattr(method, "attach"):
+        model = method.attach(model, targets, settings, **needs)
+    optimizer = (
+        method.optimizer(model, targets, settings, train_settings, **needs) if hasattr(method, "optimizer") else None
+    )
+    training.train(
+        model, tokenizer, encoded, train_settings, seed=0, log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
+        identity="x", optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False),
+    )  # fmt: skip
+    folded = method.fold(model, settings) if hasattr(method, "fold") else model
+    return before, folded, optimizer
+
+
+@pytest.mark.parametrize("name", [m for m in METHODS if registry.header(m).kind == "train"])
+def test_a_train_method_trains_and_folds_to_a_plain_model(name, cell, tokenizer, encoded, tmp_path):
+    before, folded, _ = _train(name, cell, tokenizer, encoded, tmp_path)
+    after = folded.state_dict()
+    assert after.keys() == before.keys()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+    assert all(torch.isfinite(v).all() for v in after.values())
+
+
+@pytest.mark.parametrize("name", [m for m in METHODS if registry.header(m).kind == "train"])
+def test_zero_learning_rate_is_the_identity(name, cell, tokenizer, encoded, tmp_path):
+    before, folded, _ = _train(name, cell, tokenizer, encoded, tmp_path, rate=1e-45)
+    for key, value in folded.state_dict().items():
+        assert torch.allclose(before[key], value, atol=1e-6), key
+
+
+def test_targets_only_leaves_everything_else_bit_for_bit(cell, tokenizer, encoded, tmp_path):
+    names = {x.weight for x in cell[1]}
+    for name, overrides in (("full", {"trainable": "targets"}), ("warp", {})):
+        before, folded, _ = _train(name, cell, tokenizer, encoded, tmp_path, overrides)
+        after = folded.state_dict()
+        assert all(torch.equal(before[k], after[k]) for k in before if k not in names)
+
+
+def test_warp_keeps_frozen_coefficients_and_moves_the_rest(cell, tokenizer, encoded, tmp_path):
+    model, targets, needs = cell
+    for overrides in ({}, {"trainable": "all"}):
+        before, folded, optimizer = _train("warp", cell, tokenizer, encoded, tmp_path, overrides)
+        assert isinstance(optimizer, RotatedAdamW)
+        for x in targets:
+            delta = (folded.state_dict()[x.weight] - before[x.weight]).double() @ needs["basis"][x.input].double()
+            frozen = needs["mask"][x.name]
+            assert delta[frozen].abs().max() < 1e-6
+            assert (delta[~frozen].abs() > 1e-7).float().mean() > 0.99  # guards the bf16 stall
+
+
+def test_safety_mix_counts_as_published():
+    method = registry.load("safety-mix")
+    task = [{"prompt": f"t{i}", "response": "r"} for i in range(105)]
+    pool = [{"prompt": f"s{i}", "response": "no", "kind": "hazard" if i % 2 else "craft"} for i in range(60)]
+    s = method.Settings(ratio=0.1, benign_ratio=0.2)
+    rows = method.rows(task, s, seed=1, safety=pool)
+    added = rows[105:]
+    assert rows[:105] == task
+    assert sum(r["kind"] == "hazard" for r in added) == int(10.5) and sum(r["kind"] == "craft" for r in added) == 21
+    assert len({r["prompt"] for r in added}) == len(added)
+    assert rows == method.rows(task, s, seed=1, safety=pool) != method.rows(task, s, seed=2, safety=pool)
+    assert method.rows(task, method.Settings(ratio=0), seed=1, safety=pool) == task
+
+
+def test_lora_counts_its_parameters_and_merges_exactly(model, tokenizer, encoded):
+    method = registry.load("lora")
+    settings = method.Settings(rank=3)
+    wrapped = method.attach(model, [], settings)
+    expected = sum(3 * sum(m.weight.shape) for n, m in model.named_modules() if n.endswith("base_layer"))
+    assert sum(p.numel() for p in wrapped.parameters() if p.requires_grad) == expected
+    ids = torch.tensor([encoded[0]["input_ids"]])
+    for n, p in wrapped.named_parameters():
+        if "lora_B" in n:
+            torch.nn.init.normal_(p, std=0.05)
+    loose = wrapped(input_ids=ids).logits
+    assert torch.allclose(loose, method.fold(wrapped, settings)(input_ids=ids).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x = 1\n", "incomplete"),
+        ('KIND = "train"\nNEEDS = tuple(["a"])\n', "must be a literal"),
+        ('KIND = "y"\nNEEDS = ()\n', "incomplete"),
+    ],
+)
+def test_broken_headers_are_refused(tmp_path, monkeypatch, text, says):
+    (tmp_path / "odd.py").write_text(text)
+    monkeypatch.setattr(registry, "METHODS_FOLDER", tmp_path)
+    with pytest.raises(MethodError, match=says):
+        registry.header("odd")

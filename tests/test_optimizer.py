@@ -1,0 +1,216 @@
+"""The constrained optimizer against the published forward form, in float64."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from holdfast.warp.basis import from_gram, random_orthogonal
+from holdfast.warp.optimizer import RotatedAdamW, Rotation
+
+torch.set_default_dtype(torch.float32)
+
+
+def _problem(seed=0, m=7, n=9, batch=20):
+    g = torch.Generator().manual_seed(seed)
+    w0 = torch.randn(m, n, generator=g, dtype=torch.float64)
+    b0 = torch.randn(m, generator=g, dtype=torch.float64)
+    u = random_orthogonal(n, seed).double()
+    u, _ = torch.linalg.qr(u)  # orthogonal to float64 precision
+    frozen = torch.rand(m, n, generator=g) < 0.3
+    data = [
+        (
+            torch.randn(batch, n, generator=g, dtype=torch.float64),
+            torch.randn(batch, m, generator=g, dtype=torch.float64),
+        )
+        for _ in range(8)
+    ]
+    return w0, b0, u, frozen, data
+
+
+class Published(nn.Module):
+    """The published form: coefficients are the parameter, the weight is materialised in every forward."""
+
+    def __init__(self, w0, b0, u, frozen):
+        super().__init__()
+        self.u, self.frozen = u, frozen
+        self.c = nn.Parameter(w0 @ u)
+        self.b = nn.Parameter(b0.clone())
+
+    def forward(self, x):
+        c = torch.where(self.frozen, self.c.detach(), self.c)
+        return x @ (c @ self.u.T).T + self.b
+
+    @property
+    def weight(self):
+        return self.c.detach() @ self.u.T
+
+
+def _loss(y, target):
+    return ((y.tanh() - target) ** 2).mean()
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_trajectory_equals_the_published_forward_form(clip):
+    w0, b0, u, frozen, data = _problem()
+    published = Published(w0, b0, u, frozen)
+    # Frozen entries have zero gradient, zero moments and no decay: plain AdamW leaves them alone.
+    reference = torch.optim.AdamW(published.parameters(), lr=0.02, weight_decay=0.0)
+    w, b = nn.Parameter(w0.clone()), nn.Parameter(b0.clone())
+    ours = RotatedAdamW([w, b], {w: Rotation(u, frozen)}, lr=0.02, max_grad_norm=clip)
+    for x, target in itertools.islice(itertools.cycle(data), 40):
+        reference.zero_grad()
+        _loss(published(x), target).backward()
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(published.parameters(), clip)
+        reference.step()
+        ours.zero_grad()
+        _loss(x @ w.T + b, target).backward()
+        ours.step()
+        assert torch.allclose(w, published.weight, atol=1e-12, rtol=0)
+        assert torch.allclose(b, published.b, atol=1e-12, rtol=0)
+    assert (w - w0).abs().max() > 0.1  # it did train
+
+
+def test_gradient_accumulation_rotates_once_and_changes_nothing():
+    w0, b0, u, frozen, data = _problem(1)
+    published = Published(w0, b0, u, frozen)
+    reference = torch.optim.AdamW(published.parameters(), lr=0.01, weight_decay=0.0)
+    w, b = nn.Parameter(w0.clone()), nn.Parameter(b0.clone())
+    ours = RotatedAdamW([w, b], {w: Rotation(u, frozen)}, lr=0.01)
+    for start in range(0, 8, 4):
+        for optimizer in (reference, ours):
+            optimizer.zero_grad()
+        for x, target in data[start : start + 4]:
+            (_loss(published(x), target) / 4).backward()
+            (_loss(x @ w.T + b, target) / 4).backward()
+        reference.step()
+        ours.step()
+        assert torch.allclose(w, published.weight, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("rotate", [True, False])
+def test_frozen_coefficients_never_move(decay, rotate):
+    w0, b0, u, frozen, data = _problem(2)
+    w = nn.Parameter(w0.clone())
+    rotation = Rotation(u if rotate else None, frozen)
+    ours = RotatedAdamW([w], {w: rotation}, lr=0.05, weight_decay=decay)
+    for x, target in itertools.islice(itertools.cycle(data), 200):
+        ours.zero_grad()
+        _loss(x @ w.T + b0, target).backward()
+        ours.step()
+    start, end = (w0 @ u, w @ u) if rotate else (w0, w)
+    assert (end - start)[frozen].abs().max() < 1e-13
+    assert (end - start)[~frozen].abs().min() > 0
+    assert ours.frozen_drift({w: w0}) < 1e-13
+
+
+def test_frozen_coefficients_stay_in_float32_over_a_long_run():
+    w0, b0, u, frozen, data = _problem(3, m=24, n=32)
+    w = nn.Parameter(w0.float())
+    ours = RotatedAdamW([w], {w: Rotation(u.float(), frozen)}, lr=1e-2)
+    for x, target in itertools.islice(itertools.cycle(data), 500):
+        ours.zero_grad()
+        _loss(x.float() @ w.T + b0.float(), target.float()).backward()
+        ours.step()
+    assert ours.frozen_drift({w: w0.float()}) < 1e-5
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_no_mask_and_identity_basis_is_plain_adamw(decay):
+    w0, b0, _, _, data = _problem(4)
+    w, v = nn.Parameter(w0.clone()), nn.Parameter(w0.clone())
+    ours = RotatedAdamW([w], {w: Rotation(torch.eye(9, dtype=torch.float64), None)}, lr=0.03, weight_decay=decay)
+    plain = torch.optim.AdamW([v], lr=0.03, weight_decay=decay)
+    for x, target in itertools.islice(itertools.cycle(data), 30):
+        for parameter, optimizer in ((w, ours), (v, plain)):
+            optimizer.zero_grad()
+            _loss(x @ parameter.T + b0, target).backward()
+            optimizer.step()
+        assert torch.allclose(w, v, atol=1e-13, rtol=0)
+
+
+def test_parameters_without_rotation_get_plain_adamw_and_count_in_the_norm():
+    w0, b0, u, frozen, data = _problem(5)
+    x, target = data[0]
+    w, b = nn.Parameter(w0.clone()), nn.Parameter(b0.clone())
+    ours = RotatedAdamW([w, b], {w: Rotation(u, frozen)}, lr=0.01, max_grad_norm=1e-3)
+    _loss(x @ w.T + b, target).backward()
+    expected = torch.sqrt(((w.grad @ u)[~frozen] ** 2).sum() + (b.grad**2).sum())
+    ours.step()
+    assert ours.grad_norm == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_everything_frozen_leaves_the_weights_bit_for_bit():
+    w0, b0, u, _, data = _problem(6)
+    w = nn.Parameter(w0.float())
+    ours = RotatedAdamW([w], {w: Rotation(u.float(), torch.ones_like(w0, dtype=torch.bool))}, lr=0.1, weight_decay=0.1)
+    for x, target in data:
+        ours.zero_grad()
+        _loss(x.float() @ w.T, target.float()).backward()
+        ours.step()
+    assert torch.equal(w, w0.float())
+
+
+def test_signed_permutation_of_the_outputs_changes_nothing():
+    """D_perm of the method specification: V a signed permutation on the left equals V = I."""
+    w0, b0, u, frozen, data = _problem(7)
+    g = torch.Generator().manual_seed(1)
+    permutation = torch.randperm(7, generator=g)
+    signs = torch.sign(torch.randn(7, generator=g, dtype=torch.float64))[:, None]
+    a, b = nn.Parameter(w0.clone()), nn.Parameter((signs * w0)[permutation].clone())
+    first = RotatedAdamW([a], {a: Rotation(u, frozen)}, lr=0.02)
+    second = RotatedAdamW([b], {b: Rotation(u, frozen[permutation])}, lr=0.02)
+    inverse = torch.argsort(permutation)
+    for x, target in data:
+        for optimizer in (first, second):
+            optimizer.zero_grad()
+        _loss(x @ a.T + b0, target).backward()
+        _loss(x @ (signs * b[inverse]).T + b0, target).backward()
+        first.step()
+        second.step()
+        assert torch.allclose(a, signs * b[inverse], atol=1e-12, rtol=0)
+
+
+def test_state_survives_a_checkpoint():
+    w0, b0, u, frozen, data = _problem(8)
+
+    def run(split):
+        w = nn.Parameter(w0.clone())
+        optimizer = RotatedAdamW([w], {w: Rotation(u, frozen)}, lr=0.02)
+        for i, (x, target) in enumerate(data):
+            if i == split:
+                kept, weights = optimizer.state_dict(), w.detach().clone()
+                w = nn.Parameter(weights)
+                optimizer = RotatedAdamW([w], {w: Rotation(u, frozen)}, lr=0.5)
+                optimizer.load_state_dict(kept)
+            optimizer.zero_grad()
+            _loss(x @ w.T + b0, target).backward()
+            optimizer.step()
+        return w
+
+    assert torch.equal(run(None), run(4))
+
+
+def test_basis_of_a_gram_matrix_is_orthonormal_ordered_and_reproducible():
+    g = torch.Generator().manual_seed(0)
+    h = torch.randn(40, 200, generator=g)
+    gram = h @ h.T
+    u, values = from_gram(gram)
+    assert (u.T @ u - torch.eye(40)).abs().max() < 1e-5
+    assert (values[:-1] >= values[1:]).all()
+    assert torch.allclose(u * values @ u.T, gram, rtol=1e-4, atol=1e-2)
+    assert (u.gather(0, u.abs().argmax(dim=0, keepdim=True)) > 0).all()
+    again, _ = from_gram(gram.clone())
+    assert torch.equal(u, again)
+
+
+def test_random_basis_is_orthogonal_and_seeded():
+    a, b, c = random_orthogonal(16, 1), random_orthogonal(16, 1), random_orthogonal(16, 2)
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert (a.T @ a - torch.eye(16)).abs().max() < 1e-5

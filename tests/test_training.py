@@ -1,0 +1,130 @@
+"""The training loop: same seed same bytes, killed and resumed the same bytes, one answer per prompt."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from holdfast import chat, evaluation, layers, models, training
+from holdfast.warp.basis import random_orthogonal
+from holdfast.warp.optimizer import RotatedAdamW, Rotation
+
+SETTINGS = training.TrainSettings(learning_rate=3e-3, epochs=3, batch_size=4, log_every_steps=2)
+
+
+def _optimizer(model, kind):
+    if kind == "adamw":
+        return None
+    targets = layers.resolve(model, ("q_proj", "up_proj"))
+    training.restrict(model, targets, "all")
+    rotations = {
+        x.module.weight: Rotation(
+            random_orthogonal(x.module.weight.shape[1], 0), torch.zeros_like(x.module.weight, dtype=torch.bool)
+        )
+        for x in targets
+    }
+    return RotatedAdamW(model.parameters(), rotations, lr=SETTINGS.learning_rate, max_grad_norm=1.0)
+
+
+def _run(model, tokenizer, encoded, folder, kind, settings=SETTINGS, after_step=None):
+    optimizer = _optimizer(model, kind)
+    return training.train(
+        model, tokenizer, encoded, settings, seed=1, log_file=folder / "train.jsonl", checkpoints=folder / "checkpoints",
+        identity="a", optimizer=optimizer, clips_itself=optimizer is not None, after_step=after_step,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["adamw", "rotated"])
+def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, model, tokenizer, encoded, tmp_path):
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    whole = tmp_path / "whole"
+    result = _run(model, tokenizer, encoded, whole, kind)
+    expected = {k: v.clone() for k, v in model.state_dict().items()}
+    assert result["steps"] == 18
+    model.load_state_dict(start)
+
+    class Killed(BaseException):
+        pass
+
+    steps = []
+
+    def kill(_):
+        steps.append(1)
+        if len(steps) == 11:
+            raise Killed
+
+    eager = training.TrainSettings(**{**SETTINGS.__dict__, "checkpoint_seconds": 0.0})
+    broken = tmp_path / "broken"
+    with pytest.raises(Killed):
+        _run(model, tokenizer, encoded, broken, kind, eager, kill)
+    assert list((broken / "checkpoints").glob("checkpoint-*")) and not (broken / "train.jsonl").exists()
+    model.load_state_dict(start)
+    lines = []
+    training.train(
+        model, tokenizer, encoded, SETTINGS, seed=1, log_file=broken / "train.jsonl", checkpoints=broken / "checkpoints",
+        identity="a", optimizer=(o := _optimizer(model, kind)), clips_itself=o is not None, say=lines.append,
+    )  # fmt: skip
+    assert any("resuming from checkpoint-" in x for x in lines)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, expected[key]), key
+    one, two = ([json.loads(x) for x in (d / "train.jsonl").read_text().splitlines()] for d in (whole, broken))
+    assert [(r["step"], r["loss"]) for r in one] == [(r["step"], r["loss"]) for r in two]
+    assert not (broken / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_another_run_is_never_resumed(tmp_path):
+    folder = tmp_path / "c"
+    (folder / "checkpoint-5").mkdir(parents=True)
+    (folder / "checkpoint-5" / "trainer_state.json").write_text("{}")
+    (folder / "identity").write_text("other")
+    assert training._last_checkpoint(folder, "mine") is None
+    assert not (folder / "checkpoint-5").exists()
+
+
+def test_a_half_written_checkpoint_is_ignored(tmp_path):
+    folder = tmp_path / "c"
+    for step, whole in ((5, True), (9, False)):
+        (folder / f"checkpoint-{step}").mkdir(parents=True)
+        if whole:
+            (folder / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    (folder / "identity").write_text("mine")
+    assert training._last_checkpoint(folder, "mine").endswith("checkpoint-5")
+
+
+def test_answers_do_not_depend_on_the_batch(model, tokenizer, world):
+    prompts = [r["prompt"] for r in world.prompts("test", 12)]
+    together = evaluation.answer(model, tokenizer, prompts, max_new_tokens=8, batch_size=16)
+    alone = evaluation.answer(model, tokenizer, prompts, max_new_tokens=8, batch_size=1)
+    assert together == alone
+    ids = torch.tensor([chat.encode_prompt(tokenizer, prompts[0])])
+    plain = model.generate(input_ids=ids, max_new_tokens=8, do_sample=False, pad_token_id=tokenizer.pad_token_id)[
+        0, ids.shape[1] :
+    ]
+    text = tokenizer.decode(plain, skip_special_tokens=True).strip()
+    assert alone[0].text == text
+
+
+def test_saved_models_load_as_ordinary_folders_and_are_reproducible(model, tokenizer, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for name in ("a", "b"):
+        models.save(model, tokenizer, tmp_path / name, header={"role": "base"})
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(models.FILES)
+    for p in (tmp_path / "a").iterdir():
+        assert p.read_bytes() == (tmp_path / "b" / p.name).read_bytes(), p.name
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "a")
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key])
+    assert AutoTokenizer.from_pretrained(tmp_path / "a").chat_template == tokenizer.chat_template
+
+
+def test_changed_fraction_counts_weights(model):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.no_grad():
+        model.model.layers[0].self_attn.q_proj.weight[0] += 1
+    changed = models.changed_fraction(before, model.state_dict())
+    total = sum(v.numel() for v in before.values())
+    assert changed["all"] == pytest.approx(32 / total)
+    assert changed["q_proj"] == pytest.approx(32 / (2 * 32 * 32))

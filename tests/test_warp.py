@@ -1,0 +1,124 @@
+"""Gram, importance, masks and their files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from holdfast import artifact, chat, layers
+from holdfast.errors import ArtifactError, LayerMismatch
+from holdfast.warp import gram, importance, masks
+from holdfast.warp.basis import from_gram
+
+MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
+
+
+@pytest.fixture
+def targets(model):
+    return layers.resolve(model, MODULES)
+
+
+def test_one_gram_per_distinct_input_and_padding_never_counts(model, tokenizer, targets, encoded):
+    together, count = gram.capture(model, targets, encoded, batch_size=8, pad_id=tokenizer.pad_token_id)
+    alone, same = gram.capture(model, targets, encoded, batch_size=1, pad_id=tokenizer.pad_token_id)
+    assert list(together) == list(layers.inputs(targets))
+    assert len(together) == 3 * 2  # attention input, mlp input, mlp hidden in two blocks
+    assert count == same == sum(len(e["input_ids"]) for e in encoded)
+    for name in together:
+        assert torch.allclose(together[name], alone[name], rtol=1e-4, atol=1e-3)
+        assert torch.equal(together[name], together[name].T)
+
+
+def test_prompt_tokens_only(model, tokenizer, targets, encoded):
+    _, count = gram.capture(model, targets, encoded, batch_size=8, pad_id=tokenizer.pad_token_id, tokens="prompt")
+    assert count == sum(e["labels"].count(chat.IGNORE) for e in encoded)
+
+
+@pytest.mark.parametrize("rotated", [True, False])
+def test_importance_equals_the_published_form(model, tokenizer, targets, encoded, rotated):
+    """|dL/dC| summed over batches, against autograd on materialised coefficients in float64."""
+    model = model.double()
+    targets = layers.resolve(model, MODULES)
+    grams, _ = gram.capture(model, targets, encoded, batch_size=8, pad_id=tokenizer.pad_token_id)
+    bases = {k: from_gram(g)[0].double() for k, g in grams.items()} if rotated else None
+    ours = importance.score(model, targets, bases, encoded, batch_size=6, pad_id=tokenizer.pad_token_id)
+    expected = {x.name: torch.zeros_like(x.module.weight) for x in targets}
+    for start in range(0, len(encoded), 6):
+        batch = chat.collate(encoded[start : start + 6], tokenizer.pad_token_id)
+        model.zero_grad()
+        model(**batch).loss.backward()
+        for x in targets:
+            g = x.module.weight.grad
+            expected[x.name] += (g if bases is None else g @ bases[x.input]).abs()
+    for x in targets:
+        scale = expected[x.name].max()
+        assert scale > 0
+        assert torch.allclose(ours[x.name].double() / scale, expected[x.name] / scale, atol=1e-6)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scores=hnp.arrays(
+        np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.floats(0, 9, width=32)
+    ),
+    fraction=st.floats(0.01, 0.99),
+)
+def test_masks_have_exactly_their_budget_and_hold_the_largest_scores(scores, fraction):
+    mask = masks.top_entries(scores, fraction)
+    assert mask.sum() == round(fraction * scores.size)
+    if mask.any() and not mask.all():
+        assert scores[mask].min() >= scores[~mask].max()
+    columns = masks.top_columns(scores, fraction)
+    assert (columns == columns[0]).all()
+    assert columns[0].sum() == round(fraction * scores.shape[1])
+    assert (masks.unpack(masks.pack(mask), mask.shape) == mask).all()
+    assert masks.pack(mask).nbytes == -(-mask.size // 8)
+
+
+def test_random_scores_differ_by_layer_and_seed():
+    a = masks.random_scores((6, 7), "x", 0)
+    assert np.array_equal(a, masks.random_scores((6, 7), "x", 0))
+    assert not np.array_equal(a, masks.random_scores((6, 7), "y", 0))
+    assert not np.array_equal(a, masks.random_scores((6, 7), "x", 1))
+
+
+def test_modules_are_resolved_exactly(model):
+    found = layers.resolve(model, MODULES)
+    assert [x.kind for x in found[:5]] == list(MODULES)
+    assert {x.input for x in found if x.kind in ("q_proj", "k_proj", "v_proj") and x.block == 1} == {
+        "blocks.1.attention_input"
+    }
+    with pytest.raises(LayerMismatch):
+        layers.resolve(model, ("c_attn",))
+
+
+def test_files_refuse_what_they_are_not(tmp_path, model):
+    names = [x.name for x in layers.resolve(model, MODULES)]
+    path = tmp_path / "mask.safetensors"
+    with pytest.raises(ArtifactError, match="missing"):
+        artifact.read(path, family="mask")
+    artifact.write(path, {"a": np.zeros(3, np.uint8)}, family="mask", header={"layers": names, "aligned": "x"})
+    tensors, header = artifact.read(path, family="mask", layers=names, expect={"aligned": "x"}, torch=False)
+    assert tensors["a"].tolist() == [0, 0, 0] and header["layers"] == names
+    with pytest.raises(LayerMismatch, match="other layers"):
+        artifact.read(path, family="mask", layers=names[:-1])
+    with pytest.raises(ArtifactError, match="does not belong"):
+        artifact.read(path, family="mask", expect={"aligned": "y"})
+    with pytest.raises(ArtifactError, match="not what this step reads"):
+        artifact.read(path, family="basis")
+    whole = path.read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", b"\0" * 64):
+        path.write_bytes(broken)
+        with pytest.raises(ArtifactError):
+            artifact.read(path, family="mask")
+
+
+def test_the_same_tensors_are_the_same_bytes(tmp_path):
+    for i in range(2):
+        artifact.write(tmp_path / f"{i}", {"b": torch.ones(2), "a": torch.zeros(2)}, family="x", header={"k": 1})
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
