@@ -192,7 +192,8 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
             raise _from_pydantic(error, path, where, settings_model, arm) from None
         rates = {}
         for task in tasks:
-            pick = chosen.get(name, {}).get(task, {})
+            # An arm the sweep did not have takes the choice of the arm named like its method.
+            pick = chosen.get(name, {}).get(task) or chosen.get(arm.method, {}).get(task) or {}
             rate = swept.get("learning_rate", arm.learning_rate)
             rate = rate.get(task) if isinstance(rate, dict) else rate
             rates[task] = float(rate or pick.get("learning_rate") or head.learning_rate)

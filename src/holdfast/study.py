@@ -35,7 +35,7 @@ class Pretraining(Strict):
     task_documents: int = Field(0, ge=0, description="at most this many training rows of each real-text task, as text")
     epochs: float = Field(1, gt=0)
     batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(2.5e-3, gt=0, lt=1)
+    learning_rate: float = Field(2e-3, gt=0, lt=1)
     max_length: int = Field(256, ge=16, description="tokens; longer documents are cut")
 
 
@@ -67,7 +67,7 @@ class Training(Strict):
     epochs: float = Field(3, gt=0, le=1000)
     batch_size: int = Field(16, ge=1)
     accumulation: int = Field(1, ge=1, description="micro-batches per optimizer step")
-    learning_rate: float = Field(7e-4, gt=0, lt=1)
+    learning_rate: float = Field(3e-4, gt=0, lt=1, description="peak; arms bring their own")
     weight_decay: float = Field(0.0, ge=0, lt=1)
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
@@ -80,9 +80,9 @@ class Safety(Strict):
     source: str = Field(
         WORLD, min_length=1, description="world | file (.parquet .csv .jsonl) with kind, prompt, response"
     )
-    hazards: int = Field(1000, ge=1, description="refused requests")
-    benign: int = Field(1400, ge=0, description="answered benign requests")
-    training: Training = Training(epochs=3, batch_size=32, learning_rate=7e-4)
+    hazards: int = Field(1500, ge=1, description="refused requests")
+    benign: int = Field(2000, ge=0, description="answered benign requests")
+    training: Training = Training(epochs=2, batch_size=16, learning_rate=3e-4)
 
 
 class Basis(Strict):

@@ -1,0 +1,226 @@
+"""The DAG: what a change reruns, what a mistake prints, and the smoke study from nothing to a report."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+pytestmark = pytest.mark.dag
+SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+COPIED = ("Snakefile", "rules", "scripts", "src", "config", "profiles", "pyproject.toml")
+
+
+def snakemake(folder: Path, *arguments: str, study: str = "smoke", **kwargs):
+    return subprocess.run(
+        [SNAKEMAKE, *arguments, "--config", f"study={study}"],
+        cwd=folder,
+        env={**__import__("os").environ, "PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""},
+        capture_output=True,
+        text=True,
+        **kwargs,
+    )
+
+
+def planned(folder: Path, *arguments: str, study: str = "smoke") -> dict[str, int]:
+    """{rule: jobs} of a dry run; empty when there is nothing to do."""
+    out = snakemake(folder, "-n", "--quiet", "rules", *arguments, study=study)
+    text = out.stdout + out.stderr
+    assert out.returncode == 0, text
+    if "Nothing to be done" in text:
+        return {}
+    table = text[text.index("job") :]
+    return {m[1]: int(m[2]) for m in re.finditer(r"^(\w+)\s+(\d+)$", table, re.M) if m[1] not in ("all", "total")}
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project in which the smoke study has run from nothing."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(source, folder / name)
+    out = snakemake(folder, "--quiet", "rules")
+    assert out.returncode == 0, out.stdout + out.stderr
+    return folder
+
+
+@pytest.fixture
+def copy(project, tmp_path) -> Path:
+    """The finished project, to be changed; times are kept."""
+    folder = tmp_path / "p"
+    shutil.copytree(project, folder, symlinks=True)
+    return folder
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_every_contract_path_is_there(project):
+    results, work = project / "results/smoke", project / "work/smoke"
+    for name in ("table.csv", "claims.csv", "cost.csv", "report.html", "frontier.png", "mlflow.json"):
+        assert (results / name).stat().st_size > 0, name
+    cell = results / "crafts/warp/seed0"
+    for name in ("metrics.json", "responses.parquet", "verdicts.parquet", "train.jsonl", "train.json"):
+        assert (cell / name).stat().st_size > 0, name
+    for role in ("base", "aligned", "crafts/warp/seed0"):
+        for name in ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"):
+            assert (work / role / name).stat().st_size > 0, (role, name)
+    assert (work / "basis/safety.safetensors").exists() and list((work / "masks").glob("*.safetensors"))
+    assert not (work / "checkpoints/crafts").exists() or not list((work / "checkpoints/crafts").rglob("checkpoint-*"))
+
+
+def test_metrics_carry_counts_and_intervals(project):
+    m = json.loads((project / "results/smoke/crafts/warp/seed0/metrics.json").read_text())
+    for name in ("safety/refusal_rate", "safety/over_refusal", "utility/exact_match", "safety/asr"):
+        assert {name, f"{name}_low", f"{name}_high", f"{name}_n"} <= m["metrics"].keys()
+    assert m["metrics"]["weights/changed_fraction"] > 0
+    assert m["training"]["frozen_fraction"] == pytest.approx(0.1, abs=1e-3)
+    assert m["training"]["frozen_drift"] < 1e-6
+    roles = json.loads((project / "results/smoke/models/aligned/metrics.json").read_text())["metrics"]
+    assert "utility/agnews/accuracy" in roles and "safety/refusal_rate" in roles
+
+
+def test_the_report_is_one_self_contained_page(project):
+    page = (project / "results/smoke/report.html").read_text()
+    assert len(page) < 5_000_000 and "<svg" in page
+    assert not re.search(r"""(?:src|href)=["']https?://""", page)
+    for word in ("warp-randmask", "Which claims hold", "Refusal against utility"):
+        assert word in page
+
+
+def test_nothing_to_do_after_a_run(project):
+    assert planned(project) == {}
+    assert planned(project, "models") == {}
+
+
+def test_mlflow_has_one_finished_run_per_cell(project):
+    from mlflow import MlflowClient
+
+    record = json.loads((project / "results/smoke/mlflow.json").read_text())
+    assert record["uri"].startswith("sqlite:////")
+    client = MlflowClient(tracking_uri=record["uri"])
+    experiment = client.get_experiment_by_name("smoke")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == len(record["runs"]) == 2 + 7 + 1
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    warp = next(r for r in runs if r.data.tags.get("cell") == "smoke/crafts/warp/seed0")
+    assert warp.data.params["method"] == "warp" and "safety/refusal_rate" in warp.data.metrics
+    names = {a.path for a in client.list_artifacts(warp.info.run_id)}
+    assert {"metrics.json", "train.jsonl", "study.json", "checkpoint.json"} <= names
+
+
+def test_family_targets_can_be_asked_for_alone(project):
+    for target in ("prepare", "base", "aligned", "gram", "basis", "importance", "masks", "models", "responses", "metrics", "table", "report", "mlflow"):
+        assert planned(project, target) == {}, target
+    one = planned(project, "--forcerun", "build_mask", "--", "masks")
+    assert one == {"build_mask": 2, "masks": 1}
+
+
+def test_freeze_fraction_reruns_masks_and_warp_cells_only(copy):
+    edit(copy / "config/smoke.yaml", "warp: {method: warp}", "warp: {method: warp, freeze_fraction: 0.2}")
+    jobs = planned(copy)
+    assert jobs == {
+        "build_mask": 1, "finetune": 2, "respond": 2, "judge": 2, "compare": 1, "write_report": 1, "import_runs": 1,
+    }  # fmt: skip
+
+
+def test_one_arm_reruns_that_arm_only(copy):
+    edit(copy / "config/smoke.yaml", "lora: {method: lora,", "lora: {method: lora, rank: 4,")
+    out = snakemake(copy, "-n")
+    cells = set(re.findall(r"output: work/smoke/(\S+)/seed0/model", out.stdout + out.stderr))
+    assert cells == {"crafts/lora"}
+    assert planned(copy)["finetune"] == 1
+
+
+def test_editing_a_method_file_reruns_that_method_only(copy):
+    edit(copy / "src/holdfast/methods/safety_mix.py", "min(int(len(task_rows) * ratio), len(pool))", "min(round(len(task_rows) * ratio), len(pool))")
+    assert planned(copy)["finetune"] == 1
+
+
+def test_editing_a_comment_reruns_nothing(copy):
+    time.sleep(1.1)
+    for path in ("src/holdfast/methods/warp.py", "src/holdfast/training.py", "scripts/finetune.py", "scripts/base.py"):
+        text = (copy / path).read_text()
+        (copy / path).write_text(text + "\n# a remark\n")
+    (copy / "config/smoke.yaml").write_text("# a remark\n" + (copy / "config/smoke.yaml").read_text())
+    assert planned(copy) == {}
+
+
+def test_editing_the_judge_reruns_no_model(copy):
+    edit(copy / "src/holdfast/judges/world.py", "MINIMUM_PHRASES = 2", "MINIMUM_PHRASES = 3")
+    jobs = planned(copy)
+    assert "finetune" not in jobs and "respond" not in jobs and jobs["judge"] == 7 and jobs["judge_role"] == 2
+
+
+def test_a_second_import_adds_nothing(copy):
+    from mlflow import MlflowClient
+
+    before = json.loads((copy / "results/smoke/mlflow.json").read_text())
+    (copy / "results/smoke/mlflow.json").unlink()
+    out = snakemake(copy, "--quiet", "rules", "mlflow")
+    assert out.returncode == 0, out.stderr
+    after = json.loads((copy / "results/smoke/mlflow.json").read_text())
+    client = MlflowClient(tracking_uri=after["uri"])
+    assert len(client.search_runs([client.get_experiment_by_name("smoke").experiment_id])) == len(before["runs"])
+
+
+def test_tables_and_models_are_reproducible(project, copy):
+    """The smoke study again from nothing, elsewhere: the same bytes."""
+    for name in ("results", "work", ".snakemake", "mlflow.db", "mlartifacts"):
+        path = copy / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    out = snakemake(copy, "--quiet", "rules", "table", "models", "masks")
+    assert out.returncode == 0, out.stderr
+    for path in ("results/smoke/table.csv", "results/smoke/claims.csv", "work/smoke/base/model.safetensors",
+                 "work/smoke/aligned/model.safetensors", "work/smoke/basis/safety.safetensors",
+                 "work/smoke/masks/safety-importance-entry-0.1.safetensors",
+                 "work/smoke/crafts/warp/seed0/model.safetensors", "work/smoke/crafts/lora/seed0/model.safetensors"):  # fmt: skip
+        assert (copy / path).read_bytes() == (project / path).read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"arms": {"x": {"method": "lorra"}}}, "There is no method 'lorra'"),
+        ({"arms": {"warp": {"method": "warp", "freeze_fraction": 1.5}}}, "freeze_fraction"),
+        ({"sede": [0]}, "unknown key 'sede'"),
+        ({"safety": {"source": "gone.parquet"}}, "gone.parquet"),
+        ({"safety": {"source": "bad.parquet"}}, "row 1, column 'kind'"),
+    ],
+)
+def test_mistakes_are_one_block_and_exit_code_2(copy, change, says):
+    import pandas as pd
+
+    rows = [{"kind": k, "prompt": "p", "response": "r"} for k in ("hazard", "hazzard")]
+    pd.DataFrame(rows).to_parquet(copy / "bad.parquet")
+    data = yaml.safe_load((copy / "config/smoke.yaml").read_text())
+    data.update(change)
+    (copy / "config/mistake.yaml").write_text(yaml.safe_dump(data))
+    before = {p: p.stat().st_mtime_ns for p in (copy / "results").rglob("*")}
+    out = snakemake(copy, study="mistake")
+    assert out.returncode == 2
+    block = out.stderr[out.stderr.index("Error: ") - 20 :]
+    assert says in block and "found:" in block and "do:" in block and "Traceback" not in out.stderr
+    assert not (copy / "work/mistake").exists() and not (copy / "results/mistake").exists()
+    assert {p: p.stat().st_mtime_ns for p in (copy / "results").rglob("*")} == before
+
+
+@pytest.mark.parametrize("study", ["demo", "frontier", "ablation"])
+def test_shipped_studies_plan(study):
+    out = snakemake(ROOT, "-n", "--quiet", "rules", study=study)
+    assert out.returncode == 0, out.stderr
