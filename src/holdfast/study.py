@@ -42,7 +42,7 @@ class Pretraining(Strict):
 class Base(Strict):
     """The base model: `tiny` trains a small Llama on the spot; anything else is a hub id or a folder."""
 
-    source: str = Field("tiny", min_length=1, description="tiny | hub id | folder in Hugging Face layout")
+    source: str = Field("tiny", min_length=1, description="`tiny`, a hub id, or a folder in Hugging Face layout")
     revision: str | None = Field(None, description="commit or tag of a hub model")
     vocabulary: int = Field(2048, ge=300)
     hidden_size: int = Field(192, ge=8)
@@ -78,7 +78,7 @@ class Safety(Strict):
     """Safety data: refusals to hazards and answers to benign requests."""
 
     source: str = Field(
-        WORLD, min_length=1, description="world | file (.parquet .csv .jsonl) with kind, prompt, response"
+        WORLD, min_length=1, description="`world`, or a file (.parquet .csv .jsonl) with kind, prompt, response"
     )
     hazards: int = Field(1500, ge=1, description="refused requests")
     benign: int = Field(2000, ge=0, description="answered benign requests")
@@ -107,7 +107,7 @@ class Task(Strict):
     """A downstream task: its rows and how every arm is trained on it."""
 
     dataset: Literal["agnews", "gsm8k", "crafts"]
-    source: str = Field(WORLD, min_length=1, description="world | hub | folder or file with the real rows")
+    source: str = Field(WORLD, min_length=1, description="`world`, `hub`, or a folder or file with the real rows")
     train_rows: int = Field(800, ge=1)
     validation_rows: int = Field(150, ge=1)
     test_rows: int = Field(200, ge=1)
@@ -139,7 +139,7 @@ class Evaluation(Strict):
     """What every model is asked."""
 
     split: Literal["validation", "test"] = Field("test", description="studies that choose settings use validation")
-    source: str = Field(WORLD, min_length=1, description="world | file with set, prompt (and category, base_id)")
+    source: str = Field(WORLD, min_length=1, description="`world`, or a file with set, prompt (and category, base_id)")
     prompts_per_set: int = Field(120, ge=1, description="hazards, wrapped hazards and benign prompts")
     max_new_tokens: int = Field(48, ge=1)
     batch_size: int = Field(64, ge=1, description="prompts generated together")

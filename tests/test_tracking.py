@@ -1,0 +1,144 @@
+"""MLflow as a view of the files: idempotent, complete, parallel-safe, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from holdfast import artifact, tracking
+
+POINTS = 40
+
+
+def _cell(folder: Path, arm: str, rate: float = 0.5, points: int = POINTS) -> Path:
+    folder = folder / arm
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        {"step": i, "epoch": 0.1, "loss": 2.0 / (i + 1), "learning_rate": 1e-3, "grad_norm": 1.0, "time": 1.7e9 + i}
+        for i in range(points)
+    ]
+    (folder / "train.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    artifact.write_json(folder / "train.json", {"cost/seconds": 1.5, "cost/peak_memory_bytes": 10, "cost/train_seconds": 1.0})
+    cell = {
+        "study": "s", "task": "t", "arm": arm, "family": arm, "method": "full", "seed": 0, "learning_rate": 1e-3,
+        "split": "test", "settings": {"trainable": "all"}, "metrics": {"safety/refusal_rate": rate},
+    }  # fmt: skip
+    artifact.write_json(folder / "metrics.json", cell)
+    return folder / "metrics.json"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """An initialised store, made once: creating one takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    patch = pytest.MonkeyPatch()
+    patch.chdir(folder)
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking.create_store({"study": "s"}, folder / "store.json")
+    patch.undo()
+    return folder
+
+
+@pytest.fixture
+def store(template, tmp_path, monkeypatch):
+    import shutil
+
+    shutil.copy(template / "mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tracking.create_store({"study": "s"}, tmp_path / "store.json")
+
+
+def _runs(store):
+    client = tracking._client(store["uri"])
+    return client, client.search_runs([store["experiment_id"]])
+
+
+def test_the_store_is_absolute_and_made_once(store, tmp_path):
+    assert store["uri"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert tracking.create_store({"study": "s"}, tmp_path / "again.json") == store
+
+
+def test_importing_twice_changes_nothing_and_no_point_is_lost(store, tmp_path):
+    path = _cell(tmp_path, "full")
+    first = tracking.import_cell(store, path, {"a": 1}, print)
+    assert tracking.import_cell(store, path, {"a": 1}, print) == first
+    client, runs = _runs(store)
+    assert [r.info.status for r in runs] == ["FINISHED"]
+    assert len(client.get_metric_history(first, "train/loss")) == POINTS
+    assert runs[0].data.params["setting.trainable"] == "all" and runs[0].data.metrics["safety/refusal_rate"] == 0.5
+
+
+def test_changed_files_replace_the_run_and_a_rename_survives(store, tmp_path):
+    path = _cell(tmp_path, "full")
+    first = tracking.import_cell(store, path, {}, print)
+    client, _ = _runs(store)
+    client.set_tag(first, "mlflow.runName", "my favourite")
+    assert tracking.import_cell(store, path, {}, print) == first
+    _cell(tmp_path, "full", rate=0.7, points=POINTS + 5)
+    second = tracking.import_cell(store, path, {}, print)
+    _, runs = _runs(store)
+    assert second != first and [r.info.run_id for r in runs] == [second]
+    assert len(client.get_metric_history(second, "train/loss")) == POINTS + 5
+
+
+def test_an_interrupted_import_is_replaced(store, tmp_path):
+    path = _cell(tmp_path, "full")
+    client, _ = _runs(store)
+    client.create_run(store["experiment_id"], tags={tracking.CELL: "s/t/full/seed0"})  # RUNNING for ever
+    kept = tracking.import_cell(store, path, {}, print)
+    _, runs = _runs(store)
+    assert [(r.info.run_id, r.info.status) for r in runs] == [(kept, "FINISHED")]
+
+
+def _import(arguments):
+    store, path, folder = arguments
+    import os
+
+    os.chdir(folder)
+    return tracking.import_cell(store, Path(path), {}, lambda _: None)
+
+
+def test_parallel_imports_of_the_same_and_of_other_cells(store, tmp_path):
+    paths = [_cell(tmp_path, f"arm{i % 3}") for i in range(6)]
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        pool.map(_import, [(store, str(p), str(tmp_path)) for p in paths])
+    client, runs = _runs(store)
+    assert len(runs) == 3 and {r.info.status for r in runs} == {"FINISHED"}
+    assert all(len(client.get_metric_history(r.info.run_id, "train/loss")) == POINTS for r in runs)
+
+
+def test_live_curves_appear_while_training(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "LIVE_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(tracking, "LIVE_EVERY_SECONDS", 0.1)
+    path = _cell(tmp_path, "full")
+    curve = path.with_name("train.jsonl")
+    lines = curve.read_text().splitlines(keepends=True)
+    partial = curve.with_name("train.jsonl.partial")
+    partial.write_text("".join(lines[:10]) + '{"step": 1')  # and a line being written
+    seen = 0
+    with tracking.live({"study": "s", "cell": "s/t/full/seed0"}, curve, print):
+        client, _ = _runs(store)
+        end = time.monotonic() + 20
+        while time.monotonic() < end and seen < 10:
+            runs = client.search_runs([store["experiment_id"]])
+            seen = len(client.get_metric_history(runs[0].info.run_id, "train/loss")) if runs else 0
+            time.sleep(0.1)
+    assert seen == 10
+    tracking.import_cell(store, path, {}, print)
+    _, runs = _runs(store)
+    assert len(runs) == 1 and len(client.get_metric_history(runs[0].info.run_id, "train/loss")) == POINTS
+
+
+def test_training_does_not_notice_a_store_that_is_down(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "LIVE_AFTER_SECONDS", 0.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
+    said, started = [], time.monotonic()
+    with tracking.live({"study": "s", "cell": "c"}, tmp_path / "train.jsonl", said.append):
+        while not said and time.monotonic() - started < 30:
+            time.sleep(0.05)
+    assert "live curves" in said[0]
