@@ -21,7 +21,7 @@ COPIED = ("Snakefile", "rules", "scripts", "src", "config", "profiles", "pyproje
 
 def snakemake(folder: Path, *arguments: str, study: str = "smoke", **kwargs):
     return subprocess.run(
-        [SNAKEMAKE, *arguments, "--config", f"study={study}"],
+        [SNAKEMAKE, "--config", f"study={study}", *arguments],
         cwd=folder,
         env={**__import__("os").environ, "PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""},
         capture_output=True,
@@ -30,9 +30,9 @@ def snakemake(folder: Path, *arguments: str, study: str = "smoke", **kwargs):
     )
 
 
-def planned(folder: Path, *arguments: str, study: str = "smoke") -> dict[str, int]:
+def planned(folder: Path, *targets: str, flags: tuple[str, ...] = ()) -> dict[str, int]:
     """{rule: jobs} of a dry run; empty when there is nothing to do."""
-    out = snakemake(folder, "-n", "--quiet", "rules", *arguments, study=study)
+    out = snakemake(folder, "-n", *flags, "--quiet", "rules", "--", *targets)
     text = out.stdout + out.stderr
     assert out.returncode == 0, text
     if "Nothing to be done" in text:
@@ -125,9 +125,23 @@ def test_mlflow_has_one_finished_run_per_cell(project):
 
 
 def test_family_targets_can_be_asked_for_alone(project):
-    for target in ("prepare", "base", "aligned", "gram", "basis", "importance", "masks", "models", "responses", "metrics", "table", "report", "mlflow"):
+    for target in (
+        "prepare",
+        "base",
+        "aligned",
+        "gram",
+        "basis",
+        "importance",
+        "masks",
+        "models",
+        "responses",
+        "metrics",
+        "table",
+        "report",
+        "mlflow",
+    ):
         assert planned(project, target) == {}, target
-    one = planned(project, "--forcerun", "build_mask", "--", "masks")
+    one = planned(project, "masks", flags=("--forcerun", "build_mask"))
     assert one == {"build_mask": 2, "masks": 1}
 
 
@@ -148,7 +162,11 @@ def test_one_arm_reruns_that_arm_only(copy):
 
 
 def test_editing_a_method_file_reruns_that_method_only(copy):
-    edit(copy / "src/holdfast/methods/safety_mix.py", "min(int(len(task_rows) * ratio), len(pool))", "min(round(len(task_rows) * ratio), len(pool))")
+    edit(
+        copy / "src/holdfast/methods/safety_mix.py",
+        "min(int(len(task_rows) * ratio), len(pool))",
+        "min(round(len(task_rows) * ratio), len(pool))",
+    )
     assert planned(copy)["finetune"] == 1
 
 
@@ -172,7 +190,7 @@ def test_a_second_import_adds_nothing(copy):
 
     before = json.loads((copy / "results/smoke/mlflow.json").read_text())
     (copy / "results/smoke/mlflow.json").unlink()
-    out = snakemake(copy, "--quiet", "rules", "mlflow")
+    out = snakemake(copy, "--quiet", "rules", "--", "mlflow")
     assert out.returncode == 0, out.stderr
     after = json.loads((copy / "results/smoke/mlflow.json").read_text())
     client = MlflowClient(tracking_uri=after["uri"])
@@ -184,12 +202,18 @@ def test_tables_and_models_are_reproducible(project, copy):
     for name in ("results", "work", ".snakemake", "mlflow.db", "mlartifacts"):
         path = copy / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    out = snakemake(copy, "--quiet", "rules", "table", "models", "masks")
+    out = snakemake(copy, "--quiet", "rules", "--", "table", "models", "masks")
     assert out.returncode == 0, out.stderr
-    for path in ("results/smoke/table.csv", "results/smoke/claims.csv", "work/smoke/base/model.safetensors",
-                 "work/smoke/aligned/model.safetensors", "work/smoke/basis/safety.safetensors",
-                 "work/smoke/masks/safety-importance-entry-0.1.safetensors",
-                 "work/smoke/crafts/warp/seed0/model.safetensors", "work/smoke/crafts/lora/seed0/model.safetensors"):  # fmt: skip
+    for path in (
+        "results/smoke/table.csv",
+        "results/smoke/claims.csv",
+        "work/smoke/base/model.safetensors",
+        "work/smoke/aligned/model.safetensors",
+        "work/smoke/basis/safety.safetensors",
+        "work/smoke/masks/safety-importance-entry-0.1.safetensors",
+        "work/smoke/crafts/warp/seed0/model.safetensors",
+        "work/smoke/crafts/lora/seed0/model.safetensors",
+    ):
         assert (copy / path).read_bytes() == (project / path).read_bytes(), path
 
 

@@ -85,8 +85,10 @@ def test_gsm8k_gold(answer, gold):
 
 def test_a_world_answer_is_scored_correct_by_its_own_dataset(world):
     for name, rows in (
-        ("agnews", world.agnews("test", 20)), ("gsm8k", world.gsm8k("test", 20)), ("crafts", world.crafts_task("test", 20))
-    ):  # fmt: skip
+        ("agnews", world.agnews("test", 20)),
+        ("gsm8k", world.gsm8k("test", 20)),
+        ("crafts", world.crafts_task("test", 20)),
+    ):
         dataset = data.dataset(name)
         for row in rows:
             _, response = dataset.example(row)

@@ -22,7 +22,9 @@ def _cell(folder: Path, arm: str, rate: float = 0.5, points: int = POINTS) -> Pa
         for i in range(points)
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    artifact.write_json(folder / "train.json", {"cost/seconds": 1.5, "cost/peak_memory_bytes": 10, "cost/train_seconds": 1.0})
+    artifact.write_json(
+        folder / "train.json", {"cost/seconds": 1.5, "cost/peak_memory_bytes": 10, "cost/train_seconds": 1.0}
+    )
     cell = {
         "study": "s", "task": "t", "arm": arm, "family": arm, "method": "full", "seed": 0, "learning_rate": 1e-3,
         "split": "test", "settings": {"trainable": "all"}, "metrics": {"safety/refusal_rate": rate},

@@ -31,9 +31,18 @@ def _optimizer(model, kind):
 def _run(model, tokenizer, encoded, folder, kind, settings=SETTINGS, after_step=None):
     optimizer = _optimizer(model, kind)
     return training.train(
-        model, tokenizer, encoded, settings, seed=1, log_file=folder / "train.jsonl", checkpoints=folder / "checkpoints",
-        identity="a", optimizer=optimizer, clips_itself=optimizer is not None, after_step=after_step,
-    )  # fmt: skip
+        model,
+        tokenizer,
+        encoded,
+        settings,
+        seed=1,
+        log_file=folder / "train.jsonl",
+        checkpoints=folder / "checkpoints",
+        identity="a",
+        optimizer=optimizer,
+        clips_itself=optimizer is not None,
+        after_step=after_step,
+    )
 
 
 @pytest.mark.parametrize("kind", ["adamw", "rotated"])
@@ -63,9 +72,18 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, model, tokenizer,
     model.load_state_dict(start)
     lines = []
     training.train(
-        model, tokenizer, encoded, SETTINGS, seed=1, log_file=broken / "train.jsonl", checkpoints=broken / "checkpoints",
-        identity="a", optimizer=(o := _optimizer(model, kind)), clips_itself=o is not None, say=lines.append,
-    )  # fmt: skip
+        model,
+        tokenizer,
+        encoded,
+        SETTINGS,
+        seed=1,
+        log_file=broken / "train.jsonl",
+        checkpoints=broken / "checkpoints",
+        identity="a",
+        optimizer=(o := _optimizer(model, kind)),
+        clips_itself=o is not None,
+        say=lines.append,
+    )
     assert any("resuming from checkpoint-" in x for x in lines)
     for key, value in model.state_dict().items():
         assert torch.equal(value, expected[key]), key

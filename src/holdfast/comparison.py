@@ -70,12 +70,17 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
                     raise ValueError(f"{task}/{arm} seed {cell['seed']} answered other prompts of set {s}")
         task_set = sets[-1]
         out[task][arm] = Group(
-            task=task, arm=arm, meta=members[0][0], seeds=[m[0]["seed"] for m in members],
+            task=task,
+            arm=arm,
+            meta=members[0][0],
+            seeds=[m[0]["seed"] for m in members],
             outcomes={s: np.array([[r["outcome"] for r in found[s]] for found in by_set]) for s in present},
-            flexible=np.array([[r["flexible"] for r in found[task_set]] for found in by_set]) if task_set in present else None,
+            flexible=np.array([[r["flexible"] for r in found[task_set]] for found in by_set])
+            if task_set in present
+            else None,
             clusters={s: [r["base_id"] for r in by_set[0][s]] for s in present},
             changed=[m[0]["metrics"].get(names.CHANGED_FRACTION, 0.0) for m in members],
-        )  # fmt: skip
+        )
     return out
 
 

@@ -57,10 +57,18 @@ def _fields(model: type[BaseModel]) -> list[str]:
 
 
 SECTIONS = (
-    ("Study (top level)", study.Study), ("World", study.World), ("Base", study.Base), ("Pretraining", study.Pretraining),
-    ("Safety", study.Safety), ("Basis", study.Basis), ("Task", study.Task), ("Training", study.Training),
-    ("Arm", study.Arm), ("Evaluation", study.Evaluation), ("Choose", study.Choose),
-)  # fmt: skip
+    ("Study (top level)", study.Study),
+    ("World", study.World),
+    ("Base", study.Base),
+    ("Pretraining", study.Pretraining),
+    ("Safety", study.Safety),
+    ("Basis", study.Basis),
+    ("Task", study.Task),
+    ("Training", study.Training),
+    ("Arm", study.Arm),
+    ("Evaluation", study.Evaluation),
+    ("Choose", study.Choose),
+)
 
 
 def config_readme() -> str:

@@ -57,6 +57,17 @@ def _panels(count: int, height: float = 3.6):
     return figure, axes[0]
 
 
+def _legend(figure, axes) -> None:
+    """One legend for all panels, right of them, every label once."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        found, labels = axis.get_legend_handles_labels()
+        for handle, label in zip(found, labels, strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(0.995, 0.5))
+
+
 def frontier(by_task: dict[str, list[Row]], png: Path) -> str:
     """Refusal against utility per task, with intervals; the aligned model's refusals as a line."""
     arms = list(dict.fromkeys(r["arm"] for rows in by_task.values() for r in rows if r["arm"] != "base"))
@@ -83,10 +94,7 @@ def frontier(by_task: dict[str, list[Row]], png: Path) -> str:
                 )  # fmt: skip
             axis.set(title=task, xlabel=f"{rows[0]['utility_metric']} (%)", ylim=(-3, 103))
         axes[0].set_ylabel("held-out hazards refused (%)")
-        handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-        for axis in axes[1:]:
-            handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-        figure.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(0.995, 0.5))
+        _legend(figure, axes)
         figure.tight_layout()
         return figure
 
@@ -102,14 +110,16 @@ def outcomes(by_task: dict[str, list[Row]]) -> str:
         for axis, (task, rows) in zip(axes, by_task.items(), strict=True):
             arms, left = [r["arm"] for r in rows][::-1], np.zeros(len(rows))
             for outcome, key in (
-                (names.REFUSAL, names.REFUSAL_RATE), (names.COMPLIANCE, names.COMPLIANCE_RATE), (names.OTHER, names.OTHER_RATE),
-            ):  # fmt: skip
+                (names.REFUSAL, names.REFUSAL_RATE),
+                (names.COMPLIANCE, names.COMPLIANCE_RATE),
+                (names.OTHER, names.OTHER_RATE),
+            ):
                 values = np.array([100 * _number(r, key) for r in rows])[::-1]
                 axis.barh(arms, values, left=left, color=OUTCOME_COLOURS[outcome], label=outcome)
                 left += values
             axis.set(title=task, xlim=(0, 100), xlabel="hazards (%)")
             axis.grid(False)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.995, 0.5))
+        _legend(figure, axes)
         figure.tight_layout()
         return figure
 
@@ -165,7 +175,7 @@ def losses(cells: dict[Path, Row]) -> str:
             axis.set(title=task, xlabel="optimizer step", yscale="log")
         axes[0].set_ylabel("loss per token")
         if tasks:
-            figure.legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.995, 0.5))
+            _legend(figure, axes)
         figure.tight_layout()
         return figure
 
@@ -226,7 +236,7 @@ def sweep(points: list[Row], chosen: dict[tuple[str, str], float]) -> str:
                             axis.plot(px, py, "o", ms=12, mfc="none", mec=colour)
             axis.set(title=task, xlabel="validation utility (%)", ylim=(-3, 103))
         axes[0].set_ylabel("validation hazards refused (%)")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.995, 0.5))
+        _legend(figure, axes)
         figure.tight_layout()
         return figure
 

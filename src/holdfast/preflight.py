@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from holdfast import resolve
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, StudyError
 from holdfast.study import HUB, WORLD
 
 BIG_FILE_BYTES = 200_000_000
@@ -19,7 +19,10 @@ BIG_FILE_BYTES = 200_000_000
 def study(name: str, root: Path | str = ".") -> resolve.Resolved:
     """The resolved study; on a `HoldfastError` print its block and leave with exit code 2."""
     try:
-        resolved = resolve.load(name, Path(root) / "config")
+        folder = Path(root).resolve() / "config"
+        if folder.is_relative_to(Path.cwd()):
+            folder = folder.relative_to(Path.cwd())
+        resolved = resolve.load(name, folder)
         check_files(resolved)
         return resolved
     except HoldfastError as error:
@@ -54,5 +57,12 @@ def check_files(resolved: resolve.Resolved) -> None:
         if task.source == WORLD:
             continue
         folder = sources.local_folder(task.dataset, task.source)
+        if folder is not None and not folder.exists():
+            raise StudyError(
+                f"The rows of tasks.{name} are not where HOLDFAST_DATA says.",
+                found=f"no {folder}",
+                expected=f"HOLDFAST_DATA to be a folder that holds {folder.name}/",
+                do="correct HOLDFAST_DATA, or unset it to use the hub",
+            )
         if folder is not None and all(small(f) for f in sources.local_files(task.dataset, task.source)):
             prepare.task_rows(resolved.task_data_cfg(name), folder)

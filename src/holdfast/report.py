@@ -84,7 +84,7 @@ def _chosen(resolved: dict[str, Any]) -> dict[tuple[str, str], float]:
 def percent(value: str | float | None, signed: bool = False) -> str:
     if value in (None, ""):
         return ""
-    points = 100 * float(value)
+    points = round(100 * float(value), 1) + 0.0  # no minus sign before a zero
     return f"{points:+.1f}" if signed else f"{points:.1f}"
 
 

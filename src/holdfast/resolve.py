@@ -293,10 +293,11 @@ def read_yaml(path: Path) -> Any:
         StudyError: missing, not UTF-8, not YAML, a key twice, or not a mapping.
     """
     if not path.is_file():
-        near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.yaml")], n=1)
+        there = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem != "chosen")
+        near = difflib.get_close_matches(path.stem, there, n=1)
         raise StudyError(
             f"There is no study file {path}.",
-            found=", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "no *.yaml there",
+            found=", ".join(there) or "no *.yaml there",
             expected="config/<study>.yaml",
             do=f"did you mean '{near[0]}'?" if near else "snakemake --config study=<name>",
         )

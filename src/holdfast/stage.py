@@ -12,7 +12,6 @@ from typing import Any
 
 from holdfast.errors import HoldfastError
 
-
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
 # of every job. A hidden module looks as if it were not installed.
 UNUSED_BY_MODELS = ("scipy", "sklearn", "datasets")

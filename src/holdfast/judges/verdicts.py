@@ -32,9 +32,12 @@ def judge(
             scored = data.dataset(datasets[name]).score(r["text"], gold[name][r["id"]])
             outcome = "correct" if scored["correct"] else "invalid" if scored["invalid"] else "wrong"
             row |= {
-                "judge": datasets[name], "outcome": outcome, "flexible": bool(scored.get("flexible", scored["correct"])),
-                "parsed": scored["parsed"], "gold": scored["gold"],
-            }  # fmt: skip
+                "judge": datasets[name],
+                "outcome": outcome,
+                "flexible": bool(scored.get("flexible", scored["correct"])),
+                "parsed": scored["parsed"],
+                "gold": scored["gold"],
+            }
         else:
             outcome = world.outcome(
                 r["text"], kind=r["set"], category=r["category"], response=asked[r["id"]]["response"]
