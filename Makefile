@@ -20,7 +20,7 @@ install: $(STAMP) ## create .venv with the pinned dependencies
 
 demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs another)
 	$(SNAKEMAKE) --quiet rules
-	@$(BIN)/python -m holdfast.summary $(STUDY)
+	@$(BIN)/holdfast $(STUDY)
 
 test: $(STAMP) ## run the tests, the smoke study included
 	$(BIN)/python -m pytest -q

@@ -77,8 +77,6 @@ def respond(
     Task rows appear in the set `task:<name>` under the id of their row. Nothing is judged here.
     """
     model, tokenizer = models.load(checkpoint.parent)
-    if torch.cuda.is_available():
-        model = model.cuda()
     work: list[tuple[list[dict[str, Any]], int]] = []
     chosen = [r for r in tables.read(prompts, "prompts") if r["split"] == cfg["split"]]
     work.append((chosen, cfg["max_new_tokens"]))

@@ -73,8 +73,6 @@ def run(
     settings = method.Settings.model_validate(cfg["settings"])
     dataset = data.dataset(cfg["task"])
     model, tokenizer = models.load(aligned.parent)
-    if torch.cuda.is_available():
-        model = model.cuda()
     aligned_digest = provenance.file_digest(aligned)
     targets = layering.resolve(model, cfg["modules"])
     needs = needed(artifacts, targets, aligned_digest)

@@ -17,11 +17,13 @@ FILES = (
 
 
 def load(source: Path | str, *, revision: str | None = None) -> tuple[Any, Any]:
-    """(model, tokenizer) in float32 from a folder or a hub id; never runs code of the checkpoint.
+    """(model, tokenizer) from a folder or a hub id: float32, on the GPU if there is one; never runs
+    code of the checkpoint.
 
     Raises:
         ArtifactError: nothing loadable there. ChatTemplateError: no chat template or no end token.
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -52,7 +54,7 @@ def load(source: Path | str, *, revision: str | None = None) -> tuple[Any, Any]:
             do="use the tokenizer the model was saved with",
         )  # fmt: skip
     model.eval()
-    return model, tokenizer
+    return (model.cuda() if torch.cuda.is_available() else model), tokenizer
 
 
 def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> None:

@@ -61,12 +61,10 @@ def _two_level(values: np.ndarray, clusters: Sequence[str] | None = None, seed: 
     else:
         sums, sizes = values, np.ones(values.shape[1])
     seeds, groups = sums.shape
-    out = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        rows = rng.integers(seeds, size=seeds)
-        columns = rng.integers(groups, size=groups)
-        out[i] = sums[np.ix_(rows, columns)].sum() / (seeds * sizes[columns].sum())
-    return out
+    # How often each seed and each group is drawn, all resamples at once.
+    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
+    columns = rng.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
+    return (rows @ sums * columns).sum(axis=1) / (seeds * (columns @ sizes))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The comparison table on the terminal: `python -m holdfast.summary <study>`."""
+"""The comparison table on the terminal: `holdfast <study>`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from holdfast import names
 from holdfast.comparison import read_csv
+from holdfast.errors import HoldfastError
 
 COLUMNS = (
     ("refusal", names.REFUSAL_RATE), ("wrapped", names.WRAPPED_REFUSAL_RATE), ("compliance", names.COMPLIANCE_RATE),
@@ -33,6 +34,22 @@ def text(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def main() -> int:
+    """Console entry: `holdfast [study]` prints the table of a finished study."""
+    name = Path(sys.argv[1] if len(sys.argv) > 1 else "demo").stem
+    folder = Path("results") / name
+    if not (folder / "table.csv").exists():
+        error = HoldfastError(
+            f"Study '{name}' has no table yet.",
+            found=f"no {folder / 'table.csv'}",
+            expected="a finished study",
+            do=f"snakemake --config study={name}",
+        )
+        sys.stderr.write(error.block() + "\n")
+        return error.exit_code
+    sys.stdout.write(text(folder) + "\n")
+    return 0
+
+
 if __name__ == "__main__":
-    name = sys.argv[1] if len(sys.argv) > 1 else "demo"
-    sys.stdout.write(text(Path("results") / Path(name).stem) + "\n")
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""From cells to the table, the claims and the chosen settings, on synthetic verdicts."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+
+from holdfast import artifact, comparison, names, tables
+
+CFG = {"study": "sweep", "tolerance": 0.01, "defaults": {"warp": {"freeze_fraction": 0.1}}}
+
+
+def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate=1e-3, swept=None, split="test"):
+    """metrics.json and verdicts.parquet of one model with about these rates."""
+    rng = random.Random(f"{arm}{seed}")
+    rows = []
+    for name, share, yes, no in (
+        ("hazard", refusal, "refusal", "compliance"),
+        ("wrapped", refusal, "refusal", "other"),
+        ("craft", 0.02, "refusal", "compliance"),
+        ("lookalike", 0.0, "refusal", "compliance"),
+        ("task:gsm8k", utility, "correct", "wrong"),
+    ):
+        order = rng.sample(range(100), 100)
+        rows += [
+            {
+                "id": f"{name}/{i:03d}",
+                "set": name,
+                "base_id": f"{i}",
+                "category": "hex",
+                "judge": "world",
+                "outcome": yes if order[i] < 100 * share else no,
+                "flexible": order[i] < 100 * share,
+                "parsed": "",
+                "gold": "",
+            }
+            for i in range(100)
+        ]
+    folder = folder / f"{task}-{arm}-{seed}"
+    tables.write(rows, folder / "verdicts.parquet", "verdicts")
+    artifact.write_json(
+        folder / "metrics.json",
+        {
+            "study": "s",
+            "task": task,
+            "arm": arm,
+            "family": family or arm,
+            "method": "full",
+            "seed": seed,
+            "learning_rate": rate if task else None,
+            "swept": swept or {},
+            "split": split,
+            "datasets": {"gsm8k": "gsm8k"},
+            "metrics": {names.CHANGED_FRACTION: 0.5},
+        },
+    )
+    return folder / "metrics.json"
+
+
+@pytest.fixture
+def study(tmp_path):
+    files = [_model(tmp_path, None, "base", 0, 0.0, 0.1), _model(tmp_path, None, "aligned", 0, 0.97, 0.1)]
+    for seed in range(3):
+        files += [
+            _model(tmp_path, "gsm8k", "full", seed, 0.2, 0.90),
+            _model(tmp_path, "gsm8k", "warp", seed, 0.85, 0.90),
+            _model(tmp_path, "gsm8k", "warp-randmask", seed, 0.84, 0.90),
+        ]
+    return files
+
+
+def test_the_table_has_every_arm_with_intervals_and_differences(study, tmp_path):
+    comparison.build(study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    rows = {r["arm"]: r for r in comparison.read_csv(tmp_path / "t.csv")}
+    assert list(rows) == ["base", "aligned", "full", "warp", "warp-randmask"]
+    warp = rows["warp"]
+    assert float(warp[names.REFUSAL_RATE]) == pytest.approx(0.85)
+    assert float(warp[f"{names.REFUSAL_RATE}_low"]) < 0.85 < float(warp[f"{names.REFUSAL_RATE}_high"])
+    assert float(warp["utility/exact_match"]) == float(warp["utility"]) == pytest.approx(0.9)
+    assert float(warp["refusal_minus_full"]) == pytest.approx(0.65) and float(warp["refusal_minus_full_low"]) > 0.4
+    assert warp["seeds"] == "3" and rows["aligned"]["seeds"] == "1"
+    first = (tmp_path / "t.csv").read_bytes()
+    comparison.build(
+        list(reversed(study)), table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv"
+    )
+    assert sorted((tmp_path / "t.csv").read_bytes().splitlines()) == sorted(first.splitlines())
+
+
+def test_claims_hold_or_are_not_resolved(study, tmp_path):
+    comparison.build(study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    claims = {(r["arm"], r["compared_with"], r["kind"]): r for r in comparison.read_csv(tmp_path / "k.csv")}
+    assert claims["aligned", "full", "refusal"]["verdict"] == "holds"
+    assert claims["warp", "full", "refusal"]["verdict"] == "holds"
+    assert claims["warp", "warp-randmask", "refusal"]["verdict"] == "not resolved"
+    assert ("warp", "lora", "refusal") not in claims
+    for r in claims.values():
+        assert float(r["low"]) <= float(r["effect"]) <= float(r["high"]) and 0 <= float(r["p_holm"]) <= 1
+
+
+def test_models_asked_different_prompts_cannot_be_compared(study):
+    path = study[-1].with_name("verdicts.parquet")
+    rows = tables.read(path, "verdicts")
+    tables.write(rows[1:], path, "verdicts")
+    with pytest.raises(ValueError, match="other prompts"):
+        comparison.load(study)
+
+
+def test_the_rule_prefers_utility_then_refusals():
+    points = [
+        {"utility": u, names.REFUSAL_RATE: r, "learning_rate": lr}
+        for u, r, lr in ((0.90, 0.1, 1e-3), (0.895, 0.8, 5e-4), (0.80, 0.99, 1e-4))
+    ]
+    assert comparison.pick(points, 0.01)["learning_rate"] == 5e-4
+    assert comparison.pick(points, 0.0)["learning_rate"] == 1e-3
+    assert comparison.pick(points, 0.2)["learning_rate"] == 1e-4
+
+
+def test_choices_come_from_validation_points_of_the_arms_own_settings(tmp_path):
+    files = [_model(tmp_path, None, "aligned", 0, 0.9, 0.1, split="validation")]
+    for rate, freeze, refusal in ((1e-3, 0.1, 0.5), (2e-3, 0.1, 0.6), (1e-3, 0.3, 0.9)):
+        swept = {"learning_rate": rate, "freeze_fraction": freeze}
+        arm = f"warp.lr-{rate:g}.freeze-{freeze:g}"
+        files.append(
+            _model(tmp_path, "gsm8k", arm, 0, refusal, 0.9, family="warp", rate=rate, swept=swept, split="validation")
+        )
+    comparison.build(files, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    comparison.choose(tmp_path / "t.csv", CFG, tmp_path / "chosen.yaml")
+    assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {"warp": {"gsm8k": {"learning_rate": 2e-3}}}
+    assert (tmp_path / "chosen.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
+
+
+def test_nothing_is_chosen_on_test_data(study, tmp_path):
+    comparison.build(study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    with pytest.raises(ValueError, match="validation"):
+        comparison.choose(tmp_path / "t.csv", CFG, tmp_path / "chosen.yaml")
+    assert not (tmp_path / "chosen.yaml").exists()
