@@ -26,7 +26,9 @@ test: $(STAMP) ## run the tests, the smoke study included
 	$(BIN)/python -m pytest -q
 
 check: $(STAMP) ## style and generated files
-	$(BIN)/ruff check src scripts tests benchmarks
+	$(BIN)/ruff check src scripts tests
+	$(BIN)/ruff format --check src scripts tests
+	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/python -m holdfast.documents --check
 
 documents: $(STAMP) ## regenerate config/README.md and config/schema.json

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from holdfast import files
 from holdfast.errors import ArtifactError, ChatTemplateError
 
 # The files of a saved model; model.safetensors is written last, so its presence means "complete".
@@ -79,18 +81,14 @@ def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> Non
 
 
 def _stamp(path: Path, header: dict[str, Any]) -> None:
-    """Rewrite the metadata of a safetensors file in place, tensors untouched."""
-    import json
-
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        head = json.loads(file.read(length))
-        rest = file.read()
-    head["__metadata__"] = {"format": "pt", "holdfast": json.dumps(header, sort_keys=True)}
-    raw = json.dumps(head, separators=(",", ":"), sort_keys=True).encode()
-    raw += b" " * (-len(raw) % 8)
-    with path.open("wb") as file:
-        file.write(len(raw).to_bytes(8, "little") + raw + rest)
+    """Replace the metadata of a safetensors file; tensors are copied as they are, in pieces."""
+    with path.open("rb") as source, files.whole(path) as temporary, temporary.open("wb") as target:
+        head = json.loads(source.read(int.from_bytes(source.read(8), "little")))
+        head["__metadata__"] = {"format": "pt", "holdfast": json.dumps(header, sort_keys=True)}
+        raw = json.dumps(head, separators=(",", ":"), sort_keys=True).encode()
+        raw += b" " * (-len(raw) % 8)
+        target.write(len(raw).to_bytes(8, "little") + raw)
+        shutil.copyfileobj(source, target)
 
 
 def changed_fraction(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
