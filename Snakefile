@@ -1,8 +1,8 @@
 """holdfast: fine-tune a language model without losing its refusals. One study per run:
 
-    snakemake                                    the demo study
-    snakemake --config study=frontier            another study of config/, or a path to a YAML file
-    snakemake -n | snakemake models | snakemake results/demo/table.csv
+snakemake                                    the demo study
+snakemake --config study=frontier            another study of config/, or a path to a YAML file
+snakemake -n | snakemake models | snakemake results/demo/table.csv
 """
 
 import os
@@ -27,7 +27,9 @@ GPU = int(config.get("gpu", 0))
 
 def code(script, *modules):
     """Digest of what a stage's code does; methods and datasets are loaded by name, so name them here."""
-    return provenance.code_digest(ROOT / "scripts" / f"{script}.py", *(ROOT / "src/holdfast" / m for m in modules))
+    return provenance.code_digest(
+        ROOT / "scripts" / f"{script}.py", *(ROOT / "src/holdfast" / m for m in modules)
+    )
 
 
 wildcard_constraints:

@@ -8,11 +8,6 @@ rule train_base:
     output:
         model=f"{W}/base/model.safetensors",
         curve=f"{R}/models/base/train.jsonl",
-    params:
-        cfg=S.base_cfg(),
-        code=code("base"),
-        checkpoints=f"{W}/checkpoints/base",
-        threads=2,  # fixed: the bytes of a model depend on it
     log:
         f"{L}/base.log",
     benchmark:
@@ -22,6 +17,11 @@ rule train_base:
         mem_mb=8000,
         runtime=240,
         gpu=GPU,
+    params:
+        cfg=S.base_cfg(),
+        code=code("base"),
+        checkpoints=f"{W}/checkpoints/base",
+        threads=2,  # fixed: the bytes of a model depend on it
     script:
         "../scripts/base.py"
 
@@ -34,11 +34,6 @@ rule train_aligned:
     output:
         model=f"{W}/aligned/model.safetensors",
         curve=f"{R}/models/aligned/train.jsonl",
-    params:
-        cfg=S.aligned_cfg(),
-        code=code("aligned"),
-        checkpoints=f"{W}/checkpoints/aligned",
-        threads=2,
     log:
         f"{L}/aligned.log",
     benchmark:
@@ -48,6 +43,11 @@ rule train_aligned:
         mem_mb=8000,
         runtime=240,
         gpu=GPU,
+    params:
+        cfg=S.aligned_cfg(),
+        code=code("aligned"),
+        checkpoints=f"{W}/checkpoints/aligned",
+        threads=2,
     script:
         "../scripts/aligned.py"
 

@@ -8,9 +8,6 @@ rule capture_gram:
         safety=rules.prepare_safety.output[0],
     output:
         f"{W}/gram/safety.safetensors",
-    params:
-        cfg={k: v for k, v in S.basis_cfg().items() if k != "batch_size"},
-        code=code("gram"),
     log:
         f"{L}/gram.log",
     benchmark:
@@ -20,6 +17,9 @@ rule capture_gram:
         mem_mb=8000,
         runtime=120,
         gpu=GPU,
+    params:
+        cfg={k: v for k, v in S.basis_cfg().items() if k != "batch_size"},
+        code=code("gram"),
     script:
         "../scripts/gram.py"
 
@@ -30,9 +30,6 @@ rule compute_basis:
         rules.capture_gram.output,
     output:
         f"{W}/basis/{{basis}}.safetensors",
-    params:
-        cfg=lambda w: {"seed": S.study.world.seed} if w.basis == "random" else {},
-        code=code("basis"),
     log:
         f"{L}/basis/{{basis}}.log",
     benchmark:
@@ -42,6 +39,9 @@ rule compute_basis:
         mem_mb=8000,
         runtime=120,
         gpu=GPU,
+    params:
+        cfg=lambda w: {"seed": S.study.world.seed} if w.basis == "random" else {},
+        code=code("basis"),
     script:
         "../scripts/basis.py"
 
@@ -52,24 +52,26 @@ rule score_importance:
         model=rules.train_aligned.output.model,
         safety=rules.prepare_safety.output[0],
         basis=branch(
-            lambda w: w.space == "original", then=[], otherwise=f"{W}/basis/{{space}}.safetensors"
+            lambda w: w.space == "original",
+            then=[],
+            otherwise=f"{W}/basis/{{space}}.safetensors",
         ),
     output:
         f"{W}/importance/{{space}}.safetensors",
-    wildcard_constraints:
-        space="safety|random|original",
-    params:
-        cfg=S.basis_cfg(),
-        code=code("importance"),
     log:
         f"{L}/importance/{{space}}.log",
     benchmark:
         f"{L}/benchmarks/importance/{{space}}.tsv"
+    wildcard_constraints:
+        space="safety|random|original",
     threads: 1
     resources:
         mem_mb=8000,
         runtime=120,
         gpu=GPU,
+    params:
+        cfg=S.basis_cfg(),
+        code=code("importance"),
     script:
         "../scripts/importance.py"
 
@@ -80,19 +82,19 @@ rule build_mask:
         lambda w: f"{W}/importance/{S.masks[w.mask].basis}.safetensors",
     output:
         f"{W}/masks/{{mask}}.safetensors",
-    wildcard_constraints:
-        mask="|".join(m.replace(".", r"\.") for m in S.masks) or "none",
-    params:
-        cfg=lambda w: {"spec": S.masks[w.mask].model_dump(), "seed": S.study.world.seed},
-        code=code("mask"),
     log:
         f"{L}/masks/{{mask}}.log",
     benchmark:
         f"{L}/benchmarks/masks/{{mask}}.tsv"
+    wildcard_constraints:
+        mask="|".join(m.replace(".", r"\.") for m in S.masks) or "none",
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        cfg=lambda w: {"spec": S.masks[w.mask].model_dump(), "seed": S.study.world.seed},
+        code=code("mask"),
     script:
         "../scripts/mask.py"
 
@@ -112,7 +114,10 @@ rule basis:
 rule importance:
     """All importance scores"""
     input:
-        expand(rules.score_importance.output, space=sorted({m.basis for m in S.masks.values()})),
+        expand(
+            rules.score_importance.output,
+            space=sorted({m.basis for m in S.masks.values()}),
+        ),
 
 
 rule masks:

@@ -13,9 +13,6 @@ rule respond:
         tasks=rules.prepare_task.output,
     output:
         f"{R}/{{task}}/{{arm}}/seed{{seed}}/responses.parquet",
-    params:
-        cfg=lambda w: S.generation_cfg([w.task]),
-        code=lambda w: code("respond", *datasets([w.task])),
     log:
         f"{L}/respond/{{task}}/{{arm}}/seed{{seed}}.log",
     benchmark:
@@ -25,6 +22,9 @@ rule respond:
         mem_mb=8000,
         runtime=240,
         gpu=GPU,
+    params:
+        cfg=lambda w: S.generation_cfg([w.task]),
+        code=lambda w: code("respond", *datasets([w.task])),
     script:
         "../scripts/respond.py"
 
@@ -39,9 +39,6 @@ rule judge:
     output:
         verdicts=f"{R}/{{task}}/{{arm}}/seed{{seed}}/verdicts.parquet",
         metrics=f"{R}/{{task}}/{{arm}}/seed{{seed}}/metrics.json",
-    params:
-        cfg=lambda w: S.judge_cfg(w.task, w.arm, int(w.seed), f"{W}/{w.task}/{w.arm}/seed{w.seed}/model.safetensors"),
-        code=lambda w: code("judge", *datasets([w.task])),
     log:
         f"{L}/judge/{{task}}/{{arm}}/seed{{seed}}.log",
     benchmark:
@@ -50,6 +47,14 @@ rule judge:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        cfg=lambda w: S.judge_cfg(
+            w.task,
+            w.arm,
+            int(w.seed),
+            f"{W}/{w.task}/{w.arm}/seed{w.seed}/model.safetensors",
+        ),
+        code=lambda w: code("judge", *datasets([w.task])),
     script:
         "../scripts/judge.py"
 
@@ -61,13 +66,13 @@ use rule respond as respond_role with:
         tasks=expand(rules.prepare_task.output, task=list(S.study.tasks)),
     output:
         f"{R}/models/{{role}}/responses.parquet",
-    params:
-        cfg=S.generation_cfg(list(S.study.tasks)),
-        code=code("respond", *datasets(S.study.tasks)),
     log:
         f"{L}/respond/{{role}}.log",
     benchmark:
         f"{L}/benchmarks/respond/{{role}}.tsv"
+    params:
+        cfg=S.generation_cfg(list(S.study.tasks)),
+        code=code("respond", *datasets(S.study.tasks)),
 
 
 use rule judge as judge_role with:
@@ -78,13 +83,13 @@ use rule judge as judge_role with:
     output:
         verdicts=f"{R}/models/{{role}}/verdicts.parquet",
         metrics=f"{R}/models/{{role}}/metrics.json",
-    params:
-        cfg=lambda w: S.judge_cfg(None, w.role, 0, f"{W}/{w.role}/model.safetensors"),
-        code=code("judge", *datasets(S.study.tasks)),
     log:
         f"{L}/judge/{{role}}.log",
     benchmark:
         f"{L}/benchmarks/judge/{{role}}.tsv"
+    params:
+        cfg=lambda w: S.judge_cfg(None, w.role, 0, f"{W}/{w.role}/model.safetensors"),
+        code=code("judge", *datasets(S.study.tasks)),
 
 
 METRICS = [f"{R}/models/{role}/metrics.json" for role in ("base", "aligned")] + [

@@ -26,15 +26,6 @@ rule finetune:
         model=f"{W}/{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
         record=f"{R}/{{task}}/{{arm}}/seed{{seed}}/train.json",
         curve=f"{R}/{{task}}/{{arm}}/seed{{seed}}/train.jsonl",
-    params:
-        cfg=lambda w: S.cell_cfg(w.task, w.arm, int(w.seed)),
-        code=lambda w: code(
-            "finetune",
-            f"methods/{registry.method_file(S.arms[w.arm].method).name}",
-            f"data/{S.study.tasks[w.task].dataset}.py",
-        ),
-        checkpoints=lambda w: f"{W}/checkpoints/{w.task}/{w.arm}/seed{w.seed}",
-        tracking=lambda w: {"study": S.name, "cell": f"{S.name}/{w.task}/{w.arm}/seed{w.seed}"},
     log:
         f"{L}/finetune/{{task}}/{{arm}}/seed{{seed}}.log",
     benchmark:
@@ -44,6 +35,18 @@ rule finetune:
         mem_mb=8000,
         runtime=480,
         gpu=GPU,
+    params:
+        cfg=lambda w: S.cell_cfg(w.task, w.arm, int(w.seed)),
+        code=lambda w: code(
+            "finetune",
+            f"methods/{registry.method_file(S.arms[w.arm].method).name}",
+            f"data/{S.study.tasks[w.task].dataset}.py",
+        ),
+        checkpoints=lambda w: f"{W}/checkpoints/{w.task}/{w.arm}/seed{w.seed}",
+        tracking=lambda w: {
+            "study": S.name,
+            "cell": f"{S.name}/{w.task}/{w.arm}/seed{w.seed}",
+        },
     script:
         "../scripts/finetune.py"
 

@@ -16,9 +16,6 @@ rule prepare_safety:
         source_files(S.study.safety.source),
     output:
         f"{W}/data/safety.parquet",
-    params:
-        cfg=S.safety_data_cfg(),
-        code=code("prepare_safety"),
     log:
         f"{L}/prepare_safety.log",
     benchmark:
@@ -27,6 +24,9 @@ rule prepare_safety:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        cfg=S.safety_data_cfg(),
+        code=code("prepare_safety"),
     script:
         "../scripts/prepare_safety.py"
 
@@ -37,9 +37,6 @@ rule prepare_prompts:
         source_files(S.study.evaluation.source),
     output:
         f"{W}/data/prompts.parquet",
-    params:
-        cfg=S.prompts_cfg(),
-        code=code("prepare_prompts"),
     log:
         f"{L}/prepare_prompts.log",
     benchmark:
@@ -48,6 +45,9 @@ rule prepare_prompts:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        cfg=S.prompts_cfg(),
+        code=code("prepare_prompts"),
     script:
         "../scripts/prepare_prompts.py"
 
@@ -55,12 +55,11 @@ rule prepare_prompts:
 rule prepare_task:
     """Preparing rows of {wildcards.task}"""
     input:
-        lambda w: source_files(S.study.tasks[w.task].source, S.study.tasks[w.task].dataset),
+        lambda w: source_files(
+            S.study.tasks[w.task].source, S.study.tasks[w.task].dataset
+        ),
     output:
         f"{W}/data/tasks/{{task}}.parquet",
-    params:
-        cfg=lambda w: S.task_data_cfg(w.task),
-        code=lambda w: code("prepare_task", f"data/{S.study.tasks[w.task].dataset}.py"),
     log:
         f"{L}/prepare_task/{{task}}.log",
     benchmark:
@@ -69,6 +68,9 @@ rule prepare_task:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        cfg=lambda w: S.task_data_cfg(w.task),
+        code=lambda w: code("prepare_task", f"data/{S.study.tasks[w.task].dataset}.py"),
     script:
         "../scripts/prepare_task.py"
 

@@ -10,9 +10,6 @@ rule compare:
         table=f"{R}/table.csv",
         claims=f"{R}/claims.csv",
         cost=f"{R}/cost.csv",
-    params:
-        cfg={},
-        code=code("compare"),
     log:
         f"{L}/compare.log",
     benchmark:
@@ -21,11 +18,18 @@ rule compare:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        cfg={},
+        code=code("compare"),
     script:
         "../scripts/compare.py"
 
 
-SWEEP = ROOT / "config" / Path(S.study.chosen).with_suffix(".csv").name if S.study.chosen else None
+SWEEP = (
+    ROOT / "config" / Path(S.study.chosen).with_suffix(".csv").name
+    if S.study.chosen
+    else None
+)
 
 
 rule write_report:
@@ -41,9 +45,6 @@ rule write_report:
     output:
         html=f"{R}/report.html",
         frontier=f"{R}/frontier.png",
-    params:
-        cfg=S.dump(),
-        code=code("report"),
     log:
         f"{L}/report.log",
     benchmark:
@@ -52,6 +53,9 @@ rule write_report:
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        cfg=S.dump(),
+        code=code("report"),
     script:
         "../scripts/report.py"
 
@@ -76,15 +80,15 @@ if S.study.choose:
             table=rules.compare.output.table,
         output:
             f"config/{S.study.choose.file}",
-        params:
-            cfg=S.choose_cfg(),
-            code=code("choose"),
         log:
             f"{L}/choose.log",
         threads: 1
         resources:
             mem_mb=1000,
             runtime=10,
+        params:
+            cfg=S.choose_cfg(),
+            code=code("choose"),
         script:
             "../scripts/choose.py"
 

@@ -5,8 +5,6 @@ rule create_store:
     """Creating the MLflow store"""
     output:
         f"{R}/mlflow-store.json",
-    params:
-        cfg={"study": S.name},
     log:
         f"{L}/mlflow_store.log",
     benchmark:
@@ -16,6 +14,8 @@ rule create_store:
     resources:
         mem_mb=2000,
         runtime=20,
+    params:
+        cfg={"study": S.name},
     script:
         "../scripts/track_store.py"
 
@@ -29,8 +29,6 @@ rule import_runs:
         extra=[*rules.compare.output, *rules.write_report.output],
     output:
         f"{R}/mlflow.json",
-    params:
-        cfg=S.dump(),
     log:
         f"{L}/mlflow.log",
     benchmark:
@@ -39,6 +37,8 @@ rule import_runs:
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        cfg=S.dump(),
     script:
         "../scripts/track.py"
 
