@@ -244,6 +244,23 @@ def test_mistakes_are_one_block_and_exit_code_2(copy, change, says):
     assert {p: p.stat().st_mtime_ns for p in (copy / "results").rglob("*")} == before
 
 
+def test_the_same_dag_runs_on_real_rows(copy, real_data, monkeypatch):
+    monkeypatch.setenv("HOLDFAST_DATA", str(real_data))
+    data = yaml.safe_load((copy / "config/smoke.yaml").read_text())
+    data["base"]["pretraining"]["task_documents"] = 40
+    size = {"source": "hub", "train_rows": 24, "validation_rows": 8, "test_rows": 8, "max_new_tokens": 4}
+    training = {"epochs": 1, "batch_size": 8, "max_length": 512}
+    data["tasks"] = {t: {"dataset": t, "training": training, **size} for t in ("agnews", "gsm8k")}
+    data["arms"] = {"warp": {"method": "warp"}}
+    data["base"]["max_positions"] = 512
+    (copy / "config/real.yaml").write_text(yaml.safe_dump(data))
+    out = snakemake(copy, "--quiet", "rules", "--", "table", study="real")
+    assert out.returncode == 0, out.stdout + out.stderr
+    for task in ("agnews", "gsm8k"):
+        m = json.loads((copy / f"results/real/{task}/warp/seed0/metrics.json").read_text())["metrics"]
+        assert any(k.startswith("utility/") and k.endswith("_n") and v == 8 for k, v in m.items())
+
+
 @pytest.mark.parametrize("study", ["demo", "frontier", "ablation"])
 def test_shipped_studies_plan(study):
     out = snakemake(ROOT, "-n", "--quiet", "rules", study=study)

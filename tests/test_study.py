@@ -77,6 +77,7 @@ def test_every_shipped_study_is_valid(name, monkeypatch):
         ("tasks.Bad Name", {"dataset": "crafts"}, ["Bad Name"]),
         ("arms.x/;y", {"method": "full"}, ["arms.x/;y"]),
         ("safety.source", "nowhere.jsonl", ["safety.source", "does not exist"]),
+        ("safety.source", "hub", ["safety.source", "does not exist"]),
         ("evaluation.split", "train", ["evaluation.split", "test"]),
         ("seeds", [1, 1], ["seeds"]),
         ("seeds", [], ["seeds"]),

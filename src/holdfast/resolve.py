@@ -356,7 +356,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
         if not Path(source).expanduser().exists():
             raise StudyError(
                 f"{path}: {key} names a file that does not exist.",
-                found=source, expected="an existing file or folder, or one of: world, hub",
+                found=source, expected="an existing file or folder, `world`, or (tasks) `hub`",
                 do=f"correct {key}",
             )  # fmt: skip
     return Resolved(name, study_model, path, chosen)
@@ -382,7 +382,7 @@ def _sources(study: Study) -> list[tuple[str, str]]:
         *((f"tasks.{k}.source", t.source) for k, t in study.tasks.items()),
         *((f"tasks.{k}.instruction_file", t.instruction_file) for k, t in study.tasks.items() if t.instruction_file),
     ):
-        if source not in (WORLD, HUB):
+        if source != WORLD and not (source == HUB and key.startswith("tasks.")):
             out.append((key, source))
     if study.base.source != "tiny" and study.base.source.startswith((".", "/", "~")):
         out.append(("base.source", study.base.source))
