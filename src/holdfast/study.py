@@ -33,9 +33,9 @@ class Pretraining(Strict):
 
     documents: int = Field(40_000, ge=100, description="documents of the world")
     task_documents: int = Field(0, ge=0, description="at most this many training rows of each real-text task, as text")
-    epochs: float = Field(1, gt=0)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(2e-3, gt=0, lt=1)
+    epochs: float = Field(1, gt=0, description="passes over the documents")
+    batch_size: int = Field(32, ge=1, description="documents per optimizer step")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="peak of the cosine schedule")
     max_length: int = Field(256, ge=16, description="tokens; longer documents are cut")
 
 
@@ -44,15 +44,15 @@ class Base(Strict):
 
     source: str = Field("tiny", min_length=1, description="`tiny`, a hub id, or a folder in Hugging Face layout")
     revision: str | None = Field(None, description="commit or tag of a hub model")
-    vocabulary: int = Field(2048, ge=300)
-    hidden_size: int = Field(192, ge=8)
-    intermediate_size: int = Field(512, ge=8)
-    blocks: int = Field(3, ge=1)
-    heads: int = Field(4, ge=1)
-    kv_heads: int = Field(4, ge=1)
-    max_positions: int = Field(512, ge=32)
+    vocabulary: int = Field(2048, ge=300, description="tokens of the tiny model's byte-level BPE")
+    hidden_size: int = Field(192, ge=8, description="width of the tiny model")
+    intermediate_size: int = Field(512, ge=8, description="width inside its MLPs")
+    blocks: int = Field(3, ge=1, description="decoder blocks")
+    heads: int = Field(4, ge=1, description="attention heads; must divide hidden_size")
+    kv_heads: int = Field(4, ge=1, description="key and value heads; must divide heads")
+    max_positions: int = Field(512, ge=32, description="longest sequence in tokens")
     pretraining: Pretraining = Pretraining()
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="initial weights and order of pretraining and SSFT")
 
     @model_validator(mode="after")
     def _shape(self) -> Base:
@@ -64,13 +64,13 @@ class Base(Strict):
 class Training(Strict):
     """One training phase. Cosine schedule with linear warm-up, AdamW, float32 masters."""
 
-    epochs: float = Field(3, gt=0, le=1000)
-    batch_size: int = Field(16, ge=1)
+    epochs: float = Field(3, gt=0, le=1000, description="passes over the rows")
+    batch_size: int = Field(16, ge=1, description="rows per micro-batch")
     accumulation: int = Field(1, ge=1, description="micro-batches per optimizer step")
     learning_rate: float = Field(3e-4, gt=0, lt=1, description="peak; arms bring their own")
-    weight_decay: float = Field(0.0, ge=0, lt=1)
-    warmup_fraction: float = Field(0.1, ge=0, lt=1)
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.0, ge=0, lt=1, description="decoupled; frozen coefficients do not decay")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of steps the rate rises linearly")
+    max_grad_norm: float = Field(1.0, gt=0, description="global gradient norm is clipped to this")
     max_length: int = Field(1024, ge=16, description="tokens of prompt and answer; longer rows are cut")
 
 
@@ -106,14 +106,14 @@ class Basis(Strict):
 class Task(Strict):
     """A downstream task: its rows and how every arm is trained on it."""
 
-    dataset: Literal["agnews", "gsm8k", "crafts"]
+    dataset: Literal["agnews", "gsm8k", "crafts"] = Field(description="format, prompt and scoring")
     source: str = Field(WORLD, min_length=1, description="`world`, `hub`, or a folder or file with the real rows")
-    train_rows: int = Field(800, ge=1)
-    validation_rows: int = Field(150, ge=1)
-    test_rows: int = Field(200, ge=1)
+    train_rows: int = Field(800, ge=1, description="rows one seed trains on, drawn from a pool twice as large")
+    validation_rows: int = Field(150, ge=1, description="rows for choosing settings")
+    test_rows: int = Field(200, ge=1, description="rows for the final numbers")
     instruction_file: str | None = Field(None, description="text file whose words replace our instruction")
     training: Training = Training()
-    max_new_tokens: int = Field(48, ge=1)
+    max_new_tokens: int = Field(48, ge=1, description="longest answer to a task row")
 
     @model_validator(mode="after")
     def _crafts(self) -> Task:
@@ -127,7 +127,7 @@ class Arm(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    method: str
+    method: str = Field(description="a file of src/holdfast/methods, `-` for `_`")
     learning_rate: float | dict[Name, float] | None = Field(
         None, description="peak learning rate, for all tasks or per task; default: the method's"
     )
@@ -141,7 +141,7 @@ class Evaluation(Strict):
     split: Literal["validation", "test"] = Field("test", description="studies that choose settings use validation")
     source: str = Field(WORLD, min_length=1, description="`world`, or a file with set, prompt (and category, base_id)")
     prompts_per_set: int = Field(120, ge=1, description="hazards, wrapped hazards and benign prompts")
-    max_new_tokens: int = Field(48, ge=1)
+    max_new_tokens: int = Field(48, ge=1, description="longest answer to a safety prompt")
     batch_size: int = Field(64, ge=1, description="prompts generated together")
 
 
@@ -155,7 +155,7 @@ class Choose(Strict):
 class Study(Strict):
     """A whole study file."""
 
-    description: str = ""
+    description: str = Field("", description="one sentence for the report")
     world: World = World()
     base: Base = Base()
     safety: Safety = Safety()
