@@ -88,9 +88,9 @@ class Safety(Strict):
 class Basis(Strict):
     """The safety rows that give the basis and the importance scores, and the layers they are taken at."""
 
-    modules: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], ...] = (
-        "q_proj", "k_proj", "v_proj", "up_proj", "down_proj",
-    )  # fmt: skip
+    modules: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj"), description="target modules, in every block"
+    )
     rows: int = Field(500, ge=1, description="refused safety rows")
     batch_size: int = Field(8, ge=1, description="rows whose mean gradient is scored together (results depend on it)")
     tokens: Literal["all", "prompt"] = Field("all", description="token positions the Gram matrices sum over")

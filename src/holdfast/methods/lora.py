@@ -18,10 +18,13 @@ LEARNING_RATE = 2e-3
 
 
 class Settings(MethodSettings):
-    rank: int = Field(8, ge=1)
+    rank: int = Field(8, ge=1, description="rank r of every adapter")
     alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    dropout: float = Field(0.0, ge=0, lt=1, description="on the adapters' input")
+    modules: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="modules with an adapter",
+    )
 
 
 def attach(model, layers, settings, **needs):

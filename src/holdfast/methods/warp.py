@@ -28,9 +28,13 @@ LEARNING_RATE = 1e-3
 class Settings(MethodSettings):
     freeze_fraction: float = Field(0.1, gt=0, lt=1, description="share ρ of coefficients frozen per module")
     trainable: Literal["targets", "all"] = Field("targets", description="what else may move: nothing, or all the rest")
-    basis: Literal["safety", "random", "original"] = "safety"
-    mask: Literal["importance", "random", "none"] = "importance"
-    unit: Literal["entry", "column"] = "entry"
+    basis: Literal["safety", "random", "original"] = Field(
+        "safety", description="coordinates: safety eigenvectors, a random rotation, or none"
+    )
+    mask: Literal["importance", "random", "none"] = Field(
+        "importance", description="how frozen coefficients are picked"
+    )
+    unit: Literal["entry", "column"] = Field("entry", description="freeze single coefficients or whole directions")
 
     def artifacts(self) -> dict[str, Any]:
         needs: dict[str, Any] = {"basis": None if self.basis == "original" else self.basis}
