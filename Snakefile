@@ -6,6 +6,7 @@ snakemake -n | snakemake models | snakemake results/demo/table.csv
 """
 
 import os
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -20,6 +21,9 @@ os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 
 ROOT = Path(workflow.basedir)
+FAILED = os.environ.setdefault(
+    "HOLDFAST_FAILED", str(Path(".snakemake").resolve() / f"failed-{os.getpid()}")
+)
 S = preflight.study(str(config.get("study", "demo")), ROOT)
 W, R, L = f"work/{S.name}", f"results/{S.name}", f"logs/{S.name}"
 GPU = int(config.get("gpu", 0))
@@ -57,3 +61,10 @@ include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/track.smk"
+
+
+onerror:
+    # A stage that ended with a user's error left a mark; such errors have exit code 2 at planning too.
+    if Path(FAILED).exists():
+        Path(FAILED).unlink()
+        sys.exit(2)

@@ -244,6 +244,20 @@ def test_mistakes_are_one_block_and_exit_code_2(copy, change, says):
     assert {p: p.stat().st_mtime_ns for p in (copy / "results").rglob("*")} == before
 
 
+def test_a_table_damaged_later_is_refused_by_the_stage_that_reads_it(copy):
+    import pandas as pd
+
+    path = copy / "work/smoke/data/safety.parquet"
+    frame = pd.read_parquet(path)
+    frame.loc[5, "kind"] = "hazzard"
+    frame.to_parquet(path)
+    out = snakemake(copy, "--quiet", "rules")
+    assert out.returncode == 2, out.stderr
+    for word in ("safety.parquet: row 5, column 'kind'", "'hazzard'", "one of hazard"):
+        assert word in out.stderr
+    assert "Traceback" not in out.stderr
+
+
 def test_the_same_dag_runs_on_real_rows(copy, real_data, monkeypatch):
     monkeypatch.setenv("HOLDFAST_DATA", str(real_data))
     data = yaml.safe_load((copy / "config/smoke.yaml").read_text())

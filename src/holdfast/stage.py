@@ -65,6 +65,8 @@ def _report(terminal) -> Callable:
             say(error.block())
             terminal.write(error.block() + "\n")
             terminal.flush()
+            if "HOLDFAST_FAILED" in os.environ:  # the Snakefile turns the mark into its own exit code
+                Path(os.environ["HOLDFAST_FAILED"]).touch()
             os._exit(error.exit_code)
         traceback.print_exception(kind, error, trace, file=sys.stderr)
 
