@@ -1,4 +1,4 @@
-"""Files generated from the code: config/README.md and config/schema.json. `--check` only compares."""
+"""Generated documents: config/README.md, config/schema.json, the README's results. `--check` compares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast import registry, resolve, study
+from holdfast import comparison, names, registry, resolve, study
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -107,8 +107,49 @@ def config_readme() -> str:
     return "\n".join(lines) + "\n"
 
 
+def results_section(folder: Path) -> str:
+    """The README's results: markdown tables of the committed run of the demo in docs/demo."""
+    rows = comparison.read_csv(folder / "table.csv")
+    lines = []
+    for task in dict.fromkeys(r["task"] for r in rows):
+        titles = ("refused", "wrapped, refused", "real compliance", "over-refusal", "utility")
+        keys = (
+            names.REFUSAL_RATE,
+            names.WRAPPED_REFUSAL_RATE,
+            names.COMPLIANCE_RATE,
+            names.OVER_REFUSAL,
+            "utility",
+        )
+        group = [r for r in rows if r["task"] == task]
+        lines += [
+            "",
+            f"| {task} ({group[0]['utility_metric'].split('/')[1]}) | {' | '.join(titles)} |",
+            "|---|" + "--:|" * 5,
+        ]
+        for r in group:
+            cells = (
+                f"{100 * float(r[k]):.0f} <sub>{100 * float(r[k + '_low']):.0f}–{100 * float(r[k + '_high']):.0f}</sub>"
+                for k in keys
+            )
+            lines.append(f"| `{r['arm']}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def readme(root: Path) -> str:
+    """README.md with the part between its result marks written from docs/demo."""
+    text = (root / "README.md").read_text()
+    start, end = "<!-- results -->", "<!-- /results -->"
+    head, rest = text.split(start)
+    return f"{head}{start}\n{results_section(root / 'docs' / 'demo')}{end}{rest.split(end)[1]}"
+
+
 def generated(root: Path) -> dict[Path, str]:
-    return {root / "config" / "README.md": config_readme(), root / "config" / "schema.json": study.json_schema()}
+    """Every generated file and what it should hold."""
+    return {
+        root / "config" / "README.md": config_readme(),
+        root / "config" / "schema.json": study.json_schema(),
+        root / "README.md": readme(root),
+    }
 
 
 def main(arguments: list[str]) -> int:
