@@ -51,7 +51,7 @@ rule all:
         f"{R}/claims.csv",
         f"{R}/report.html",
         f"{R}/mlflow.json",
-        [ROOT / "config" / S.study.choose.file] if S.study.choose else [],
+        [f"config/{S.study.choose.file}"] if S.study.choose else [],
 
 
 include: "rules/prepare.smk"

@@ -80,6 +80,7 @@ if S.study.choose:
             table=rules.compare.output.table,
         output:
             f"config/{S.study.choose.file}",
+            f"config/{Path(S.study.choose.file).stem}.csv",
         log:
             f"{L}/choose.log",
         threads: 1

@@ -279,3 +279,4 @@ def test_the_same_dag_runs_on_real_rows(copy, real_data, monkeypatch):
 def test_shipped_studies_plan(study):
     out = snakemake(ROOT, "-n", "--quiet", "rules", study=study)
     assert out.returncode == 0, out.stderr
+    assert bool(re.search(r"^choose\s+1$", out.stdout + out.stderr, re.M)) == (study == "frontier")
