@@ -99,7 +99,12 @@ def test_the_report_is_one_self_contained_page(project):
     page = (project / "results/smoke/report.html").read_text()
     assert len(page) < 5_000_000 and "<svg" in page
     assert not re.search(r"""(?:src|href)=["']https?://""", page)
-    for word in ("warp-randmask", "Which claims hold", "Refusal against utility"):
+    for word in (
+        "warp-randmask",
+        "Which claims hold",
+        "Refusal against utility",
+        "The sweep behind the learning rates",
+    ):
         assert word in page
 
 
