@@ -100,6 +100,13 @@ def test_a_cut_that_leaves_no_answer_is_refused(tokenizer):
         chat.encode(tokenizer, "a question?", "an answer.", max_length=4)
 
 
+def test_a_row_that_cannot_be_encoded_is_named(tokenizer):
+    rows = [{"id": f"agnews/{i}", "prompt": "p " * n, "response": "r"} for i, n in enumerate((1, 40))]
+    with pytest.raises(ChatTemplateError, match="agnews/1: No response token"):
+        chat.encode_rows(tokenizer, rows, max_length=20)
+    assert len(chat.encode_rows(tokenizer, rows)) == 2
+
+
 def test_templates_that_would_mislabel_are_refused(tokenizer):
     import copy
 

@@ -86,7 +86,7 @@ def aligned(
     """SSFT: all parameters on refusals and benign answers, loss on the response tokens only."""
     model, tokenizer = models.load(base.parent)
     rows = tables.read(safety_table, "safety")
-    encoded = [chat.encode(tokenizer, r["prompt"], r["response"], cfg["training"]["max_length"]) for r in rows]
+    encoded = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
     base_digest = provenance.file_digest(base)
     training.train(
         model, tokenizer, encoded, settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,

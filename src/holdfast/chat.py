@@ -92,6 +92,20 @@ def encode(tokenizer, prompt: str, response: str, max_length: int | None = None)
     return {"input_ids": ids, "labels": labels}
 
 
+def encode_rows(tokenizer, rows: Sequence[dict[str, Any]], max_length: int | None = None) -> list[dict[str, list[int]]]:
+    """`encode` of every row's prompt and response; an error names the row by its id or position."""
+    encoded = []
+    for position, row in enumerate(rows):
+        try:
+            encoded.append(encode(tokenizer, row["prompt"], row["response"], max_length))
+        except ChatTemplateError as error:
+            name = row.get("id", f"row {position}")
+            raise ChatTemplateError(
+                f"{name}: {error.what}", found=error.found, expected=error.expected, do=error.do
+            ) from None
+    return encoded
+
+
 def encode_document(tokenizer, row: dict[str, str], max_length: int | None = None) -> dict[str, list[int]]:
     """Ids and labels of a pretraining document: every token but BOS is supervised.
 

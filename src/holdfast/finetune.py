@@ -78,10 +78,13 @@ def run(
     needs = needed(artifacts, targets, aligned_digest)
 
     drawn = draw(tables.read(task_table, cfg["task"]), cfg["train_rows"], cfg["seed"])
-    pairs = [dict(zip(("prompt", "response"), dataset.example(r, cfg["instruction"]), strict=True)) for r in drawn]
+    pairs = []
+    for row in drawn:
+        prompt, response = dataset.example(row, cfg["instruction"])
+        pairs.append({"id": row["id"], "prompt": prompt, "response": response})
     if hasattr(method, "rows"):
         pairs = method.rows(pairs, settings, seed=cfg["seed"], safety=tables.read(safety_table, "safety"))
-    encoded = [chat.encode(tokenizer, r["prompt"], r["response"], cfg["training"]["max_length"]) for r in pairs]
+    encoded = chat.encode_rows(tokenizer, pairs, cfg["training"]["max_length"])
 
     before = {k: v.detach().clone() for k, v in model.state_dict().items()}
     torch.manual_seed(cfg["seed"])

@@ -21,7 +21,7 @@ def safety_examples(tokenizer, safety_table: Path, cfg: dict[str, Any]) -> tuple
     from holdfast import chat, tables
 
     rows = [r for r in tables.read(safety_table, "safety") if r["kind"] == "hazard"][: cfg["rows"]]
-    encoded = [chat.encode(tokenizer, r["prompt"], r["response"], cfg.get("max_length")) for r in rows]
+    encoded = chat.encode_rows(tokenizer, rows)
     return encoded, provenance.rows_digest([{"prompt": r["prompt"], "response": r["response"]} for r in rows])
 
 
