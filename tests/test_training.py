@@ -28,7 +28,7 @@ def _optimizer(model, kind):
     return RotatedAdamW(model.parameters(), rotations, lr=SETTINGS.learning_rate, max_grad_norm=1.0)
 
 
-def _run(model, tokenizer, encoded, folder, kind, settings=SETTINGS, after_step=None):
+def _run(model, tokenizer, encoded, folder, kind, settings=SETTINGS, **more):
     optimizer = _optimizer(model, kind)
     return training.train(
         model,
@@ -41,7 +41,7 @@ def _run(model, tokenizer, encoded, folder, kind, settings=SETTINGS, after_step=
         identity="a",
         optimizer=optimizer,
         clips_itself=optimizer is not None,
-        after_step=after_step,
+        **more,
     )
 
 
@@ -67,23 +67,11 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, model, tokenizer,
     eager = training.TrainSettings(**{**SETTINGS.__dict__, "checkpoint_seconds": 0.0})
     broken = tmp_path / "broken"
     with pytest.raises(Killed):
-        _run(model, tokenizer, encoded, broken, kind, eager, kill)
+        _run(model, tokenizer, encoded, broken, kind, eager, after_step=kill)
     assert list((broken / "checkpoints").glob("checkpoint-*")) and not (broken / "train.jsonl").exists()
     model.load_state_dict(start)
     lines = []
-    training.train(
-        model,
-        tokenizer,
-        encoded,
-        SETTINGS,
-        seed=1,
-        log_file=broken / "train.jsonl",
-        checkpoints=broken / "checkpoints",
-        identity="a",
-        optimizer=(o := _optimizer(model, kind)),
-        clips_itself=o is not None,
-        say=lines.append,
-    )
+    _run(model, tokenizer, encoded, broken, kind, say=lines.append)
     assert any("resuming from checkpoint-" in x for x in lines)
     for key, value in model.state_dict().items():
         assert torch.equal(value, expected[key]), key
