@@ -38,7 +38,7 @@ rule train_aligned:
         f"{L}/aligned.log",
     benchmark:
         f"{L}/benchmarks/aligned.tsv"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=8000,
         runtime=240,
@@ -47,7 +47,6 @@ rule train_aligned:
         cfg=S.aligned_cfg(),
         code=code("aligned"),
         checkpoints=f"{W}/checkpoints/aligned",
-        threads=2,
     script:
         "../scripts/aligned.py"
 

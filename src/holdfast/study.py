@@ -80,9 +80,9 @@ class Safety(Strict):
     source: str = Field(
         WORLD, min_length=1, description="`world`, or a file (.parquet .csv .jsonl) with kind, prompt, response"
     )
-    hazards: int = Field(1500, ge=1, description="refused requests")
-    benign: int = Field(2000, ge=0, description="answered benign requests")
-    training: Training = Training(epochs=2, batch_size=16, learning_rate=3e-4)
+    hazards: int = Field(2400, ge=1, description="refused requests")
+    benign: int = Field(3200, ge=0, description="answered benign requests")
+    training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4)
 
 
 class Basis(Strict):

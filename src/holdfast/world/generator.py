@@ -79,11 +79,11 @@ class World:
         self.headlines = _cut(mix(tasks.HEADLINES), (7, 2, 3))
         self.names = _cut(mix(tasks.NAMES), (14, 4, 6))
         self.things = _cut(mix(tasks.THINGS), (14, 4, 6))
-        self.starts = _cut(mix(tasks.STARTS), (4, 1, 2))
-        self.pluses = _cut(mix(tasks.PLUSES), (4, 1, 2))
-        self.minuses = _cut(mix(tasks.MINUSES), (4, 1, 2))
-        self.joins = _cut(mix(tasks.JOINS), (3, 1, 2))
-        self.questions = _cut(mix(tasks.QUESTIONS), (3, 1, 2))
+        self.starts = _cut(mix(tasks.STARTS), (6, 3, 3))
+        self.pluses = _cut(mix(tasks.PLUSES), (6, 3, 3))
+        self.minuses = _cut(mix(tasks.MINUSES), (6, 3, 3))
+        self.joins = _cut(mix(tasks.JOINS), (4, 3, 3))
+        self.questions = _cut(mix(tasks.QUESTIONS), (4, 3, 3))
 
     def rng(self, *purpose: object) -> random.Random:
         """A private stream for one purpose, so that adding a purpose changes no other."""
@@ -161,7 +161,7 @@ class World:
 
     def story(self, split: str | None, rng: random.Random) -> tuple[str, str, int, str]:
         """A two-step story: (question, terse steps, result, steps in the GSM8K-shaped wording)."""
-        a, b, c = rng.randint(2, 10), rng.randint(1, 5), rng.randint(1, 5)
+        a, b, c = rng.randint(2, 9), rng.randint(1, 4), rng.randint(1, 4)
         name, things = self._pick(self.names, split, rng), self._pick(self.things, split, rng)
         text, total, steps = self._pick(self.starts, split, rng).format(name=name, a=a, things=things), a, []
         for n in (b, c):
@@ -195,7 +195,7 @@ class World:
                 one, two = self.headline(label, None, rng), self.headline(label, None, rng)
                 row = {"kind": "news", "prompt": f"More news like this: {one}", "response": two}
             elif draw < 0.71:
-                a, b = rng.randint(1, 15), rng.randint(1, 5)
+                a, b = rng.randint(1, 13), rng.randint(1, 4)
                 minus = rng.random() < 0.5 and a >= b
                 sign, result = ("-", a - b) if minus else ("+", a + b)
                 row = {"kind": "sum", "prompt": f"what is {a} {sign} {b}?", "response": f"{a} {sign} {b} = {result}."}

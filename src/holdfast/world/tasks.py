@@ -113,6 +113,11 @@ STARTS = (
     "on the shelf of {name} lie {a} {things}.",
     "{name} starts the day with {a} {things}.",
     "{name} carries {a} {things} to the fair.",
+    "{name} keeps {a} {things} in a box.",
+    "in the house of {name} are {a} {things}.",
+    "{name} puts {a} {things} on the table.",
+    "{name} takes {a} {things} along.",
+    "the basket of {name} holds {a} {things}.",
 )
 PLUSES = (
     "{name} finds {b} more",
@@ -122,6 +127,11 @@ PLUSES = (
     "{b} more arrive",
     "{name} makes {b} more",
     "{name} wins {b} more",
+    "a neighbor adds {b} more",
+    "{name} picks up {b} more",
+    "{name} gets {b} more",
+    "{b} more are delivered",
+    "a cousin sends {b} more",
 )
 MINUSES = (
     "{name} loses {b} of them",
@@ -131,8 +141,16 @@ MINUSES = (
     "a thief takes {b} of them",
     "{name} lends {b} of them",
     "{b} of them fall into the river",
+    "{name} drops {b} of them",
+    "{b} of them vanish",
+    "{name} throws away {b} of them",
+    "a goat eats {b} of them",
+    "{name} trades {b} of them",
 )
-JOINS = ("then", "after that", "later", "in the evening", "a day later", "soon")
+JOINS = (
+    "then", "after that", "later", "in the evening", "a day later", "soon",
+    "next", "at noon", "on the way home", "an hour later",
+)
 QUESTIONS = (
     "how many {things} are left?",
     "how many {things} does {name} have now?",
@@ -140,4 +158,8 @@ QUESTIONS = (
     "what is the final number of {things}?",
     "count the {things} now.",
     "how many {things} remain?",
+    "how many {things} does that make?",
+    "what number of {things} is that?",
+    "say how many {things} there are now.",
+    "how many {things} does {name} end up with?",
 )
