@@ -136,6 +136,34 @@ def test_live_curves_appear_while_training(store, tmp_path, monkeypatch):
     assert len(runs) == 1 and len(client.get_metric_history(runs[0].info.run_id, "train/loss")) == POINTS
 
 
+def test_points_of_a_real_training_are_in_mlflow_before_it_ends(
+    store, model, tokenizer, encoded, tmp_path, monkeypatch
+):
+    from holdfast import training
+
+    monkeypatch.setattr(tracking, "LIVE_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(tracking, "LIVE_EVERY_SECONDS", 0.1)
+    client, _ = _runs(store)
+    curve, step, seen = tmp_path / "cell" / "train.jsonl", [0], []
+
+    def look(model):
+        """At step 20 of 30 the training waits until its first points are there, then goes on."""
+        step[0] += 1
+        end = time.monotonic() + 30
+        while step[0] == 20 and not seen and time.monotonic() < end:
+            for run in client.search_runs([store["experiment_id"]]):
+                if client.get_metric_history(run.info.run_id, "train/loss"):
+                    seen.append(run.info.status)
+            time.sleep(0.1)
+
+    with tracking.live({"study": "s", "cell": "s/t/full/seed0"}, curve, print):
+        training.train(
+            model, tokenizer, encoded, training.TrainSettings(learning_rate=1e-3, epochs=10, batch_size=8), seed=0,
+            log_file=curve, checkpoints=tmp_path / "checkpoints", identity="x", after_step=look,
+        )  # fmt: skip
+    assert step[0] == 30 and seen == ["RUNNING"]
+
+
 def test_training_does_not_notice_a_store_that_is_down(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "LIVE_AFTER_SECONDS", 0.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")

@@ -80,8 +80,8 @@ class Safety(Strict):
     source: str = Field(
         WORLD, min_length=1, description="`world`, or a file (.parquet .csv .jsonl) with kind, prompt, response"
     )
-    hazards: int = Field(2400, ge=1, description="refused requests")
-    benign: int = Field(3200, ge=0, description="answered benign requests")
+    hazards: int = Field(1800, ge=1, description="refused requests")
+    benign: int = Field(2400, ge=0, description="answered benign requests")
     training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4)
 
 
