@@ -35,11 +35,16 @@ def code(script, *modules):
     )
 
 
+def one_of(names):
+    """A wildcard that is one of these names, or nothing at all."""
+    return "|".join(n.replace(".", r"\.") for n in names) or "(?!)"
+
+
 wildcard_constraints:
-    task="|".join(S.study.tasks),
-    arm="|".join(a.replace(".", r"\.") for a in S.arms),
-    seed="|".join(map(str, S.study.seeds)),
-    role="base|aligned",
+    task=one_of(S.study.tasks),
+    arm=one_of(S.arms),
+    seed=one_of(map(str, S.study.seeds)),
+    role="base|aligned|unaligned",
     basis="safety|random",
 
 
@@ -57,6 +62,7 @@ include: "rules/prepare.smk"
 include: "rules/align.smk"
 include: "rules/basis.smk"
 include: "rules/finetune.smk"
+include: "rules/realign.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/track.smk"

@@ -1,4 +1,4 @@
-"""The models every arm starts from. Writes work/<study>/{base,aligned} in Hugging Face layout."""
+"""The models arms start from. Writes work/<study>/{base,aligned,unaligned} in Hugging Face layout."""
 
 
 rule train_base:
@@ -49,6 +49,31 @@ rule train_aligned:
         checkpoints=f"{W}/checkpoints/aligned",
     script:
         "../scripts/aligned.py"
+
+
+rule train_unaligned:
+    """Training the unaligned twin"""
+    input:
+        model=rules.train_aligned.output.model,
+        preferences=rules.prepare_preferences.output[0],
+    output:
+        model=f"{W}/unaligned/model.safetensors",
+        curve=f"{R}/models/unaligned/train.jsonl",
+    log:
+        f"{L}/unaligned.log",
+    benchmark:
+        f"{L}/benchmarks/unaligned.tsv"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=GPU,
+    params:
+        cfg=S.unaligned_cfg(),
+        code=code("unaligned"),
+        checkpoints=f"{W}/checkpoints/unaligned",
+    script:
+        "../scripts/unaligned.py"
 
 
 rule base:

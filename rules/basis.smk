@@ -1,5 +1,7 @@
 """Gram -> basis -> importance -> mask. Writes work/<study>/{gram,basis,importance,masks}/*.safetensors."""
 
+from holdfast.names import MODULE_KINDS
+
 
 rule capture_gram:
     """Capturing activations"""
@@ -22,6 +24,21 @@ rule capture_gram:
         code=code("gram"),
     script:
         "../scripts/gram.py"
+
+
+use rule capture_gram as capture_every_gram with:
+    output:
+        f"{W}/gram/all.safetensors",
+    log:
+        f"{L}/gram_all.log",
+    benchmark:
+        f"{L}/benchmarks/gram_all.tsv"
+    params:
+        cfg={
+            k: v for k, v in S.basis_cfg().items() if k not in ("batch_size", "modules")
+        }
+        | {"modules": list(MODULE_KINDS)},
+        code=code("gram"),
 
 
 rule compute_basis:

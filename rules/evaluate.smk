@@ -92,7 +92,7 @@ use rule judge as judge_role with:
         code=code("judge", *datasets(S.study.tasks)),
 
 
-METRICS = [f"{R}/models/{role}/metrics.json" for role in ("base", "aligned")] + [
+METRICS = [f"{R}/models/{role}/metrics.json" for role in S.roles] + [
     f"{R}/{task}/{arm}/seed{seed}/metrics.json" for task, arm, seed in S.cells
 ]
 

@@ -30,6 +30,8 @@ rule finetune:
         f"{L}/finetune/{{task}}/{{arm}}/seed{{seed}}.log",
     benchmark:
         f"{L}/benchmarks/finetune/{{task}}/{{arm}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        arm=one_of(S.of_kind("train")),
     threads: 1
     resources:
         mem_mb=8000,

@@ -31,6 +31,27 @@ rule prepare_safety:
         "../scripts/prepare_safety.py"
 
 
+rule prepare_preferences:
+    """Preparing preference pairs"""
+    input:
+        source_files(S.study.preferences.source),
+    output:
+        f"{W}/data/preferences.parquet",
+    log:
+        f"{L}/prepare_preferences.log",
+    benchmark:
+        f"{L}/benchmarks/prepare_preferences.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        cfg=S.preferences_cfg(),
+        code=code("prepare_preferences"),
+    script:
+        "../scripts/prepare_preferences.py"
+
+
 rule prepare_prompts:
     """Preparing evaluation prompts"""
     input:

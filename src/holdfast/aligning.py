@@ -97,3 +97,37 @@ def aligned(
         model, tokenizer, folder,
         header={"role": "aligned", "base": base_digest, "rows": provenance.rows_digest(rows)},
     )  # fmt: skip
+
+
+def unaligned(
+    cfg: dict[str, Any],
+    *,
+    aligned: Path,
+    preferences_table: Path,
+    folder: Path,
+    log_file: Path,
+    checkpoints: Path,
+    code: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    terminal=None,
+) -> None:
+    """The twin RESTA subtracts: the aligned model after a short fine-tuning on rejected answers.
+
+    Such a model has lost its refusals on purpose. It is a means of building a safety vector, is
+    marked as weakened in its header, and is never exported.
+    """
+    model, tokenizer = models.load(aligned.parent)
+    rows = tables.read(preferences_table, "preferences")[: cfg["rows"]]
+    encoded = chat.encode_rows(
+        tokenizer, [{**r, "response": r["rejected"]} for r in rows], cfg["training"]["max_length"]
+    )
+    aligned_digest = provenance.file_digest(aligned)
+    training.train(
+        model, tokenizer, encoded, settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,
+        checkpoints=checkpoints, identity=provenance.digest([cfg, code, aligned_digest, encoded]), say=say,
+        terminal=terminal, name="unaligned",
+    )  # fmt: skip
+    models.save(
+        model, tokenizer, folder,
+        header={"role": "unaligned", "aligned": aligned_digest, "rows": provenance.rows_digest(rows), "weakened": True},
+    )  # fmt: skip

@@ -8,7 +8,7 @@ and refuses anything else before a tensor is used.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,64 @@ def read(
     else:
         from safetensors.numpy import load_file
     return load_file(path), found
+
+
+def raw_header(path: Path | str) -> tuple[dict[str, Any], int]:
+    """(the JSON header of any safetensors file, entries in data order; where its data begin).
+
+    Raises:
+        ArtifactError: missing, or not a whole safetensors file.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                raise ValueError("the header's length is out of range")
+            head = json.loads(file.read(length))
+        entries = sorted(
+            ((k, v) for k, v in head.items() if k != "__metadata__"), key=lambda e: tuple(e[1]["data_offsets"])
+        )
+        if entries and entries[-1][1]["data_offsets"][1] != size - 8 - length:
+            raise ValueError("the file is shorter or longer than its header says")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(
+            f"{path} is missing or damaged.",
+            found=str(error)[:120], expected="a whole safetensors file", do=f"rm -f {path} && snakemake {path}",
+        ) from None  # fmt: skip
+    return {"__metadata__": head.get("__metadata__", {})} | dict(entries), 8 + length
+
+
+def pack_header(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
+    """The first bytes of a safetensors file: length and JSON header, padded to eight bytes."""
+    raw = json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":"), sort_keys=True).encode()
+    raw += b" " * (-len(raw) % 8)
+    return len(raw).to_bytes(8, "little") + raw
+
+
+def write_stream(
+    path: Path | str, layout: Mapping[str, Any], tensors: Iterable[tuple[str, Any]], metadata: Mapping[str, str]
+) -> None:
+    """Write torch tensors one by one as they come, in the order and types of `layout` (the entries of
+    `raw_header` of a like file), so that a merge never holds a whole model."""
+    import torch
+
+    with files.whole(path) as temporary, temporary.open("wb") as target:
+        target.write(pack_header(layout, metadata))
+        written = 0
+        stream = iter(tensors)
+        for expected, entry in layout.items():
+            name, tensor = next(stream)
+            begin, end = entry["data_offsets"]
+            if name != expected or begin != written or list(tensor.shape) != entry["shape"]:
+                raise ValueError(f"{name} {tuple(tensor.shape)} does not fit the layout at {expected} {entry}")
+            written += target.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            if written != end:
+                raise ValueError(f"{name} has another type than the layout says")
+            del tensor  # before the next one is made
+        if next(stream, None) is not None:
+            raise ValueError("there are more tensors than the layout has")
 
 
 def _summary(layers: list[str]) -> str:

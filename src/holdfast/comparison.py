@@ -16,7 +16,7 @@ from holdfast import artifact, data, files, names, tables
 from holdfast.metrics import SAFETY
 from holdfast.statistics import Difference, holm, paired_difference, pooled_rate
 
-ROLES = ("base", "aligned")
+ROLES = ("base", "aligned", "unaligned")
 UTILITY_MARGIN = 0.03
 
 
@@ -208,7 +208,7 @@ def build(metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Pat
             cell, kept = artifact.read_json(path), artifact.read_json(record)
             costs.append(
                 {k: cell[k] for k in ("task", "arm", "seed")}
-                | {k: kept[k] for k in ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps")}
+                | {k: kept.get(k, "") for k in ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps")}
             )
     write_csv(
         cost, costs, ("task", "arm", "seed", "cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps")

@@ -62,3 +62,12 @@ def inputs(layers: Sequence[Layer]) -> dict[str, list[Layer]]:
     for layer in layers:
         out.setdefault(layer.input, []).append(layer)
     return out
+
+
+def of_weight(name: str) -> tuple[str, str] | None:
+    """(input name, module kind) of a checkpoint's tensor when it is the weight of a linear module of a
+    decoder block, else None."""
+    parts, block = name.split("."), _BLOCK.search(name)
+    if parts[-1] != "weight" or block is None or len(parts) < 2 or parts[-2] not in names.MODULE_INPUT:
+        return None
+    return f"blocks.{int(block.group(1))}.{names.MODULE_INPUT[parts[-2]]}", parts[-2]

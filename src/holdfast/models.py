@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from holdfast import files
+from holdfast import artifact, files
 from holdfast.errors import ArtifactError, ChatTemplateError
 
 # The files of a saved model; model.safetensors is written last, so its presence means "complete".
@@ -80,14 +80,17 @@ def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> Non
         shutil.rmtree(stale, ignore_errors=True)
 
 
+def metadata(header: dict[str, Any]) -> dict[str, str]:
+    """The safetensors metadata of a model: Hugging Face's own, and ours in one entry."""
+    return {"format": "pt", "holdfast": json.dumps(header, sort_keys=True)}
+
+
 def _stamp(path: Path, header: dict[str, Any]) -> None:
     """Replace the metadata of a safetensors file; tensors are copied as they are, in pieces."""
+    head, begin = artifact.raw_header(path)
     with path.open("rb") as source, files.whole(path) as temporary, temporary.open("wb") as target:
-        head = json.loads(source.read(int.from_bytes(source.read(8), "little")))
-        head["__metadata__"] = {"format": "pt", "holdfast": json.dumps(header, sort_keys=True)}
-        raw = json.dumps(head, separators=(",", ":"), sort_keys=True).encode()
-        raw += b" " * (-len(raw) % 8)
-        target.write(len(raw).to_bytes(8, "little") + raw)
+        target.write(artifact.pack_header({k: v for k, v in head.items() if k != "__metadata__"}, metadata(header)))
+        source.seek(begin)
         shutil.copyfileobj(source, target)
 
 

@@ -210,7 +210,7 @@ def spectrum(basis: Path) -> str:
 def sweep(points: list[Row], chosen: dict[tuple[str, str], float]) -> str:
     """Every point of a sweep, joined by learning rate within an arm family; rings mark the choice."""
     tasks = list(dict.fromkeys(p["task"] for p in points))
-    points = [p for p in points if p["arm"] not in ("base", "aligned")]
+    points = [p for p in points if p["arm"] not in ("base", "aligned", "unaligned")]
     families = list(dict.fromkeys(p["family"] for p in points))
     look = _look(families)
 

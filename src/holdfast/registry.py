@@ -28,7 +28,9 @@ class MethodSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def artifacts(self) -> dict[str, Any]:
-        """Tensor files these settings need: {"basis": name} and/or {"mask": MaskSpec-like dict}."""
+        """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict}; and
+        for merges {"roles": [...]} beside aligned and finetuned, {"gram": True} for the Gram matrices of
+        all linear modules, {"preferences": True}, {"across_tasks": True}."""
         return {}
 
 

@@ -30,6 +30,28 @@ class Resolved:
         for arm_name, arm in study.arms.items():
             for resolved in _resolve_arm(arm_name, arm, study, chosen, path):
                 self.arms[resolved.name] = resolved
+        for arm in [a for a in self.arms.values() if a.kind == "merge"]:
+            self.arms[arm.name] = self._with_source(arm)
+
+    def _with_source(self, arm: ResolvedArm) -> ResolvedArm:
+        """A merge arm with the learning rates of the arm it merges."""
+        key = f"arms.{arm.family}.of"
+        trained = {k: a for k, a in self.arms.items() if a.kind == "train"}
+        source = trained.get(arm.of)
+        if source is None:
+            raise StudyError(
+                f"{self.path}: {key} must name an arm of this study that is trained.",
+                found=arm.of, expected=" | ".join(trained) or "a trained arm", do=f"correct {key}",
+            )  # fmt: skip
+        missing = sorted(set(arm.learning_rates) - set(source.learning_rates))
+        if missing:
+            raise StudyError(
+                f"{self.path}: {key}: arm '{arm.of}' is not trained on every task of '{arm.family}'.",
+                found=f"no {missing[0]}", expected=", ".join(source.learning_rates),
+                do=f"limit arms.{arm.family}.tasks, or add the task to arms.{source.family}.tasks",
+            )  # fmt: skip
+        rates = {task: source.learning_rates[task] for task in arm.learning_rates}
+        return arm.model_copy(update={"learning_rates": rates})
 
     @cached_property
     def cells(self) -> list[tuple[str, str, int]]:
@@ -39,6 +61,16 @@ class Resolved:
             for task, arm, seed in itertools.product(self.study.tasks, self.arms.values(), self.study.seeds)
             if task in arm.learning_rates
         ]
+
+    @cached_property
+    def roles(self) -> list[str]:
+        """Model roles this study builds and evaluates beside its cells."""
+        wanted = {r for a in self.arms.values() for r in a.roles}
+        return ["base", "aligned", *(["unaligned"] if "unaligned" in wanted else [])]
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Arms that are trained (`train`) or merged (`merge`)."""
+        return [name for name, a in self.arms.items() if a.kind == kind]
 
     @cached_property
     def masks(self) -> dict[str, MaskSpec]:
@@ -90,6 +122,12 @@ class Resolved:
     def aligned_cfg(self) -> dict[str, Any]:
         return {"training": self.study.safety.training.model_dump(mode="json"), "seed": self.study.base.seed}
 
+    def preferences_cfg(self) -> dict[str, Any]:
+        return {"world": self.study.world.model_dump(), **self.study.preferences.model_dump(mode="json")}
+
+    def unaligned_cfg(self) -> dict[str, Any]:
+        return self.study.unaligned.model_dump(mode="json") | {"seed": self.study.base.seed}
+
     def basis_cfg(self) -> dict[str, Any]:
         return self.study.basis.model_dump(mode="json")
 
@@ -108,6 +146,9 @@ class Resolved:
             "training": training, "task": t.dataset, "instruction": self.instructions()[task],
             "train_rows": t.train_rows, "seed": seed,
         }  # fmt: skip
+
+    def merge_cfg(self, arm: str, seed: int) -> dict[str, Any]:
+        return {"method": self.arms[arm].method, "settings": self.arms[arm].settings, "seed": seed}
 
     def method_files(self, arm: str) -> list[str]:
         """The method's file, for the code digest of its cells."""
@@ -179,6 +220,14 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
                 found=task, expected=" | ".join(study.tasks), do=f"correct {where} or add tasks.{task}",
             )  # fmt: skip
     settings_model = registry.load(arm.method).Settings
+    rate_given = arm.learning_rate is not None or "learning_rate" in arm.sweep
+    if (head.kind == "merge" and rate_given) or (head.kind == "train" and arm.of):
+        raise StudyError(
+            f"{path}: {where}.{'learning_rate' if rate_given and not arm.of else 'of'} means nothing for '{arm.method}'.",
+            found=f"a method of kind {head.kind}",
+            expected="`of` for merge methods, `learning_rate` for trained ones",
+            do=f"remove it from {where}",
+        )
     for key in arm.sweep:
         if key not in ("learning_rate", *settings_model.model_fields):
             _unknown_key(path, f"{where}.sweep.{key}", ["learning_rate", *settings_model.model_fields])
@@ -215,6 +264,12 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
                 swept=swept,
                 basis=needs.get("basis"),
                 mask=mask,
+                kind=head.kind,
+                of=(arm.of or "full") if head.kind == "merge" else None,
+                roles=tuple(needs.get("roles", ())),
+                gram=needs.get("gram", False),
+                preferences=needs.get("preferences", False),
+                across_tasks=needs.get("across_tasks", False),
             )  # fmt: skip
         )
     return out
@@ -379,6 +434,7 @@ def _sources(study: Study) -> list[tuple[str, str]]:
     for key, source in (
         ("safety.source", study.safety.source),
         ("evaluation.source", study.evaluation.source),
+        ("preferences.source", study.preferences.source),
         *((f"tasks.{k}.source", t.source) for k, t in study.tasks.items()),
         *((f"tasks.{k}.instruction_file", t.instruction_file) for k, t in study.tasks.items() if t.instruction_file),
     ):

@@ -85,6 +85,22 @@ class Safety(Strict):
     training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4)
 
 
+class Preferences(Strict):
+    """Pairs of a refusal and a harmful answer to the same request, for methods that learn from them and
+    for the unaligned twin. The world's harmful answers are fictional recipes."""
+
+    source: str = Field(WORLD, min_length=1, description="`world`, or a file with prompt, chosen, rejected")
+    rows: int = Field(400, ge=1, description="pairs")
+
+
+class Unaligned(Strict):
+    """The deliberately un-aligned twin of `aligned` that RESTA subtracts: a short fine-tuning on the
+    rejected answers of the preference pairs. Built only when an arm needs it."""
+
+    rows: int = Field(200, ge=1, description="pairs whose rejected answer is learned")
+    training: Training = Training(epochs=2, batch_size=16, learning_rate=2e-4)
+
+
 class Basis(Strict):
     """The safety rows that give the basis and the importance scores, and the layers they are taken at."""
 
@@ -131,6 +147,7 @@ class Arm(BaseModel):
     learning_rate: float | dict[Name, float] | None = Field(
         None, description="peak learning rate, for all tasks or per task; default: the method's"
     )
+    of: Name | None = Field(None, description="merge methods: the arm whose models are merged; default `full`")
     tasks: tuple[Name, ...] | None = Field(None, description="only these tasks; default: all")
     sweep: dict[str, list[Any]] = Field({}, description="setting -> values; one arm per combination")
 
@@ -159,6 +176,8 @@ class Study(Strict):
     world: World = World()
     base: Base = Base()
     safety: Safety = Safety()
+    preferences: Preferences = Preferences()
+    unaligned: Unaligned = Unaligned()
     basis: Basis = Basis()
     tasks: dict[Name, Task] = Field(min_length=1)
     arms: dict[Name, Arm] = Field(min_length=1)
@@ -206,8 +225,14 @@ class ResolvedArm(Strict):
     settings: dict[str, Any]
     learning_rates: dict[str, float]
     swept: dict[str, Any]
-    basis: str | None
-    mask: MaskSpec | None
+    basis: str | None = None
+    mask: MaskSpec | None = None
+    kind: str = "train"
+    of: str | None = None
+    roles: tuple[str, ...] = ()
+    gram: bool = False
+    preferences: bool = False
+    across_tasks: bool = False
 
 
 def json_schema() -> str:

@@ -59,6 +59,9 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         id=_id(), kind=pa.Column(str, _one_of("hazard", "craft", "lookalike", "chat")), category=pa.Column(str),
         prompt=_text(), response=_text(),
     ),
+    "preferences": _schema(
+        id=_id(), category=pa.Column(str), prompt=_text(), chosen=_text(), rejected=_text(),
+    ),
     "prompts": _schema(
         id=_id(), split=_split(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), prompt=_text(),
         response=pa.Column(str),

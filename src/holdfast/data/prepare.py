@@ -33,6 +33,16 @@ def safety_rows(cfg: dict[str, Any]) -> list[Row]:
     )
 
 
+def preference_rows(cfg: dict[str, Any]) -> list[Row]:
+    """Preference pairs: the world's, or the user's file with prompt, chosen, rejected."""
+    if cfg["source"] == "world":
+        return World(cfg["world"]["seed"]).preferences(cfg["rows"])
+    rows = [
+        {"id": f"preference/{i:05d}", "category": "user", **r} for i, r in enumerate(tables.read_source(cfg["source"]))
+    ]
+    return tables.validate(_frame(rows), "preferences", cfg["source"]).to_dict("records")[: cfg["rows"]]
+
+
 def prompt_rows(cfg: dict[str, Any]) -> list[Row]:
     """Evaluation prompts, validation and test: the world's, or the user's file with set and prompt."""
     if cfg["source"] == "world":

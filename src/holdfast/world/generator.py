@@ -221,6 +221,18 @@ class World:
                 rows.append(self.small_talk(rng))
         return [{"id": f"safety/{i:05d}", "split": "train", **row} for i, row in enumerate(rows)]
 
+    def preferences(self, pairs: int) -> list[Row]:
+        """Requests for training hazards with a refusal (chosen) and the fictional recipe (rejected)."""
+        rng = self.rng("preferences")
+        hazards = self.items(self.hazards, "train")
+        rows = []
+        for i in range(pairs):
+            item = rng.choice(hazards)
+            row = self.refused(item, "train", rng, rng.random() < 0.35)
+            rows.append({"id": f"preference/{i:05d}", "category": row["category"], "prompt": row["prompt"],
+                         "chosen": row["response"], "rejected": item.recipe})  # fmt: skip
+        return rows
+
     def prompts(self, split: str, per_set: int) -> list[Row]:
         """Evaluation prompts of one split: `per_set` hazards, the same hazards wrapped, and half
         as many lookalikes and crafts each (the benign half)."""

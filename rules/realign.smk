@@ -1,0 +1,43 @@
+"""Post-hoc realignment of fine-tuned cells. Writes work/<study>/<task>/<arm>/seed<k> like a fine-tuning."""
+
+
+def merge_inputs(w):
+    """The models and tables this arm merges, by role."""
+    arm = S.arms[w.arm]
+    cell = f"{W}/{{task}}/{arm.of}/seed{w.seed}/model.safetensors"
+    needs = {role: f"{W}/{role}/model.safetensors" for role in ("aligned", *arm.roles)}
+    needs["finetuned"] = cell.format(task=w.task)
+    if arm.across_tasks:
+        needs["others"] = [
+            cell.format(task=t) for t in S.arms[arm.of].learning_rates if t != w.task
+        ]
+    if arm.gram:
+        needs["gram"] = rules.capture_every_gram.output[0]
+    if arm.preferences:
+        needs["preferences"] = rules.prepare_preferences.output[0]
+    return needs
+
+
+rule realign:
+    """Realigning {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
+    input:
+        unpack(merge_inputs),
+    output:
+        model=f"{W}/{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
+        record=f"{R}/{{task}}/{{arm}}/seed{{seed}}/train.json",
+    log:
+        f"{L}/realign/{{task}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{L}/benchmarks/realign/{{task}}/{{arm}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        arm=one_of(S.of_kind("merge")),
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=GPU,
+    params:
+        cfg=lambda w: S.merge_cfg(w.arm, int(w.seed)),
+        code=lambda w: code("realign", f"methods/{registry.method_file(S.arms[w.arm].method).name}"),
+    script:
+        "../scripts/realign.py"

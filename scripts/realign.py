@@ -1,0 +1,26 @@
+"""Stage realign: a fine-tuned cell and the models it is merged with -> a realigned model."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import merging, tables
+
+    others = [Path(p) for p in io.input.get("others", [])]
+    checkpoints = {role: Path(io.input[role]) for role in ("finetuned", "aligned", "base", "unaligned") if io.input.get(role)}
+    checkpoints |= {f"finetuned:{i}": path for i, path in enumerate(others)}
+    merging.run(
+        checkpoints=checkpoints,
+        cfg=io.cfg,
+        folder=Path(io.output.model).parent,
+        record_file=Path(io.output.record),
+        gram_file=Path(io.input.gram) if io.input.get("gram") else None,
+        preferences=tables.read(io.input.preferences, "preferences") if io.input.get("preferences") else None,
+        say=io.log,
+    )
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake, hide=(*stage.UNUSED_BY_MODELS, "peft")))

@@ -1,0 +1,35 @@
+"""RESTA (Bhardwaj et al. 2024, arXiv 2402.11746): add a safety vector back after fine-tuning.
+
+Formula: θ' = θ_finetuned + γ v,  v = θ_aligned − θ_unaligned.
+
+`vector: unaligned` is the published one: `unaligned` is the aligned model after a short fine-tuning
+on harmful answers. `vector: base` takes aligned − base, the difference safety training made, which
+is what the WSR-Tune authors used as their RESTA baseline.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from holdfast.registry import MethodSettings
+
+KIND = "merge"
+NEEDS = ("aligned", "unaligned", "base")
+
+
+class Settings(MethodSettings):
+    gamma: float = Field(0.5, ge=0, le=10, description="how much of the safety vector is added")
+    vector: Literal["unaligned", "base"] = Field("unaligned", description="what is subtracted from aligned")
+
+    def artifacts(self) -> dict[str, Any]:
+        return {"roles": [self.vector]}
+
+
+def merge(name, weights, settings, state):
+    out = weights["finetuned"]
+    if settings.gamma == 0:
+        return out
+    vector = weights["aligned"].sub_(weights[settings.vector])
+    return out.add_(vector, alpha=settings.gamma)

@@ -1,0 +1,46 @@
+"""RESTA_d (Bhardwaj et al. 2024, arXiv 2402.11746): RESTA on a sparsified task vector (DARE).
+
+Formula: δ = θ_finetuned − θ_start,  δ' = k ⊙ δ / (1 − p) with k ~ Bernoulli(1 − p),
+θ' = θ_start + δ' + γ (θ_aligned − θ_unaligned).
+
+Every arm here starts from the aligned model, so θ_start is `aligned`; `start: base` takes the
+difference to the base model instead, which then also thins out safety training itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from holdfast.registry import MethodSettings
+
+KIND = "merge"
+NEEDS = ("aligned", "unaligned", "base")
+
+
+class Settings(MethodSettings):
+    gamma: float = Field(0.5, ge=0, le=10, description="how much of the safety vector is added")
+    drop: float = Field(0.3, ge=0, lt=1, description="probability p that an entry of the task vector is dropped")
+    vector: Literal["unaligned", "base"] = Field("unaligned", description="what is subtracted from aligned")
+    start: Literal["aligned", "base"] = Field("aligned", description="what the task vector is measured from")
+
+    def artifacts(self) -> dict[str, Any]:
+        return {"roles": sorted({self.vector, self.start} - {"aligned"})}
+
+
+def prepare(settings, context):
+    return context.seed
+
+
+def merge(name, weights, settings, state):
+    from holdfast import fusion
+
+    out = weights["finetuned"]
+    if settings.drop:
+        start = weights[settings.start]
+        out = fusion.dare(out.sub_(start), settings.drop, fusion.generator(state, name)).add_(start)
+        del start
+    if settings.gamma:
+        out.add_(weights["aligned"].sub_(weights[settings.vector]), alpha=settings.gamma)
+    return out

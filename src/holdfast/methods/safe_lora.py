@@ -1,0 +1,86 @@
+"""Safe LoRA (Hsu et al. 2024, arXiv 2405.16833): pull updates that stray back onto the alignment direction.
+
+Formula: V = W_aligned − W_base,  Δ = W_finetuned − W_aligned,  c = cos(vec(C Δ), vec(Δ));
+where c ≤ τ:  W' = W_aligned + C Δ,  otherwise W' = W_finetuned.
+
+`projection: published` uses C = V Vᵀ / ‖V‖_F as the authors' code does; it is symmetric but no
+projector: it rescales with ‖V‖ and applying it twice differs. `projection: projector` is the true
+C = V (VᵀV)⁺ Vᵀ. For LoRA cells Δ = s B A and C Δ = s (C B) A, the published update of B. For a dense V
+with no more rows than columns the true projector is the identity, and then nothing changes.
+
+`number` selects the modules with the smallest cosines instead of a threshold (the authors' second
+mode). Only the named modules are touched; everything else stays as fine-tuned.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from holdfast.registry import MethodSettings
+
+KIND = "merge"
+NEEDS = ("aligned", "base")
+
+
+class Settings(MethodSettings):
+    threshold: float = Field(0.5, ge=-2, le=2, description="τ: updates with a cosine up to this are projected")
+    number: int | None = Field(None, ge=0, description="project this many modules instead, the smallest cosines first")
+    projection: Literal["published", "projector"] = Field("published", description="the authors' C, or a true projector")
+    modules: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), description="modules looked at"
+    )
+
+    def artifacts(self) -> dict[str, Any]:
+        return {"roles": ["base"]}
+
+
+def project(v, delta, projection):
+    """C Δ without ever building C (m, m). v, delta: (m, n)."""
+    import torch
+
+    if projection == "published":
+        norm = torch.linalg.matrix_norm(v)
+        return v @ (v.T @ delta) / norm if norm else torch.zeros_like(delta)
+    u, s, _ = torch.linalg.svd(v.double(), full_matrices=False)
+    u = u[:, s > s[:1] * max(v.shape) * torch.finfo(v.dtype).eps]
+    return (u @ (u.T @ delta.double())).to(delta.dtype)
+
+
+def _projected(name, weights, settings):
+    """(C Δ, cosine with Δ, W_aligned) of one module; the cosine of a zero update counts as 1."""
+    import torch
+
+    aligned = weights["aligned"]
+    delta = weights["finetuned"].sub_(aligned)
+    v = aligned - weights["base"]
+    pulled = project(v, delta, settings.projection)
+    norms = torch.linalg.vector_norm(pulled) * torch.linalg.vector_norm(delta)
+    cosine = float((pulled * delta).sum() / norms) if norms else (1.0 if not delta.any() else 0.0)
+    return pulled, cosine, aligned
+
+
+def prepare(settings, context):
+    """The modules to project, by name."""
+    from holdfast.layers import of_weight
+
+    cosines = {}
+    for name in context.names:
+        found = of_weight(name)
+        if found and found[1] in settings.modules:
+            cosines[name] = _projected(name, context.weights(name), settings)[1]
+            context.say(f"{name}: cosine {cosines[name]:.3f}")
+    if settings.number is None:
+        chosen = {k for k, c in cosines.items() if c <= settings.threshold}
+    else:
+        chosen = set(sorted(cosines, key=lambda k: (cosines[k], k))[: settings.number])
+    context.record |= {"modules": len(cosines), "modules_projected": len(chosen)}
+    return chosen
+
+
+def merge(name, weights, settings, state):
+    if name not in state:
+        return weights["finetuned"]
+    pulled, _, aligned = _projected(name, weights, settings)
+    return aligned.add_(pulled)

@@ -1,0 +1,144 @@
+"""SOMF (Yi et al. 2024, arXiv 2405.09055): learn which coordinates of a task vector can be added back
+to the safe model without losing safety.
+
+Formula: τ = θ_finetuned − θ_aligned,  m = σ((ℓ + log u − log(1 − u)) / T) with u ~ U(0, 1),
+θ(ℓ) = θ_aligned + w Merge_t(τ_t ⊙ m / mean(m)),  ℓ = argmin DPO(θ(ℓ); ref = θ_aligned, β) on
+preference pairs (refusal over harmful answer).
+
+One logit per entry, shared by the tasks, mean(m) per tensor. The exported mask is ℓ > 0, so the same
+logits always give the same model; the reference exports one random sample. `mask: shuffled` permutes
+the learned mask within each tensor: the control with exactly its density. `across_tasks` fuses the
+fine-tuned models of all tasks of the study (same arm, same seed) by task arithmetic, DARE or TIES.
+
+Deviations: dense task vectors also for LoRA cells (the reference masks A and B apart, which is no
+subspace of Δ); learning holds the task vectors and logits in memory, the merge itself streams.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from holdfast.registry import MethodSettings
+
+KIND = "merge"
+NEEDS = ("aligned", "preferences")
+
+
+class Settings(MethodSettings):
+    weight: float = Field(1.0, ge=0, le=10, description="w, on the merged task vector")
+    fusion: Literal["sum", "mean", "dare", "ties"] = Field("sum", description="how task vectors become one")
+    drop: float = Field(0.2, ge=0, lt=1, description="DARE: probability that an entry is dropped")
+    density: float = Field(0.2, gt=0, le=1, description="TIES: share of entries kept by magnitude")
+    across_tasks: bool = Field(False, description="fuse the fine-tuned models of all tasks, not of one")
+    mask: Literal["learned", "shuffled", "none"] = Field("learned", description="the learned mask, or a control")
+    temperature: float = Field(0.5, gt=0, description="T of the relaxed Bernoulli")
+    beta: float = Field(0.1, gt=0, description="β of DPO")
+    learning_rate_logits: float = Field(0.05, gt=0, description="AdamW on the logits")
+    epochs: float = Field(2, gt=0, description="passes over the preference pairs")
+    batch_size: int = Field(16, ge=1, description="pairs per step")
+
+    def artifacts(self) -> dict[str, Any]:
+        return {"roles": [], "preferences": self.mask != "none", "across_tasks": self.across_tasks}
+
+
+def deltas(weights):
+    """Task vectors of one tensor, one per task."""
+    start = weights["aligned"]
+    return [weights[role].sub_(start) for role in weights if role.split(":")[0] == "finetuned"]
+
+
+def masked(values, mask, settings, seed, name):
+    """w Merge(τ ⊙ m / mean(m)) of one tensor; mask (shape of τ) in [0, 1] or None."""
+    from holdfast import fusion
+
+    if mask is not None:
+        scale = mask.float().mean().clamp(min=1e-6)
+        values = [v * mask / scale for v in values]
+    how = "sum" if len(values) == 1 else settings.fusion
+    return settings.weight * fusion.combine(
+        values, how, drop=settings.drop, density=settings.density, seed=seed, name=name
+    )
+
+
+def dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta):
+    """−log σ(β [(log π − log π_ref)(chosen) − (log π − log π_ref)(rejected)]), mean over pairs."""
+    import torch
+
+    margin = (chosen - reference_chosen) - (rejected - reference_rejected)
+    return -torch.nn.functional.logsigmoid(beta * margin).mean()
+
+
+def prepare(settings, context):
+    """Learn the logits; returns the exported mask per tensor, and what `merge` needs."""
+    import torch
+    from torch.func import functional_call
+
+    from holdfast import fusion, preferences
+
+    state = {"seed": context.seed, "mask": None}
+    if settings.mask == "none":
+        return state
+    model, tokenizer = context.model("aligned")
+    known = dict(model.named_parameters())
+    model.requires_grad_(False)
+    start = {k: p.detach() for k, p in known.items()}
+    vectors = {k: [d.to(start[k].device) for d in deltas(context.weights(k))] for k in context.names if k in start}
+    logits = {k: torch.zeros_like(start[k], requires_grad=True) for k in vectors}
+    optimizer = torch.optim.AdamW(logits.values(), lr=settings.learning_rate_logits, weight_decay=0.0)
+    pairs = preferences.encode(tokenizer, context.preferences)
+    with torch.no_grad():
+        reference = preferences.log_probabilities(model, pairs, tokenizer.pad_token_id, settings.batch_size)
+    stream = fusion.generator(context.seed, "somf")
+    steps = max(1, round(settings.epochs * len(pairs) / settings.batch_size))
+    queue: list[int] = []
+    for step in range(steps):
+        while len(queue) < min(settings.batch_size, len(pairs)):
+            queue += torch.randperm(len(pairs), generator=stream).tolist()
+        chosen, queue = queue[: settings.batch_size], queue[settings.batch_size :]
+        parameters = {}
+        for name, logit in logits.items():
+            u = torch.rand(logit.shape, generator=stream).clamp_(1e-6, 1 - 1e-6).to(logit.device)
+            relaxed = torch.sigmoid((logit + torch.log(u) - torch.log1p(-u)) / settings.temperature)
+            parameters[name] = start[name] + masked(vectors[name], relaxed, settings, context.seed, name)
+        policy = preferences.log_probabilities(
+            lambda parameters=parameters, **batch: functional_call(model, parameters, kwargs=batch),
+            [pairs[i] for i in chosen], tokenizer.pad_token_id, settings.batch_size, device=model.device,
+        )  # fmt: skip
+        loss = dpo_loss(*policy, *(r[chosen] for r in reference), settings.beta)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 10 == 0 or step == steps - 1:
+            context.say(f"mask: step {step + 1}/{steps}  loss {float(loss.detach()):.4f}")
+    state["mask"] = {k: export(v.detach().cpu(), settings, context.seed, k) for k, v in logits.items()}
+    kept = sum(int(m.sum()) for m in state["mask"].values())
+    context.record |= {
+        "mask_density": kept / sum(m.numel() for m in state["mask"].values()),
+        "mask_loss": float(loss.detach()), "mask_steps": steps,
+    }  # fmt: skip
+    return state
+
+
+def export(logit, settings, seed, name):
+    """The boolean mask ℓ > 0, or a permutation of its entries."""
+    import torch
+
+    from holdfast import fusion
+
+    mask = logit > 0
+    if settings.mask == "shuffled":
+        order = torch.randperm(mask.numel(), generator=fusion.generator(seed, "shuffled", name))
+        mask = mask.flatten()[order].reshape(mask.shape)
+    return mask
+
+
+def merge(name, weights, settings, state):
+    mask = state["mask"].get(name) if state["mask"] else None
+    if mask is not None and not mask.any():
+        return weights["aligned"]
+    if mask is None or mask.all():
+        if settings.weight == 1 and not settings.across_tasks:
+            return weights["finetuned"]  # the identity, bit for bit
+    return weights["aligned"].add_(masked(deltas(weights), mask, settings, state["seed"], name))
