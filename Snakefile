@@ -45,7 +45,7 @@ wildcard_constraints:
     arm=one_of(S.arms),
     seed=one_of(map(str, S.study.seeds)),
     role="base|aligned|unaligned",
-    basis="safety|random",
+    basis="safety|random|output|permuted",
 
 
 rule all:

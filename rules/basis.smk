@@ -35,16 +35,28 @@ use rule capture_gram as capture_every_gram with:
         f"{L}/benchmarks/gram_all.tsv"
     params:
         cfg={
-            k: v for k, v in S.basis_cfg().items() if k not in ("batch_size", "modules")
+            k: v
+            for k, v in S.basis_cfg().items()
+            if k not in ("batch_size", "modules")
         }
         | {"modules": list(MODULE_KINDS)},
         code=code("gram"),
 
 
+def basis_inputs(w):
+    """The output side needs the model's weights; the permuted basis is the safety basis with more."""
+    needs = {"gram": rules.capture_gram.output[0]}
+    if w.basis in ("output", "permuted"):
+        needs["model"] = rules.train_aligned.output.model
+    if w.basis == "permuted":
+        needs["basis"] = f"{W}/basis/safety.safetensors"
+    return needs
+
+
 rule compute_basis:
     """Computing the {wildcards.basis} basis"""
     input:
-        rules.capture_gram.output,
+        unpack(basis_inputs),
     output:
         f"{W}/basis/{{basis}}.safetensors",
     log:
@@ -57,7 +69,10 @@ rule compute_basis:
         runtime=120,
         gpu=GPU,
     params:
-        cfg=lambda w: {"seed": S.study.world.seed} if w.basis == "random" else {},
+        cfg=lambda w: {
+            "random": {"seed": S.study.world.seed},
+            "safety": {},
+        }.get(w.basis, {"modules": S.basis_cfg()["modules"]}),
         code=code("basis"),
     script:
         "../scripts/basis.py"
@@ -67,7 +82,7 @@ rule score_importance:
     """Scoring importance in the {wildcards.space} coordinates"""
     input:
         model=rules.train_aligned.output.model,
-        safety=rules.prepare_safety.output[0],
+        table=rules.prepare_safety.output[0],
         basis=branch(
             lambda w: w.space == "original",
             then=[],
@@ -80,7 +95,7 @@ rule score_importance:
     benchmark:
         f"{L}/benchmarks/importance/{{space}}.tsv"
     wildcard_constraints:
-        space="safety|random|original",
+        space="safety|random|original|output|permuted",
     threads: 1
     resources:
         mem_mb=8000,
@@ -93,10 +108,38 @@ rule score_importance:
         "../scripts/importance.py"
 
 
+use rule score_importance as score_task_importance with:
+    input:
+        model=rules.train_aligned.output.model,
+        table=rules.prepare_task.output[0],
+        basis=branch(
+            lambda w: w.space == "original",
+            then=[],
+            otherwise=f"{W}/basis/{{space}}.safetensors",
+        ),
+    output:
+        f"{W}/importance/{{space}}-{{task}}.safetensors",
+    log:
+        f"{L}/importance/{{space}}-{{task}}.log",
+    benchmark:
+        f"{L}/benchmarks/importance/{{space}}-{{task}}.tsv"
+    params:
+        cfg=lambda w: S.task_importance_cfg(w.task),
+        code=lambda w: code("importance", f"data/{S.study.tasks[w.task].dataset}.py"),
+
+
+def mask_inputs(w):
+    spec = S.masks[w.mask]
+    needs = {"safety": f"{W}/importance/{spec.basis}.safetensors"}
+    if spec.minus_task:
+        needs["task"] = f"{W}/importance/{spec.basis}-{spec.minus_task}.safetensors"
+    return needs
+
+
 rule build_mask:
     """Building mask {wildcards.mask}"""
     input:
-        lambda w: f"{W}/importance/{S.masks[w.mask].basis}.safetensors",
+        unpack(mask_inputs),
     output:
         f"{W}/masks/{{mask}}.safetensors",
     log:
@@ -104,7 +147,7 @@ rule build_mask:
     benchmark:
         f"{L}/benchmarks/masks/{{mask}}.tsv"
     wildcard_constraints:
-        mask="|".join(m.replace(".", r"\.") for m in S.masks) or "none",
+        mask=one_of(S.masks),
     threads: 1
     resources:
         mem_mb=4000,

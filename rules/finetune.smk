@@ -11,8 +11,8 @@ def cell_artifacts(w):
         needs["safety"] = rules.prepare_safety.output[0]
     if arm.basis:
         needs["basis"] = f"{W}/basis/{arm.basis}.safetensors"
-    if arm.mask:
-        needs["mask"] = f"{W}/masks/{arm.mask.name}.safetensors"
+    if w.task in arm.masks:
+        needs["mask"] = f"{W}/masks/{arm.masks[w.task].name}.safetensors"
     return needs
 
 

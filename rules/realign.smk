@@ -38,6 +38,8 @@ rule realign:
         gpu=GPU,
     params:
         cfg=lambda w: S.merge_cfg(w.arm, int(w.seed)),
-        code=lambda w: code("realign", f"methods/{registry.method_file(S.arms[w.arm].method).name}"),
+        code=lambda w: code(
+            "realign", f"methods/{registry.method_file(S.arms[w.arm].method).name}"
+        ),
     script:
         "../scripts/realign.py"

@@ -1,4 +1,4 @@
-"""Stage basis: Gram matrices -> one orthonormal basis per distinct layer input (or the random control)."""
+"""Stage basis: Gram matrices -> one orthonormal basis per distinct layer input, or one of its controls."""
 
 from pathlib import Path
 
@@ -8,11 +8,16 @@ from holdfast import stage
 def main(io) -> None:
     from holdfast.warp import families
 
+    gram, out = Path(io.input.gram), Path(io.output[0])
     if io.wildcards.basis == "random":
-        families.build_random_basis(Path(io.input[0]), io.cfg["seed"], Path(io.output[0]))
+        families.build_random_basis(gram, io.cfg["seed"], out)
+    elif io.wildcards.basis == "output":
+        families.build_output_basis(Path(io.input.model), gram, io.cfg, out)
+    elif io.wildcards.basis == "permuted":
+        families.build_permuted_basis(Path(io.input.model), Path(io.input.basis), io.cfg, out)
     else:
-        families.build_basis(Path(io.input[0]), Path(io.output[0]), io.log)
+        families.build_basis(gram, out, io.log)
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(stage.start(snakemake, hide=stage.UNUSED_BY_MODELS))

@@ -1,4 +1,4 @@
-"""Stage importance: safety gradients in the coordinates of a basis, summed over batches."""
+"""Stage importance: gradients on refusals (or a task's rows) in the coordinates of a basis, summed over batches."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ def main(io) -> None:
 
     basis = io.input.get("basis")
     families.build_importance(
-        Path(io.input.model), Path(io.input.safety), Path(basis) if basis else None, io.cfg, Path(io.output[0]), io.log
+        Path(io.input.model), Path(io.input.table), Path(basis) if basis else None, io.cfg, Path(io.output[0]), io.log
     )
 
 

@@ -8,7 +8,10 @@ from holdfast import stage
 def main(io) -> None:
     from holdfast.warp import families
 
-    families.build_mask(Path(io.input[0]), io.cfg["spec"], io.cfg["seed"], Path(io.output[0]))
+    families.build_mask(
+        Path(io.input.safety), io.cfg["spec"], io.cfg["seed"], Path(io.output[0]),
+        task_file=Path(io.input.task) if io.input.get("task") else None,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

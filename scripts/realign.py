@@ -9,7 +9,9 @@ def main(io) -> None:
     from holdfast import merging, tables
 
     others = [Path(p) for p in io.input.get("others", [])]
-    checkpoints = {role: Path(io.input[role]) for role in ("finetuned", "aligned", "base", "unaligned") if io.input.get(role)}
+    checkpoints = {
+        role: Path(io.input[role]) for role in ("finetuned", "aligned", "base", "unaligned") if io.input.get(role)
+    }
     checkpoints |= {f"finetuned:{i}": path for i, path in enumerate(others)}
     merging.run(
         checkpoints=checkpoints,

@@ -32,7 +32,8 @@ def family(model, tokenizer, tmp_path):
     """role -> model.safetensors of four related models."""
     aligned = shifted(model, 1, 0.05)
     family = {
-        "base": model, "aligned": aligned, "unaligned": shifted(aligned, 2, 0.02), "finetuned": shifted(aligned, 3, 0.02),
+        "base": model, "aligned": aligned, "unaligned": shifted(aligned, 2, 0.02),
+        "finetuned": shifted(aligned, 3, 0.02),
     }  # fmt: skip
     out = {}
     for role, m in family.items():
@@ -127,7 +128,8 @@ def test_bfloat16_checkpoints_keep_their_type_and_add_in_float32(family, merge, 
         checkpoints[role] = tmp_path / f"{role}-bf16" / "model.safetensors"
     method = registry.load("resta")
     merging.run(
-        checkpoints=checkpoints, cfg={"method": "resta", "settings": method.Settings(gamma=0.3).model_dump(), "seed": 0},
+        checkpoints=checkpoints,
+        cfg={"method": "resta", "settings": method.Settings(gamma=0.3).model_dump(), "seed": 0},
         folder=tmp_path / "out", record_file=tmp_path / "out/train.json",
     )  # fmt: skip
     out = load_file(tmp_path / "out/model.safetensors")
@@ -135,7 +137,9 @@ def test_bfloat16_checkpoints_keep_their_type_and_add_in_float32(family, merge, 
     for key, value in out.items():
         assert value.dtype == torch.bfloat16
         want = (ft[key].float() + 0.3 * (al[key].float() - un[key].float())).bfloat16()
-        assert torch.allclose(value.float(), want.float(), rtol=2**-7, atol=1e-7)  # a fused multiply-add may round a tie
+        assert torch.allclose(
+            value.float(), want.float(), rtol=2**-7, atol=1e-7
+        )  # a fused multiply-add may round a tie
         assert (value == want).float().mean() > 0.99
 
 
@@ -143,7 +147,9 @@ def test_resta_adds_the_safety_vector(merge, family):
     out, record = merge("resta", {"gamma": 0.3})
     ft, al, un, base = (load_file(family[r]) for r in ("finetuned", "aligned", "unaligned", "base"))
     for key in out:
-        assert torch.allclose(out[key].double(), ft[key].double() + 0.3 * (al[key].double() - un[key].double()), atol=1e-6)
+        assert torch.allclose(
+            out[key].double(), ft[key].double() + 0.3 * (al[key].double() - un[key].double()), atol=1e-6
+        )
     other, _ = merge("resta", {"gamma": 0.3, "vector": "base"})
     assert all(torch.allclose(other[k], ft[k] + 0.3 * (al[k] - base[k]), atol=1e-6) for k in other)
     assert record["weights/changed_fraction"] > 0.99 and record["cost/seconds"] >= 0
@@ -286,8 +292,8 @@ def test_safe_delta_compensation_lowers_the_damage():
 
 
 def test_safe_delta_without_an_update_or_a_budget_is_the_aligned_model(merge, family):
-    for settings, checkpoints in (({"strength": 0}, {}), ({}, {"finetuned": family["aligned"]})):
-        out, record = merge("safe-delta", settings, **checkpoints)
+    for options, checkpoints in (({"strength": 0}, {}), ({}, {"finetuned": family["aligned"]})):
+        out, record = merge("safe-delta", options, **checkpoints)
         al, ft = load_file(family["aligned"]), load_file(checkpoints.get("finetuned", family["finetuned"]))
         for key in out:
             assert torch.equal(out[key], al[key] if of_weight(key) else ft[key])

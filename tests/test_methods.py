@@ -131,6 +131,21 @@ def test_safety_mix_counts_as_published():
     assert method.rows(task, method.Settings(ratio=0), seed=1, safety=pool) == task
 
 
+def test_safe_instr_is_the_same_method_and_its_three_counts_are_told_apart():
+    assert registry.load("safe-instr") is registry.load("safety-mix")
+    method = registry.load("safe-instr")
+    task = [{"prompt": f"t{i}", "response": "r"} for i in range(57)]
+    pool = [{"prompt": f"s{i}", "response": "no", "kind": "hazard"} for i in range(60)]
+
+    def added(**options):
+        return len(method.rows(task, method.Settings(**options), seed=0, safety=pool)) - len(task)
+
+    assert added(ratio=0.1) == 5 and added(ratio=0.1, count="round") == 6
+    assert added(ratio=0.001) == 0 and added(ratio=0.001, count="round") == 1
+    assert added(count="absolute", number=40) == 40 and added(count="absolute", number=400) == 60
+    assert added(ratio=0) == added(ratio=0, count="round") == added(count="absolute") == 0
+
+
 def test_lora_counts_its_parameters_and_merges_exactly(model, tokenizer, encoded):
     method = registry.load("lora")
     settings = method.Settings(rank=3)

@@ -109,6 +109,41 @@ def test_frozen_coefficients_never_move(decay, rotate):
     assert ours.frozen_drift({w: w0}) < 1e-13
 
 
+def test_a_signed_permutation_of_the_outputs_changes_nothing():
+    """The sanity arm: C = Vᵀ W U with V a signed permutation and the mask permuted alike is WaRP."""
+    from holdfast.warp.basis import signed_permutation
+
+    w0, b0, u, frozen, data = _problem(4)
+    v = signed_permutation(w0.shape[0], 1).double()
+    permuted = (v.T.abs() @ frozen.double()).bool()
+    weights = []
+    for rotation in (Rotation(u, frozen), Rotation(u, permuted, v)):
+        w = nn.Parameter(w0.clone())
+        ours = RotatedAdamW([w], {w: rotation}, lr=0.03, weight_decay=0.05, max_grad_norm=0.1)
+        for x, target in itertools.islice(itertools.cycle(data), 40):
+            ours.zero_grad()
+            _loss(x @ w.T + b0, target).backward()
+            ours.step()
+        assert ours.frozen_drift({w: w0}) < 1e-12
+        weights.append(w.detach())
+    assert torch.allclose(*weights, atol=1e-12, rtol=0)
+
+
+def test_an_output_rotation_freezes_output_directions():
+    w0, b0, _, _, data = _problem(5)
+    v, _ = torch.linalg.qr(torch.randn(w0.shape[0], w0.shape[0], dtype=torch.float64))
+    frozen = torch.zeros_like(w0, dtype=torch.bool)
+    frozen[:2] = True
+    w = nn.Parameter(w0.clone())
+    ours = RotatedAdamW([w], {w: Rotation(None, frozen, v)}, lr=0.03)
+    for x, target in itertools.islice(itertools.cycle(data), 40):
+        ours.zero_grad()
+        _loss(x @ w.T + b0, target).backward()
+        ours.step()
+    moved = v.T @ (w.detach() - w0)
+    assert moved[:2].abs().max() < 1e-12 and moved[2:].abs().min() > 0
+
+
 def test_frozen_coefficients_stay_in_float32_over_a_long_run():
     w0, b0, u, frozen, data = _problem(3, m=24, n=32)
     w = nn.Parameter(w0.float())

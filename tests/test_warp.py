@@ -61,6 +61,37 @@ def test_importance_equals_the_published_form(model, tokenizer, targets, encoded
     assert all(p.requires_grad for p in model.parameters())
 
 
+def test_importance_with_an_output_rotation_equals_the_published_form(model, tokenizer, encoded):
+    model = model.double()
+    targets = layers.resolve(model, MODULES)
+    stream = torch.Generator().manual_seed(0)
+    bases = {}
+    for x in targets:
+        for key, n in ((x.name, x.module.weight.shape[0]), (x.input, x.module.weight.shape[1])):
+            bases[key] = torch.linalg.qr(torch.randn(n, n, generator=stream, dtype=torch.float64))[0]
+    ours = importance.score(model, targets, bases, encoded, batch_size=24, pad_id=tokenizer.pad_token_id)
+    model(**chat.collate(encoded, tokenizer.pad_token_id)).loss.backward()
+    for x in targets:
+        want = (bases[x.name].T @ x.module.weight.grad @ bases[x.input]).abs()
+        assert torch.allclose(ours[x.name].double(), want, atol=1e-6 * want.max())
+
+
+def test_output_gram_is_the_gram_of_the_outputs():
+    from holdfast.warp.basis import output_gram
+
+    w, h = torch.randn(5, 7, dtype=torch.float64), torch.randn(7, 50, dtype=torch.float64)
+    assert torch.allclose(output_gram(w, h @ h.T), (w @ h) @ (w @ h).T)
+
+
+def test_one_threshold_for_the_model_spends_the_budget_where_scores_are_largest():
+    rng = np.random.default_rng(0)
+    scores = {"a": rng.random((4, 5)).astype(np.float32), "b": 10 + rng.random((3, 4)).astype(np.float32)}
+    frozen = masks.top_overall(scores, 0.25)
+    assert sum(m.sum() for m in frozen.values()) == 8 and frozen["b"].sum() == 8
+    rows = masks.build(scores["b"], "row", 1 / 3)
+    assert rows.sum() == 4 and (rows.all(axis=1) | ~rows.any(axis=1)).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     scores=hnp.arrays(
@@ -122,3 +153,69 @@ def test_the_same_tensors_are_the_same_bytes(tmp_path):
     for i in range(2):
         artifact.write(tmp_path / f"{i}", {"b": torch.ones(2), "a": torch.zeros(2)}, family="x", header={"k": 1})
     assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+
+
+@pytest.fixture
+def files(model, tokenizer, world, tmp_path):
+    """An aligned model, its safety and task tables, and the families built from them."""
+    from holdfast import models, tables
+    from holdfast.warp import families
+
+    models.save(model, tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    aligned = tmp_path / "aligned/model.safetensors"
+    tables.write(world.safety(24, 8), tmp_path / "safety.parquet", "safety")
+    tables.write(world.agnews("train", 24), tmp_path / "agnews.parquet", "agnews")
+    cfg = {"modules": list(MODULES), "rows": 16, "batch_size": 8, "tokens": "all"}
+    families.build_gram(aligned, tmp_path / "safety.parquet", cfg, tmp_path / "gram", print)
+    families.build_basis(tmp_path / "gram", tmp_path / "safety", print)
+    families.build_output_basis(aligned, tmp_path / "gram", cfg, tmp_path / "output")
+    families.build_permuted_basis(aligned, tmp_path / "safety", cfg, tmp_path / "permuted")
+    return aligned, cfg, tmp_path
+
+
+def _mask(files, basis, **spec):
+    from holdfast.study import MaskSpec
+    from holdfast.warp import families
+
+    aligned, cfg, folder = files
+    scores = folder / f"importance-{basis}"
+    families.build_importance(aligned, folder / "safety.parquet", folder / basis, cfg, scores, print)
+    spec = MaskSpec(basis=basis, **spec)
+    families.build_mask(scores, spec.model_dump(), 0, folder / spec.name)
+    bits, header = artifact.read(folder / spec.name, family="mask", torch=False)
+    return {k: masks.unpack(bits[k], header["shapes"][k]) for k in header["layers"]}, header
+
+
+def test_the_permuted_basis_freezes_the_same_entries_in_other_rows(files):
+    plain, _ = _mask(files, "safety", freeze_fraction=0.2)
+    permuted, header = _mask(files, "permuted", freeze_fraction=0.2)
+    bases, _ = artifact.read(files[2] / "permuted", family="basis")
+    for name, mask in plain.items():
+        back = (bases[name].abs() @ torch.from_numpy(permuted[name]).float()).bool().numpy()
+        assert (back == mask).mean() > 0.999  # sums in another order may swap a tie
+    assert header["frozen_fraction"] == pytest.approx(0.2, abs=1e-3)
+
+
+def test_two_masks_free_what_the_task_needs(files):
+    from holdfast.study import MaskSpec
+    from holdfast.warp import families
+
+    aligned, cfg, folder = files
+    safety, _ = _mask(files, "safety", freeze_fraction=0.3)
+    task = folder / "importance-safety-agnews"
+    families.build_importance(
+        aligned,
+        folder / "agnews.parquet",
+        folder / "safety",
+        cfg | {"task": "agnews", "instruction": None},
+        task,
+        print,
+    )
+    spec = MaskSpec(freeze_fraction=0.3, minus_task="agnews")
+    families.build_mask(folder / "importance-safety", spec.model_dump(), 0, folder / spec.name, task_file=task)
+    bits, header = artifact.read(folder / spec.name, family="mask", torch=False)
+    wanted, _ = artifact.read(task, family="importance", torch=False)
+    for name in header["layers"]:
+        both = masks.unpack(bits[name], header["shapes"][name])
+        assert (both == (safety[name] & ~masks.top_entries(wanted[name], 0.3))).all()
+    assert 0 < header["frozen_fraction"] < 0.3

@@ -208,7 +208,10 @@ def build(metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Pat
             cell, kept = artifact.read_json(path), artifact.read_json(record)
             costs.append(
                 {k: cell[k] for k in ("task", "arm", "seed")}
-                | {k: kept.get(k, "") for k in ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps")}
+                | {
+                    k: kept.get(k, "")
+                    for k in ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps")
+                }
             )
     write_csv(
         cost, costs, ("task", "arm", "seed", "cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps")

@@ -20,6 +20,8 @@ from holdfast.errors import MethodError
 
 METHODS_FOLDER = Path(__file__).parent / "methods"
 KINDS = ("train", "merge")
+# Other names papers use for a method here.
+ALIASES = {"safe-instr": "safety-mix"}
 
 
 class MethodSettings(BaseModel):
@@ -51,7 +53,7 @@ def method_names(folder: Path = METHODS_FOLDER) -> list[str]:
 
 
 def method_file(name: str) -> Path:
-    return METHODS_FOLDER / f"{name.replace('-', '_')}.py"
+    return METHODS_FOLDER / f"{ALIASES.get(name, name).replace('-', '_')}.py"
 
 
 def header(name: str) -> Header:
@@ -65,7 +67,7 @@ def header(name: str) -> Header:
         raise MethodError(
             f"There is no method '{name}'.",
             found=name,
-            expected=" | ".join(method_names()),
+            expected=" | ".join(sorted([*method_names(), *ALIASES])),
             do=f"name one of these, or add src/holdfast/methods/{path.name}",
         )
     tree = ast.parse(path.read_text())
@@ -100,4 +102,4 @@ def header(name: str) -> Header:
 def load(name: str) -> ModuleType:
     """The module of a method (checked by `header` first)."""
     header(name)
-    return importlib.import_module(f"holdfast.methods.{name.replace('-', '_')}")
+    return importlib.import_module(f"holdfast.methods.{method_file(name).stem}")

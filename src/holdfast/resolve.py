@@ -74,13 +74,13 @@ class Resolved:
 
     @cached_property
     def masks(self) -> dict[str, MaskSpec]:
-        return {a.mask.name: a.mask for a in self.arms.values() if a.mask}
+        return {m.name: m for a in self.arms.values() for m in a.masks.values()}
 
     @cached_property
     def bases(self) -> list[str]:
-        """Basis files: `safety` and, where an arm asks for it, `random`."""
+        """Basis files: `safety`, and the others where an arm asks for them."""
         wanted = {a.basis for a in self.arms.values()} | {m.basis for m in self.masks.values()}
-        return [b for b in ("safety", "random") if b in wanted or b == "safety"]
+        return [b for b in ("safety", "random", "output", "permuted") if b in wanted or b == "safety"]
 
     # ---- one dict of settings per rule: exactly what its output depends on ---------------------
 
@@ -130,6 +130,9 @@ class Resolved:
 
     def basis_cfg(self) -> dict[str, Any]:
         return self.study.basis.model_dump(mode="json")
+
+    def task_importance_cfg(self, task: str) -> dict[str, Any]:
+        return self.basis_cfg() | {"task": self.study.tasks[task].dataset, "instruction": self.instructions()[task]}
 
     def instructions(self) -> dict[str, str | None]:
         """Per task the user's own instruction text, or None for ours."""
@@ -222,8 +225,9 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
     settings_model = registry.load(arm.method).Settings
     rate_given = arm.learning_rate is not None or "learning_rate" in arm.sweep
     if (head.kind == "merge" and rate_given) or (head.kind == "train" and arm.of):
+        key = "learning_rate" if head.kind == "merge" else "of"
         raise StudyError(
-            f"{path}: {where}.{'learning_rate' if rate_given and not arm.of else 'of'} means nothing for '{arm.method}'.",
+            f"{path}: {where}.{key} means nothing for '{arm.method}'.",
             found=f"a method of kind {head.kind}",
             expected="`of` for merge methods, `learning_rate` for trained ones",
             do=f"remove it from {where}",
@@ -252,7 +256,10 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
                     found=f"{rates[task]:g}", expected="a number between 0 and 1", do=f"correct {where}",
                 )  # fmt: skip
         needs = settings.artifacts()
-        mask = MaskSpec.model_validate(needs["mask"]) if needs.get("mask") else None
+        masks = {}
+        if spec := needs.get("mask"):
+            minus = spec.pop("minus_task", False)
+            masks = {task: MaskSpec(**spec, minus_task=task if minus else None) for task in tasks}
         suffix = "".join(f".{SWEEP_SHORT.get(k, k.replace('_', '-'))}-{_label(v)}" for k, v in swept.items())
         out.append(
             ResolvedArm(
@@ -263,7 +270,7 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
                 learning_rates=rates,
                 swept=swept,
                 basis=needs.get("basis"),
-                mask=mask,
+                masks=masks,
                 kind=head.kind,
                 of=(arm.of or "full") if head.kind == "merge" else None,
                 roles=tuple(needs.get("roles", ())),

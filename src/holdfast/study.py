@@ -206,14 +206,18 @@ class Study(Strict):
 class MaskSpec(Strict):
     """Which coefficients are frozen: the settings that shape one mask file."""
 
-    basis: Literal["safety", "random", "original"] = "safety"
+    basis: Literal["safety", "random", "original", "output", "permuted"] = "safety"
     scores: Literal["importance", "random"] = "importance"
-    unit: Literal["entry", "column"] = "entry"
+    unit: Literal["entry", "column", "row"] = "entry"
+    threshold: Literal["layer", "model"] = "layer"
     freeze_fraction: float = Field(0.1, gt=0, lt=1)
+    minus_task: str | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.basis}-{self.scores}-{self.unit}-{self.freeze_fraction:g}"
+        model = "-model" if self.threshold == "model" else ""
+        task = f"-minus-{self.minus_task}" if self.minus_task else ""
+        return f"{self.basis}-{self.scores}-{self.unit}{model}-{self.freeze_fraction:g}{task}"
 
 
 class ResolvedArm(Strict):
@@ -226,7 +230,7 @@ class ResolvedArm(Strict):
     learning_rates: dict[str, float]
     swept: dict[str, Any]
     basis: str | None = None
-    mask: MaskSpec | None = None
+    masks: dict[str, MaskSpec] = {}  # by task
     kind: str = "train"
     of: str | None = None
     roles: tuple[str, ...] = ()

@@ -2,14 +2,17 @@
 
 Formula: D' = D_task ∪ sample(D_refusals, q |D_task|), then full-parameter fine-tuning on D'.
 
-`ratio` is relative to the task count and rounded down, as in the AG News runs of the WSR-Tune
-authors: 0.1 adds int(0.1 N) refusals, 9.09 % of the mixture. Refusals alone teach a model to refuse
-benign requests too; `benign_ratio` adds answered benign safety rows in the same way.
+Three counts go by the name of a ratio q, so `count` says which: `floor` adds int(q N) refusals (the AG
+News runs of the WSR-Tune authors; 0.1 is 9.09 % of the mixture), `round` adds max(1, round(q N)) (their
+phase 3), `absolute` adds `number` whatever N is (Bianchi et al.: 100 to 2,000 beside 20,000). Refusals
+alone teach a model to refuse benign requests too; `benign_ratio` adds answered benign safety rows,
+counted in the same way. The method is also found under its other name, `safe-instr`.
 """
 
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 from pydantic import Field
 
@@ -22,7 +25,16 @@ LEARNING_RATE = 6e-4
 
 class Settings(MethodSettings):
     ratio: float = Field(0.1, ge=0, le=1, description="refusals added, as a share of the task rows")
+    count: Literal["floor", "round", "absolute"] = Field("floor", description="how a ratio becomes a number of rows")
+    number: int = Field(0, ge=0, description="refusals added when count is `absolute`")
     benign_ratio: float = Field(0.0, ge=0, le=1, description="answered benign rows added, as a share of the task rows")
+
+
+def count(n, ratio, how):
+    """Rows that a ratio of `n` task rows stands for."""
+    if how == "round":
+        return max(1, round(n * ratio)) if ratio else 0
+    return int(n * ratio)
 
 
 def rows(task_rows, settings, *, seed, safety):
@@ -30,6 +42,10 @@ def rows(task_rows, settings, *, seed, safety):
     out = list(task_rows)
     for ratio, refused in ((settings.ratio, True), (settings.benign_ratio, False)):
         pool = [r for r in safety if (r["kind"] == "hazard") == refused]
-        count = min(int(len(task_rows) * ratio), len(pool))
-        out += random.Random(f"safety-mix/{seed}/{refused}").sample(pool, count)
+        wanted = (
+            settings.number
+            if refused and settings.count == "absolute"
+            else count(len(task_rows), ratio, settings.count)
+        )
+        out += random.Random(f"safety-mix/{seed}/{refused}").sample(pool, min(wanted, len(pool)))
     return out

@@ -138,7 +138,7 @@ def merge(name, weights, settings, state):
     mask = state["mask"].get(name) if state["mask"] else None
     if mask is not None and not mask.any():
         return weights["aligned"]
-    if mask is None or mask.all():
-        if settings.weight == 1 and not settings.across_tasks:
-            return weights["finetuned"]  # the identity, bit for bit
+    everything = mask is None or bool(mask.all())
+    if everything and settings.weight == 1 and not settings.across_tasks:
+        return weights["finetuned"]  # the identity, bit for bit
     return weights["aligned"].add_(masked(deltas(weights), mask, settings, state["seed"], name))

@@ -8,15 +8,17 @@ tested in float64). Masters are float32 and importance sums are float32; the ref
 `trainable: targets` is the reference's *freeze* variant (only rotated weights move),
 `trainable: all` its *non_freeze* variant.
 
-The same file runs the controls: `mask: none` (rotation alone), `mask: random`, `basis: random`
-(random orthogonal), `basis: original` (U = I) and `unit: column` (whole directions).
+The same file runs the ablations: `mask: none` (rotation alone), `mask: random`, `basis: random`
+(random orthogonal), `basis: original` (U = I), `basis: output` with `unit: row` (ActSVD, C = Vᵀ W),
+`basis: permuted` (an output rotation by a signed permutation, which must equal WaRP), `unit: column`
+(whole directions), `threshold: model` (one for all modules) and `two_mask` (M_safe ∧ ¬M_task).
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from holdfast.registry import MethodSettings
 
@@ -28,19 +30,34 @@ LEARNING_RATE = 1e-3
 class Settings(MethodSettings):
     freeze_fraction: float = Field(0.1, gt=0, lt=1, description="share ρ of coefficients frozen per module")
     trainable: Literal["targets", "all"] = Field("targets", description="what else may move: nothing, or all the rest")
-    basis: Literal["safety", "random", "original"] = Field(
-        "safety", description="coordinates: safety eigenvectors, a random rotation, or none"
+    basis: Literal["safety", "random", "original", "output", "permuted"] = Field(
+        "safety", description="coordinates: safety eigenvectors, a random rotation, none, or of the outputs"
     )
     mask: Literal["importance", "random", "none"] = Field(
         "importance", description="how frozen coefficients are picked"
     )
-    unit: Literal["entry", "column"] = Field("entry", description="freeze single coefficients or whole directions")
+    unit: Literal["entry", "column", "row"] = Field(
+        "entry", description="freeze single coefficients, whole input directions, or whole output directions"
+    )
+    threshold: Literal["layer", "model"] = Field(
+        "layer", description="the share ρ per module, or of all modules at once"
+    )
+    two_mask: bool = Field(False, description="do not freeze what the same rule finds important for the task")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.threshold == "model" and self.unit != "entry":
+            raise ValueError("one threshold for the whole model is defined for unit: entry")
+        if self.two_mask and self.mask != "importance":
+            raise ValueError("two_mask compares importance, so it needs mask: importance")
+        return self
 
     def artifacts(self) -> dict[str, Any]:
         needs: dict[str, Any] = {"basis": None if self.basis == "original" else self.basis}
         if self.mask != "none":
             needs["mask"] = {
-                "basis": self.basis, "scores": self.mask, "unit": self.unit, "freeze_fraction": self.freeze_fraction,
+                "basis": self.basis, "scores": self.mask, "unit": self.unit, "threshold": self.threshold,
+                "freeze_fraction": self.freeze_fraction, "minus_task": self.two_mask,
             }  # fmt: skip
         return needs
 
@@ -56,7 +73,7 @@ def optimizer(model, layers, settings, training, *, basis=None, mask=None, **nee
     """RotatedAdamW over the trainable parameters.
 
     Args:
-        basis: input name -> U (n, n), None for the original space.
+        basis: input name -> U (n, n), layer name -> V (m, m); None for the original space.
         mask: layer name -> boolean (m, n), None for nothing frozen.
     """
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
@@ -64,10 +81,11 @@ def optimizer(model, layers, settings, training, *, basis=None, mask=None, **nee
     rotations = {}
     for layer in layers:
         weight = layer.module.weight
-        rotations[weight] = Rotation(
-            None if basis is None else basis[layer.input].to(weight.device),
-            None if mask is None else mask[layer.name].to(weight.device),
-        )
+        known = {
+            "u": (basis or {}).get(layer.input), "v": (basis or {}).get(layer.name),
+            "frozen": (mask or {}).get(layer.name),
+        }  # fmt: skip
+        rotations[weight] = Rotation(**{k: x if x is None else x.to(weight.device) for k, x in known.items()})
     return RotatedAdamW(
         [p for p in model.parameters() if p.requires_grad], rotations, lr=training.learning_rate,
         betas=training.betas, weight_decay=training.weight_decay, max_grad_norm=training.max_grad_norm,

@@ -32,6 +32,19 @@ def random_orthogonal(n: int, seed: int) -> torch.Tensor:
     return fix_signs(q * torch.sign(torch.diagonal(r))[None, :]).float().contiguous()
 
 
+def output_gram(weight: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
+    """Gram matrix (m, m) of a layer's outputs W h, from the Gram (n, n) of its inputs: W (H Hᵀ) Wᵀ."""
+    w = weight.double()
+    return w @ gram.double() @ w.T
+
+
+def signed_permutation(m: int, seed: int) -> torch.Tensor:
+    """A random signed permutation (m, m): an output rotation that must change nothing at all."""
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, (m,), generator=generator) * 2.0 - 1.0
+    return torch.eye(m)[torch.randperm(m, generator=generator)] * signs
+
+
 def orthogonality_error(u: torch.Tensor) -> float:
     """max |UᵀU - I|."""
     u = u.double()

@@ -75,10 +75,56 @@ def build_random_basis(gram_file: Path, seed: int, out: Path) -> None:
     )
 
 
+def build_output_basis(aligned: Path, gram_file: Path, cfg: dict[str, Any], out: Path) -> None:
+    """Output-side bases (ActSVD): V of every layer from the Gram of its outputs; inputs stay as they are."""
+    from holdfast import layers, models
+    from holdfast.warp import basis
+
+    model, _ = models.load(aligned.parent)
+    targets = layers.resolve(model, cfg["modules"])
+    grams, header = artifact.read(
+        gram_file, family="gram", layers=list(layers.inputs(targets)),
+        expect={"aligned": provenance.file_digest(aligned)},
+    )  # fmt: skip
+    tensors = {x.name: basis.from_gram(basis.output_gram(x.module.weight.detach(), grams[x.input]))[0] for x in targets}
+    error = max(basis.orthogonality_error(v) for v in tensors.values())
+    header |= {"gram_file": provenance.file_digest(gram_file), "orthogonality_error": error, "kind": "output"}
+    artifact.write(out, tensors, family="basis", header=header)
+
+
+def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], out: Path) -> None:
+    """The sanity arm: the safety basis plus a signed permutation of every layer's outputs."""
+    import zlib
+
+    from holdfast import layers, models
+    from holdfast.warp import basis
+
+    model, _ = models.load(aligned.parent)
+    targets = layers.resolve(model, cfg["modules"])
+    tensors, header = artifact.read(
+        basis_file, family="basis", layers=list(layers.inputs(targets)),
+        expect={"aligned": provenance.file_digest(aligned), "kind": "safety"},
+    )  # fmt: skip
+    for x in targets:
+        tensors[x.name] = basis.signed_permutation(x.module.weight.shape[0], zlib.crc32(x.name.encode()))
+    artifact.write(out, tensors, family="basis", header=header | {"kind": "permuted"})
+
+
+def task_examples(tokenizer, task_table: Path, cfg: dict[str, Any]) -> tuple[list[dict[str, list[int]]], str]:
+    """(encoded task rows, their digest): the first `cfg["rows"]` training rows of a task."""
+    from holdfast import chat, data, tables
+
+    dataset = data.dataset(cfg["task"])
+    rows = [r for r in tables.read(task_table, cfg["task"]) if r["split"] == "train"][: cfg["rows"]]
+    pairs = [dict(zip(("prompt", "response"), dataset.example(r, cfg["instruction"]), strict=True)) for r in rows]
+    return chat.encode_rows(tokenizer, pairs), provenance.rows_digest(pairs)
+
+
 def build_importance(
-    aligned: Path, safety_table: Path, basis_file: Path | None, cfg: dict[str, Any], out: Path, say: Say
+    aligned: Path, table: Path, basis_file: Path | None, cfg: dict[str, Any], out: Path, say: Say
 ) -> None:
-    """Importance of every coefficient in the coordinates of `basis_file` (None: original space)."""
+    """Importance of every coefficient in the coordinates of `basis_file` (None: original space), for the
+    refusals of a safety table, or for a task's rows when `cfg` names one (`task`)."""
     from holdfast import layers, models
     from holdfast.warp import importance
 
@@ -90,7 +136,7 @@ def build_importance(
         bases, _ = artifact.read(
             basis_file, family="basis", layers=list(layers.inputs(targets)), expect={"aligned": digest}
         )
-    encoded, rows = safety_examples(tokenizer, safety_table, cfg)
+    encoded, rows = (task_examples if cfg.get("task") else safety_examples)(tokenizer, table, cfg)
     scores = importance.score(
         model, targets, bases, encoded, batch_size=cfg["batch_size"], pad_id=tokenizer.pad_token_id, say=say
     )
@@ -101,24 +147,35 @@ def build_importance(
     artifact.write(out, scores, family="importance", header=header)
 
 
-def build_mask(importance_file: Path, spec: dict[str, Any], seed: int, out: Path) -> None:
-    """One mask by its spec (scores, unit, freeze fraction), as bits. Needs no torch.
+def build_mask(
+    importance_file: Path, spec: dict[str, Any], seed: int, out: Path, *, task_file: Path | None = None
+) -> None:
+    """One mask by its spec (scores, unit, threshold, freeze fraction), as bits. Needs no torch.
 
     The importance file also says which layers, basis and aligned model the mask belongs to; a random
-    mask takes only that and the shapes from it.
+    mask takes only that and the shapes from it. With `task_file` (two masks) a coefficient that the
+    same rule finds important for the task is not frozen.
     """
     scores, header = artifact.read(importance_file, family="importance", torch=False)
-    bits, frozen, total, columns = {}, 0, 0, {}
-    for name in header["layers"]:
-        values = scores[name]
-        if spec["scores"] == "random":
-            values = masks.random_scores(values.shape, name, seed)
-        mask = masks.build(values, spec["unit"], spec["freeze_fraction"])
-        bits[name] = masks.pack(mask)
-        frozen, total = frozen + int(mask.sum()), total + mask.size
-        columns[name] = float((mask.any(axis=0)).mean())
+    frozen = _frozen(scores, header["layers"], spec, seed)
+    if task_file is not None:
+        expect = {k: header[k] for k in ("aligned", "basis_file")}
+        task, _ = artifact.read(task_file, family="importance", torch=False, layers=header["layers"], expect=expect)
+        wanted = _frozen(task, header["layers"], spec, seed)
+        frozen = {name: mask & ~wanted[name] for name, mask in frozen.items()}
     header = header | {
-        "spec": spec, "frozen_fraction": frozen / total, "columns_with_frozen": columns,
-        "shapes": {k: list(scores[k].shape) for k in header["layers"]},
+        "spec": spec,
+        "frozen_fraction": sum(int(m.sum()) for m in frozen.values()) / sum(m.size for m in frozen.values()),
+        "columns_with_frozen": {name: float(mask.any(axis=0).mean()) for name, mask in frozen.items()},
+        "shapes": {name: list(mask.shape) for name, mask in frozen.items()},
     }  # fmt: skip
-    artifact.write(out, bits, family="mask", header=header)
+    artifact.write(out, {name: masks.pack(mask) for name, mask in frozen.items()}, family="mask", header=header)
+
+
+def _frozen(scores, layers: list[str], spec: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Layer name -> boolean (m, n) by one spec."""
+    if spec["scores"] == "random":
+        scores = {name: masks.random_scores(scores[name].shape, name, seed) for name in layers}
+    if spec["threshold"] == "model":
+        return masks.top_overall({name: scores[name] for name in layers}, spec["freeze_fraction"])
+    return {name: masks.build(scores[name], spec["unit"], spec["freeze_fraction"]) for name in layers}

@@ -28,7 +28,8 @@ def score(
     """{layer name: (m, n) float32 importance}.
 
     Args:
-        bases: input name -> U (n, n); None scores the original coordinates (U = I).
+        bases: input name -> U (n, n), and layer name -> V (m, m) where the output side is rotated too
+            (C = Vᵀ W U); what is missing is the identity, None is the original coordinates.
         batch_size: rows whose mean-loss gradient is taken before |.|; the result depends on it.
 
     The loss is the mean over response tokens of a batch; sums run in float32.
@@ -41,14 +42,17 @@ def score(
         def rotate(module, args):
             if layer.input not in rotated:
                 h = args[0].detach().flatten(0, -2)
-                rotated[layer.input] = h if bases is None else h @ bases[layer.input].to(h)
+                u = (bases or {}).get(layer.input)
+                rotated[layer.input] = h if u is None else h @ u.to(h)
 
         return rotate
 
     def after(layer: Layer) -> Callable:
         def watch(module, args, output):
             def add(grad):
-                scores[layer.name] += (grad.flatten(0, -2).T @ rotated[layer.input]).abs().float()
+                grad, v = grad.flatten(0, -2), (bases or {}).get(layer.name)
+                grad = grad if v is None else grad @ v.to(grad)
+                scores[layer.name] += (grad.T @ rotated[layer.input]).abs().float()
 
             output.register_hook(add)
 

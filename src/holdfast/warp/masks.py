@@ -7,6 +7,7 @@ is frozen. A mask file holds one packed uint8 array per layer, 1 = frozen.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -32,14 +33,30 @@ def top_columns(scores: np.ndarray, fraction: float) -> np.ndarray:
     return np.broadcast_to(columns, scores.shape).copy()
 
 
+def top_rows(scores: np.ndarray, fraction: float) -> np.ndarray:
+    """Boolean (m, n): whole rows, the round(fraction * m) with the largest l2 score (ActSVD's unit)."""
+    return top_columns(scores.T, fraction).T.copy()
+
+
+def top_overall(scores: Mapping[str, np.ndarray], fraction: float) -> dict[str, np.ndarray]:
+    """Masks of all layers under one threshold for the whole model: the share `fraction` of all entries,
+    ties by layer and position."""
+    flat = np.concatenate([s.ravel() for s in scores.values()])
+    mask, out, start = top_entries(flat[None, :], fraction)[0], {}, 0
+    for name, s in scores.items():
+        out[name] = mask[start : start + s.size].reshape(s.shape)
+        start += s.size
+    return out
+
+
 def random_scores(shape: tuple[int, int], name: str, seed: int) -> np.ndarray:
     """Scores without information, different per layer: the control for what freezing alone does."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())]).random(shape, dtype=np.float32)
 
 
 def build(scores: np.ndarray, unit: str, fraction: float) -> np.ndarray:
-    """The mask of one layer by `unit` (entry | column)."""
-    return (top_columns if unit == "column" else top_entries)(scores, fraction)
+    """The mask of one layer by `unit` (entry | column | row)."""
+    return {"entry": top_entries, "column": top_columns, "row": top_rows}[unit](scores, fraction)
 
 
 def pack(mask: np.ndarray) -> np.ndarray:

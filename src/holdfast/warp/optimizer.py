@@ -18,15 +18,27 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rotation:
-    """How one weight (m, n) is constrained: `u` (n, n) orthogonal or None for the original
-    coordinates, `frozen` boolean (m, n) or None for nothing frozen."""
+    """How one weight (m, n) is constrained, in the coordinates C = Vᵀ W U: `u` (n, n) on the input side and
+    `v` (m, m) on the output side, orthogonal or None for the identity; `frozen` boolean (m, n) or None
+    for nothing frozen."""
 
     u: Tensor | None = None
     frozen: Tensor | None = None
+    v: Tensor | None = None
+
+    def rotate(self, w: Tensor) -> Tensor:
+        """Vᵀ W U."""
+        w = w if self.u is None else w @ self.u
+        return w if self.v is None else self.v.T @ w
+
+    def back(self, c: Tensor) -> Tensor:
+        """V C Uᵀ."""
+        c = c if self.u is None else c @ self.u.T
+        return c if self.v is None else self.v @ c
 
 
 class RotatedAdamW(torch.optim.Optimizer):
-    """AdamW whose moments and update live in the coordinates C = W U, with C[frozen] fixed.
+    """AdamW whose moments and update live in the coordinates C = Vᵀ W U (V = I in WaRP), with C[frozen] fixed.
 
     W itself is the float32 master and receives the rotated update, W += ΔC Uᵀ; moments are the only
     state, so memory is that of AdamW plus one U per distinct input and the masks. Parameters without
@@ -67,7 +79,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         rotation = self.rotations.get(p)
         if rotation is None:
             return p.grad
-        gradient = p.grad if rotation.u is None else p.grad @ rotation.u
+        gradient = rotation.rotate(p.grad)
         return gradient if rotation.frozen is None else gradient.masked_fill(rotation.frozen, 0)
 
     @torch.no_grad()
@@ -111,12 +123,11 @@ class RotatedAdamW(torch.optim.Optimizer):
         if decay and rotation.frozen is None:  # decay of all coefficients commutes with the rotation
             p.mul_(1 - decay)
         elif decay:
-            coefficients = p if rotation.u is None else p @ rotation.u
-            update = update.sub_((coefficients * decay).masked_fill_(rotation.frozen, 0))
-        p.add_(update if rotation.u is None else update @ rotation.u.T)
+            update = update.sub_((rotation.rotate(p) * decay).masked_fill_(rotation.frozen, 0))
+        p.add_(rotation.back(update))
 
     def frozen_drift(self, before: Mapping[Tensor, Tensor]) -> float:
-        """max |((W - W0) U)[frozen]| over all constrained weights: how far rounding moved what must not.
+        """max |(Vᵀ (W - W0) U)[frozen]| over all constrained weights: how far rounding moved what must not.
 
         Args:
             before: parameter -> its value before training.
@@ -125,7 +136,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         for p, rotation in self.rotations.items():
             if rotation.frozen is None or not bool(rotation.frozen.any()):
                 continue
-            delta = (p.detach() - before[p]).double()
-            moved = delta if rotation.u is None else delta @ rotation.u.double()
+            u, v = (None if x is None else x.double() for x in (rotation.u, rotation.v))
+            moved = Rotation(u=u, v=v).rotate((p.detach() - before[p]).double())
             worst = max(worst, float(moved[rotation.frozen].abs().max()))
         return worst

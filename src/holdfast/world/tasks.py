@@ -148,8 +148,16 @@ MINUSES = (
     "{name} trades {b} of them",
 )
 JOINS = (
-    "then", "after that", "later", "in the evening", "a day later", "soon",
-    "next", "at noon", "on the way home", "an hour later",
+    "then",
+    "after that",
+    "later",
+    "in the evening",
+    "a day later",
+    "soon",
+    "next",
+    "at noon",
+    "on the way home",
+    "an hour later",
 )
 QUESTIONS = (
     "how many {things} are left?",
