@@ -160,6 +160,38 @@ def test_lora_counts_its_parameters_and_merges_exactly(model, tokenizer, encoded
     assert torch.allclose(loose, method.fold(wrapped, settings)(input_ids=ids).logits, atol=1e-4)
 
 
+@pytest.mark.parametrize("constraint", ["mask", "directions"])
+def test_lora_wsr_never_moves_what_is_protected(constraint, cell, tokenizer, encoded, tmp_path):
+    overrides = {"constraint": constraint, "freeze_fraction": 0.25}
+    before, folded, _ = _train("lora-wsr", cell, tokenizer, encoded, tmp_path, overrides)
+    _, targets, needs = cell
+    for x in targets:
+        moved = (folded.state_dict()[x.weight] - before[x.weight]).double() @ needs["basis"][x.input].double()
+        frozen = needs["mask"][x.name]
+        if constraint == "directions":
+            frozen = torch.zeros_like(frozen)
+            frozen[:, : round(0.25 * frozen.shape[1])] = True
+        assert moved[frozen].abs().max() < 1e-6 < moved[~frozen].abs().max()
+
+
+def test_lora_wsr_folds_exactly(cell, encoded):
+    model, targets, needs = cell
+    method = registry.load("lora-wsr")
+    ids = torch.tensor([encoded[0]["input_ids"]])
+    for constraint in ("mask", "directions"):
+        settings = method.Settings(constraint=constraint)
+        plain = model(input_ids=ids).logits
+        wrapped = method.attach(model, targets, settings, **needs)
+        assert torch.equal(plain, wrapped(input_ids=ids).logits)  # B = 0
+        for n, p in wrapped.named_parameters():
+            if n.endswith(".b"):
+                torch.nn.init.normal_(p, std=0.05)
+        loose = wrapped(input_ids=ids).logits
+        assert not torch.allclose(loose, plain, atol=1e-4)
+        model = method.fold(wrapped, settings)
+        assert torch.allclose(loose, model(input_ids=ids).logits, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

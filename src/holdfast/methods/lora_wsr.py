@@ -1,0 +1,92 @@
+"""LoRA inside the WaRP constraint: a low-rank update whose protected coefficients are zero.
+
+Formula: `constraint: mask`        ΔW = [(1 − M) ⊙ (α / r) B A] Uᵀ with the mask and basis of WaRP;
+         `constraint: directions`  ΔW = (α / r) B A (I − E Eᵀ), E the leading share ρ of the safety
+eigenvectors (no gradient scores needed).
+
+The ablations "LoRA-WSR" and "projected LoRA" of the WSR-Tune code, section 2.9 of the method notes.
+The masked form is dense in the rotated coordinates, so the fold is a dense update; it is exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from holdfast.registry import MethodSettings
+
+KIND = "train"
+NEEDS = ("aligned", "basis", "mask")
+LEARNING_RATE = 2e-3
+
+
+class Settings(MethodSettings):
+    rank: int = Field(8, ge=1, description="rank r of every adapter")
+    alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
+    constraint: Literal["mask", "directions"] = Field("mask", description="what the update may not touch")
+    freeze_fraction: float = Field(0.1, gt=0, lt=1, description="share ρ of coefficients, or of directions")
+
+    def artifacts(self) -> dict[str, Any]:
+        needs: dict[str, Any] = {"basis": "safety"}
+        if self.constraint == "mask":
+            needs["mask"] = {"freeze_fraction": self.freeze_fraction}
+        return needs
+
+
+def adapted(linear, settings, u, frozen):
+    """A module that adds the constrained low-rank update to a frozen linear layer."""
+    import torch
+
+    class Adapted(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            m, n = linear.weight.shape
+            self.linear, self.scale = linear, settings.alpha / settings.rank
+            self.a = torch.nn.Parameter(torch.empty(settings.rank, n))
+            self.b = torch.nn.Parameter(torch.zeros(m, settings.rank))
+            torch.nn.init.kaiming_uniform_(self.a, a=5**0.5)
+            self.to(linear.weight.device)
+            self.u, self.free = u.to(linear.weight.device), None
+            if frozen is not None:
+                self.free = (~frozen).to(self.u)
+            else:
+                self.u = self.u[:, : round(settings.freeze_fraction * n)]
+
+        def forward(self, x):
+            if self.free is None:
+                x_free = x - (x @ self.u) @ self.u.T
+                return self.linear(x) + self.scale * (x_free @ self.a.T) @ self.b.T
+            coefficients = self.free * (self.b @ self.a)
+            return self.linear(x) + self.scale * (x @ self.u) @ coefficients.T
+
+        @torch.no_grad()
+        def update(self):
+            """ΔW (m, n)."""
+            product = self.b @ self.a
+            if self.free is None:
+                return self.scale * (product - (product @ self.u) @ self.u.T)
+            return self.scale * (self.free * product) @ self.u.T
+
+    return Adapted()
+
+
+def attach(model, layers, settings, *, basis, mask=None, **needs):
+    """Put an adapter on every target module; only adapters are trainable."""
+    model.requires_grad_(False)
+    for layer in layers:
+        parent, _, child = layer.name.rpartition(".")
+        frozen = mask[layer.name] if settings.constraint == "mask" else None
+        module = adapted(layer.module, settings, basis[layer.input], frozen)
+        setattr(model.get_submodule(parent), child, module)
+    return model
+
+
+def fold(model, settings):
+    """W + ΔW as a plain model."""
+    for name, module in list(model.named_modules()):
+        if hasattr(module, "update") and hasattr(module, "linear"):
+            module.linear.weight.data.add_(module.update())
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.linear)
+    return model
