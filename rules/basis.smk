@@ -159,6 +159,63 @@ rule build_mask:
         "../scripts/mask.py"
 
 
+rule detect_neurons:
+    """Detecting {wildcards.on} neurons"""
+    input:
+        model=rules.train_aligned.output.model,
+        safety=rules.prepare_safety.output[0],
+    output:
+        f"{W}/neurons/{{on}}-{{fraction}}-{{samples}}.safetensors",
+    log:
+        f"{L}/neurons/{{on}}-{{fraction}}-{{samples}}.log",
+    benchmark:
+        f"{L}/benchmarks/neurons/{{on}}-{{fraction}}-{{samples}}.tsv"
+    wildcard_constraints:
+        on="safety|foundation",
+        fraction=r"[0-9.e-]+",
+        samples=r"\d+",
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=120,
+        gpu=GPU,
+    params:
+        cfg=lambda w: {
+            "on": w.on,
+            "fraction": float(w.fraction),
+            "samples": int(w.samples),
+        },
+        code=code("neurons"),
+    script:
+        "../scripts/neurons.py"
+
+
+rule build_neuron_mask:
+    """Building mask {wildcards.mask}"""
+    input:
+        lambda w: [
+            f"{W}/neurons/{counts}.safetensors"
+            for counts in S.neuron_masks[w.mask].counts
+        ],
+    output:
+        f"{W}/masks/{{mask}}.safetensors",
+    log:
+        f"{L}/masks/{{mask}}.log",
+    benchmark:
+        f"{L}/benchmarks/masks/{{mask}}.tsv"
+    wildcard_constraints:
+        mask=one_of(S.neuron_masks),
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        cfg=lambda w: S.neuron_masks[w.mask].model_dump(),
+        code=code("neuron_mask"),
+    script:
+        "../scripts/neuron_mask.py"
+
+
 rule gram:
     """All Gram matrices"""
     input:
@@ -183,4 +240,4 @@ rule importance:
 rule masks:
     """All masks"""
     input:
-        expand(rules.build_mask.output, mask=list(S.masks)),
+        expand(f"{W}/masks/{{mask}}.safetensors", mask=[*S.masks, *S.neuron_masks]),

@@ -11,8 +11,8 @@ def cell_artifacts(w):
         needs["safety"] = rules.prepare_safety.output[0]
     if arm.basis:
         needs["basis"] = f"{W}/basis/{arm.basis}.safetensors"
-    if w.task in arm.masks:
-        needs["mask"] = f"{W}/masks/{arm.masks[w.task].name}.safetensors"
+    if mask := S.mask_name(w.arm, w.task):
+        needs["mask"] = f"{W}/masks/{mask}.safetensors"
     return needs
 
 

@@ -88,6 +88,19 @@ def run(
 
     before = {k: v.detach().clone() for k, v in model.state_dict().items()}
     torch.manual_seed(cfg["seed"])
+    if hasattr(method, "prelude"):
+
+        def first(rows, phase, phase_optimizer, phase_name):
+            """Train on other rows before the task; killed halfway it starts again."""
+            training.train(
+                model, tokenizer, chat.encode_rows(tokenizer, rows), phase, seed=cfg["seed"],
+                log_file=log_file.with_name("prelude.jsonl"),
+                checkpoints=checkpoints.with_name(f"{checkpoints.name}-prelude"),
+                identity=provenance.digest([cfg, code, aligned_digest, phase_name]), optimizer=phase_optimizer,
+                clips_itself=getattr(phase_optimizer, "clips_itself", False), say=say, name=phase_name,
+            )  # fmt: skip
+
+        method.prelude(model, targets, settings, safety=tables.read(safety_table, "safety"), train=first, **needs)
     if hasattr(method, "attach"):
         model = method.attach(model, targets, settings, **needs)
     train_settings = settings_of(cfg["training"])

@@ -30,9 +30,10 @@ class MethodSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def artifacts(self) -> dict[str, Any]:
-        """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict}; and
-        for merges {"roles": [...]} beside aligned and finetuned, {"gram": True} for the Gram matrices of
-        all linear modules, {"preferences": True}, {"across_tasks": True}."""
+        """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict},
+        {"neurons": NeuronSpec-like dict} for a mask over rows and columns of safety neurons; and for merges
+        {"roles": [...]} beside aligned and finetuned, {"gram": True} for the Gram matrices of all linear
+        modules, {"preferences": True}, {"across_tasks": True}."""
         return {}
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from holdfast import registry
+from holdfast import names, registry
 from holdfast.errors import HoldfastError, StudyError
-from holdfast.study import HUB, WORLD, Arm, MaskSpec, Name, ResolvedArm, Strict, Study
+from holdfast.study import HUB, WORLD, Arm, MaskSpec, Name, NeuronSpec, ResolvedArm, Strict, Study
 
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
 
@@ -82,6 +82,16 @@ class Resolved:
         wanted = {a.basis for a in self.arms.values()} | {m.basis for m in self.masks.values()}
         return [b for b in ("safety", "random", "output", "permuted") if b in wanted or b == "safety"]
 
+    @cached_property
+    def neuron_masks(self) -> dict[str, NeuronSpec]:
+        return {a.neurons.name: a.neurons for a in self.arms.values() if a.neurons}
+
+    def mask_name(self, arm: str, task: str) -> str | None:
+        """The mask file one cell needs."""
+        a = self.arms[arm]
+        spec = a.masks.get(task) or a.neurons
+        return spec.name if spec else None
+
     # ---- one dict of settings per rule: exactly what its output depends on ---------------------
 
     def data_cfg(self) -> dict[str, Any]:
@@ -145,7 +155,8 @@ class Resolved:
         a, t = self.arms[arm], self.study.tasks[task]
         training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
         return {
-            "method": a.method, "settings": a.settings, "modules": list(self.study.basis.modules),
+            "method": a.method, "settings": a.settings,
+            "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
             "training": training, "task": t.dataset, "instruction": self.instructions()[task],
             "train_rows": t.train_rows, "seed": seed,
         }  # fmt: skip
@@ -272,6 +283,7 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
                 basis=needs.get("basis"),
                 masks=masks,
                 kind=head.kind,
+                neurons=NeuronSpec(**needs["neurons"]) if needs.get("neurons") else None,
                 of=(arm.of or "full") if head.kind == "merge" else None,
                 roles=tuple(needs.get("roles", ())),
                 gram=needs.get("gram", False),

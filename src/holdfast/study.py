@@ -220,6 +220,26 @@ class MaskSpec(Strict):
         return f"{self.basis}-{self.scores}-{self.unit}{model}-{self.freeze_fraction:g}{task}"
 
 
+class NeuronSpec(Strict):
+    """Which neurons are protected (SN-Tune, RSN-Tune): the settings that shape one mask file."""
+
+    fraction: float = Field(0.2, gt=0, lt=1)
+    frequency: float = Field(0.9, gt=0, le=1)
+    samples: int = Field(100, ge=1)
+    robust: bool = False
+
+    @property
+    def counts(self) -> list[str]:
+        """Names of the count files it is built from: over refusals, and over general text."""
+        kinds = ["safety", *(["foundation"] if self.robust else [])]
+        return [f"{kind}-{self.fraction:g}-{self.samples}" for kind in kinds]
+
+    @property
+    def name(self) -> str:
+        robust = "-robust" if self.robust else ""
+        return f"neurons-{self.fraction:g}-{self.frequency:g}-{self.samples}{robust}"
+
+
 class ResolvedArm(Strict):
     """An arm after sweeps and choices: one method with checked settings, one learning rate per task."""
 
@@ -231,6 +251,7 @@ class ResolvedArm(Strict):
     swept: dict[str, Any]
     basis: str | None = None
     masks: dict[str, MaskSpec] = {}  # by task
+    neurons: NeuronSpec | None = None
     kind: str = "train"
     of: str | None = None
     roles: tuple[str, ...] = ()

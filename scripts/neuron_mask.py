@@ -1,0 +1,16 @@
+"""Stage neuron mask: counts of safety (and foundation) neurons -> protected rows and columns as bits."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import neurons
+
+    safety, *foundation = [Path(p) for p in io.input]
+    neurons.build_mask(safety, foundation[0] if foundation else None, io.cfg, Path(io.output[0]))
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake, hide=stage.UNUSED_BY_MODELS))

@@ -1,0 +1,15 @@
+"""Stage neurons: in how many samples each neuron of the aligned model matters."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import neurons
+
+    neurons.build_counts(Path(io.input.model), Path(io.input.safety), io.cfg, Path(io.output[0]), io.log)
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake, hide=(*stage.UNUSED_BY_MODELS, "peft")))
