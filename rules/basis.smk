@@ -1,7 +1,5 @@
 """Gram -> basis -> importance -> mask. Writes work/<study>/{gram,basis,importance,masks}/*.safetensors."""
 
-from holdfast.names import MODULE_KINDS
-
 
 rule capture_gram:
     """Capturing activations"""

@@ -43,6 +43,34 @@ def test_header_docstring_and_settings(name):
     settings()
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_the_card_names_functions_and_tests_that_exist(name):
+    import ast
+    import importlib
+
+    from conftest import ROOT
+
+    card = registry.header(name).card
+    assert card["fidelity"] in ("faithful", "simplified", "variant") and card["paper"] and card["cost"]
+    assert card["equations"] and isinstance(card["deviations"], tuple)
+    for _, function, test in card["equations"]:
+        module, _, attribute = function.rpartition(".")
+        while module:
+            try:
+                found = importlib.import_module(module)
+                break
+            except ModuleNotFoundError:
+                module, _, last = module.rpartition(".")
+                attribute = f"{last}.{attribute}"
+        else:
+            found = registry.load(name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        file, _, function = test.partition("::")
+        tree = ast.parse((ROOT / "tests" / file).read_text())
+        assert function in [n.name for n in tree.body if isinstance(n, ast.FunctionDef)], test
+
+
 def test_importing_methods_never_imports_torch():
     code = (
         "import sys; from holdfast import registry;"

@@ -191,26 +191,6 @@ def test_everything_frozen_leaves_the_weights_bit_for_bit():
     assert torch.equal(w, w0.float())
 
 
-def test_signed_permutation_of_the_outputs_changes_nothing():
-    """D_perm of the method specification: V a signed permutation on the left equals V = I."""
-    w0, b0, u, frozen, data = _problem(7)
-    g = torch.Generator().manual_seed(1)
-    permutation = torch.randperm(7, generator=g)
-    signs = torch.sign(torch.randn(7, generator=g, dtype=torch.float64))[:, None]
-    a, b = nn.Parameter(w0.clone()), nn.Parameter((signs * w0)[permutation].clone())
-    first = RotatedAdamW([a], {a: Rotation(u, frozen)}, lr=0.02)
-    second = RotatedAdamW([b], {b: Rotation(u, frozen[permutation])}, lr=0.02)
-    inverse = torch.argsort(permutation)
-    for x, target in data:
-        for optimizer in (first, second):
-            optimizer.zero_grad()
-        _loss(x @ a.T + b0, target).backward()
-        _loss(x @ (signs * b[inverse]).T + b0, target).backward()
-        first.step()
-        second.step()
-        assert torch.allclose(a, signs * b[inverse], atol=1e-12, rtol=0)
-
-
 def test_state_survives_a_checkpoint():
     w0, b0, u, frozen, data = _problem(8)
 

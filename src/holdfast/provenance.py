@@ -25,7 +25,13 @@ def file_digest(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _strip_docstrings(tree: ast.AST) -> ast.AST:
+def _is_card(node: ast.AST) -> bool:
+    """Whether a statement is a method's CARD: facts for docs/methods.md, not code."""
+    return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "CARD" for t in node.targets)
+
+
+def _strip_docstrings(tree: ast.Module) -> ast.Module:
+    tree.body = [node for node in tree.body if not _is_card(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body

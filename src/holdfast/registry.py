@@ -1,8 +1,8 @@
 """Methods are found by file name: `src/holdfast/methods/<name>.py` is the method `<name>`.
 
-The header of a method file (KIND, NEEDS, LEARNING_RATE) is read with `ast`, so that planning a DAG
-never runs a method's code; the settings model is imported only for the methods a study names, and a
-method file imports torch inside its hooks only.
+The header of a method file (KIND, NEEDS, LEARNING_RATE, and CARD for docs/methods.md) is read with
+`ast`, so that planning a DAG never runs a method's code; the settings model is imported only for the
+methods a study names, and a method file imports torch inside its hooks only.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Header:
     needs: tuple[str, ...]
     learning_rate: float
     doc: str
+    card: dict[str, Any]
 
 
 def method_names(folder: Path = METHODS_FOLDER) -> list[str]:
@@ -76,7 +77,7 @@ def header(name: str) -> Header:
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             key = node.targets[0].id
-            if key in ("KIND", "NEEDS", "LEARNING_RATE"):
+            if key in ("KIND", "NEEDS", "LEARNING_RATE", "CARD"):
                 try:
                     literals[key] = ast.literal_eval(node.value)
                 except ValueError:
@@ -96,7 +97,7 @@ def header(name: str) -> Header:
         )
     return Header(
         name, literals["KIND"], tuple(literals["NEEDS"]), float(literals.get("LEARNING_RATE", 1e-4)),
-        ast.get_docstring(tree) or "",
+        ast.get_docstring(tree) or "", literals.get("CARD", {}),
     )  # fmt: skip
 
 

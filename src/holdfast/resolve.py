@@ -141,6 +141,11 @@ class Resolved:
     def basis_cfg(self) -> dict[str, Any]:
         return self.study.basis.model_dump(mode="json")
 
+    def every_gram_cfg(self) -> dict[str, Any]:
+        """Gram matrices of all linear modules, for merges."""
+        cfg = self.basis_cfg()
+        return {"rows": cfg["rows"], "tokens": cfg["tokens"], "modules": list(names.MODULE_KINDS)}
+
     def task_importance_cfg(self, task: str) -> dict[str, Any]:
         return self.basis_cfg() | {"task": self.study.tasks[task].dataset, "instruction": self.instructions()[task]}
 

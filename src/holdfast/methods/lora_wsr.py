@@ -19,6 +19,20 @@ from holdfast.registry import MethodSettings
 KIND = "train"
 NEEDS = ("aligned", "basis", "mask")
 LEARNING_RATE = 2e-3
+CARD = {
+    "paper": "ablations of WSR-Tune's public code (LoRA-WSR, projected LoRA)",
+    "fidelity": "variant",
+    "equations": (
+        (
+            "ΔW ⊙ M = 0 in the rotated coordinates",
+            "adapted",
+            "test_methods.py::test_lora_wsr_never_moves_what_is_protected",
+        ),
+        ("W' = W + ΔW", "fold", "test_methods.py::test_lora_wsr_folds_exactly"),
+    ),
+    "deviations": ("rank and rate are those of this project's LoRA arm; no published table to compare with",),
+    "cost": "LoRA plus one product with U and, with a mask, one dense (m, n) product per layer and micro-batch",
+}
 
 
 class Settings(MethodSettings):

@@ -17,6 +17,16 @@ from holdfast.registry import MethodSettings
 
 KIND = "merge"
 NEEDS = ("aligned", "unaligned", "base")
+CARD = {
+    "paper": "Bhardwaj et al. 2024, arXiv 2402.11746 (RESTA_d); DARE: Yu et al. 2023, arXiv 2311.03099",
+    "fidelity": "faithful",
+    "equations": (
+        ("δ' = k ⊙ δ / (1 − p)", "holdfast.fusion.dare", "test_merging.py::test_dare_drops_and_rescales"),
+        ("p = 0 is RESTA", "merge", "test_merging.py::test_dare_without_drop_is_resta"),
+    ),
+    "deviations": ("the task vector is measured from the start of fine-tuning, which here is the aligned model",),
+    "cost": "one pass over the weights, three tensors at a time",
+}
 
 
 class Settings(MethodSettings):

@@ -20,6 +20,39 @@ from holdfast.registry import MethodSettings
 KIND = "train"
 NEEDS = ("aligned", "safety", "mask")
 LEARNING_RATE = 6e-4
+CARD = {
+    "paper": "RSN-Tune (Safety-Neuron)",
+    "fidelity": "variant",
+    "equations": (
+        (
+            "Imp_k = Σ_t h² ‖W_down[:, k]‖²",
+            "holdfast.neurons.mlp_importance",
+            "test_neurons.py::test_importance_of_mlp_channels_equals_their_removal",
+        ),
+        (
+            "Imp = ‖softmax(S) − softmax(S − Δ)‖",
+            "holdfast.neurons.score_importance",
+            "test_neurons.py::test_importance_of_query_and_key_channels_equals_their_removal",
+        ),
+        ("N_safe = ∩_x N_x", "holdfast.neurons.chosen", "test_neurons.py::test_counts_are_per_sample_intersections"),
+        (
+            "N_safe \\ N_foundation",
+            "holdfast.neurons.build_mask",
+            "test_neurons.py::test_masks_hold_rows_and_columns_and_robust_leaves_foundation_neurons_free",
+        ),
+        (
+            "W[N] held",
+            "optimizer",
+            "test_neurons.py::test_protected_neurons_equal_the_start_bit_for_bit_and_tuning_moves_only_them",
+        ),
+    ),
+    "deviations": (
+        "starts from the aligned model like every other arm",
+        "shares per block and group instead of absolute counts; the intersection is softened by `frequency`",
+        "value channels by their energy through W_o, not by removal",
+    ),
+    "cost": "plain fine-tuning plus two forward passes per detection row",
+}
 
 
 class Settings(MethodSettings):

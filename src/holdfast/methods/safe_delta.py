@@ -24,6 +24,33 @@ from holdfast.registry import MethodSettings
 
 KIND = "merge"
 NEEDS = ("aligned", "gram")
+CARD = {
+    "paper": "Lu et al., ICML 2025 (SafeDelta)",
+    "fidelity": "simplified",
+    "equations": (
+        (
+            "Uᵀ U = (2 X Xᵀ + damping)⁻¹",
+            "inverse_factor",
+            "test_merging.py::test_safe_delta_factor_is_the_cholesky_factor_of_the_inverse",
+        ),
+        (
+            "Σ kept ΔW² / d² ≤ ε",
+            "selection",
+            "test_merging.py::test_safe_delta_keeps_more_with_more_strength_and_within_its_budget",
+        ),
+        (
+            "compensation on the columns to the right",
+            "fuse",
+            "test_merging.py::test_safe_delta_compensation_lowers_the_damage",
+        ),
+    ),
+    "deviations": (
+        "activations of the aligned model only, not recomputed after each block",
+        "compensation in every column; the authors' code skips it inside groups of four",
+        "the default budget is a share of the update's own cost; `budget: published` is the authors' rule",
+    ),
+    "cost": "one Cholesky inverse per input (n³) and a column loop of m n² per module",
+}
 
 
 class Settings(MethodSettings):

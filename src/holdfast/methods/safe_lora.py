@@ -22,6 +22,21 @@ from holdfast.registry import MethodSettings
 
 KIND = "merge"
 NEEDS = ("aligned", "base")
+CARD = {
+    "paper": "Hsu et al. 2024, arXiv 2405.16833",
+    "fidelity": "faithful",
+    "equations": (
+        ("W' = W_aligned + C Δ where cos ≤ τ", "merge", "test_merging.py::test_safe_lora_projects_what_strays"),
+        ("C (B A) = (C B) A", "project", "test_merging.py::test_safe_lora_published_form_equals_the_update_of_b"),
+        (
+            "C = V (VᵀV)⁺ Vᵀ is idempotent",
+            "project",
+            "test_merging.py::test_the_true_projector_is_idempotent_and_published_is_not",
+        ),
+    ),
+    "deviations": ("cosines are not rounded; C is never formed; dense updates are projected like low-rank ones",),
+    "cost": "two passes over the target modules, about 4 m n² operations each (an SVD with the true projector)",
+}
 
 
 class Settings(MethodSettings):

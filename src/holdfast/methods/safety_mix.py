@@ -21,6 +21,20 @@ from holdfast.registry import MethodSettings
 KIND = "train"
 NEEDS = ("aligned", "safety")
 LEARNING_RATE = 6e-4
+CARD = {
+    "paper": "Bianchi et al. 2023, arXiv 2309.07875 (SafeInstr)",
+    "fidelity": "faithful",
+    "equations": (
+        ("D' = D_task ∪ sample(D_refusals)", "rows", "test_methods.py::test_safety_mix_counts_as_published"),
+        (
+            "int(q N), max(1, round(q N)), or a number",
+            "count",
+            "test_methods.py::test_safe_instr_is_the_same_method_and_its_three_counts_are_told_apart",
+        ),
+    ),
+    "deviations": ("full-parameter training as in the WSR-Tune runs; Bianchi et al. train LoRA adapters",),
+    "cost": "1 + q times plain fine-tuning",
+}
 
 
 class Settings(MethodSettings):

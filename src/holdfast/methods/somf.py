@@ -24,6 +24,30 @@ from holdfast.registry import MethodSettings
 
 KIND = "merge"
 NEEDS = ("aligned", "preferences")
+CARD = {
+    "paper": "Yi et al. 2024, arXiv 2405.09055",
+    "fidelity": "variant",
+    "equations": (
+        (
+            "τ ⊙ m / mean(m)",
+            "masked",
+            "test_merging.py::test_somf_full_mask_is_the_task_vector_and_scaling_the_mask_cancels",
+        ),
+        ("ℓ by DPO", "prepare", "test_merging.py::test_somf_learns_from_preferences_and_touches_only_the_logits"),
+        (
+            "−log σ(β Δ)",
+            "dpo_loss",
+            "test_merging.py::test_dpo_loss_is_log_two_at_the_reference_and_falls_with_the_margin",
+        ),
+        ("m = [ℓ > 0]", "export", "test_merging.py::test_somf_shuffled_has_exactly_the_learned_density"),
+    ),
+    "deviations": (
+        "one dense mask per tensor, not one each for the factors A and B",
+        "export by threshold instead of one random sample",
+        "the safe model is the aligned model of the study (SSFT), without a DPO stage of its own",
+    ),
+    "cost": "two forward and one backward pass per preference pair and epoch, 12 bytes per weight while learning",
+}
 
 
 class Settings(MethodSettings):

@@ -25,6 +25,49 @@ from holdfast.registry import MethodSettings
 KIND = "train"
 NEEDS = ("aligned", "basis", "mask")
 LEARNING_RATE = 1e-3
+CARD = {
+    "paper": "WSR-Tune / WaRP (Safety-WaRP-LLM)",
+    "fidelity": "faithful",
+    "equations": (
+        (
+            "G = H Hᵀ over safety tokens, padding excluded",
+            "holdfast.warp.gram.capture",
+            "test_warp.py::test_one_gram_per_distinct_input_and_padding_never_counts",
+        ),
+        (
+            "I = Σ |∂L_safe/∂C|",
+            "holdfast.warp.importance.score",
+            "test_warp.py::test_importance_equals_the_published_form",
+        ),
+        (
+            "M = the share ρ of coefficients with the largest I",
+            "holdfast.warp.masks.top_entries",
+            "test_warp.py::test_masks_have_exactly_their_budget_and_hold_the_largest_scores",
+        ),
+        (
+            "C = W U trained with ΔC ⊙ M = 0",
+            "holdfast.warp.optimizer.RotatedAdamW",
+            "test_optimizer.py::test_trajectory_equals_the_published_forward_form",
+        ),
+        (
+            "frozen coefficients never move",
+            "holdfast.warp.optimizer.RotatedAdamW.frozen_drift",
+            "test_optimizer.py::test_frozen_coefficients_never_move",
+        ),
+        (
+            "no mask and U = I is plain AdamW",
+            "holdfast.warp.optimizer.RotatedAdamW",
+            "test_optimizer.py::test_no_mask_and_identity_basis_is_plain_adamw",
+        ),
+    ),
+    "deviations": (
+        "rotation at the optimizer step, not in the forward pass (same trajectory)",
+        "float32 masters and sums where the authors' code keeps bfloat16",
+        "eigh of a float32 Gram instead of svd of a bfloat16 one",
+        "exactly round(ρ m n) entries; the authors' quantile gives 10.0 to 10.2 % at ρ = 0.1",
+    ),
+    "cost": "plain fine-tuning plus two products (m, n)(n, n) per target module and optimizer step",
+}
 
 
 class Settings(MethodSettings):
