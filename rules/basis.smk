@@ -32,12 +32,7 @@ use rule capture_gram as capture_every_gram with:
     benchmark:
         f"{L}/benchmarks/gram_all.tsv"
     params:
-        cfg={
-            k: v
-            for k, v in S.basis_cfg().items()
-            if k not in ("batch_size", "modules")
-        }
-        | {"modules": list(MODULE_KINDS)},
+        cfg=S.every_gram_cfg(),
         code=code("gram"),
 
 

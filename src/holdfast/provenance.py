@@ -68,7 +68,16 @@ def _parsed(path: Path) -> tuple[str, frozenset[str]]:
 # Errors and vocabulary shape messages, the study and the registry shape what a rule is asked to do;
 # all of that reaches a job through `cfg`, so editing them must not rerun every job.
 # Tracking only copies what a job wrote.
-_NOT_CODE = {"errors.py", "study.py", "resolve.py", "registry.py", "provenance.py", "stage.py", "tracking.py"}
+_NOT_CODE = {
+    "errors.py",
+    "study.py",
+    "reading.py",
+    "resolve.py",
+    "registry.py",
+    "provenance.py",
+    "stage.py",
+    "tracking.py",
+}
 
 
 def code_files(*roots: Path | str) -> list[Path]:
