@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 
@@ -101,9 +102,13 @@ def _train(name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3):
     optimizer = (
         method.optimizer(model, targets, settings, train_settings, **needs) if hasattr(method, "optimizer") else None
     )
+    hooks = {
+        name: functools.partial(getattr(method, name), settings=settings)
+        for name in ("extra_loss", "after_step") if hasattr(method, name)
+    }  # fmt: skip
     training.train(
         model, tokenizer, encoded, train_settings, seed=0, log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
-        identity="x", optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False),
+        identity="x", optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False), **hooks,
     )  # fmt: skip
     folded = method.fold(model, settings) if hasattr(method, "fold") else model
     return before, folded, optimizer

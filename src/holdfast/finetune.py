@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import time
 from collections.abc import Callable
@@ -114,7 +115,8 @@ def run(
         seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,
         identity=provenance.digest([cfg, code, aligned_digest, encoded]),
         optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False),
-        extra_loss=getattr(method, "extra_loss", None), after_step=getattr(method, "after_step", None),
+        extra_loss=functools.partial(method.extra_loss, settings=settings) if hasattr(method, "extra_loss") else None,
+        after_step=functools.partial(method.after_step, settings=settings) if hasattr(method, "after_step") else None,
         say=say, terminal=terminal, name=name,
     )  # fmt: skip
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
