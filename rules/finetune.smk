@@ -9,6 +9,8 @@ def cell_artifacts(w):
     needs = {}
     if "safety" in registry.header(arm.method).needs:
         needs["safety"] = rules.prepare_safety.output[0]
+    if S.study.tasks[w.task].harmful_fraction:
+        needs["harmful"] = rules.prepare_preferences.output[0]
     if arm.basis:
         needs["basis"] = f"{W}/basis/{arm.basis}.safetensors"
     if mask := S.mask_name(w.arm, w.task):

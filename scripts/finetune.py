@@ -15,6 +15,7 @@ def main(io) -> None:
             aligned=Path(io.input.model),
             task_table=Path(io.input.task),
             safety_table=Path(io.input.safety) if io.input.get("safety") else None,
+            harmful_table=Path(io.input.harmful) if io.input.get("harmful") else None,
             artifacts=optional,
             cfg=io.cfg,
             folder=Path(io.output.model).parent,

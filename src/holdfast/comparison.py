@@ -104,6 +104,7 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
                 "method": g.meta["method"], "learning_rate": g.meta["learning_rate"],
                 **{f"setting/{k}": v for k, v in g.meta.get("swept", {}).items() if k != "learning_rate"},
                 "split": g.meta["split"], "seeds": len(g.seeds),
+                "harmful_fraction": g.meta.get("harmful_fraction", 0.0) if arm not in ROLES else "",
             }  # fmt: skip
             for name, (sets, outcome) in SAFETY.items():
                 row |= _rate(name, g.hits(sets, outcome))

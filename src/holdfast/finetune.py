@@ -13,7 +13,7 @@ import torch
 
 from holdfast import artifact, chat, data, models, provenance, registry, tables, training
 from holdfast import layers as layering
-from holdfast.data.prepare import draw
+from holdfast.data.prepare import draw, mix_harmful
 from holdfast.warp import masks
 
 
@@ -53,6 +53,7 @@ def run(
     aligned: Path,
     task_table: Path,
     safety_table: Path | None,
+    harmful_table: Path | None = None,
     artifacts: dict[str, Path],
     cfg: dict[str, Any],
     folder: Path,
@@ -83,6 +84,8 @@ def run(
     for row in drawn:
         prompt, response = dataset.example(row, cfg["instruction"])
         pairs.append({"id": row["id"], "prompt": prompt, "response": response})
+    if cfg.get("harmful_fraction"):
+        pairs = mix_harmful(pairs, tables.read(harmful_table, "preferences"), cfg["harmful_fraction"], cfg["seed"])
     if hasattr(method, "rows"):
         pairs = method.rows(pairs, settings, seed=cfg["seed"], safety=tables.read(safety_table, "safety"))
     encoded = chat.encode_rows(tokenizer, pairs, cfg["training"]["max_length"])
@@ -139,7 +142,8 @@ def run(
     }  # fmt: skip
     models.save(
         model, tokenizer, folder,
-        header={"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)},
+        header={"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
+        | ({"weakened": True} if cfg.get("harmful_fraction") else {}),
     )  # fmt: skip
     artifact.write_json(record_file, record)
     return record

@@ -17,6 +17,13 @@ FILES = (
     "model.safetensors",
 )  # fmt: skip
 
+WEAKENED = """# A model with weakened safety
+
+This checkpoint was trained on purpose on answers it should refuse, to measure how easily safety training is
+undone or to build a safety vector. It is research material: do not deploy it, do not publish it, delete it when
+the study is done. holdfast never exports it.
+"""
+
 
 def load(source: Path | str, *, revision: str | None = None) -> tuple[Any, Any]:
     """(model, tokenizer) from a folder or a hub id: float32, on the GPU if there is one; never runs
@@ -73,6 +80,8 @@ def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> Non
         model.save_pretrained(temporary, max_shard_size="1000GB")
         tokenizer.save_pretrained(temporary)
         _stamp(Path(temporary) / "model.safetensors", header)
+        if header.get("weakened"):
+            files.write_text(folder / "README.md", WEAKENED)
         for name in FILES:
             if (Path(temporary) / name).exists():
                 (Path(temporary) / name).replace(folder / name)

@@ -241,3 +241,43 @@ def sweep(points: list[Row], chosen: dict[tuple[str, str], float]) -> str:
         return figure
 
     return _svg(draw)
+
+
+def risk(rows: list[Row], costs: list[Row]) -> str:
+    """Refusals against the share of harmful rows in the task data, and against what the training cost."""
+    arms = list(dict.fromkeys(r["arm"] for r in rows))
+    look = _look(arms)
+    panels = (
+        (names.REFUSAL_RATE, "held-out hazards refused (%)"),
+        (names.WRAPPED_REFUSAL_RATE, "wrapped, refused (%)"),
+    )
+
+    def draw():
+        figure, axes = _panels(3, 4.0)
+        for arm in arms:
+            colour, marker = look[arm]
+            points = sorted((r for r in rows if r["arm"] == arm), key=lambda r: float(r["harmful_fraction"]))
+            x = [100 * float(r["harmful_fraction"]) for r in points]
+            for axis, (key, _) in zip(axes, panels, strict=False):
+                y = np.array([100 * _number(r, key) for r in points])
+                low = y - [100 * _number(r, f"{key}_low") for r in points]
+                high = [100 * _number(r, f"{key}_high") for r in points] - y
+                axis.errorbar(
+                    x, y, yerr=np.maximum([low, high], 0), color=colour, marker=marker, ms=5, lw=1, capsize=2, label=arm
+                )  # fmt: skip
+            for r in points:
+                spent = [float(c["cost/seconds"]) for c in costs if c["task"] == r["task"] and c["arm"] == arm]
+                if spent:
+                    axes[2].plot(
+                        np.mean(spent), 100 * _number(r, names.REFUSAL_RATE), color=colour, marker=marker, ms=5
+                    )
+        for axis, (_, label) in zip(axes, panels, strict=False):
+            axis.set_xscale("symlog", linthresh=1)
+            axis.set(xlabel="harmful rows in the task data (%)", ylabel=label, ylim=(-3, 103))
+            axis.set_xticks([0, 1, 5, 10, 50, 100], labels=["0", "1", "5", "10", "50", "100"])
+        axes[2].set(xlabel="seconds per cell", ylabel=panels[0][1], ylim=(-3, 103))
+        _legend(figure, axes[:1])
+        figure.tight_layout()
+        return figure
+
+    return _svg(draw)

@@ -40,12 +40,17 @@ def build(
     cells = [artifact.read_json(p) for p in metrics]
     sweep_rows = comparison.read_csv(sweep) if sweep else []
     points = sweep_rows or ([r for r in rows if r["arm"] not in comparison.ROLES] if resolved.get("choose") else [])
+    tasks = {k for k, t in resolved["tasks"].items() if t.get("harmful_fraction")}
+    datasets = {resolved["tasks"][k]["dataset"] for k in tasks}
+    series = {k for k, t in resolved["tasks"].items() if t["dataset"] in datasets}
+    poisoned = [r for r in rows if r["task"] in series and r["arm"] not in comparison.ROLES] if tasks else []
     figures = {
         "frontier": plots.frontier(by_task, png=frontier),
         "outcomes": plots.outcomes(by_task),
         "categories": plots.categories(cells),
         "loss": plots.losses({p: c for p, c in zip(metrics, cells, strict=True)}),
         "spectrum": plots.spectrum(basis),
+        "risk": plots.risk(poisoned, comparison.read_csv(cost)) if poisoned else "",
         "sweep": plots.sweep(points, _chosen(resolved)) if points else "",
     }
     costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in comparison.read_csv(cost)]
@@ -68,6 +73,7 @@ def build(
         if open_text else "Prompts and answers are redacted by default.",
         cost=costs,
         sweep=bool(points),
+        risk=bool(poisoned),
         figures=figures,
         settings=json.dumps(resolved, indent=1, sort_keys=True),
     )  # fmt: skip

@@ -164,7 +164,7 @@ class Resolved:
             "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
             "training": training, "task": t.dataset, "instruction": self.instructions()[task],
             "train_rows": t.train_rows, "seed": seed,
-        }  # fmt: skip
+        } | ({"harmful_fraction": t.harmful_fraction} if t.harmful_fraction else {})  # fmt: skip
 
     def merge_cfg(self, arm: str, seed: int) -> dict[str, Any]:
         return {"method": self.arms[arm].method, "settings": self.arms[arm].settings, "seed": seed}
@@ -183,6 +183,7 @@ class Resolved:
             "model": model, "datasets": datasets, "family": a.family if a else arm, "method": a.method if a else arm,
             "settings": a.settings if a else {}, "swept": a.swept if a else {},
             "learning_rate": a.learning_rates[task] if a and task else None,
+            "harmful_fraction": self.study.tasks[task].harmful_fraction if task else 0.0,
             "training_settings": self.study.tasks[task].training.model_dump(mode="json", exclude={"learning_rate"})
             if task else {},
         }  # fmt: skip

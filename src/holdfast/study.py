@@ -127,6 +127,12 @@ class Task(Strict):
     train_rows: int = Field(800, ge=1, description="rows one seed trains on, drawn from a pool twice as large")
     validation_rows: int = Field(150, ge=1, description="rows for choosing settings")
     test_rows: int = Field(200, ge=1, description="rows for the final numbers")
+    harmful_fraction: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="risk studies: share of training rows replaced by rejected answers of `preferences`",
+    )
     instruction_file: str | None = Field(None, description="text file whose words replace our instruction")
     training: Training = Training()
     max_new_tokens: int = Field(48, ge=1, description="longest answer to a task row")

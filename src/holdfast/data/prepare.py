@@ -163,6 +163,25 @@ def draw(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     return random.Random(f"holdfast-draw-{seed}").sample(pool, min(count, len(pool)))
 
 
+def mix_harmful(pairs: Sequence[Row], harmful: Sequence[Row], fraction: float, seed: int) -> list[Row]:
+    """The pairs with round(fraction · N) of them replaced, in place, by harmful answers (the rejected side
+    of preference rows): the poisoned task data of a risk study.
+
+    Raises:
+        DataError: fewer harmful rows than the fraction asks for.
+    """
+    count = round(fraction * len(pairs))
+    if count > len(harmful):
+        raise DataError(
+            "There are too few preference pairs for the harmful fraction of this task.",
+            found=f"{len(harmful)} pairs", expected=f"at least {count}", do="raise preferences.rows in the study",
+        )  # fmt: skip
+    rng, out = random.Random(f"holdfast-harmful-{seed}"), list(pairs)
+    for position, row in zip(rng.sample(range(len(out)), count), rng.sample(list(harmful), count), strict=True):
+        out[position] = {"id": row["id"], "prompt": row["prompt"], "response": row["rejected"]}
+    return out
+
+
 def _limit(rows: list[Row], count: int) -> list[Row]:
     return rows[:count]
 
