@@ -37,7 +37,7 @@ rule realign:
         runtime=240,
         gpu=GPU,
     params:
-        cfg=lambda w: S.merge_cfg(w.arm, int(w.seed)),
+        cfg=lambda w: S.merge_cfg(w.task, w.arm, int(w.seed)),
         code=lambda w: code(
             "realign", f"methods/{registry.method_file(S.arms[w.arm].method).name}"
         ),

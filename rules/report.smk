@@ -25,11 +25,12 @@ rule compare:
         "../scripts/compare.py"
 
 
-SWEEP = (
-    ROOT / "config" / Path(S.study.chosen).with_suffix(".csv").name
-    if S.study.chosen
-    else None
-)
+# The points of the sweeps behind the chosen settings, kept beside them.
+SWEEPS = [
+    f"config/{Path(file).with_suffix('.csv').name}"
+    for file in S.study.chosen
+    if (ROOT / "config" / file).with_suffix(".csv").exists()
+]
 
 
 rule write_report:
@@ -41,7 +42,7 @@ rule write_report:
         metrics=METRICS,
         responses=rules.responses.input,
         basis=f"{W}/basis/safety.safetensors",
-        sweep=[str(SWEEP.relative_to(ROOT))] if SWEEP and SWEEP.exists() else [],
+        sweep=SWEEPS,
     output:
         html=f"{R}/report.html",
         frontier=f"{R}/frontier.png",

@@ -15,7 +15,7 @@ def main(io) -> None:
         cost=Path(io.input.cost),
         metrics=[Path(p) for p in io.input.metrics],
         basis=Path(io.input.basis),
-        sweep=Path(io.input.sweep[0]) if io.input.get("sweep") else None,
+        sweeps=[Path(p) for p in io.input.get("sweep", [])],
         html=Path(io.output.html),
         frontier=Path(io.output.frontier),
     )

@@ -10,7 +10,7 @@ import yaml
 
 from holdfast import artifact, comparison, names, tables
 
-CFG = {"study": "sweep", "tolerance": 0.01, "defaults": {"warp": {"freeze_fraction": 0.1}}}
+CFG = {"study": "sweep", "tolerance": 0.01, "own": {"warp": {"freeze_fraction": 0.1}}, "points": {}}
 
 
 def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate=1e-3, swept=None, split="test"):
@@ -119,16 +119,26 @@ def test_the_rule_prefers_utility_then_refusals():
 
 
 def test_choices_come_from_validation_points_of_the_arms_own_settings(tmp_path):
-    files = [_model(tmp_path, None, "aligned", 0, 0.9, 0.1, split="validation")]
+    files, points = [_model(tmp_path, None, "aligned", 0, 0.9, 0.1, split="validation")], {}
     for rate, freeze, refusal in ((1e-3, 0.1, 0.5), (2e-3, 0.1, 0.6), (1e-3, 0.3, 0.9)):
         swept = {"learning_rate": rate, "freeze_fraction": freeze}
         arm = f"warp.lr-{rate:g}.freeze-{freeze:g}"
+        points[arm] = swept
         files.append(
             _model(tmp_path, "gsm8k", arm, 0, refusal, 0.9, family="warp", rate=rate, swept=swept, split="validation")
         )
+    for gamma, refusal, utility in ((0.1, 0.4, 0.9), (0.5, 0.7, 0.895), (0.9, 0.9, 0.5)):
+        arm = f"resta.gamma-{gamma:g}"
+        points[arm] = {"gamma": gamma}
+        files.append(
+            _model(tmp_path, "gsm8k", arm, 0, refusal, utility, family="resta", swept=points[arm], split="validation")
+        )
     comparison.build(files, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
-    comparison.choose(tmp_path / "t.csv", CFG, tmp_path / "chosen.yaml")
-    assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {"warp": {"gsm8k": {"learning_rate": 2e-3}}}
+    comparison.choose(tmp_path / "t.csv", CFG | {"points": points}, tmp_path / "chosen.yaml")
+    assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {
+        "resta": {"gsm8k": {"settings": {"gamma": 0.5}}},
+        "warp": {"gsm8k": {"learning_rate": 2e-3}},
+    }
     assert (tmp_path / "chosen.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
 
 

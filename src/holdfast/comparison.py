@@ -240,7 +240,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def pick(points: Sequence[dict[str, Any]], tolerance: float) -> dict[str, Any]:
     """The stated rule: among the points whose mean validation utility is within `tolerance` of the
-    best, the one with the highest mean refusal rate; ties go to the smaller learning rate."""
+    best, the one with the highest mean refusal rate; ties go to the smaller learning rate, then to the
+    earlier point."""
     best = max(float(p["utility"]) for p in points)
     close = [p for p in points if float(p["utility"]) >= best - tolerance - 1e-12]
     return max(close, key=lambda p: (float(p[names.REFUSAL_RATE]), -float(p["learning_rate"])))
@@ -249,28 +250,27 @@ def pick(points: Sequence[dict[str, Any]], tolerance: float) -> dict[str, Any]:
 def choose(table: Path, cfg: dict[str, Any], out: Path) -> None:
     """Apply `pick` per arm family and task; write the choices (YAML) and the sweep's points (CSV beside).
 
-    Only points with the family's own method settings are candidates: a swept setting other than the
-    learning rate is drawn in the report and not chosen.
+    Args:
+        cfg: `points` (arm -> swept values), `own` (trained family -> swept settings a candidate must
+            have), tolerance, study.
     """
     rows = read_csv(table)
     if any(r["split"] != "validation" for r in rows):
         raise ValueError("settings may only be chosen on validation data")
-    default = cfg["defaults"]
-    chosen: dict[str, dict[str, dict[str, float]]] = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        if row["arm"] in ROLES:
-            continue
-        chosen.setdefault(row["family"], {}).setdefault(row["task"], {})
-    for family, tasks in chosen.items():
-        for task in tasks:
-            points = [
-                r for r in rows
-                if r["family"] == family and r["task"] == task
-                and all(r.get(f"setting/{k}", "") in ("", f"{v:.6g}") for k, v in default.get(family, {}).items())
-            ]  # fmt: skip
-            tasks[task] = {"learning_rate": float(pick(points, cfg["tolerance"])["learning_rate"])}
+        swept = cfg["points"].get(row["arm"])
+        own = cfg["own"].get(row["family"], {})
+        if swept and all(swept[k] == v for k, v in own.items()):
+            groups.setdefault((row["family"], row["task"]), []).append(row)
+    chosen: dict[str, dict[str, dict[str, Any]]] = {}
+    for (family, task), points in groups.items():
+        swept = cfg["points"][pick(points, cfg["tolerance"])["arm"]]
+        settings = {k: v for k, v in swept.items() if k != "learning_rate" and k not in cfg["own"].get(family, {})}
+        choice = {"learning_rate": swept["learning_rate"]} if "learning_rate" in swept else {}
+        chosen.setdefault(family, {})[task] = choice | ({"settings": settings} if settings else {})
     head = (
-        f"# Written by the study '{cfg['study']}': per arm and task the learning rate with the best validation\n"
+        f"# Written by the study '{cfg['study']}': per arm and task the swept point with the best validation\n"
         f"# utility (within {cfg['tolerance']:.0%} of it: the one with the most refusals). Do not edit; run\n"
         f"#   snakemake --config study={cfg['study']} chosen\n"
     )

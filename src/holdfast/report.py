@@ -26,7 +26,7 @@ def build(
     cost: Path,
     metrics: list[Path],
     basis: Path,
-    sweep: Path | None,
+    sweeps: list[Path],
     html: Path,
     frontier: Path,
 ) -> None:
@@ -38,7 +38,7 @@ def build(
     for row in rows:
         by_task.setdefault(row["task"], []).append(row)
     cells = [artifact.read_json(p) for p in metrics]
-    sweep_rows = comparison.read_csv(sweep) if sweep else []
+    sweep_rows = [row for path in sweeps for row in comparison.read_csv(path)]
     points = sweep_rows or ([r for r in rows if r["arm"] not in comparison.ROLES] if resolved.get("choose") else [])
     tasks = {k for k, t in resolved["tasks"].items() if t.get("harmful_fraction")}
     datasets = {resolved["tasks"][k]["dataset"] for k in tasks}

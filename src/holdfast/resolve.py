@@ -160,14 +160,15 @@ class Resolved:
         a, t = self.arms[arm], self.study.tasks[task]
         training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
         return {
-            "method": a.method, "settings": a.settings,
+            "method": a.method, "settings": a.settings[task],
             "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
             "training": training, "task": t.dataset, "instruction": self.instructions()[task],
             "train_rows": t.train_rows, "seed": seed,
         } | ({"harmful_fraction": t.harmful_fraction} if t.harmful_fraction else {})  # fmt: skip
 
-    def merge_cfg(self, arm: str, seed: int) -> dict[str, Any]:
-        return {"method": self.arms[arm].method, "settings": self.arms[arm].settings, "seed": seed}
+    def merge_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
+        a = self.arms[arm]
+        return {"method": a.method, "settings": a.settings[task], "seed": seed}
 
     def method_files(self, arm: str) -> list[str]:
         """The method's file, for the code digest of its cells."""
@@ -181,7 +182,7 @@ class Resolved:
         cell = {
             "study": self.name, "task": task, "arm": arm, "seed": seed, "split": self.study.evaluation.split,
             "model": model, "datasets": datasets, "family": a.family if a else arm, "method": a.method if a else arm,
-            "settings": a.settings if a else {}, "swept": a.swept if a else {},
+            "settings": a.settings[task] if a and task else {}, "swept": a.swept if a else {},
             "learning_rate": a.learning_rates[task] if a and task else None,
             "harmful_fraction": self.study.tasks[task].harmful_fraction if task else 0.0,
             "training_settings": self.study.tasks[task].training.model_dump(mode="json", exclude={"learning_rate"})
@@ -190,13 +191,16 @@ class Resolved:
         return {"cell": cell, "datasets": datasets}
 
     def choose_cfg(self) -> dict[str, Any]:
-        swept = {k for a in self.study.arms.values() for k in a.sweep if k != "learning_rate"}
-        defaults = {
-            name: {k: registry.load(a.method).Settings.model_validate(a.model_extra or {}).model_dump()[k]
-                   for k in swept & set(a.sweep)}
-            for name, a in self.study.arms.items()
-        }  # fmt: skip
-        return {"study": self.name, "tolerance": self.study.choose.tolerance, "defaults": defaults}
+        """The sweep's points by arm, and for trained families the settings a candidate must have: their
+        own (a swept freeze fraction is drawn, not chosen). Merges choose among all their points."""
+        own = {}
+        for name, arm in self.study.arms.items():
+            swept = [k for k in arm.sweep if k != "learning_rate"]
+            if registry.header(arm.method).kind == "train" and swept:
+                settings = registry.load(arm.method).Settings.model_validate(arm.model_extra or {}).model_dump()
+                own[name] = {k: settings[k] for k in swept}
+        points = {name: a.swept for name, a in self.arms.items()}
+        return {"study": self.name, "tolerance": self.study.choose.tolerance, "own": own, "points": points}
 
     def generation_cfg(self, tasks: list[str]) -> dict[str, Any]:
         e = self.study.evaluation
@@ -256,14 +260,15 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
     for values in itertools.product(*arm.sweep.values()):
         swept = dict(zip(arm.sweep, values, strict=True))
         raw = extra | {k: v for k, v in swept.items() if k != "learning_rate"}
-        try:
-            settings = settings_model.model_validate(raw)
-        except ValidationError as error:
-            raise _from_pydantic(error, path, where, settings_model, arm) from None
-        rates = {}
+        rates, settings, needs = {}, {}, {}
         for task in tasks:
             # An arm the sweep did not have takes the choice of the arm named like its method.
             pick = chosen.get(name, {}).get(task) or chosen.get(arm.method, {}).get(task) or {}
+            try:
+                settings[task] = settings_model.model_validate(pick.get("settings", {}) | raw)
+            except ValidationError as error:
+                raise _from_pydantic(error, path, where, settings_model, arm) from None
+            needs[task] = settings[task].artifacts()
             rate = swept.get("learning_rate", arm.learning_rate)
             rate = rate.get(task) if isinstance(rate, dict) else rate
             rates[task] = float(rate or pick.get("learning_rate") or head.learning_rate)
@@ -272,32 +277,34 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
                     f"{path}: {where}.learning_rate is out of range.",
                     found=f"{rates[task]:g}", expected="a number between 0 and 1", do=f"correct {where}",
                 )  # fmt: skip
-        needs = settings.artifacts()
-        masks = {}
-        if spec := needs.get("mask"):
-            minus = spec.pop("minus_task", False)
-            masks = {task: MaskSpec(**spec, minus_task=task if minus else None) for task in tasks}
+        first = needs[tasks[0]]
         suffix = "".join(f".{SWEEP_SHORT.get(k, k.replace('_', '-'))}-{_label(v)}" for k, v in swept.items())
         out.append(
             ResolvedArm(
                 name=name + suffix,
                 family=name,
                 method=arm.method,
-                settings=settings.model_dump(mode="json"),
+                settings={task: s.model_dump(mode="json") for task, s in settings.items()},
                 learning_rates=rates,
                 swept=swept,
-                basis=needs.get("basis"),
-                masks=masks,
+                basis=first.get("basis"),
+                masks={task: _mask(n["mask"], task) for task, n in needs.items() if n.get("mask")},
                 kind=head.kind,
-                neurons=NeuronSpec(**needs["neurons"]) if needs.get("neurons") else None,
+                neurons=NeuronSpec(**first["neurons"]) if first.get("neurons") else None,
                 of=(arm.of or "full") if head.kind == "merge" else None,
-                roles=tuple(needs.get("roles", ())),
-                gram=needs.get("gram", False),
-                preferences=needs.get("preferences", False),
-                across_tasks=needs.get("across_tasks", False),
-            )  # fmt: skip
+                roles=tuple(sorted({r for n in needs.values() for r in n.get("roles", ())})),
+                **{
+                    key: any(n.get(key, False) for n in needs.values())
+                    for key in ("gram", "preferences", "across_tasks")
+                },
+            )
         )
     return out
+
+
+def _mask(spec: dict[str, Any], task: str) -> MaskSpec:
+    """The mask one cell needs; `minus_task: True` asks for this task's own."""
+    return MaskSpec(**spec | {"minus_task": task if spec.get("minus_task") else None})
 
 
 def _unknown_key(path: Path, where: str, known: list[str]) -> None:
@@ -368,11 +375,11 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
         raise _from_pydantic(error, path, "", Study) from None
     except RecursionError:
         raise StudyError(f"{path} is nested too deeply.", expected="a study", do="see config/demo.yaml") from None
-    chosen = {}
-    if study_model.chosen:
-        chosen = read_yaml(path.parent / study_model.chosen)
-        chosen.pop("_source", None)
-        _check_chosen(chosen, path.parent / study_model.chosen)
+    chosen: dict[str, Any] = {}
+    for file in study_model.chosen:
+        found = read_yaml(path.parent / file)
+        _check_chosen(found, path.parent / file)
+        chosen |= found
     for key, source in _sources(study_model):
         if not Path(source).expanduser().exists():
             raise StudyError(
@@ -384,7 +391,8 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
 
 
 class _Choice(Strict):
-    learning_rate: float = Field(gt=0, lt=1)
+    learning_rate: float | None = Field(None, gt=0, lt=1)
+    settings: dict[str, Any] = {}
 
 
 def _check_chosen(chosen: dict[str, Any], path: Path) -> None:

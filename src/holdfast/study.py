@@ -187,7 +187,7 @@ class Study(Strict):
     basis: Basis = Basis()
     tasks: dict[Name, Task] = Field(min_length=1)
     arms: dict[Name, Arm] = Field(min_length=1)
-    chosen: str | None = Field(None, description="file with the settings a sweep chose per arm and task")
+    chosen: tuple[str, ...] = Field((), description="files with the settings sweeps chose per arm and task")
     choose: Choose | None = Field(None, description="sweeps only: write the chosen settings")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="data draw and order of the fine-tuning")
     evaluation: Evaluation = Evaluation()
@@ -200,6 +200,11 @@ class Study(Strict):
         if reserved:
             raise ValueError(f"'{min(reserved)}' is a model role and cannot name an arm")
         return self
+
+    @field_validator("chosen", mode="before")
+    @classmethod
+    def _chosen(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else () if value is None else value
 
     @field_validator("seeds")
     @classmethod
@@ -252,8 +257,8 @@ class ResolvedArm(Strict):
     name: str
     family: str
     method: str
-    settings: dict[str, Any]
-    learning_rates: dict[str, float]
+    settings: dict[str, dict[str, Any]]  # by task
+    learning_rates: dict[str, float]  # by task
     swept: dict[str, Any]
     basis: str | None = None
     masks: dict[str, MaskSpec] = {}  # by task
