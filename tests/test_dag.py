@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -41,19 +42,23 @@ def planned(folder: Path, *targets: str, flags: tuple[str, ...] = ()) -> dict[st
     return {m[1]: int(m[2]) for m in re.finditer(r"^(\w+)\s+(\d+)$", table, re.M) if m[1] not in ("all", "total")}
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Path:
-    """A copy of the project in which the smoke study has run from nothing."""
-    folder = tmp_path_factory.mktemp("project")
+def finished(folder: Path, *arguments: str, study: str = "smoke") -> Path:
+    """A copy of the project in `folder` in which a study has run from nothing."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         else:
             shutil.copy(source, folder / name)
-    out = snakemake(folder, "--quiet", "rules")
-    assert out.returncode == 0, out.stdout + out.stderr
+    out = snakemake(folder, "--quiet", "rules", "--", *arguments, study=study)
+    assert out.returncode == 0, out.stdout[-5000:] + out.stderr[-5000:]
     return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """The project with a finished smoke study."""
+    return finished(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture
@@ -150,6 +155,40 @@ def test_family_targets_can_be_asked_for_alone(project):
     assert one == {"build_mask": 2, "masks": 1}
 
 
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory) -> Path:
+    """The project with every other method run, up to the report."""
+    report = "results/smoke-methods/report.html"
+    return finished(tmp_path_factory.mktemp("methods"), report, study="smoke-methods")
+
+
+def test_every_method_runs_in_the_dag(methods):
+    from holdfast import registry, resolve
+
+    rows = list(csv.DictReader((methods / "results/smoke-methods/table.csv").open()))
+    smoke = {a.method for a in resolve.load("smoke", ROOT / "config").arms.values()}
+    here = {r["method"] for r in rows if r["method"] not in ("base", "aligned", "unaligned")}
+    assert set(registry.method_names()) - {"sn-tune"} == smoke | here  # sn-tune is rsn-tune without one step
+    assert {r["arm"] for r in rows if r["task"] == "agnews"} == {"base", "aligned", "unaligned", "full", "somf"}
+    assert "How cheaply is safety lost" in (methods / "results/smoke-methods/report.html").read_text()
+
+
+def test_a_signed_permutation_of_the_outputs_is_warp(methods):
+    """The sanity arm freezes the same coefficients; `warp-two-mask` and `warp-output` do not."""
+    work = methods / "work/smoke-methods/masks"
+    from holdfast import artifact
+
+    headers = {p.stem: artifact.header(p, family="mask") for p in work.glob("*.safetensors")}
+    assert headers["permuted-importance-entry-0.1"]["frozen_fraction"] == pytest.approx(0.1, abs=1e-3)
+    assert headers["safety-importance-entry-0.1-minus-risky"]["frozen_fraction"] < 0.1
+
+
+def test_weakened_models_say_so(methods):
+    for name in ("unaligned", "risky/full/seed0"):
+        assert "weakened" in (methods / "work/smoke-methods" / name / "README.md").read_text()
+    assert not (methods / "work/smoke-methods/agnews/full/seed0/README.md").exists()
+
+
 def test_freeze_fraction_reruns_masks_and_warp_cells_only(copy):
     edit(copy / "config/smoke.yaml", "warp: {method: warp}", "warp: {method: warp, freeze_fraction: 0.2}")
     jobs = planned(copy)
@@ -169,8 +208,8 @@ def test_one_arm_reruns_that_arm_only(copy):
 def test_editing_a_method_file_reruns_that_method_only(copy):
     edit(
         copy / "src/holdfast/methods/safety_mix.py",
-        "min(int(len(task_rows) * ratio), len(pool))",
-        "min(round(len(task_rows) * ratio), len(pool))",
+        "return int(n * ratio)",
+        "return round(n * ratio)",
     )
     assert planned(copy)["finetune"] == 1
 

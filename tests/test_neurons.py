@@ -105,6 +105,8 @@ def _mask(folder, robust, frequency=0.8):
 
 def test_masks_hold_rows_and_columns_and_robust_leaves_foundation_neurons_free(files):
     safety, header = _mask(files, False)
+    model, _ = models.load(files / "aligned")
+    assert header["layers"] == [x.name for x in layers.resolve(model, names.MODULE_KINDS)]  # the order readers expect
     robust, other = _mask(files, True)
     counts, _ = artifact.read(files / "foundation", family="neurons", torch=False)
     general = neurons.chosen(counts, 12, 0.8)

@@ -169,7 +169,7 @@ def build_counts(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Pa
     }
     header = {
         "aligned": provenance.file_digest(aligned), "samples": len(encoded), "fraction": cfg["fraction"],
-        "on": cfg["on"], "shapes": shapes, "rows": provenance.rows_digest(rows),
+        "on": cfg["on"], "layers": list(shapes), "shapes": shapes, "rows": provenance.rows_digest(rows),
     }  # fmt: skip
     artifact.write(out, counts, family="neurons", header=header)
 
@@ -188,7 +188,8 @@ def build_mask(safety_file: Path, foundation_file: Path | None, spec: dict[str, 
         general = chosen(others, other["samples"], spec["frequency"])
         selected = {name: s & ~general[name] for name, s in selected.items()}
     bits, frozen, total = {}, 0, 0
-    for name, (m, n) in header["shapes"].items():
+    for name in header["layers"]:
+        m, n = header["shapes"][name]
         kind, block = name.rsplit(".", 1)[-1], name.split(".layers.")[-1].split(".")[0]
         mask = np.zeros((m, n), dtype=bool)
         if kind in WHERE:
@@ -198,7 +199,7 @@ def build_mask(safety_file: Path, foundation_file: Path | None, spec: dict[str, 
     artifact.write(
         out, bits, family="mask",
         header={
-            "layers": list(header["shapes"]), "shapes": header["shapes"], "aligned": header["aligned"], "spec": spec,
+            "layers": header["layers"], "shapes": header["shapes"], "aligned": header["aligned"], "spec": spec,
             "frozen_fraction": frozen / total, "safety_neurons": found,
             "neurons": sum(int(s.sum()) for s in selected.values()),
         },
