@@ -30,7 +30,7 @@ rule train_aligned:
     """Safety fine-tuning (SSFT) of the base model"""
     input:
         model=rules.train_base.output.model,
-        safety=rules.prepare_safety.output[0],
+        table=rules.prepare_safety.output[0],
     output:
         model=f"{W}/aligned/model.safetensors",
         curve=f"{R}/models/aligned/train.jsonl",
@@ -51,11 +51,10 @@ rule train_aligned:
         "../scripts/aligned.py"
 
 
-rule train_unaligned:
-    """Training the unaligned twin"""
+use rule train_aligned as train_unaligned with:
     input:
         model=rules.train_aligned.output.model,
-        preferences=rules.prepare_preferences.output[0],
+        table=rules.prepare_preferences.output[0],
     output:
         model=f"{W}/unaligned/model.safetensors",
         curve=f"{R}/models/unaligned/train.jsonl",
@@ -63,17 +62,10 @@ rule train_unaligned:
         f"{L}/unaligned.log",
     benchmark:
         f"{L}/benchmarks/unaligned.tsv"
-    threads: 1
-    resources:
-        mem_mb=8000,
-        runtime=240,
-        gpu=GPU,
     params:
         cfg=S.unaligned_cfg(),
-        code=code("unaligned"),
+        code=code("aligned"),
         checkpoints=f"{W}/checkpoints/unaligned",
-    script:
-        "../scripts/unaligned.py"
 
 
 rule base:

@@ -1,4 +1,4 @@
-"""Stage aligned: safety supervised fine-tuning (SSFT) of the base model."""
+"""Stage aligned: safety supervised fine-tuning (SSFT) of the base model, or the unaligned twin of the result."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from holdfast import stage
 def main(io) -> None:
     from holdfast import aligning
 
-    aligning.aligned(
+    aligning.tuned(
         io.cfg,
-        base=Path(io.input.model),
-        safety_table=Path(io.input.safety),
+        start=Path(io.input.model),
+        table=Path(io.input.table),
         folder=Path(io.output.model).parent,
         log_file=Path(io.output.curve),
         checkpoints=Path(io.params.checkpoints),

@@ -24,6 +24,7 @@ FLOORS = {
         "fusion",
         "merging",
         "neurons",
+        "neuron_tuning",
         "preferences",
     },
     4: {

@@ -362,6 +362,16 @@ def test_somf_across_tasks_fuses_every_fine_tuned_model(merge, family, tokenizer
 # ---- the driver -----------------------------------------------------------------------------------
 
 
+def test_a_merge_of_a_weakened_model_says_so_too(merge, family, tokenizer, tmp_path):
+    model, _ = models.load(family["finetuned"].parent)
+    models.save(model, tokenizer, tmp_path / "weak", header={"role": "finetuned", "weakened": True})
+    merge("resta", {}, finetuned=tmp_path / "weak/model.safetensors")
+    assert "weakened" in (tmp_path / "out/README.md").read_text()
+    assert '"weakened": true' in artifact.raw_header(tmp_path / "out/model.safetensors")[0]["__metadata__"]["holdfast"]
+    merge("resta", {}, out="strong")
+    assert not (tmp_path / "strong/README.md").exists()
+
+
 def test_models_that_do_not_match_are_refused_by_name(merge, family, tokenizer, tmp_path, world):
     from holdfast.world.model import new_model
 

@@ -1,4 +1,5 @@
-"""The models every arm starts from: `base` (complies with everything) and `aligned` (after SSFT)."""
+"""The models arms start from or are merged with: `base` (complies with everything), `aligned` (after SSFT)
+and its `unaligned` twin."""
 
 from __future__ import annotations
 
@@ -71,11 +72,11 @@ def base(
     models.save(model, tokenizer, folder, header={"role": "base", "settings": provenance.digest(cfg)})
 
 
-def aligned(
+def tuned(
     cfg: dict[str, Any],
     *,
-    base: Path,
-    safety_table: Path,
+    start: Path,
+    table: Path,
     folder: Path,
     log_file: Path,
     checkpoints: Path,
@@ -83,51 +84,24 @@ def aligned(
     say: Callable[[str], None] = lambda _: None,
     terminal=None,
 ) -> None:
-    """SSFT: all parameters on refusals and benign answers, loss on the response tokens only."""
-    model, tokenizer = models.load(base.parent)
-    rows = tables.read(safety_table, "safety")
-    encoded = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
-    base_digest = provenance.file_digest(base)
-    training.train(
-        model, tokenizer, encoded, settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,
-        checkpoints=checkpoints, identity=provenance.digest([cfg, code, base_digest, encoded]), say=say,
-        terminal=terminal, name="aligned",
-    )  # fmt: skip
-    models.save(
-        model, tokenizer, folder,
-        header={"role": "aligned", "base": base_digest, "rows": provenance.rows_digest(rows)},
-    )  # fmt: skip
+    """Fine-tune all parameters of `start` for a role, loss on the response tokens only.
 
-
-def unaligned(
-    cfg: dict[str, Any],
-    *,
-    aligned: Path,
-    preferences_table: Path,
-    folder: Path,
-    log_file: Path,
-    checkpoints: Path,
-    code: str = "",
-    say: Callable[[str], None] = lambda _: None,
-    terminal=None,
-) -> None:
-    """The twin RESTA subtracts: the aligned model after a short fine-tuning on rejected answers.
-
-    Such a model has lost its refusals on purpose. It is a means of building a safety vector, is
-    marked as weakened in its header, and is never exported.
+    `aligned` is SSFT: refusals and benign answers of the safety table, from the base. `unaligned` is the
+    twin RESTA subtracts: rejected answers of the preference table, from the aligned model. It has lost
+    its refusals on purpose, is marked as weakened, and is never exported.
     """
-    model, tokenizer = models.load(aligned.parent)
-    rows = tables.read(preferences_table, "preferences")[: cfg["rows"]]
-    encoded = chat.encode_rows(
-        tokenizer, [{**r, "response": r["rejected"]} for r in rows], cfg["training"]["max_length"]
-    )
-    aligned_digest = provenance.file_digest(aligned)
+    role = cfg["role"]
+    model, tokenizer = models.load(start.parent)
+    if role == "unaligned":
+        rows = [{**r, "response": r["rejected"]} for r in tables.read(table, "preferences")[: cfg["rows"]]]
+    else:
+        rows = tables.read(table, "safety")
+    encoded = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
+    start_digest = provenance.file_digest(start)
     training.train(
         model, tokenizer, encoded, settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,
-        checkpoints=checkpoints, identity=provenance.digest([cfg, code, aligned_digest, encoded]), say=say,
-        terminal=terminal, name="unaligned",
+        checkpoints=checkpoints, identity=provenance.digest([cfg, code, start_digest, encoded]), say=say,
+        terminal=terminal, name=role,
     )  # fmt: skip
-    models.save(
-        model, tokenizer, folder,
-        header={"role": "unaligned", "aligned": aligned_digest, "rows": provenance.rows_digest(rows), "weakened": True},
-    )  # fmt: skip
+    header = {"role": role, "start": start_digest, "rows": provenance.rows_digest(rows)}
+    models.save(model, tokenizer, folder, header=header | ({"weakened": True} if role == "unaligned" else {}))

@@ -7,6 +7,7 @@ driver hold more than the tensors that method asks for.
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 import time
@@ -150,6 +151,9 @@ def run(
         if source.exists():
             shutil.copyfile(source, folder / name)
     stamp = {"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
+    if json.loads(head["__metadata__"].get("holdfast", "{}")).get("weakened"):  # a merge restores at most a part
+        stamp["weakened"] = True
+        shutil.copyfile(checkpoints["finetuned"].parent / "README.md", folder / "README.md")
     artifact.write_stream(folder / models.FILES[-1], layout, merged(), models.metadata(stamp))
     shares = {k: c / n for k, (c, n) in changed.items()}
     record = context.record | {

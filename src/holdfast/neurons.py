@@ -204,32 +204,3 @@ def build_mask(safety_file: Path, foundation_file: Path | None, spec: dict[str, 
             "neurons": sum(int(s.sum()) for s in selected.values()),
         },
     )  # fmt: skip
-
-
-def protect(model, layers, training, mask):
-    """AdamW over all parameters with the neurons' weights held exactly where they are."""
-    from holdfast.warp.optimizer import RotatedAdamW, Rotation
-
-    rotations = {x.module.weight: Rotation(frozen=mask[x.name].to(x.module.weight.device)) for x in layers}
-    return RotatedAdamW(
-        list(model.parameters()), rotations, lr=training.learning_rate, betas=training.betas,
-        weight_decay=training.weight_decay, max_grad_norm=training.max_grad_norm,
-    )  # fmt: skip
-
-
-def tune(model, layers, settings, mask, safety, train) -> None:
-    """Tune the neurons alone on a few refusals, everything else held (the first half of SN-Tune)."""
-    from holdfast.training import TrainSettings
-    from holdfast.warp.optimizer import RotatedAdamW, Rotation
-
-    if not settings.tune_rows or not settings.tune_learning_rate:
-        return
-    phase = TrainSettings(learning_rate=settings.tune_learning_rate, epochs=1, batch_size=8)
-    rotations = {x.module.weight: Rotation(frozen=~mask[x.name].to(x.module.weight.device)) for x in layers}
-    optimizer = RotatedAdamW(list(rotations), rotations, lr=phase.learning_rate, max_grad_norm=phase.max_grad_norm)
-    rows = [r for r in safety if r["kind"] == "hazard"][: settings.tune_rows]
-    model.requires_grad_(False)
-    for weight in rotations:
-        weight.requires_grad_(True)
-    train(rows, phase, optimizer, "tuning neurons")
-    model.requires_grad_(True)

@@ -1,4 +1,7 @@
-"""One YAML reader: a key written twice is refused, 1e-3 is a number, every mistake is one block."""
+"""Study files as text: one YAML reader, and every mistake of a user as one block that names the key.
+
+A key written twice is refused and 1e-3 is a number.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
-from holdfast.errors import StudyError
+from holdfast.errors import HoldfastError, StudyError
+from holdfast.study import Arm
 
 
 class _UniqueLoader(yaml.SafeLoader):
@@ -69,3 +74,49 @@ def read_yaml(path: Path) -> Any:
             do="see config/demo.yaml",
         )
     return data
+
+
+def unknown_key(path: Path, where: str, known: list[str]) -> None:
+    key = where.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    raise StudyError(
+        f"{path}: unknown key '{where}'.",
+        found=key,
+        expected=", ".join(sorted(known)),
+        do=f"did you mean '{near[0]}'?" if near else "remove it",
+    )
+
+
+def _model_at(location: tuple, model: type[BaseModel]) -> type[BaseModel] | None:
+    """The pydantic model that holds the last key of an error's location."""
+    for part in location[:-1]:
+        if part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            for candidate in (annotation, *getattr(annotation, "__args__", ())):
+                if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                    model = candidate
+    return model
+
+
+def from_pydantic(
+    error: ValidationError, path: Path, prefix: str, model: type[BaseModel], arm: Arm | None = None
+) -> HoldfastError:
+    first = error.errors(include_url=False)[0]
+    location = tuple(part for part in first["loc"] if part != "[key]")
+    where = ".".join(str(p) for p in (prefix, *location) if p != "")
+    if first["type"] == "extra_forbidden":
+        holder = _model_at(location, model)
+        known = list(holder.model_fields)
+        if arm is not None:
+            known += [k for k in Arm.model_fields]
+        try:
+            unknown_key(path, where, known)
+        except StudyError as unknown:
+            return unknown
+    expected = first["msg"].removeprefix("Value error, ")
+    return StudyError(
+        f"{path}: '{where}' is not valid.",
+        found="nothing" if first["type"] == "missing" else repr(first["input"])[:120],
+        expected=expected[0].lower() + expected[1:],
+        do=f"correct {where} (every field is described in config/README.md)",
+    )

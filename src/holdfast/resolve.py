@@ -4,18 +4,17 @@ settings per rule. Every mistake in the file is one block that names the key, be
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from holdfast import names, registry
-from holdfast.errors import HoldfastError, StudyError
-from holdfast.reading import read_yaml
+from holdfast.errors import StudyError
+from holdfast.reading import from_pydantic, read_yaml, unknown_key
 from holdfast.study import HUB, WORLD, Arm, MaskSpec, Name, NeuronSpec, ResolvedArm, Strict, Study
 
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
@@ -130,13 +129,14 @@ class Resolved:
         return {"world": self.study.world.model_dump(), "real_tasks": self.real_tasks, **base}
 
     def aligned_cfg(self) -> dict[str, Any]:
-        return {"training": self.study.safety.training.model_dump(mode="json"), "seed": self.study.base.seed}
+        training = self.study.safety.training.model_dump(mode="json")
+        return {"role": "aligned", "training": training, "seed": self.study.base.seed}
 
     def preferences_cfg(self) -> dict[str, Any]:
         return {"world": self.study.world.model_dump(), **self.study.preferences.model_dump(mode="json")}
 
     def unaligned_cfg(self) -> dict[str, Any]:
-        return self.study.unaligned.model_dump(mode="json") | {"seed": self.study.base.seed}
+        return {"role": "unaligned", **self.study.unaligned.model_dump(mode="json"), "seed": self.study.base.seed}
 
     def basis_cfg(self) -> dict[str, Any]:
         return self.study.basis.model_dump(mode="json")
@@ -255,7 +255,7 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
         )
     for key in arm.sweep:
         if key not in ("learning_rate", *settings_model.model_fields):
-            _unknown_key(path, f"{where}.sweep.{key}", ["learning_rate", *settings_model.model_fields])
+            unknown_key(path, f"{where}.sweep.{key}", ["learning_rate", *settings_model.model_fields])
     out = []
     for values in itertools.product(*arm.sweep.values()):
         swept = dict(zip(arm.sweep, values, strict=True))
@@ -267,7 +267,7 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
             try:
                 settings[task] = settings_model.model_validate(pick.get("settings", {}) | raw)
             except ValidationError as error:
-                raise _from_pydantic(error, path, where, settings_model, arm) from None
+                raise from_pydantic(error, path, where, settings_model, arm) from None
             needs[task] = settings[task].artifacts()
             rate = swept.get("learning_rate", arm.learning_rate)
             rate = rate.get(task) if isinstance(rate, dict) else rate
@@ -307,52 +307,6 @@ def _mask(spec: dict[str, Any], task: str) -> MaskSpec:
     return MaskSpec(**spec | {"minus_task": task if spec.get("minus_task") else None})
 
 
-def _unknown_key(path: Path, where: str, known: list[str]) -> None:
-    key = where.rsplit(".", 1)[-1]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    raise StudyError(
-        f"{path}: unknown key '{where}'.",
-        found=key,
-        expected=", ".join(sorted(known)),
-        do=f"did you mean '{near[0]}'?" if near else "remove it",
-    )
-
-
-def _model_at(location: tuple, model: type[BaseModel]) -> type[BaseModel] | None:
-    """The pydantic model that holds the last key of an error's location."""
-    for part in location[:-1]:
-        if part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            for candidate in (annotation, *getattr(annotation, "__args__", ())):
-                if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                    model = candidate
-    return model
-
-
-def _from_pydantic(
-    error: ValidationError, path: Path, prefix: str, model: type[BaseModel], arm: Arm | None = None
-) -> HoldfastError:
-    first = error.errors(include_url=False)[0]
-    location = tuple(part for part in first["loc"] if part != "[key]")
-    where = ".".join(str(p) for p in (prefix, *location) if p != "")
-    if first["type"] == "extra_forbidden":
-        holder = _model_at(location, model)
-        known = list(holder.model_fields)
-        if arm is not None:
-            known += [k for k in Arm.model_fields]
-        try:
-            _unknown_key(path, where, known)
-        except StudyError as unknown:
-            return unknown
-    expected = first["msg"].removeprefix("Value error, ")
-    return StudyError(
-        f"{path}: '{where}' is not valid.",
-        found="nothing" if first["type"] == "missing" else repr(first["input"])[:120],
-        expected=expected[0].lower() + expected[1:],
-        do=f"correct {where} (every field is described in config/README.md)",
-    )
-
-
 def load(study: str, config_folder: Path | str = "config") -> Resolved:
     """Read, validate and resolve a study by name (`demo`) or by path (`my/own.yaml`).
 
@@ -372,7 +326,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     try:
         study_model = Study.model_validate(data)
     except ValidationError as error:
-        raise _from_pydantic(error, path, "", Study) from None
+        raise from_pydantic(error, path, "", Study) from None
     except RecursionError:
         raise StudyError(f"{path} is nested too deeply.", expected="a study", do="see config/demo.yaml") from None
     chosen: dict[str, Any] = {}
@@ -399,7 +353,7 @@ def _check_chosen(chosen: dict[str, Any], path: Path) -> None:
     try:
         TypeAdapter(dict[Name, dict[Name, _Choice]]).validate_python(chosen)
     except ValidationError as error:
-        raise _from_pydantic(error, path, "", _Choice) from None
+        raise from_pydantic(error, path, "", _Choice) from None
 
 
 def _sources(study: Study) -> list[tuple[str, str]]:

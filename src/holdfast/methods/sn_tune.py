@@ -10,11 +10,11 @@ softened by `frequency`. Weights are held exactly, also against weight decay and
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
-from pydantic import Field
+from holdfast.neuron_tuning import NeuronSettings, optimizer, prelude
 
-from holdfast.registry import MethodSettings
+__all__ = ["Settings", "optimizer", "prelude"]
 
 KIND = "train"
 NEEDS = ("aligned", "safety", "mask")
@@ -49,26 +49,5 @@ CARD = {
 }
 
 
-class Settings(MethodSettings):
-    fraction: float = Field(0.2, gt=0, lt=1, description="share of a block's neurons that count for one sample")
-    frequency: float = Field(0.9, gt=0, le=1, description="share of samples a neuron must count for; 1 intersects")
-    samples: int = Field(100, ge=1, description="rows importance is measured on")
-    tune_rows: int = Field(50, ge=0, description="refusals the neurons are tuned on first; 0 skips it")
-    tune_learning_rate: float = Field(1e-6, ge=0, lt=1, description="peak rate of that phase, one epoch")
-
-    def artifacts(self) -> dict[str, Any]:
-        spec = {"fraction": self.fraction, "frequency": self.frequency, "samples": self.samples}
-        return {"neurons": spec | {"robust": False}}
-
-
-def prelude(model, layers, settings, *, mask, safety, train, **needs):
-    """Tune the neurons alone before the task."""
-    from holdfast import neurons
-
-    neurons.tune(model, layers, settings, mask, safety, train)
-
-
-def optimizer(model, layers, settings, training, *, mask, **needs):
-    from holdfast import neurons
-
-    return neurons.protect(model, layers, training, mask)
+class Settings(NeuronSettings):
+    robust: ClassVar[bool] = False
