@@ -105,6 +105,37 @@ def test_loop_equals_plain_torch(model, tokenizer, encoded, tmp_path):
         assert torch.allclose(ours, theirs, atol=1e-6), name
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_logits_only_where_supervised_change_no_gradient(model, tokenizer, encoded, wrapped):
+    """Loss and gradients in float64 with and without the other positions' logits; an adapter around too."""
+    from peft import LoraConfig, get_peft_model
+
+    model = model.double()
+    if wrapped:
+        model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    batch = chat.collate(encoded, tokenizer.pad_token_id)
+    smaller = models.supervised(model, batch)
+    assert smaller["logits_to_keep"].sum() == (batch["labels"] != chat.IGNORE).sum()
+    seen = []
+    for inputs in (batch, smaller):
+        model.zero_grad()
+        out = model(**inputs)
+        out.loss.backward()
+        seen.append((out.logits.numel(), out.loss, [p.grad for p in model.parameters() if p.grad is not None]))
+    (full, loss, gradients), (less, same_loss, same_gradients) = seen
+    assert less < full
+    torch.testing.assert_close(loss, same_loss)
+    torch.testing.assert_close(gradients, same_gradients)
+
+
+def test_a_model_that_cannot_leave_logits_out_gets_the_batch_itself(encoded, tokenizer):
+    class Other(torch.nn.Module):
+        def forward(self, input_ids, attention_mask, labels): ...
+
+    batch = chat.collate(encoded[:2], tokenizer.pad_token_id)
+    assert models.supervised(Other(), batch) is batch
+
+
 def test_a_checkpoint_of_another_run_is_never_resumed(tmp_path):
     folder = tmp_path / "c"
     (folder / "checkpoint-5").mkdir(parents=True)

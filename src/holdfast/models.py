@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from holdfast import artifact, files
+from holdfast import artifact, chat, files
 from holdfast.errors import ArtifactError, ChatTemplateError
 
 # The files of a saved model; model.safetensors is written last, so its presence means "complete".
@@ -64,6 +65,25 @@ def load(source: Path | str, *, revision: str | None = None) -> tuple[Any, Any]:
         )  # fmt: skip
     model.eval()
     return (model.cuda() if torch.cuda.is_available() else model), tokenizer
+
+
+def supervised(model, batch: dict[str, Any]) -> dict[str, Any]:
+    """`batch` with a request for logits only where the next token is supervised.
+
+    The product with the vocabulary is a large part of a step and the loss ignores every other position,
+    so loss and gradients stay what they are. A model that cannot leave logits out gets `batch` itself.
+    """
+    import torch
+    from transformers.loss.loss_utils import ForCausalLMLoss
+
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "logits_to_keep" not in inspect.signature(plain.forward).parameters or (
+        getattr(plain, "loss_function", None) is not ForCausalLMLoss
+    ):
+        return batch
+    following = torch.nn.functional.pad(batch["labels"], (0, 1), value=chat.IGNORE)[:, 1:]
+    keep = following != chat.IGNORE
+    return {**batch, "logits_to_keep": keep, "shift_labels": following[keep]}
 
 
 def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> None:

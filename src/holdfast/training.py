@@ -21,7 +21,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
-from holdfast import chat, files
+from holdfast import chat, files, models
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,14 @@ def _last_checkpoint(folder: Path, identity: str) -> str | None:
 
 
 class _HookedTrainer(Trainer):
-    """Trainer plus a method's `extra_loss`."""
+    """Trainer plus a method's `extra_loss`; logits only where a token is supervised."""
 
     extra_loss: Callable | None = None
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        loss, outputs = super().compute_loss(
+            model, models.supervised(self.model, inputs), return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
         if self.extra_loss is not None:
             loss = loss + self.extra_loss(model, inputs)
         return (loss, outputs) if return_outputs else loss

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from holdfast import chat
+from holdfast import chat, models
 from holdfast.layers import Layer
 
 
@@ -72,7 +72,7 @@ def score(
             rotated.clear()
             batch = chat.collate(encoded[start : start + batch_size], pad_id)
             batch = {k: v.to(model.device) for k, v in batch.items()}
-            model(**batch, use_cache=False).loss.backward()
+            model(**models.supervised(model, batch), use_cache=False).loss.backward()
             model.zero_grad(set_to_none=True)
             if start // batch_size % 20 == 0:
                 say(f"scored {min(start + batch_size, len(encoded))}/{len(encoded)} rows")
