@@ -1,11 +1,12 @@
 """Data preparation. Reads the world, the hub or the user's files; writes work/<study>/data/*.parquet."""
 
 from holdfast.data import sources
+from holdfast.study import is_file
 
 
 def source_files(source, dataset=None):
     """Local files a table is made from, so that a changed file remakes it."""
-    if source == "world":
+    if not is_file(source):
         return []
     return sources.local_files(dataset, source) if dataset else [source]
 

@@ -206,11 +206,54 @@ def test_own_safety_rows_and_prompts(tmp_path):
         + "\n"
         + json.dumps({"kind": "craft", "prompt": "p", "response": "r"})
     )
-    rows = prepare.safety_rows({"source": str(path), "world": {"seed": 0}, "hazards": 5, "benign": 5})
+    cfg = {"source": str(path), "columns": {}, "world": {"seed": 0}, "hazards": 5, "benign": 5}
+    rows = prepare.safety_rows(cfg)
     assert [r["kind"] for r in rows] == ["hazard", "craft"]
     path.write_text(json.dumps({"kind": "evil", "prompt": "p", "response": "r"}))
     with pytest.raises(DataError, match="row 0, column 'kind'"):
-        prepare.safety_rows({"source": str(path), "world": {"seed": 0}, "hazards": 5, "benign": 5})
+        prepare.safety_rows(cfg)
+
+
+def test_columns_of_another_name_are_mapped_and_the_rest_is_dropped(tmp_path):
+    """The layout of circuit_breakers_train.json: its harmful column never reaches a table."""
+    path = tmp_path / "breakers.json"
+    path.write_text(json.dumps([{"category": "c", "prompt": "p", "llama3_output": "No.", "output": "harm"}]))
+    cfg = {"source": str(path), "columns": {"response": "llama3_output"}, "world": {"seed": 0}, "hazards": 9}
+    (row,) = prepare.safety_rows(cfg | {"benign": 0})
+    assert row["response"] == "No." and "harm" not in map(str, row.values())
+    with pytest.raises(DataError, match="row 0 has no column 'refusal'"):
+        prepare.safety_rows(cfg | {"benign": 0, "columns": {"response": "refusal"}})
+    csv = tmp_path / "behaviours.csv"
+    csv.write_text("goal,target\nbrew it,sure\n")
+    (row,) = prepare.prompt_rows({"source": str(csv), "columns": {"prompt": "goal"}, "prompts_per_set": 9})
+    assert (row["prompt"], row["set"], row["split"]) == ("brew it", "hazard", "test")
+
+
+@pytest.mark.parametrize("content", ['{"prompt": "p"}', "[1]", "[]", "[{]", '"x"'])
+def test_a_json_file_is_a_list_of_objects(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match="x.json"):
+        prepare.preference_rows({"source": str(path), "columns": {}, "rows": 3})
+
+
+def test_an_address_that_cannot_be_fetched_is_one_block(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    cfg = {"source": "https://127.0.0.1:9/x.jsonl", "columns": {}, "rows": 3}
+    with pytest.raises(DataError, match="cannot be fetched"):
+        prepare.preference_rows(cfg)
+    with pytest.raises(DataError, match="ending"):
+        prepare.preference_rows(cfg | {"source": "https://127.0.0.1:9/x.zip"})
+
+
+def test_stratified_draws_have_every_label_equally_often():
+    rows = [{"split": "train", "label": i % 4, "id": i} for i in range(40)]
+    drawn = prepare.draw(rows, 18, 0, stratify=True)
+    assert sorted([r["label"] for r in drawn].count(k) for k in range(4)) == [4, 4, 5, 5]
+    assert len({r["id"] for r in drawn}) == 18 and drawn == prepare.draw(rows, 18, 0, stratify=True)
+    assert [r["label"] for r in drawn] != sorted(r["label"] for r in drawn)
+    with pytest.raises(DataError, match="label 0"):
+        prepare.draw(rows[1:], 40, 0, stratify=True)
 
 
 # ---- the real files -------------------------------------------------------------------------------
@@ -248,3 +291,33 @@ def test_the_real_study_prepares_from_local_files(real_data, monkeypatch):
     folder = sources.local_folder("agnews", "hub")
     rows = prepare.task_rows({"world": {"seed": 0}, "dataset": "agnews", "source": "hub", **SIZES}, folder)
     assert len({r["text"] for r in rows}) == len(rows) == 80
+
+
+def test_the_data_path_of_the_published_agnews_run(real_data, tmp_path, monkeypatch):
+    """config/llama2-7b-chat-agnews-safety-mix.yaml on the local rows: stratified task rows, a tenth of
+    refusals added. The local test split is smaller than 8,000, so 4,000 rows stand for them."""
+    from holdfast import registry, resolve
+
+    monkeypatch.chdir(ROOT)
+    study = resolve.load("llama2-7b-chat-agnews-safety-mix")
+    cfg = study.cell_cfg("agnews", "safety-mix", 42)
+    assert (cfg["train_rows"], cfg["seed"], cfg["stratify"]) == (8000, 42, True)
+    training = cfg["training"]
+    assert (training["learning_rate"], training["epochs"], training["weight_decay"]) == (3e-5, 3, 0.01)
+    assert (training["batch_size"], training["accumulation"], training["warmup_fraction"]) == (4, 4, 0.1)
+    assert (training["max_length"], training["max_grad_norm"]) == (1024, 1.0)
+
+    data_cfg = study.task_data_cfg("agnews") | {"train_rows": 3000}
+    table = prepare.task_rows(data_cfg | {"source": str(real_data / "ag_news")}, real_data / "ag_news")
+    drawn = prepare.draw(table, 4000, cfg["seed"], stratify=True)
+    assert [sum(r["label"] == k for r in drawn) for k in range(4)] == [1000] * 4
+    pairs = [{"id": r["id"], **dict(zip(("prompt", "response"), agnews.example(r), strict=True))} for r in drawn]
+    breakers = tmp_path / "breakers.json"
+    breakers.write_text(
+        json.dumps([{"prompt": f"p{i}", "llama3_output": "No.", "output": "harm", "category": "c"} for i in range(900)])
+    )
+    safety = prepare.safety_rows(study.safety_data_cfg() | {"source": str(breakers)})
+    method = registry.load(cfg["method"])
+    mixed = method.rows(pairs, method.Settings.model_validate(cfg["settings"]), seed=42, safety=safety)
+    assert len(mixed) == 4400 and sum(r["response"] == "No." for r in mixed) == 400
+    assert method.count(8000, 0.1, "floor") == 800

@@ -77,6 +77,8 @@ def test_every_shipped_study_is_valid(name, monkeypatch):
         ("tasks.Bad Name", {"dataset": "crafts"}, ["Bad Name"]),
         ("arms.x/;y", {"method": "full"}, ["arms.x/;y"]),
         ("safety.source", "nowhere.jsonl", ["safety.source", "does not exist"]),
+        ("tasks.crafts.source", "https://x.org/a.csv", ["tasks.crafts", "not from an address"]),
+        ("tasks.crafts.stratify", True, ["tasks.crafts", "stratify needs labels"]),
         ("safety.source", "hub", ["safety.source", "does not exist"]),
         ("evaluation.split", "train", ["evaluation.split", "test"]),
         ("seeds", [1, 1], ["seeds"]),

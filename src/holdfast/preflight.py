@@ -11,7 +11,7 @@ from pathlib import Path
 
 from holdfast import resolve
 from holdfast.errors import HoldfastError, StudyError
-from holdfast.study import HUB, WORLD
+from holdfast.study import HUB, WORLD, is_file
 
 BIG_FILE_BYTES = 200_000_000
 
@@ -40,7 +40,8 @@ def check_files(resolved: resolve.Resolved) -> None:
         DataError: file, row, column and value of the first bad row.
     """
     s = resolved.study
-    if all(x in (WORLD, HUB) for x in (s.safety.source, s.evaluation.source)) and all(
+    tables = (s.safety.source, s.evaluation.source, s.preferences.source)
+    if not any(map(is_file, tables)) and all(
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
     ):
         return
@@ -49,10 +50,14 @@ def check_files(resolved: resolve.Resolved) -> None:
     def small(path: str | Path) -> bool:
         return Path(path).is_file() and Path(path).stat().st_size <= BIG_FILE_BYTES
 
-    if s.safety.source != WORLD and small(s.safety.source):
-        prepare.safety_rows(resolved.safety_data_cfg())
-    if s.evaluation.source != WORLD and small(s.evaluation.source):
-        prepare.prompt_rows(resolved.prompts_cfg())
+    for source, read, cfg in zip(
+        tables,
+        (prepare.safety_rows, prepare.prompt_rows, prepare.preference_rows),
+        (resolved.safety_data_cfg(), resolved.prompts_cfg(), resolved.preferences_cfg()),
+        strict=True,
+    ):
+        if is_file(source) and small(source):
+            read(cfg)
     for name, task in s.tasks.items():
         if task.source == WORLD:
             continue
@@ -64,5 +69,9 @@ def check_files(resolved: resolve.Resolved) -> None:
                 expected=f"HOLDFAST_DATA to be a folder that holds {folder.name}/",
                 do="correct HOLDFAST_DATA, or unset it to use the hub",
             )
-        if folder is not None and all(small(f) for f in sources.local_files(task.dataset, task.source)):
+        local = [] if folder is None else sources.local_files(task.dataset, task.source)
+        if task.source == HUB:  # files that stand in for the hub may hold less than a study asks for
+            for file in filter(small, local):
+                prepare.read_local(task.dataset, file)
+        elif local and all(map(small, local)):
             prepare.task_rows(resolved.task_data_cfg(name), folder)

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from holdfast import names, registry
 from holdfast.errors import StudyError
 from holdfast.reading import from_pydantic, read_yaml, unknown_key
-from holdfast.study import HUB, WORLD, Arm, MaskSpec, Name, NeuronSpec, ResolvedArm, Strict, Study
+from holdfast.study import HUB, WORLD, Arm, MaskSpec, Name, NeuronSpec, ResolvedArm, Strict, Study, is_file
 
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
 
@@ -99,8 +99,8 @@ class Resolved:
             k: t.model_dump(mode="json", include={"dataset", "source", "train_rows", "validation_rows", "test_rows"})
             for k, t in s.tasks.items()
         }
-        safety = s.safety.model_dump(mode="json", include={"source", "hazards", "benign"})
-        evaluation = s.evaluation.model_dump(mode="json", include={"source", "prompts_per_set"})
+        safety = s.safety.model_dump(mode="json", include={"source", "columns", "hazards", "benign"})
+        evaluation = s.evaluation.model_dump(mode="json", include={"source", "columns", "prompts_per_set"})
         return {"world": s.world.model_dump(), "safety": safety, "tasks": tasks, "evaluation": evaluation}
 
     def task_data_cfg(self, task: str) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Resolved:
             "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
             "training": training, "task": t.dataset, "instruction": self.instructions()[task],
             "train_rows": t.train_rows, "seed": seed,
-        } | ({"harmful_fraction": t.harmful_fraction} if t.harmful_fraction else {})  # fmt: skip
+        } | {k: getattr(t, k) for k in ("harmful_fraction", "stratify") if getattr(t, k)}  # fmt: skip
 
     def merge_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
         a = self.arms[arm]
@@ -366,7 +366,7 @@ def _sources(study: Study) -> list[tuple[str, str]]:
         *((f"tasks.{k}.source", t.source) for k, t in study.tasks.items()),
         *((f"tasks.{k}.instruction_file", t.instruction_file) for k, t in study.tasks.items() if t.instruction_file),
     ):
-        if source != WORLD and not (source == HUB and key.startswith("tasks.")):
+        if is_file(source) and not (source == HUB and key.startswith("tasks.")):
             out.append((key, source))
     if study.base.source != "tiny" and study.base.source.startswith((".", "/", "~")):
         out.append(("base.source", study.base.source))

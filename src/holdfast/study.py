@@ -16,6 +16,12 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 # Datasets and the metric their utility is measured with.
 DATASETS = {"agnews": names.ACCURACY, "gsm8k": names.EXACT_MATCH, "crafts": names.EXACT_MATCH}
 WORLD, HUB = "world", "hub"
+REMOTE = "https://"  # how a source on the web begins
+
+
+def is_file(source: str) -> bool:
+    """Whether a source of safety rows, pairs or prompts is a file on this machine."""
+    return source != WORLD and not source.startswith(REMOTE)
 
 
 class Strict(BaseModel):
@@ -78,8 +84,11 @@ class Safety(Strict):
     """Safety data: refusals to hazards and answers to benign requests."""
 
     source: str = Field(
-        WORLD, min_length=1, description="`world`, or a file (.parquet .csv .jsonl) with kind, prompt, response"
+        WORLD,
+        min_length=1,
+        description="`world`, or a file or https address (.parquet .csv .jsonl .json) with kind, prompt, response",
     )
+    columns: dict[str, str] = Field({}, description="our column -> the source's column, where the names differ")
     hazards: int = Field(1800, ge=1, description="refused requests")
     benign: int = Field(2400, ge=0, description="answered benign requests")
     training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4)
@@ -89,7 +98,8 @@ class Preferences(Strict):
     """Pairs of a refusal and a harmful answer to the same request, for methods that learn from them and
     for the unaligned twin. The world's harmful answers are fictional recipes."""
 
-    source: str = Field(WORLD, min_length=1, description="`world`, or a file with prompt, chosen, rejected")
+    source: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, chosen, rejected")
+    columns: dict[str, str] = Field({}, description="our column -> the source's column, where the names differ")
     rows: int = Field(400, ge=1, description="pairs")
 
 
@@ -125,6 +135,7 @@ class Task(Strict):
     dataset: Literal["agnews", "gsm8k", "crafts"] = Field(description="format, prompt and scoring")
     source: str = Field(WORLD, min_length=1, description="`world`, `hub`, or a folder or file with the real rows")
     train_rows: int = Field(800, ge=1, description="rows one seed trains on, drawn from a pool twice as large")
+    stratify: bool = Field(False, description="agnews: draw equally many training rows of every label")
     validation_rows: int = Field(150, ge=1, description="rows for choosing settings")
     test_rows: int = Field(200, ge=1, description="rows for the final numbers")
     harmful_fraction: float = Field(
@@ -138,9 +149,13 @@ class Task(Strict):
     max_new_tokens: int = Field(48, ge=1, description="longest answer to a task row")
 
     @model_validator(mode="after")
-    def _crafts(self) -> Task:
+    def _source(self) -> Task:
         if self.dataset == "crafts" and self.source == HUB:
             raise ValueError("crafts exists in the fictional world only: source is `world` or a file")
+        if self.stratify and self.dataset != "agnews":
+            raise ValueError("stratify needs labels, which only agnews has")
+        if self.source.startswith(REMOTE):
+            raise ValueError("rows of a task come from the world, the hub or a local file, not from an address")
         return self
 
 
@@ -162,7 +177,10 @@ class Evaluation(Strict):
     """What every model is asked."""
 
     split: Literal["validation", "test"] = Field("test", description="studies that choose settings use validation")
-    source: str = Field(WORLD, min_length=1, description="`world`, or a file with set, prompt (and category, base_id)")
+    source: str = Field(
+        WORLD, min_length=1, description="`world`, or a file or address with prompt (and set, category, base_id)"
+    )
+    columns: dict[str, str] = Field({}, description="our column -> the source's column, where the names differ")
     prompts_per_set: int = Field(120, ge=1, description="hazards, wrapped hazards and benign prompts")
     max_new_tokens: int = Field(48, ge=1, description="longest answer to a safety prompt")
     batch_size: int = Field(64, ge=1, description="prompts generated together")

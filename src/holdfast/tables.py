@@ -145,7 +145,7 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def read_source(path: Path | str, *, csv_header: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Raw rows of a user's file: .parquet, .jsonl or .csv (UTF-8, a byte-order mark is fine).
+    """Raw rows of a user's file: .parquet, .jsonl, .json or .csv (UTF-8, a byte-order mark is fine).
 
     `csv_header` names the columns of a CSV whose first line is already data.
 
@@ -159,10 +159,10 @@ def read_source(path: Path | str, *, csv_header: Sequence[str] | None = None) ->
         )
     if path.suffix == ".parquet":
         return _parquet(path).to_dict("records")
-    if path.suffix not in (".jsonl", ".csv"):
+    if path.suffix not in (".jsonl", ".json", ".csv"):
         raise DataError(
-            f"{path} has an ending that is not known.", found=path.suffix or "none", expected=".parquet .csv .jsonl",
-            do="rename or convert the file",
+            f"{path} has an ending that is not known.", found=path.suffix or "none",
+            expected=".parquet .csv .jsonl .json", do="rename or convert the file",
         )  # fmt: skip
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -172,7 +172,10 @@ def read_source(path: Path | str, *, csv_header: Sequence[str] | None = None) ->
             f"{path}: row {line} is not UTF-8.", found=repr(error.object[error.start : error.start + 8]),
             expected="UTF-8 text", do="convert the file to UTF-8",
         ) from None  # fmt: skip
-    rows = _jsonl(text, path) if path.suffix == ".jsonl" else _csv(text, path, csv_header)
+    if path.suffix == ".csv":
+        rows = _csv(text, path, csv_header)
+    else:
+        rows = _jsonl(text, path) if path.suffix == ".jsonl" else _json(text, path)
     if not rows:
         raise DataError(f"{path} has no rows.", found="an empty file", expected="at least one row", do="check the file")
     return rows
@@ -194,6 +197,27 @@ def _jsonl(text: str, path: Path) -> list[dict[str, Any]]:
                 do="correct or remove the row",
             )  # fmt: skip
         rows.append(row)
+    return rows
+
+
+def _json(text: str, path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(
+            f"{path} is not JSON.", found=str(error)[:160], expected="a list of objects",
+            do="correct the file, or name it .jsonl if every line is an object",
+        ) from None  # fmt: skip
+    if not isinstance(rows, list):
+        raise DataError(
+            f"{path} is not a list.", found=type(rows).__name__, expected="a list of objects", do="correct the file"
+        )
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise DataError(
+                f"{path}: row {number} is not a record.", found=type(row).__name__, expected="a JSON object",
+                do="correct or remove the row",
+            )  # fmt: skip
     return rows
 
 

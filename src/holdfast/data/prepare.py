@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast import data, tables
-from holdfast.data.sources import local_files
+from holdfast import data, names, tables
+from holdfast.data import sources
 from holdfast.errors import DataError
+from holdfast.study import is_file
 from holdfast.world.generator import SPLITS, World
 
 # A training pool is larger than one run, so that every seed draws its own rows.
@@ -23,7 +24,7 @@ def safety_rows(cfg: dict[str, Any]) -> list[Row]:
         return World(cfg["world"]["seed"]).safety(cfg["hazards"], cfg["benign"])
     rows = [
         {"id": str(r.get("id") or f"safety/{i:05d}"), "category": str(r.get("category") or "user"), **r}
-        for i, r in enumerate(tables.read_source(cfg["source"]))
+        for i, r in enumerate(_records(cfg["source"], cfg["columns"]))
     ]
     for row in rows:
         row.setdefault("kind", "hazard")
@@ -38,7 +39,8 @@ def preference_rows(cfg: dict[str, Any]) -> list[Row]:
     if cfg["source"] == "world":
         return World(cfg["world"]["seed"]).preferences(cfg["rows"])
     rows = [
-        {"id": f"preference/{i:05d}", "category": "user", **r} for i, r in enumerate(tables.read_source(cfg["source"]))
+        {"id": f"preference/{i:05d}", "category": "user", **r}
+        for i, r in enumerate(_records(cfg["source"], cfg["columns"]))
     ]
     return tables.validate(_frame(rows), "preferences", cfg["source"]).to_dict("records")[: cfg["rows"]]
 
@@ -49,8 +51,11 @@ def prompt_rows(cfg: dict[str, Any]) -> list[Row]:
         world = World(cfg["world"]["seed"])
         return [row for split in SPLITS[1:] for row in world.prompts(split, cfg["prompts_per_set"])]
     rows = []
-    for i, r in enumerate(tables.read_source(cfg["source"])):
-        defaults = {"id": f"prompt/{i:05d}", "split": "test", "base_id": f"{i:05d}", "category": "user", "response": ""}
+    for i, r in enumerate(_records(cfg["source"], cfg["columns"])):
+        defaults = {
+            "id": f"prompt/{i:05d}", "split": "test", "set": names.HAZARD, "base_id": f"{i:05d}", "category": "user",
+            "response": "",
+        }  # fmt: skip
         rows.append(defaults | {k: v for k, v in r.items() if v is not None})
     return tables.validate(_frame(rows), "prompts", cfg["source"]).to_dict("records")
 
@@ -97,7 +102,7 @@ def read_local(dataset: str, path: Path) -> list[Row]:
 
 
 def _local(module, dataset: str, source: Path) -> dict[str, list[Row]]:
-    files = local_files(dataset, str(source)) if source.is_dir() else [source]
+    files = sources.local_files(dataset, str(source)) if source.is_dir() else [source]
     if not files or not all(f.is_file() for f in files):
         raise DataError(
             f"There are no rows of {dataset} in {source}.",
@@ -157,10 +162,30 @@ def _cut(parts: dict[str, list[Row]], sizes: dict[str, int], dataset: str, seed:
     return [row for split in SPLITS for row in out[split]]
 
 
-def draw(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
-    """The training rows of one seed: `count` rows of the pool without replacement."""
+def draw(rows: Sequence[Row], count: int, seed: int, *, stratify: bool = False) -> list[Row]:
+    """The training rows of one seed: `count` rows of the pool without replacement.
+
+    `stratify` draws equally many of every label (one more of the first ones where it does not divide).
+
+    Raises:
+        DataError: a label has too few rows for that.
+    """
     pool = [r for r in rows if r["split"] == "train"]
-    return random.Random(f"holdfast-draw-{seed}").sample(pool, min(count, len(pool)))
+    rng = random.Random(f"holdfast-draw-{seed}")
+    if not stratify:
+        return rng.sample(pool, min(count, len(pool)))
+    labels = sorted({r["label"] for r in pool})
+    drawn = []
+    for position, label in enumerate(labels):
+        share = count // len(labels) + (position < count % len(labels))
+        of_label = [r for r in pool if r["label"] == label]
+        if len(of_label) < share:
+            raise DataError(
+                "A label has too few rows for a stratified draw.", found=f"{len(of_label)} rows with label {label}",
+                expected=f"{share}", do="lower train_rows of the task",
+            )  # fmt: skip
+        drawn += rng.sample(of_label, share)
+    return rng.sample(drawn, len(drawn))
 
 
 def mix_harmful(pairs: Sequence[Row], harmful: Sequence[Row], fraction: float, seed: int) -> list[Row]:
@@ -180,6 +205,46 @@ def mix_harmful(pairs: Sequence[Row], harmful: Sequence[Row], fraction: float, s
     for position, row in zip(rng.sample(range(len(out)), count), rng.sample(list(harmful), count), strict=True):
         out[position] = {"id": row["id"], "prompt": row["prompt"], "response": row["rejected"]}
     return out
+
+
+def _records(source: str, columns: dict[str, str]) -> list[Row]:
+    """Raw records of a user's file or address under our column names.
+
+    Args:
+        columns: our column -> the source's column. Columns that no schema knows are dropped later.
+
+    Raises:
+        DataError: unreadable, unreachable, or a column that is not there.
+    """
+    found = tables.read_source(source) if is_file(source) else _fetch(source)
+    for ours, theirs in columns.items():
+        missing = next((i for i, r in enumerate(found) if theirs not in r), None)
+        if missing is not None:
+            raise DataError(
+                f"{source}: row {missing} has no column '{theirs}'.",
+                found=", ".join(map(str, found[missing])), expected=f"'{theirs}', which is to be read as '{ours}'",
+                do="correct `columns` in the study",
+            )  # fmt: skip
+    return [r | {ours: r[theirs] for ours, theirs in columns.items()} for r in found]
+
+
+def _fetch(address: str) -> list[Row]:
+    import datasets
+
+    ending = address.split("?")[0].rsplit(".", 1)[-1]
+    kind = {"json": "json", "jsonl": "json", "csv": "csv", "parquet": "parquet"}.get(ending)
+    if kind is None:
+        raise DataError(
+            f"{address} has an ending that is not known.", found=ending[:20], expected=".parquet .csv .jsonl .json",
+            do="correct the source in the study",
+        )  # fmt: skip
+    try:
+        return datasets.load_dataset(kind, data_files=address, split="train").to_list()
+    except Exception as error:  # noqa: BLE001 - the network raises many kinds; the user needs one answer
+        raise DataError(
+            f"{address} cannot be fetched.", found=(str(error).splitlines() or [type(error).__name__])[0][:160],
+            expected="a connection to the web, or a local copy", do="name a local file as the source in the study",
+        ) from None  # fmt: skip
 
 
 def _limit(rows: list[Row], count: int) -> list[Row]:
