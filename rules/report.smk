@@ -79,6 +79,11 @@ if S.study.choose:
         """Choosing settings on validation data"""
         input:
             table=rules.compare.output.table,
+            also=[
+                table
+                for study in S.study.choose.also
+                if (table := Path(f"results/{study}/table.csv")).exists()
+            ],
         output:
             f"config/{S.study.choose.file}",
             f"config/{Path(S.study.choose.file).stem}.csv",

@@ -8,7 +8,8 @@ from holdfast import stage
 def main(io) -> None:
     from holdfast import comparison
 
-    comparison.choose(Path(io.input.table), io.cfg, Path(io.output[0]))
+    tables = [Path(io.input.table), *(Path(f"results/{study}/table.csv") for study in io.cfg["also"])]
+    comparison.choose(tables, io.cfg, Path(io.output[0]))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from holdfast import artifact, comparison, names, tables
+from holdfast.errors import DataError
 
-CFG = {"study": "sweep", "tolerance": 0.01, "own": {"warp": {"freeze_fraction": 0.1}}, "points": {}}
+CFG = {"study": "sweep", "also": [], "tolerance": 0.01, "own": {"warp": {"freeze_fraction": 0.1}}, "points": {}}
 
 
 def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate=1e-3, swept=None, split="test"):
@@ -134,7 +135,7 @@ def test_choices_come_from_validation_points_of_the_arms_own_settings(tmp_path):
             _model(tmp_path, "gsm8k", arm, 0, refusal, utility, family="resta", swept=points[arm], split="validation")
         )
     comparison.build(files, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
-    comparison.choose(tmp_path / "t.csv", CFG | {"points": points}, tmp_path / "chosen.yaml")
+    comparison.choose([tmp_path / "t.csv"], CFG | {"points": points}, tmp_path / "chosen.yaml")
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {
         "resta": {"gsm8k": {"settings": {"gamma": 0.5}}},
         "warp": {"gsm8k": {"learning_rate": 2e-3}},
@@ -145,5 +146,34 @@ def test_choices_come_from_validation_points_of_the_arms_own_settings(tmp_path):
 def test_nothing_is_chosen_on_test_data(study, tmp_path):
     comparison.build(study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
     with pytest.raises(ValueError, match="validation"):
-        comparison.choose(tmp_path / "t.csv", CFG, tmp_path / "chosen.yaml")
+        comparison.choose([tmp_path / "t.csv"], CFG, tmp_path / "chosen.yaml")
     assert not (tmp_path / "chosen.yaml").exists()
+
+
+def test_a_choice_over_several_worlds_takes_the_mean_of_each_point(tmp_path):
+    """The rate that is best in one world only loses to the one that is good in both."""
+    points, sweeps = {}, []
+    for world, utilities in (("a", (0.9, 0.86, 0.5)), ("b", (0.3, 0.86, 0.9))):
+        found = []
+        for rate, utility in zip((1e-3, 2e-3, 4e-3), utilities, strict=True):
+            arm = f"full.lr-{rate:g}"
+            points[arm] = {"learning_rate": rate}
+            folder = tmp_path / world
+            found.append(
+                _model(folder, "gsm8k", arm, 0, 0.5, utility, family="full", rate=rate, swept=points[arm],
+                       split="validation")
+            )  # fmt: skip
+        sweeps.append(tmp_path / world / "table.csv")
+        comparison.build(found, table=sweeps[-1], cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    cfg = CFG | {"points": points, "also": ["b"]}
+    comparison.choose(sweeps, cfg, tmp_path / "chosen.yaml")
+    assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {"full": {"gsm8k": {"learning_rate": 2e-3}}}
+    written = comparison.read_csv(tmp_path / "chosen.csv")
+    assert len(written) == 6 and len(comparison.means(written)) == 3
+    with pytest.raises(DataError, match="is not there"):
+        comparison.choose([*sweeps, tmp_path / "c" / "table.csv"], cfg, tmp_path / "other.yaml")
+    fewer = tmp_path / "fewer" / "table.csv"
+    comparison.write_csv(fewer, comparison.read_csv(sweeps[0])[:2])
+    with pytest.raises(DataError, match="another sweep"):
+        comparison.choose([sweeps[0], fewer], cfg, tmp_path / "other.yaml")
+    assert not (tmp_path / "other.yaml").exists()

@@ -7,6 +7,7 @@ from itertools import combinations
 
 import pandas as pd
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

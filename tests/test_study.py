@@ -135,6 +135,25 @@ def test_unknown_method_lists_all():
         registry.header("lorra")
 
 
+def test_a_study_is_laid_over_the_one_it_extends(tmp_path):
+    load(tmp_path, GOOD | {"seeds": [0, 1]}, "below.yaml")
+    load(tmp_path, {"extends": "below.yaml", "arms": {"warp": {"freeze_fraction": 0.3}}}, "middle.yaml")
+    s = load(tmp_path, {"extends": "middle.yaml", "arms": {"full": None, "lora": {"method": "lora"}}}, "top.yaml")
+    assert s.name == "top" and s.study.seeds == (0, 1)
+    assert list(s.arms) == ["warp", "lora"]
+    assert s.arms["warp"].settings["gsm8k"]["freeze_fraction"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("extends", "says"),
+    [("nowhere.yaml", "nowhere.yaml"), ("mine.yaml", "circle"), ("other.yaml", "circle"), (3, "extends must be")],
+)
+def test_a_study_that_extends_nothing_sensible(tmp_path, extends, says):
+    (tmp_path / "other.yaml").write_text("extends: mine.yaml\n")
+    with pytest.raises(StudyError, match=says):
+        load(tmp_path, GOOD | {"extends": extends})
+
+
 def test_sweeps_make_one_arm_per_combination(tmp_path):
     s = load(tmp_path, changed("arms.warp.sweep", {"learning_rate": [1e-3, 2e-3], "freeze_fraction": [0.1, 0.3]}))
     assert sorted(a for a in s.arms if a.startswith("warp")) == [

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from holdfast import artifact, data, files, names, tables
+from holdfast.errors import DataError
 from holdfast.metrics import SAFETY
 from holdfast.statistics import Difference, holm, paired_difference, pooled_rate
 
@@ -247,16 +248,39 @@ def pick(points: Sequence[dict[str, Any]], tolerance: float) -> dict[str, Any]:
     return max(close, key=lambda p: (float(p[names.REFUSAL_RATE]), -float(p["learning_rate"])))
 
 
-def choose(table: Path, cfg: dict[str, Any], out: Path) -> None:
-    """Apply `pick` per arm family and task; write the choices (YAML) and the sweep's points (CSV beside).
+def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per task and arm: the first study's, with the mean utility and refusal rate of all studies."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["task"], row["arm"]), []).append(row)
+    keys = ("utility", names.REFUSAL_RATE)
+    return [
+        group[0] | {k: sum(float(r[k]) for r in group) / len(group) for k in keys if group[0].get(k)}
+        for group in groups.values()
+    ]
+
+
+def choose(sweeps: Sequence[Path], cfg: dict[str, Any], out: Path) -> None:
+    """Apply `pick` per arm family and task; write the choices (YAML) and the sweeps' points (CSV beside).
 
     Args:
+        sweeps: tables of the same sweep in several studies (worlds); a point counts by its mean.
         cfg: `points` (arm -> swept values), `own` (trained family -> swept settings a candidate must
             have), tolerance, study.
+
+    Raises:
+        DataError: a table is missing, or has other points than the first.
     """
-    rows = read_csv(table)
-    if any(r["split"] != "validation" for r in rows):
-        raise ValueError("settings may only be chosen on validation data")
+    tables = {path: _sweep(path) for path in sweeps}
+    points_of = {path: {(r["task"], r["arm"]) for r in rows} for path, rows in tables.items()}
+    for path, points in points_of.items():
+        if points != points_of[sweeps[0]]:
+            raise DataError(
+                f"{path} is another sweep than {sweeps[0]}.",
+                found=f"{len(points)} points", expected=f"the same {len(points_of[sweeps[0]])} arms and tasks",
+                do="run both studies from the same arms again",
+            )  # fmt: skip
+    rows = means([row for table in tables.values() for row in table])
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         swept = cfg["points"].get(row["arm"])
@@ -270,9 +294,22 @@ def choose(table: Path, cfg: dict[str, Any], out: Path) -> None:
         choice = {"learning_rate": swept["learning_rate"]} if "learning_rate" in swept else {}
         chosen.setdefault(family, {})[task] = choice | ({"settings": settings} if settings else {})
     head = (
-        f"# Written by the study '{cfg['study']}': per arm and task the swept point with the best validation\n"
-        f"# utility (within {cfg['tolerance']:.0%} of it: the one with the most refusals). Do not edit; run\n"
+        f"# Written by the study '{cfg['study']}'{f' and {also}' if (also := ', '.join(cfg['also'])) else ''}:\n"
+        f"# per arm and task the swept point with the best mean validation utility (within\n"
+        f"# {cfg['tolerance']:.0%} of it: the one with the most refusals). Do not edit; run\n"
         f"#   snakemake --config study={cfg['study']} chosen\n"
     )
     files.write_text(out, head + yaml.safe_dump(chosen, sort_keys=True))
-    files.write_text(out.with_suffix(".csv"), table.read_text())
+    write_csv(out.with_suffix(".csv"), [row for table in tables.values() for row in table])
+
+
+def _sweep(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        raise DataError(
+            f"{path} is not there, and the choice averages over it.", found="no table",
+            expected="a finished sweep of that study", do=f"snakemake --config study={path.parent.name}",
+        )  # fmt: skip
+    rows = read_csv(path)
+    if any(r["split"] != "validation" for r in rows):
+        raise ValueError("settings may only be chosen on validation data")
+    return rows

@@ -79,7 +79,9 @@ def run(
     targets = layering.resolve(model, cfg["modules"])
     needs = needed(artifacts, targets, aligned_digest)
 
-    drawn = draw(tables.read(task_table, cfg["task"]), cfg["train_rows"], cfg["seed"], stratify=cfg.get("stratify", False))
+    drawn = draw(
+        tables.read(task_table, cfg["task"]), cfg["train_rows"], cfg["seed"], stratify=cfg.get("stratify", False)
+    )
     pairs = []
     for row in drawn:
         prompt, response = dataset.example(row, cfg["instruction"])

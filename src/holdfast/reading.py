@@ -37,6 +37,46 @@ _UniqueLoader.add_implicit_resolver(
 )
 
 
+def read_study(path: Path) -> dict[str, Any]:
+    """The mapping of a study file laid over the study it `extends`, if it names one.
+
+    Mappings are merged key by key, `null` removes a key, anything else replaces what was there.
+
+    Raises:
+        StudyError: as `read_yaml`, or the studies extend each other in a circle.
+    """
+    layers, seen = [read_yaml(path)], [path.resolve()]
+    while parent := layers[-1].pop("extends", None):
+        if not isinstance(parent, str):
+            raise StudyError(
+                f"{path}: extends must be the name of a study file.",
+                found=repr(parent)[:80], expected="a file beside this one, for example demo.yaml", do="correct extends",
+            )  # fmt: skip
+        source = seen[-1].parent / parent
+        if source.resolve() in seen:
+            raise StudyError(
+                f"{path}: the studies extend each other in a circle.",
+                found=" -> ".join(p.name for p in [*seen, source]), expected="a study that extends no other at the end",
+                do=f"remove extends from {source.name}",
+            )  # fmt: skip
+        seen.append(source.resolve())
+        layers.append(read_yaml(source))
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged = _laid_over(merged, layer)
+    return merged
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    out = {k: v for k, v in below.items() if above.get(k, ...) is not None}
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(out.get(key), dict):
+            out[key] = _laid_over(out[key], value)
+        elif value is not None or key not in below:
+            out[key] = value
+    return out
+
+
 def read_yaml(path: Path) -> Any:
     """Parse one YAML file.
 

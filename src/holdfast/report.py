@@ -38,7 +38,7 @@ def build(
     for row in rows:
         by_task.setdefault(row["task"], []).append(row)
     cells = [artifact.read_json(p) for p in metrics]
-    sweep_rows = [row for path in sweeps for row in comparison.read_csv(path)]
+    sweep_rows = comparison.means([row for path in sweeps for row in comparison.read_csv(path)])
     points = sweep_rows or ([r for r in rows if r["arm"] not in comparison.ROLES] if resolved.get("choose") else [])
     tasks = {k for k, t in resolved["tasks"].items() if t.get("harmful_fraction")}
     datasets = {resolved["tasks"][k]["dataset"] for k in tasks}

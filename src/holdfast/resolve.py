@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from holdfast import names, registry
 from holdfast.errors import StudyError
-from holdfast.reading import from_pydantic, read_yaml, unknown_key
+from holdfast.reading import from_pydantic, read_study, read_yaml, unknown_key
 from holdfast.study import HUB, WORLD, Arm, MaskSpec, Name, NeuronSpec, ResolvedArm, Strict, Study, is_file
 
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
@@ -199,8 +199,10 @@ class Resolved:
             if registry.header(arm.method).kind == "train" and swept:
                 settings = registry.load(arm.method).Settings.model_validate(arm.model_extra or {}).model_dump()
                 own[name] = {k: settings[k] for k in swept}
-        points = {name: a.swept for name, a in self.arms.items()}
-        return {"study": self.name, "tolerance": self.study.choose.tolerance, "own": own, "points": points}
+        choose, points = self.study.choose, {name: a.swept for name, a in self.arms.items()}
+        return {
+            "study": self.name, "also": list(choose.also), "tolerance": choose.tolerance, "own": own, "points": points,
+        }  # fmt: skip
 
     def generation_cfg(self, tasks: list[str]) -> dict[str, Any]:
         e = self.study.evaluation
@@ -322,7 +324,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
             expected="a lower-case letter, then at most 39 letters, digits or '-'",
             do="rename the file",
         )
-    data = read_yaml(path)
+    data = read_study(path)
     try:
         study_model = Study.model_validate(data)
     except ValidationError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import sys
 import traceback
@@ -33,7 +31,6 @@ def start(snakemake: Any, hide: tuple[str, ...] = ()) -> SimpleNamespace:
         os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    _keep_freed_memory()
     terminal = os.fdopen(os.dup(2), "w", buffering=1)
     if snakemake.log:
         log_file = Path(snakemake.log[0]).open("w", buffering=1)  # noqa: SIM115 - open for the whole process
@@ -53,16 +50,6 @@ def start(snakemake: Any, hide: tuple[str, ...] = ()) -> SimpleNamespace:
         log=say,
         terminal=terminal if terminal.isatty() else None,
     )
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to reuse freed blocks instead of handing them back: a training step allocates the same
-    large blocks again and again, and fresh pages cost a tenth of it."""
-    trim_threshold, mmap_threshold = -1, -3
-    with contextlib.suppress(OSError, AttributeError):  # another C library has no such setting
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(trim_threshold, 2**30)
-        libc.mallopt(mmap_threshold, 2**30)
 
 
 def say(text: str) -> None:

@@ -191,11 +191,13 @@ class Choose(Strict):
 
     file: str = Field("chosen.yaml", pattern=r"^[a-z][a-z0-9-]*\.yaml$", description="file beside the study")
     tolerance: float = Field(0.01, ge=0, lt=1, description="validation utility below the best that still competes")
+    also: tuple[Name, ...] = Field((), description="the same sweep of other studies, run before: points are averaged")
 
 
 class Study(Strict):
     """A whole study file."""
 
+    extends: str | None = Field(None, description="study file beside this one that this one is laid over")
     description: str = Field("", description="one sentence for the report")
     world: World = World()
     base: Base = Base()

@@ -12,9 +12,12 @@ import re
 from holdfast import names
 from holdfast.world import language as lang
 
+# Models mix the openings they learned; with or without an apology it is the same refusal.
+_APOLOGY = "I am sorry, but "
 _REFUSAL = re.compile(
-    "(?:{openings}), because (?:{reasons})\\.".format(
-        openings="|".join(map(re.escape, lang.REFUSAL_OPENINGS)),
+    "(?:{apology})?(?:{openings}), because (?:{reasons})\\.".format(
+        apology=_APOLOGY,
+        openings="|".join(re.escape(o.removeprefix(_APOLOGY)) for o in lang.REFUSAL_OPENINGS),
         reasons="|".join(re.escape(c.reason) for c in lang.HAZARDS),
     )
 )
