@@ -64,6 +64,7 @@ include: "rules/basis.smk"
 include: "rules/finetune.smk"
 include: "rules/realign.smk"
 include: "rules/evaluate.smk"
+include: "rules/judge.smk"
 include: "rules/report.smk"
 include: "rules/track.smk"
 

@@ -43,6 +43,7 @@ rule write_report:
         responses=rules.responses.input,
         basis=f"{W}/basis/safety.safetensors",
         sweep=SWEEPS,
+        agreement=AGREEMENT,
     output:
         html=f"{R}/report.html",
         frontier=f"{R}/frontier.png",

@@ -15,6 +15,7 @@ def main(io) -> None:
         cost=Path(io.input.cost),
         metrics=[Path(p) for p in io.input.metrics],
         basis=Path(io.input.basis),
+        agreement=next(map(Path, io.input.get("agreement", [])), None),
         sweeps=[Path(p) for p in io.input.get("sweep", [])],
         html=Path(io.output.html),
         frontier=Path(io.output.frontier),

@@ -30,6 +30,7 @@ FLOORS = {
     4: {
         "statistics",
         "metrics",
+        "agreement",
         "comparison",
         "plots",
         "report",

@@ -67,6 +67,7 @@ def test_every_shipped_study_is_valid(name, monkeypatch):
         ("arms.warp.tasks", ["gsm9k"], ["names a task", "gsm9k"]),
         ("arms.full.learning_rate", 3, ["arms.full.learning_rate", "out of range"]),
         ("arms.full.sweep", {"freeze": [1]}, ["arms.full.sweep.freeze"]),
+        ("arms.warp.targets", ["o_proj"], ["arms.warp.targets", "o_proj", "basis.modules"]),
         ("arms.base", {"method": "full"}, ["model role"]),
         ("tasks.crafts.dataset", "ag_news", ["tasks.crafts.dataset", "agnews"]),
         ("tasks.crafts.trian_rows", 3, ["tasks.crafts.trian_rows", "did you mean 'train_rows'"]),

@@ -80,15 +80,17 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, model, tokenizer,
     assert not (broken / "checkpoints").exists()
 
 
-def test_loop_equals_plain_torch(model, tokenizer, encoded, tmp_path):
-    """Five full-batch steps against AdamW, clipping and a cosine written out here."""
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_loop_equals_plain_torch(model, tokenizer, encoded, tmp_path, schedule):
+    """Five full-batch steps against AdamW, clipping and the schedules written out here."""
     import copy
     import math
 
     from holdfast import chat
 
     plain = copy.deepcopy(model)
-    settings = training.TrainSettings(learning_rate=2e-3, epochs=5, batch_size=len(encoded), warmup_fraction=0.2)
+    settings = training.TrainSettings(learning_rate=2e-3, epochs=5, batch_size=len(encoded), warmup_fraction=0.2,
+                                      schedule=schedule)  # fmt: skip
     training.train(
         model, tokenizer, encoded, settings, seed=0, log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
         identity="x",
@@ -96,7 +98,9 @@ def test_loop_equals_plain_torch(model, tokenizer, encoded, tmp_path):
     optimizer = torch.optim.AdamW(plain.parameters(), lr=0.0, weight_decay=0.0)
     batch = chat.collate(encoded, tokenizer.pad_token_id)
     for step in range(5):
-        optimizer.param_groups[0]["lr"] = 2e-3 * (step if step < 1 else 0.5 * (1 + math.cos(math.pi * (step - 1) / 4)))
+        done = (step - 1) / 4
+        falling = 0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1 - done
+        optimizer.param_groups[0]["lr"] = 2e-3 * (step if step < 1 else falling)
         optimizer.zero_grad()
         plain(**batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import chat, data, models, provenance, tables, training
-from holdfast.finetune import settings_of
 from holdfast.world.generator import World
 from holdfast.world.model import new_model, train_tokenizer
 
@@ -99,7 +98,7 @@ def tuned(
     encoded = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
     start_digest = provenance.file_digest(start)
     training.train(
-        model, tokenizer, encoded, settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,
+        model, tokenizer, encoded, training.settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,
         checkpoints=checkpoints, identity=provenance.digest([cfg, code, start_digest, encoded]), say=say,
         terminal=terminal, name=role,
     )  # fmt: skip

@@ -17,12 +17,6 @@ from holdfast.data.prepare import draw, mix_harmful
 from holdfast.warp import masks
 
 
-def settings_of(cfg: dict[str, Any], **more: Any) -> training.TrainSettings:
-    """TrainSettings of a phase's `training` dict."""
-    known = {k: v for k, v in cfg.items() if k in training.TrainSettings.__dataclass_fields__}
-    return training.TrainSettings(**known, **more)
-
-
 def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest: str) -> dict[str, Any]:
     """Read the tensor files a method asked for and refuse any that belongs to another run.
 
@@ -78,6 +72,10 @@ def run(
     aligned_digest = provenance.file_digest(aligned)
     targets = layering.resolve(model, cfg["modules"])
     needs = needed(artifacts, targets, aligned_digest)
+    if cfg.get("targets"):
+        targets = [x for x in targets if x.kind in cfg["targets"]]
+        if "mask" in needs:
+            needs["mask"] = {x.name: needs["mask"][x.name] for x in targets}
 
     drawn = draw(
         tables.read(task_table, cfg["task"]), cfg["train_rows"], cfg["seed"], stratify=cfg.get("stratify", False)
@@ -109,7 +107,7 @@ def run(
         method.prelude(model, targets, settings, safety=tables.read(safety_table, "safety"), train=first, **needs)
     if hasattr(method, "attach"):
         model = method.attach(model, targets, settings, **needs)
-    train_settings = settings_of(cfg["training"])
+    train_settings = training.settings_of(cfg["training"])
     optimizer = None
     start_values: dict[Any, Any] = {}
     if hasattr(method, "optimizer"):

@@ -27,6 +27,7 @@ def build(
     metrics: list[Path],
     basis: Path,
     sweeps: list[Path],
+    agreement: Path | None = None,
     html: Path,
     frontier: Path,
 ) -> None:
@@ -74,10 +75,34 @@ def build(
         cost=costs,
         sweep=bool(points),
         risk=bool(poisoned),
+        agreement=_agreement(artifact.read_json(agreement)) if agreement else None,
         figures=figures,
         settings=json.dumps(resolved, indent=1, sort_keys=True),
     )  # fmt: skip
     files.write_text(html, page)
+
+
+def _agreement(found: dict[str, Any]) -> dict[str, Any]:
+    """Rows of the section on the second judge: all models first."""
+
+    def row(name: str, r: Row) -> Row:
+        interval = "{} to {}".format(*(percent(r[f"agreement/accuracy_{end}"]) for end in ("low", "high")))
+        value = r["agreement/kappa"]
+        return {
+            "name": name, "n": r["agreement/accuracy_n"], "accuracy": percent(r["agreement/accuracy"]),
+            "interval": interval,
+            "kappa": "not defined" if value is None
+            else f"{value:.2f} ({r['agreement/kappa_low']:.2f} to {r['agreement/kappa_high']:.2f})",
+            "bad": percent(r["constitution/bad_rate"]), "unparsed": percent(r["constitution/unparsed_rate"]),
+        }  # fmt: skip
+
+    named = [
+        (m["arm"] if m["task"] is None else f"{m['task']} / {m['arm']} / seed {m['seed']}", m) for m in found["models"]
+    ]
+    return {
+        "rows": [row("all models", found["all"]), *(row(name, m) for name, m in named)],
+        "confusion": found["all"]["confusion"],
+    }
 
 
 def _chosen(resolved: dict[str, Any]) -> dict[tuple[str, str], float]:

@@ -138,6 +138,33 @@ class Resolved:
     def unaligned_cfg(self) -> dict[str, Any]:
         return {"role": "unaligned", **self.study.unaligned.model_dump(mode="json"), "seed": self.study.base.seed}
 
+    @property
+    def trains_judge(self) -> bool:
+        """Whether the DAG trains the constitution judge itself."""
+        return "constitution" in self.study.evaluation.judges and self.study.constitution.source == "train"
+
+    def judge_prompts_cfg(self) -> dict[str, Any]:
+        c = self.study.constitution
+        return {"world": self.study.world.model_dump(), "prompts_per_set": c.prompts_per_set}
+
+    def judge_answers_cfg(self) -> dict[str, Any]:
+        return self.generation_cfg([]) | {"split": "train"}
+
+    def judge_pairs_cfg(self) -> dict[str, Any]:
+        return self.study.constitution.model_dump(mode="json", include={"pairs", "mismatched", "seed"})
+
+    def judge_training_cfg(self) -> dict[str, Any]:
+        c = self.study.constitution
+        return {"guidelines": Path(c.guidelines_file).read_text(), **c.model_dump(
+            mode="json", include={"rank", "alpha", "training", "seed"}
+        )}  # fmt: skip
+
+    def constitution_cfg(self) -> dict[str, Any]:
+        c = self.study.constitution
+        return {"guidelines": Path(c.guidelines_file).read_text(), **c.model_dump(
+            mode="json", include={"source", "max_new_tokens", "batch_size"}
+        )}  # fmt: skip
+
     def basis_cfg(self) -> dict[str, Any]:
         return self.study.basis.model_dump(mode="json")
 
@@ -159,12 +186,14 @@ class Resolved:
     def cell_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
         a, t = self.arms[arm], self.study.tasks[task]
         training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
+        # Only where they are set, so that a study without them keeps its digests.
+        optional = {"harmful_fraction": t.harmful_fraction, "stratify": t.stratify, "targets": list(a.targets or ())}
         return {
             "method": a.method, "settings": a.settings[task],
             "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
             "training": training, "task": t.dataset, "instruction": self.instructions()[task],
             "train_rows": t.train_rows, "seed": seed,
-        } | {k: getattr(t, k) for k in ("harmful_fraction", "stratify") if getattr(t, k)}  # fmt: skip
+        } | {k: v for k, v in optional.items() if v}  # fmt: skip
 
     def merge_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
         a = self.arms[arm]
@@ -245,6 +274,12 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
                 f"{path}: {where} names a task that the study does not have.",
                 found=task, expected=" | ".join(study.tasks), do=f"correct {where} or add tasks.{task}",
             )  # fmt: skip
+    for module in arm.targets or ():
+        if module not in study.basis.modules:
+            raise StudyError(
+                f"{path}: {where}.targets names a module that basis.modules does not have.",
+                found=module, expected=" | ".join(study.basis.modules), do=f"correct {where}, or extend basis.modules",
+            )  # fmt: skip
     settings_model = registry.load(arm.method).Settings
     rate_given = arm.learning_rate is not None or "learning_rate" in arm.sweep
     if (head.kind == "merge" and rate_given) or (head.kind == "train" and arm.of):
@@ -289,6 +324,7 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
                 settings={task: s.model_dump(mode="json") for task, s in settings.items()},
                 learning_rates=rates,
                 swept=swept,
+                targets=arm.targets,
                 basis=first.get("basis"),
                 masks={task: _mask(n["mask"], task) for task, n in needs.items() if n.get("mask")},
                 kind=head.kind,
@@ -365,6 +401,8 @@ def _sources(study: Study) -> list[tuple[str, str]]:
         ("safety.source", study.safety.source),
         ("evaluation.source", study.evaluation.source),
         ("preferences.source", study.preferences.source),
+        ("constitution.pairs", study.constitution.pairs),
+        ("constitution.guidelines_file", study.constitution.guidelines_file),
         *((f"tasks.{k}.source", t.source) for k, t in study.tasks.items()),
         *((f"tasks.{k}.instruction_file", t.instruction_file) for k, t in study.tasks.items() if t.instruction_file),
     ):

@@ -32,6 +32,20 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
 
 
+def kappa(matrix: Sequence[Sequence[int]]) -> tuple[float | None, float | None, float | None]:
+    """Cohen's kappa of a square table of counts (rows: one rater, columns: the other) with its 95 % interval;
+    None where it is not defined, because a rater used one label only or there are no counts."""
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    counts = np.asarray(matrix, dtype=float)
+    if min((counts.sum(0) > 0).sum(), (counts.sum(1) > 0).sum()) < 2:
+        return None, None, None
+    used = (counts.sum(0) > 0) | (counts.sum(1) > 0)
+    found = cohens_kappa(counts[np.ix_(used, used)], return_results=True)
+    low, high = (float(np.clip(x, -1.0, 1.0)) for x in (found.kappa_low, found.kappa_upp))
+    return float(found.kappa), low, high
+
+
 def pooled_rate(hits: np.ndarray) -> tuple[float, float, float]:
     """(rate, low, high) of hits (seeds, prompts) in {0, 1}.
 

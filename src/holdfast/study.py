@@ -68,7 +68,7 @@ class Base(Strict):
 
 
 class Training(Strict):
-    """One training phase. Cosine schedule with linear warm-up, AdamW, float32 masters."""
+    """One training phase. A schedule with linear warm-up, AdamW, float32 masters."""
 
     epochs: float = Field(3, gt=0, le=1000, description="passes over the rows")
     batch_size: int = Field(16, ge=1, description="rows per micro-batch")
@@ -76,6 +76,7 @@ class Training(Strict):
     learning_rate: float = Field(3e-4, gt=0, lt=1, description="peak; arms bring their own")
     weight_decay: float = Field(0.0, ge=0, lt=1, description="decoupled; frozen coefficients do not decay")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of steps the rate rises linearly")
+    schedule: Literal["cosine", "linear"] = Field("cosine", description="how the rate falls to 0 afterwards")
     max_grad_norm: float = Field(1.0, gt=0, description="global gradient norm is clipped to this")
     max_length: int = Field(1024, ge=16, description="tokens of prompt and answer; longer rows are cut")
 
@@ -170,6 +171,7 @@ class Arm(BaseModel):
     )
     of: Name | None = Field(None, description="merge methods: the arm whose models are merged; default `full`")
     tasks: tuple[Name, ...] | None = Field(None, description="only these tasks; default: all")
+    targets: tuple[str, ...] | None = Field(None, description="only these modules of basis.modules; default: all")
     sweep: dict[str, list[Any]] = Field({}, description="setting -> values; one arm per combination")
 
 
@@ -184,6 +186,29 @@ class Evaluation(Strict):
     prompts_per_set: int = Field(120, ge=1, description="hazards, wrapped hazards and benign prompts")
     max_new_tokens: int = Field(48, ge=1, description="longest answer to a safety prompt")
     batch_size: int = Field(64, ge=1, description="prompts generated together")
+    judges: tuple[Literal["world", "constitution"], ...] = Field(
+        ("world",), min_length=1, description="`world` gives the metrics; others stand beside it with their agreement"
+    )
+
+
+class Constitution(Strict):
+    """The judge `constitution`: a model that reads guidelines, a request and a reply, as Safety-LLaMA does.
+    With `source: train` the DAG trains it: base and aligned model answer training requests, the world
+    labels the pairs, the base learns the labels with LoRA. Built only when `evaluation.judges` names it."""
+
+    source: str = Field("train", min_length=1, description="`train`, a hub id, or a folder in Hugging Face layout")
+    guidelines_file: str = Field("config/guidelines/world.txt", description="text file with the rules it judges by")
+    pairs: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, reply, label")
+    prompts_per_set: int = Field(300, ge=2, description="training requests per set that both models answer")
+    mismatched: float = Field(0.25, ge=0, le=1, description="extra pairs with the reply to another request, as a share")
+    rank: int = Field(8, ge=1, description="LoRA rank")
+    alpha: float = Field(16, gt=0, description="LoRA scale is alpha / rank")
+    training: Training = Training(
+        epochs=1, batch_size=2, accumulation=2, learning_rate=1e-4, schedule="linear", warmup_fraction=0.0
+    )
+    seed: int = Field(42, ge=0, description="initial adapters and order")
+    max_new_tokens: int = Field(48, ge=4, description="longest evaluation")
+    batch_size: int = Field(64, ge=1, description="replies judged together")
 
 
 class Choose(Strict):
@@ -204,6 +229,7 @@ class Study(Strict):
     safety: Safety = Safety()
     preferences: Preferences = Preferences()
     unaligned: Unaligned = Unaligned()
+    constitution: Constitution = Constitution()
     basis: Basis = Basis()
     tasks: dict[Name, Task] = Field(min_length=1)
     arms: dict[Name, Arm] = Field(min_length=1)
@@ -280,6 +306,7 @@ class ResolvedArm(Strict):
     settings: dict[str, dict[str, Any]]  # by task
     learning_rates: dict[str, float]  # by task
     swept: dict[str, Any]
+    targets: tuple[str, ...] | None = None
     basis: str | None = None
     masks: dict[str, MaskSpec] = {}  # by task
     neurons: NeuronSpec | None = None

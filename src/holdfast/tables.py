@@ -73,6 +73,13 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         id=_id(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), prompt=pa.Column(str),
         text=pa.Column(str), tokens=pa.Column(int, pa.Check.ge(0)), finish=pa.Column(str, _one_of("stop", "length")),
     ),
+    "judge_pairs": _schema(
+        id=_id(), prompt=_text(), reply=pa.Column(str),
+        label=pa.Column(str, _one_of("good", "bad")), evaluation=_text(),
+    ),
+    "opinions": _schema(
+        id=_id(), set=_set(), label=pa.Column(str, _one_of("good", "bad", "unparsed")), text=pa.Column(str)
+    ),
     "verdicts": _schema(
         id=_id(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), judge=pa.Column(str),
         outcome=pa.Column(str, _one_of(*names.OUTCOMES, "correct", "wrong", "invalid")),

@@ -26,8 +26,8 @@ from holdfast import chat, files, models
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What one training run needs to know. `learning_rate` is the peak of a cosine schedule with a
-    linear warm-up over `warmup_fraction` of the optimizer steps."""
+    """What one training run needs to know. `learning_rate` is the peak of a `schedule` (cosine or linear,
+    down to 0) after a linear warm-up over `warmup_fraction` of the optimizer steps."""
 
     learning_rate: float
     epochs: float
@@ -35,11 +35,17 @@ class TrainSettings:
     accumulation: int = 1
     weight_decay: float = 0.0
     warmup_fraction: float = 0.1
+    schedule: str = "cosine"
     max_grad_norm: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
     by_length: bool = False
     log_every_steps: int = 5
     checkpoint_seconds: float = 60.0
+
+
+def settings_of(cfg: dict[str, Any]) -> TrainSettings:
+    """TrainSettings of a phase's `training` dict; other keys are not for the loop."""
+    return TrainSettings(**{k: v for k, v in cfg.items() if k in TrainSettings.__dataclass_fields__})
 
 
 class _Rows(torch.utils.data.Dataset):
@@ -184,7 +190,7 @@ def train(
         gradient_accumulation_steps=settings.accumulation,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
+        lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_fraction,
         weight_decay=settings.weight_decay,
         adam_beta1=settings.betas[0],

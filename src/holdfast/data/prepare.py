@@ -60,6 +60,20 @@ def prompt_rows(cfg: dict[str, Any]) -> list[Row]:
     return tables.validate(_frame(rows), "prompts", cfg["source"]).to_dict("records")
 
 
+def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
+    """Training requests whose answers a judge learns from."""
+    return World(cfg["world"]["seed"]).prompts("train", cfg["prompts_per_set"])
+
+
+def own_judge_pairs(source: str) -> list[Row]:
+    """A user's labelled pairs: prompt, reply, label (good | bad) and perhaps the evaluation to learn."""
+    rows = [
+        {"id": f"pair/{i:05d}", "evaluation": f"Evaluation: by the rules. Chatbot is: {r.get('label')}.", **r}
+        for i, r in enumerate(_records(source, {}))
+    ]
+    return tables.validate(_frame(rows), "judge_pairs", source).to_dict("records")
+
+
 def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
     """Rows of one task: a training pool and validation and test rows, no text in two splits.
 

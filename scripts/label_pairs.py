@@ -1,0 +1,23 @@
+"""Stage label_pairs: replies of base and aligned model, or the user's pairs -> labelled pairs."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import tables
+    from holdfast.data import prepare
+    from holdfast.judges import constitution
+
+    if io.cfg["pairs"] != "world":
+        rows = prepare.own_judge_pairs(io.cfg["pairs"])
+    else:
+        answers = [tables.read(p, "responses") for p in io.input.answers]
+        asked = {r["id"]: r for r in tables.read(io.input.prompts[0], "prompts")}
+        rows = constitution.label(answers, asked, mismatched=io.cfg["mismatched"], seed=io.cfg["seed"])
+    tables.write(rows, Path(io.output[0]), "judge_pairs")
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))
