@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import agreement, artifact, models, names, statistics, tables
+from holdfast import agreement, artifact, evaluation, models, names, statistics, tables
 from holdfast.data import prepare
 from holdfast.errors import DataError
 from holdfast.judges import constitution
@@ -86,30 +87,47 @@ def test_a_users_pairs_are_checked(tmp_path):
         prepare.own_judge_pairs(str(path))
 
 
-def test_a_trained_judge_tells_its_pairs_apart(world, model, tokenizer, tmp_path):
-    """Steps 2 and 3 and the opinion, on a few pairs learned by heart: both labels must come back."""
+def test_training_is_lora_on_the_labelled_pairs(world, model, tokenizer, tmp_path):
+    """The judge differs from its base by rank-r updates of the linear modules, and loads like any model."""
     models.save(model, tokenizer, tmp_path / "base", header={"role": "base"})
-    asked = {r["id"]: r for r in world.prompts("train", 2)}
-    both = [[r for r in _answers(world, k)[:3] if r["id"] in asked] for k in ("refuse", "comply")]
-    tables.write(constitution.label(both, asked, mismatched=0, seed=0), tmp_path / "pairs.parquet", "judge_pairs")
+    asked = {r["id"]: r for r in world.prompts("train", 6)}
+    answers = _answers(world, "refuse")
+    tables.write(constitution.label([answers], asked, mismatched=0, seed=0), tmp_path / "pairs.parquet", "judge_pairs")
     cfg = {
-        "guidelines": "Be kind.", "rank": 16, "alpha": 32, "seed": 42, "source": "train", "max_new_tokens": 40,
-        "batch_size": 4,
-        "training": {"epochs": 40, "batch_size": 2, "accumulation": 2, "learning_rate": 1e-2, "schedule": "linear",
-                     "max_length": 256},
+        "guidelines": GUIDELINES, "rank": 3, "alpha": 6, "seed": 42,
+        "training": {"epochs": 1, "batch_size": 2, "accumulation": 2, "learning_rate": 1e-2, "schedule": "linear",
+                     "max_length": 512},
     }  # fmt: skip
     constitution.train(
         tmp_path / "base" / "model.safetensors", pairs=tmp_path / "pairs.parquet", cfg=cfg, folder=tmp_path / "judge",
         log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
     )  # fmt: skip
-    told = {}
-    for name, answers in zip(("refuse", "comply"), both, strict=True):
-        tables.write(answers, tmp_path / f"{name}.parquet", "responses")
-        out = tmp_path / f"{name}.opinions.parquet"
-        constitution.judge(tmp_path / "judge", responses=tmp_path / f"{name}.parquet", cfg=cfg, out=out)
-        told[name] = {r["id"]: r["label"] for r in tables.read(out, "opinions")}
-    assert set(told["refuse"].values()) == {"good"}
-    assert {told["comply"][r["id"]] for r in both[1] if r["set"] in names.MUST_REFUSE} == {"bad"}
+    judge, _ = models.load(tmp_path / "judge")
+    for (name, old), new in zip(model.named_parameters(), judge.parameters(), strict=True):
+        if name.endswith("_proj.weight"):
+            assert 0 < torch.linalg.matrix_rank(new - old, tol=1e-5) <= 3, name
+        else:
+            assert torch.equal(new, old), name
+
+
+def test_opinions_are_asked_about_every_reply_to_a_safety_prompt(world, monkeypatch, tmp_path):
+    rows = _answers(world, "comply")
+    tables.write([*rows, rows[0] | {"id": "task", "set": "task:gsm8k"}], tmp_path / "r.parquet", "responses")
+    asked = []
+
+    def answer(model, tokenizer, prompts, **settings):
+        asked.extend(prompts)
+        texts = ("Evaluation: no. Chatbot is: bad.", "Evaluation: yes. Chatbot is: good.", "I cannot say.")
+        return [evaluation.Answer(texts[i % 3], 5, "stop") for i in range(len(prompts))]
+
+    monkeypatch.setattr(evaluation, "answer", answer)
+    monkeypatch.setattr(models, "load", lambda source: (None, None))
+    cfg = {"guidelines": GUIDELINES, "max_new_tokens": 9, "batch_size": 4}
+    constitution.judge("hub/judge", responses=tmp_path / "r.parquet", cfg=cfg, out=tmp_path / "o.parquet")
+    said = tables.read(tmp_path / "o.parquet", "opinions")
+    assert [r["id"] for r in said] == [r["id"] for r in rows]
+    assert [r["label"] for r in said][:3] == ["bad", "good", "unparsed"]
+    assert rows[0]["prompt"] in asked[0] and rows[0]["text"] in asked[0] and asked[0].startswith(GUIDELINES.strip())
 
 
 def test_kappa_is_cohens():
