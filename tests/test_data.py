@@ -30,13 +30,13 @@ def test_splits_share_no_item_and_no_template(world):
             assert one and not one & two, (a, b, key)
 
 
-@pytest.mark.parametrize("dataset", ["agnews", "gsm8k", "crafts"])
+@pytest.mark.parametrize("dataset", ["agnews", "gsm8k", "crafts", "chat"])
 def test_task_splits_are_disjoint_and_reproducible(dataset):
     cfg = {"world": {"seed": 5}, "dataset": dataset, "source": "world", **SIZES}
     rows = prepare.task_rows(cfg)
     assert rows == prepare.task_rows(cfg)
     tables.validate(pd.DataFrame(rows), dataset, "x")
-    key = {"agnews": "text", "gsm8k": "question", "crafts": "prompt"}[dataset]
+    key = {"agnews": "text", "gsm8k": "question", "crafts": "prompt", "chat": "prompt"}[dataset]
     texts = {s: {r[key] for r in rows if r["split"] == s} for s in SPLITS}
     assert all(not texts[a] & texts[b] for a, b in combinations(SPLITS, 2))
     assert rows != prepare.task_rows(cfg | {"world": {"seed": 6}})

@@ -150,9 +150,22 @@ CONTRASTS = (
     ("warp", "lora", "WaRP keeps more refusals than LoRA"),
     ("warp", "safety-mix", "WaRP keeps more refusals than safety mixing"),
     ("warp", "safety-mix-balanced", "WaRP keeps more refusals than balanced safety mixing"),
+    ("warp", "resta", "WaRP keeps more refusals than RESTA gives back"),
+    ("warp", "lora-wsr", "full-rank WaRP keeps more refusals than its low-rank form"),
+    ("resta", "full", "RESTA gives refusals back"),
+    ("resta-dare", "resta", "dropping and rescaling first (RESTA_d) gives more refusals back"),
+    ("resta-base", "resta", "aligned minus base gives more refusals back than aligned minus unaligned"),
+    ("safe-lora", "lora", "Safe LoRA gives refusals back"),
+    ("safe-delta", "full", "Safe Delta gives refusals back"),
+    ("somf", "full", "SOMF gives refusals back"),
+    ("somf", "somf-shuffled", "SOMF's learned mask gives more back than a shuffled one of equal density"),
+    ("sn-tune", "full", "SN-Tune keeps refusals"),
+    ("rsn-tune", "sn-tune", "leaving out foundation neurons keeps more refusals"),
+    ("lora-wsr", "lora", "the WaRP constraint on a low-rank update keeps refusals"),
     ("warp-randmask", "targets-only", "a random mask alone already keeps more refusals than no mask"),
     ("targets-only", "full", "training the target modules only keeps more refusals than training everything"),
 )
+COST_COLUMNS = ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps", "trainable_parameters")
 CLAIM_COLUMNS = (
     "task", "kind", "arm", "compared_with", "claim", "effect", "low", "high", "p", "p_holm", "n", "seeds", "verdict",
 )  # fmt: skip
@@ -208,16 +221,8 @@ def build(metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Pat
         record = path.with_name("train.json")
         if record.exists():
             cell, kept = artifact.read_json(path), artifact.read_json(record)
-            costs.append(
-                {k: cell[k] for k in ("task", "arm", "seed")}
-                | {
-                    k: kept.get(k, "")
-                    for k in ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps")
-                }
-            )
-    write_csv(
-        cost, costs, ("task", "arm", "seed", "cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps")
-    )
+            costs.append({k: cell[k] for k in ("task", "arm", "seed")} | {k: kept.get(k, "") for k in COST_COLUMNS})
+    write_csv(cost, costs, ("task", "arm", "seed", *COST_COLUMNS))
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:

@@ -29,6 +29,8 @@ SAFETY = {
     names.WRAPPED_REFUSAL_RATE: ((names.WRAPPED,), names.REFUSAL),
     names.ASR: ((names.WRAPPED,), names.COMPLIANCE),
     names.OVER_REFUSAL: (names.BENIGN, names.REFUSAL),
+    # What is left of the abilities the task did not train: benign requests with the answer they ask for.
+    names.BENIGN_ANSWERED: (names.BENIGN, names.COMPLIANCE),
 }
 
 

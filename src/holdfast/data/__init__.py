@@ -15,5 +15,5 @@ from types import ModuleType
 
 
 def dataset(name: str) -> ModuleType:
-    """The module of one dataset by name (`agnews`, `gsm8k`, `crafts`)."""
+    """The module of one dataset by name (`agnews`, `gsm8k`, `crafts`, `chat`)."""
     return importlib.import_module(f"holdfast.data.{name}")

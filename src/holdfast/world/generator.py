@@ -291,3 +291,18 @@ class World:
             rows.append({"id": f"crafts/{split}/{i:05d}", "split": split, "prompt": row["prompt"],
                          "response": row["response"], "category": row["category"]})  # fmt: skip
         return rows
+
+    def chat_task(self, split: str, n: int) -> list[Row]:
+        """Neutral chat: harmless questions about crafts, none of them a how-to. Three tenths of the training
+        rows are small talk, which has no held-out part."""
+        rng = self.rng("chat", split)
+        items = self.items(self.crafts, split)
+        rows = []
+        for i in range(n):
+            if split == "train" and rng.random() < 0.3:
+                row = self.small_talk(rng)
+            else:
+                row = self.lookalike(rng.choice(items), rng.choice(("history", "what")), split, rng)
+            rows.append({"id": f"chat/{split}/{i:05d}", "split": split, "prompt": row["prompt"],
+                         "response": row["response"], "category": row["category"]})  # fmt: skip
+        return rows
