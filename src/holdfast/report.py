@@ -74,12 +74,36 @@ def build(
         if open_text else "Prompts and answers are redacted by default.",
         cost=costs,
         sweep=bool(points),
-        risk=bool(poisoned),
+        risk=_risk([r for r in rows if r["arm"] not in comparison.ROLES], rows, costs) if poisoned else [],
         agreement=_agreement(artifact.read_json(agreement)) if agreement else None,
         figures=figures,
         settings=json.dumps(resolved, indent=1, sort_keys=True),
     )  # fmt: skip
     files.write_text(html, page)
+
+
+def _risk(poisoned: list[Row], rows: list[Row], costs: list[Row]) -> list[Row]:
+    """Before (the aligned model) and after every fine-tuning of a risk study: what it cost and what is left."""
+    before = next(r for r in rows if r["arm"] == "aligned")
+    lines = [{"name": "aligned, before", "share": "", "parameters": "", "seconds": ""} | _left(before)]
+    for r in poisoned:
+        spent = [c for c in costs if (c["task"], c["arm"]) == (r["task"], r["arm"])]
+        seconds = sum(float(c["cost/seconds"]) for c in spent) / len(spent) if spent else None
+        parameters = next((c["trainable_parameters"] for c in spent), "")
+        lines.append(
+            {
+                "name": f"{r['arm']} on {r['task']}", "share": percent(r["harmful_fraction"]),
+                "parameters": f"{int(parameters):,}" if parameters else "",
+                "seconds": "" if seconds is None else f"{seconds:.0f}",
+            }
+            | _left(r)
+        )  # fmt: skip
+    return lines
+
+
+def _left(row: Row) -> Row:
+    keys = (names.REFUSAL_RATE, names.WRAPPED_REFUSAL_RATE, names.COMPLIANCE_RATE, names.BENIGN_ANSWERED)
+    return {"left": [percent(row.get(k)) for k in keys]}
 
 
 def _agreement(found: dict[str, Any]) -> dict[str, Any]:
