@@ -47,6 +47,7 @@ rule finetune:
             f"data/{S.study.tasks[w.task].dataset}.py",
         ),
         checkpoints=lambda w: f"{W}/checkpoints/{w.task}/{w.arm}/seed{w.seed}",
+        imports=lambda w: list(S.arms[w.arm].imports),
         tracking=lambda w: {
             "study": S.name,
             "cell": f"{S.name}/{w.task}/{w.arm}/seed{w.seed}",

@@ -26,6 +26,7 @@ FLOORS = {
         "neurons",
         "neuron_tuning",
         "preferences",
+        "quantized",
     },
     4: {
         "statistics",

@@ -33,7 +33,7 @@ class MethodSettings(BaseModel):
         """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict},
         {"neurons": NeuronSpec-like dict} for a mask over rows and columns of safety neurons; and for merges
         {"roles": [...]} beside aligned and finetuned, {"gram": True} for the Gram matrices of all linear
-        modules, {"preferences": True}, {"across_tasks": True}."""
+        modules, {"preferences": True}, {"across_tasks": True}. {"imports": [...]} names optional packages."""
         return {}
 
 

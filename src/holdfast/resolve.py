@@ -330,6 +330,7 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
                 kind=head.kind,
                 neurons=NeuronSpec(**first["neurons"]) if first.get("neurons") else None,
                 of=(arm.of or "full") if head.kind == "merge" else None,
+                imports=tuple(first.get("imports", ())),
                 roles=tuple(sorted({r for n in needs.values() for r in n.get("roles", ())})),
                 **{
                     key: any(n.get(key, False) for n in needs.values())

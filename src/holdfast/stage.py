@@ -14,7 +14,7 @@ from holdfast.errors import HoldfastError
 
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
 # of every job. A hidden module looks as if it were not installed.
-UNUSED_BY_MODELS = ("scipy", "sklearn", "datasets")
+UNUSED_BY_MODELS = ("scipy", "sklearn", "datasets", "bitsandbytes")
 
 
 def start(snakemake: Any, hide: tuple[str, ...] = ()) -> SimpleNamespace:
@@ -23,7 +23,8 @@ def start(snakemake: Any, hide: tuple[str, ...] = ()) -> SimpleNamespace:
     From here on stdout and stderr go to the rule's log file. `io.log(text)` writes a line there;
     `io.terminal` is the user's terminal or None. A `HoldfastError` that reaches the top is printed as
     one block, in the log and on the terminal, and ends the process with exit code 2; any other
-    exception leaves its traceback in the log. `hide` names optional packages this stage never uses.
+    exception leaves its traceback in the log. `hide` names optional packages this stage does not use
+    unless its rule lists them in `imports`.
     """
     # A stage whose bytes depend on its thread count fixes it as a parameter.
     threads = max(1, int(snakemake.params.get("threads", snakemake.threads)))
@@ -38,7 +39,7 @@ def start(snakemake: Any, hide: tuple[str, ...] = ()) -> SimpleNamespace:
         os.dup2(log_file.fileno(), 2)
         sys.stdout = sys.stderr = log_file
     sys.excepthook = _report(terminal)
-    sys.modules.update(dict.fromkeys(hide))
+    sys.modules.update(dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ())))
     return SimpleNamespace(
         input=snakemake.input,
         output=snakemake.output,

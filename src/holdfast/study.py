@@ -314,6 +314,7 @@ class ResolvedArm(Strict):
     gram: bool = False
     preferences: bool = False
     across_tasks: bool = False
+    imports: tuple[str, ...] = ()
 
 
 def json_schema() -> str:

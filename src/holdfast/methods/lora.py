@@ -8,7 +8,10 @@ uses it to measure how cheaply refusals are lost; here it is the ordinary low-ra
 
 from __future__ import annotations
 
-from pydantic import Field
+import importlib.util
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
 
 from holdfast.registry import MethodSettings
 
@@ -35,12 +38,29 @@ class Settings(MethodSettings):
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         description="modules with an adapter",
     )
+    base: Literal["float32", "nf4"] = Field(
+        "float32", description="how the frozen weights under the adapter are kept; nf4 is QLoRA and needs bitsandbytes"
+    )
+
+    @field_validator("base")
+    @classmethod
+    def _installed(cls, value: str) -> str:
+        if value == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+            raise ValueError("nf4 needs bitsandbytes, which is not installed: pip install 'holdfast[qlora]'")
+        return value
+
+    def artifacts(self) -> dict[str, Any]:
+        return {"imports": ["bitsandbytes"]} if self.base == "nf4" else {}
 
 
 def attach(model, layers, settings, **needs):
     """Wrap the model with adapters; only they are trainable."""
     from peft import LoraConfig, get_peft_model
 
+    if settings.base == "nf4":
+        from holdfast import quantized
+
+        quantized.quantize(model, settings.modules)
     return get_peft_model(
         model,
         LoraConfig(
@@ -52,4 +72,8 @@ def attach(model, layers, settings, **needs):
 
 def fold(model, settings):
     """W + (α / r) B A as a plain model."""
+    if settings.base == "nf4":
+        from holdfast import quantized
+
+        return quantized.merge(model)
     return model.merge_and_unload(safe_merge=True)
