@@ -19,11 +19,17 @@ KIND = "train"
 NEEDS = ("aligned",)
 LEARNING_RATE = 2e-3
 CARD = {
-    "paper": "Hu et al. 2021, arXiv 2106.09685; as a risk protocol: Lermen et al. 2023, arXiv 2310.20624",
+    "paper": "Hu et al. 2021, arXiv 2106.09685; as a risk protocol: Lermen et al. 2023, arXiv 2310.20624; "
+    "NF4: Dettmers et al. 2023, arXiv 2305.14314",
     "fidelity": "faithful",
     "equations": (
         ("trainable = Σ r (m + n)", "attach", "test_methods.py::test_lora_counts_its_parameters_and_merges_exactly"),
         ("W' = W + (α / r) B A", "fold", "test_methods.py::test_lora_counts_its_parameters_and_merges_exactly"),
+        (
+            "QLoRA: W' = dequantised(NF4(W)) + (α / r) B A",
+            "holdfast.quantized.merge",
+            "test_quantized.py::test_a_trained_qlora_model_is_an_ordinary_one",
+        ),
     ),
     "deviations": ("peft's implementation; the adapter is merged into plain weights after training",),
     "cost": "1 forward and backward without most weight gradients; moments of the adapters only",
