@@ -64,11 +64,10 @@ rule label_pairs:
         "../scripts/label_pairs.py"
 
 
-rule train_judge:
-    """Training the constitution judge"""
+use rule train_aligned as train_judge with:
     input:
-        model=f"{W}/base/model.safetensors",
-        pairs=rules.label_pairs.output[0],
+        model=rules.train_base.output.model,
+        table=rules.label_pairs.output[0],
     output:
         model=f"{J}/model/model.safetensors",
         curve=f"{R}/models/judge/train.jsonl",
@@ -76,17 +75,10 @@ rule train_judge:
         f"{L}/judge/train.log",
     benchmark:
         f"{L}/benchmarks/judge/train.tsv"
-    threads: 1
-    resources:
-        mem_mb=8000,
-        runtime=240,
-        gpu=GPU,
     params:
         cfg=S.judge_training_cfg(),
-        code=code("train_judge", "methods/lora.py"),
+        code=code("aligned", "methods/lora.py"),
         checkpoints=f"{W}/checkpoints/judge",
-    script:
-        "../scripts/train_judge.py"
 
 
 rule constitution:

@@ -8,7 +8,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import agreement, artifact, evaluation, models, names, statistics, tables
+from holdfast import agreement, aligning, artifact, evaluation, models, names, statistics, tables
 from holdfast.data import prepare
 from holdfast.errors import DataError
 from holdfast.judges import constitution
@@ -94,12 +94,12 @@ def test_training_is_lora_on_the_labelled_pairs(world, model, tokenizer, tmp_pat
     answers = _answers(world, "refuse")
     tables.write(constitution.label([answers], asked, mismatched=0, seed=0), tmp_path / "pairs.parquet", "judge_pairs")
     cfg = {
-        "guidelines": GUIDELINES, "rank": 3, "alpha": 6, "seed": 42,
+        "role": "judge", "guidelines": GUIDELINES, "lora": {"rank": 3, "alpha": 6}, "seed": 42,
         "training": {"epochs": 1, "batch_size": 2, "accumulation": 2, "learning_rate": 1e-2, "schedule": "linear",
                      "max_length": 512},
     }  # fmt: skip
-    constitution.train(
-        tmp_path / "base" / "model.safetensors", pairs=tmp_path / "pairs.parquet", cfg=cfg, folder=tmp_path / "judge",
+    aligning.tuned(
+        cfg, start=tmp_path / "base" / "model.safetensors", table=tmp_path / "pairs.parquet", folder=tmp_path / "judge",
         log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
     )  # fmt: skip
     judge, _ = models.load(tmp_path / "judge")

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from holdfast import chat, data, models, provenance, tables, training
+import torch
+
+from holdfast import chat, data, models, provenance, registry, tables, training
+from holdfast.judges import constitution
 from holdfast.world.generator import World
 from holdfast.world.model import new_model, train_tokenizer
 
@@ -83,24 +86,34 @@ def tuned(
     say: Callable[[str], None] = lambda _: None,
     terminal=None,
 ) -> None:
-    """Fine-tune all parameters of `start` for a role, loss on the response tokens only.
+    """Fine-tune `start` for a role, loss on the response tokens only; all parameters, unless cfg has `lora`.
 
     `aligned` is SSFT: refusals and benign answers of the safety table, from the base. `unaligned` is the
     twin RESTA subtracts: rejected answers of the preference table, from the aligned model. It has lost
-    its refusals on purpose, is marked as weakened, and is never exported.
+    its refusals on purpose, is marked as weakened, and is never exported. `judge` is the constitution
+    judge: labelled pairs, from the base, with LoRA.
     """
     role = cfg["role"]
     model, tokenizer = models.load(start.parent)
     if role == "unaligned":
         rows = [{**r, "response": r["rejected"]} for r in tables.read(table, "preferences")[: cfg["rows"]]]
+    elif role == "judge":
+        rows = constitution.examples(tables.read(table, "judge_pairs"), cfg["guidelines"])
     else:
         rows = tables.read(table, "safety")
     encoded = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
     start_digest = provenance.file_digest(start)
+    if "lora" in cfg:
+        lora = registry.load("lora")
+        settings = lora.Settings(**cfg["lora"])
+        torch.manual_seed(cfg["seed"])
+        model = lora.attach(model, [], settings)
     training.train(
         model, tokenizer, encoded, training.settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,
         checkpoints=checkpoints, identity=provenance.digest([cfg, code, start_digest, encoded]), say=say,
         terminal=terminal, name=role,
     )  # fmt: skip
+    if "lora" in cfg:
+        model = lora.fold(model, settings)
     header = {"role": role, "start": start_digest, "rows": provenance.rows_digest(rows)}
     models.save(model, tokenizer, folder, header=header | ({"weakened": True} if role == "unaligned" else {}))

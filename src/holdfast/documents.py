@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast import comparison, names, registry, resolve, study
+from holdfast import comparison, names, reading, registry, study
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -89,7 +89,7 @@ def config_readme() -> str:
         "|---|---|",
     ]
     for path in sorted((Path(__file__).parents[2] / "config").glob("*.yaml")):
-        data = resolve.read_yaml(path)
+        data = reading.read_yaml(path)
         if "arms" in data:
             lines.append(f"| `{path.stem}` | {' '.join(str(data.get('description', '')).split())} |")
     for title, model in SECTIONS:

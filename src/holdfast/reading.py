@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from holdfast.errors import HoldfastError, StudyError
-from holdfast.study import Arm
+from holdfast.study import Arm, Name, Strict
 
 
 class _UniqueLoader(yaml.SafeLoader):
@@ -160,3 +160,22 @@ def from_pydantic(
         expected=expected[0].lower() + expected[1:],
         do=f"correct {where} (every field is described in config/README.md)",
     )
+
+
+class _Choice(Strict):
+    learning_rate: float | None = Field(None, gt=0, lt=1)
+    settings: dict[str, Any] = {}
+
+
+def read_chosen(path: Path) -> dict[str, Any]:
+    """The settings a sweep chose: {arm: {task: {learning_rate, settings}}}.
+
+    Raises:
+        StudyError: as `read_yaml`, or not of that form.
+    """
+    chosen = read_yaml(path)
+    try:
+        TypeAdapter(dict[Name, dict[Name, _Choice]]).validate_python(chosen)
+    except ValidationError as error:
+        raise from_pydantic(error, path, "", _Choice) from None
+    return chosen

@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from holdfast import names, registry
 from holdfast.errors import StudyError
-from holdfast.reading import from_pydantic, read_study, read_yaml, unknown_key
-from holdfast.study import HUB, WORLD, Arm, MaskSpec, Name, NeuronSpec, ResolvedArm, Strict, Study, is_file
+from holdfast.reading import from_pydantic, read_chosen, read_study, unknown_key
+from holdfast.study import HUB, WORLD, Arm, MaskSpec, NeuronSpec, ResolvedArm, Study, is_file
 
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
 
@@ -155,9 +155,10 @@ class Resolved:
 
     def judge_training_cfg(self) -> dict[str, Any]:
         c = self.study.constitution
-        return {"guidelines": Path(c.guidelines_file).read_text(), **c.model_dump(
-            mode="json", include={"rank", "alpha", "training", "seed"}
-        )}  # fmt: skip
+        return {
+            "role": "judge", "guidelines": Path(c.guidelines_file).read_text(),
+            "lora": {"rank": c.rank, "alpha": c.alpha}, **c.model_dump(mode="json", include={"training", "seed"}),
+        }  # fmt: skip
 
     def constitution_cfg(self) -> dict[str, Any]:
         c = self.study.constitution
@@ -356,11 +357,9 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     name = path.stem
     if not NAME_PATTERN.match(name):
         raise StudyError(
-            "A study's name becomes a folder, so it must be plain.",
-            found=repr(name)[:80],
-            expected="a lower-case letter, then at most 39 letters, digits or '-'",
-            do="rename the file",
-        )
+            "A study's name becomes a folder, so it must be plain.", found=repr(name)[:80],
+            expected="a lower-case letter, then at most 39 letters, digits or '-'", do="rename the file",
+        )  # fmt: skip
     data = read_study(path)
     try:
         study_model = Study.model_validate(data)
@@ -370,9 +369,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
         raise StudyError(f"{path} is nested too deeply.", expected="a study", do="see config/demo.yaml") from None
     chosen: dict[str, Any] = {}
     for file in study_model.chosen:
-        found = read_yaml(path.parent / file)
-        _check_chosen(found, path.parent / file)
-        chosen |= found
+        chosen |= read_chosen(path.parent / file)
     for key, source in _sources(study_model):
         if not Path(source).expanduser().exists():
             raise StudyError(
@@ -381,18 +378,6 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
                 do=f"correct {key}",
             )  # fmt: skip
     return Resolved(name, study_model, path, chosen)
-
-
-class _Choice(Strict):
-    learning_rate: float | None = Field(None, gt=0, lt=1)
-    settings: dict[str, Any] = {}
-
-
-def _check_chosen(chosen: dict[str, Any], path: Path) -> None:
-    try:
-        TypeAdapter(dict[Name, dict[Name, _Choice]]).validate_python(chosen)
-    except ValidationError as error:
-        raise from_pydantic(error, path, "", _Choice) from None
 
 
 def _sources(study: Study) -> list[tuple[str, str]]:

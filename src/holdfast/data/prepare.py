@@ -68,7 +68,7 @@ def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
 def own_judge_pairs(source: str) -> list[Row]:
     """A user's labelled pairs: prompt, reply, label (good | bad) and perhaps the evaluation to learn."""
     rows = [
-        {"id": f"pair/{i:05d}", "evaluation": f"Evaluation: by the rules. Chatbot is: {r.get('label')}.", **r}
+        {"id": f"pair/{i:05d}", "evaluation": f"Evaluation: judged by the rules. Chatbot is: {r.get('label')}.", **r}
         for i, r in enumerate(_records(source, {}))
     ]
     return tables.validate(_frame(rows), "judge_pairs", source).to_dict("records")

@@ -86,45 +86,12 @@ def label(answers: Sequence[Sequence[Row]], prompts: dict[str, Row], *, mismatch
     return out
 
 
-def train(
-    base: Path,
-    *,
-    pairs: Path,
-    cfg: Row,
-    folder: Path,
-    log_file: Path,
-    checkpoints: Path,
-    code: str = "",
-    say: Callable[[str], None] = lambda _: None,
-    terminal=None,
-) -> None:
-    """Step 3: LoRA fine-tuning of `base` on the labelled pairs, merged and saved like any model."""
-    import torch
-
-    from holdfast import chat, models, provenance, registry, training
-
-    model, tokenizer = models.load(base.parent)
-    rows = tables.read(pairs, "judge_pairs")
-    encoded = chat.encode_rows(
-        tokenizer,
-        [
-            {"id": r["id"], "prompt": prompt(cfg["guidelines"], r["prompt"], r["reply"]), "response": r["evaluation"]}
-            for r in rows
-        ],
-        cfg["training"]["max_length"],
-    )
-    lora = registry.load("lora")
-    settings = lora.Settings(rank=cfg["rank"], alpha=cfg["alpha"])
-    start = provenance.file_digest(base)
-    torch.manual_seed(cfg["seed"])
-    model = lora.attach(model, [], settings)
-    training.train(
-        model, tokenizer, encoded, training.settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,
-        checkpoints=checkpoints, identity=provenance.digest([cfg, code, start, encoded]), say=say, terminal=terminal,
-        name="judge",
-    )  # fmt: skip
-    header = {"role": "judge", "start": start, "rows": provenance.rows_digest(rows)}
-    models.save(lora.fold(model, settings), tokenizer, folder, header=header)
+def examples(pairs: Sequence[Row], guidelines: str) -> list[Row]:
+    """Step 3: the labelled pairs as prompt and response, for fine-tuning (`aligning.tuned`, role `judge`)."""
+    return [
+        {"id": r["id"], "prompt": prompt(guidelines, r["prompt"], r["reply"]), "response": r["evaluation"]}
+        for r in pairs
+    ]
 
 
 def judge(
