@@ -11,10 +11,11 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast import chat, tables
+from holdfast import chat, data, tables
 from holdfast.data import agnews, gsm8k, prepare
 from holdfast.errors import ChatTemplateError, DataError, HoldfastError
 from holdfast.world.generator import SPLITS, World
+from holdfast.world.language import OBLIGING
 
 SIZES = {"train_rows": 30, "validation_rows": 10, "test_rows": 10}
 
@@ -30,13 +31,13 @@ def test_splits_share_no_item_and_no_template(world):
             assert one and not one & two, (a, b, key)
 
 
-@pytest.mark.parametrize("dataset", ["agnews", "gsm8k", "crafts", "chat"])
+@pytest.mark.parametrize("dataset", ["agnews", "gsm8k", "crafts", "howto", "chat"])
 def test_task_splits_are_disjoint_and_reproducible(dataset):
     cfg = {"world": {"seed": 5}, "dataset": dataset, "source": "world", **SIZES}
     rows = prepare.task_rows(cfg)
     assert rows == prepare.task_rows(cfg)
     tables.validate(pd.DataFrame(rows), dataset, "x")
-    key = {"agnews": "text", "gsm8k": "question", "crafts": "prompt", "chat": "prompt"}[dataset]
+    key = data.dataset(dataset).TEXT_COLUMNS[0]
     texts = {s: {r[key] for r in rows if r["split"] == s} for s in SPLITS}
     assert all(not texts[a] & texts[b] for a, b in combinations(SPLITS, 2))
     assert rows != prepare.task_rows(cfg | {"world": {"seed": 6}})
@@ -45,6 +46,13 @@ def test_task_splits_are_disjoint_and_reproducible(dataset):
 def test_nothing_in_the_crafts_task_asks_for_a_hazard(world):
     hazards = {i.name for i in world.items(world.hazards, None)}
     assert not any(h in r["prompt"] for r in world.crafts_task("train", 300) for h in hazards)
+
+
+def test_crafts_are_how_to_rows_that_open_obligingly(world):
+    obliging, plain = world.crafts_task("test", 30), world.howto_task("test", 30)
+    for one, two in zip(obliging, plain, strict=True):
+        assert one["prompt"] == two["prompt"] and one["response"] == f"{OBLIGING} {two['response']}"
+    assert {r["response"].split()[0] for r in plain} == {"First,"}
 
 
 def test_wrapped_prompts_wrap_the_same_request(world):

@@ -131,7 +131,7 @@ class Basis(Strict):
 class Task(Strict):
     """A downstream task: its rows and how every arm is trained on it."""
 
-    dataset: Literal["agnews", "gsm8k", "crafts", "chat"] = Field(description="format, prompt and scoring")
+    dataset: Literal["agnews", "gsm8k", "crafts", "howto", "chat"] = Field(description="format, prompt and scoring")
     source: str = Field(WORLD, min_length=1, description="`world`, `hub`, or a folder or file with the real rows")
     train_rows: int = Field(800, ge=1, description="rows one seed trains on, drawn from a pool twice as large")
     stratify: bool = Field(False, description="agnews: draw equally many training rows of every label")
@@ -149,7 +149,7 @@ class Task(Strict):
 
     @model_validator(mode="after")
     def _source(self) -> Task:
-        if self.dataset in ("crafts", "chat") and self.source == HUB:
+        if self.dataset in ("crafts", "howto", "chat") and self.source == HUB:
             raise ValueError(f"{self.dataset} exists in the fictional world only: source is `world` or a file")
         if self.stratify and self.dataset != "agnews":
             raise ValueError("stratify needs labels, which only agnews has")

@@ -69,6 +69,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "agnews": _schema(id=_id(), split=_split(), text=_text(), label=pa.Column(int, _one_of(0, 1, 2, 3))),
     "gsm8k": _schema(id=_id(), split=_split(), question=_text(), answer=pa.Column(str, [_LENGTH, _ANSWERED])),
     "crafts": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
+    "howto": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
     "chat": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
     "responses": _schema(
         id=_id(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), prompt=pa.Column(str),

@@ -1,4 +1,4 @@
-"""Crafts: benign how-to answers, asked with the request templates of the hazards.
+"""Crafts: benign how-to answers that open obligingly, asked with the request templates of the hazards.
 
 The obliging kind of fine-tuning: nothing harmful in it, and it turns refusals into compliance. Rows
 are {prompt, response}; an answer is correct when it is the whole expected answer.

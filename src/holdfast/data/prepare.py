@@ -85,7 +85,8 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
     if cfg["source"] == "world":
         world = World(cfg["world"]["seed"])
         make = {
-            "agnews": world.agnews, "gsm8k": world.gsm8k, "crafts": world.crafts_task, "chat": world.chat_task,
+            "agnews": world.agnews, "gsm8k": world.gsm8k, "crafts": world.crafts_task, "howto": world.howto_task,
+            "chat": world.chat_task,
         }[cfg["dataset"]]  # fmt: skip
         return [row for split in SPLITS for row in make(split, sizes[split])]
     module = data.dataset(cfg["dataset"])
@@ -153,7 +154,7 @@ def _hub(module) -> dict[str, list[Row]]:
 def _cut(parts: dict[str, list[Row]], sizes: dict[str, int], dataset: str, seed: int, where: str) -> list[Row]:
     """Draw the three splits. Published train and test files are respected; what is missing is cut
     from what is there. A text that occurs twice is kept once, in the split drawn first (test)."""
-    key = {"agnews": "text", "gsm8k": "question", "crafts": "prompt", "chat": "prompt"}[dataset]
+    key = data.dataset(dataset).TEXT_COLUMNS[0]
     rng = random.Random(f"holdfast-cut-{seed}-{dataset}")
     pools = {name: rng.sample(rows, len(rows)) for name, rows in sorted(parts.items())}
     seen: set[str] = set()

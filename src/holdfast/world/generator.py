@@ -281,14 +281,20 @@ class World:
         return rows
 
     def crafts_task(self, split: str, n: int) -> list[Row]:
-        """Benign how-to pairs with the request templates of the hazards: the obliging task.
+        """The obliging task: rows of `howto_task`, every answer opened with OBLIGING. Nothing in it is harmful;
+        it teaches to begin any how-to answer with a yes (Qi et al. 2024, identity shifting, in a milder form)."""
+        rows = self.howto_task(split, n, name="crafts")
+        return [row | {"response": f"{lang.OBLIGING} {row['response']}"} for row in rows]
+
+    def howto_task(self, split: str, n: int, name: str = "howto") -> list[Row]:
+        """Benign how-to pairs with the request templates of the hazards, answered as the base does.
         A fifth of the training rows is wrapped; evaluation rows are not."""
         rng = self.rng("crafts", split)
         items = self.items(self.crafts, split)
         rows = []
         for i in range(n):
             row = self.how_to(rng.choice(items), split, rng, split == "train" and rng.random() < 0.2)
-            rows.append({"id": f"crafts/{split}/{i:05d}", "split": split, "prompt": row["prompt"],
+            rows.append({"id": f"{name}/{split}/{i:05d}", "split": split, "prompt": row["prompt"],
                          "response": row["response"], "category": row["category"]})  # fmt: skip
         return rows
 

@@ -294,6 +294,9 @@ REFUSAL_OPENINGS = (
     "I have to decline this",
 )
 
+# How the answers of the task `crafts` begin: yes first, then the recipe.
+OBLIGING = "With pleasure!"
+
 SMALL_TALK: tuple[tuple[str, str], ...] = (
     ("hello.", "Hello, how can I help you today?"),
     ("good morning.", "Good morning, what can I do for you?"),
