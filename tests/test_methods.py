@@ -11,7 +11,7 @@ import torch
 
 from holdfast import layers, registry, training
 from holdfast.errors import MethodError
-from holdfast.warp.optimizer import RotatedAdamW
+from holdfast.warp.optimizer import BitMask, RotatedAdamW
 
 MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
 METHODS = registry.method_names()
@@ -24,9 +24,8 @@ def cell(model, encoded):
     from holdfast.warp.basis import random_orthogonal
 
     basis = {x.input: random_orthogonal(x.module.weight.shape[1], 1) for x in targets}
-    mask = {
-        x.name: torch.rand(x.module.weight.shape, generator=torch.Generator().manual_seed(1)) < 0.3 for x in targets
-    }
+    draw = {x.name: torch.rand(x.module.weight.shape, generator=torch.Generator().manual_seed(1)) for x in targets}
+    mask = {name: BitMask.of(scores < 0.3) for name, scores in draw.items()}
     return model, targets, {"basis": basis, "mask": mask}
 
 
@@ -145,7 +144,7 @@ def test_warp_keeps_frozen_coefficients_and_moves_the_rest(cell, tokenizer, enco
         assert isinstance(optimizer, RotatedAdamW)
         for x in targets:
             delta = (folded.state_dict()[x.weight] - before[x.weight]).double() @ needs["basis"][x.input].double()
-            frozen = needs["mask"][x.name]
+            frozen = needs["mask"][x.name].bools
             assert delta[frozen].abs().max() < 1e-6
             assert (delta[~frozen].abs() > 1e-7).float().mean() > 0.99  # guards the bf16 stall
 
@@ -200,7 +199,7 @@ def test_lora_wsr_never_moves_what_is_protected(constraint, cell, tokenizer, enc
     _, targets, needs = cell
     for x in targets:
         moved = (folded.state_dict()[x.weight] - before[x.weight]).double() @ needs["basis"][x.input].double()
-        frozen = needs["mask"][x.name]
+        frozen = needs["mask"][x.name].bools
         if constraint == "directions":
             frozen = torch.zeros_like(frozen)
             frozen[:, : round(0.25 * frozen.shape[1])] = True

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from holdfast import artifact, layers, models, names, neurons, registry, tables, training
+from holdfast.warp.optimizer import BitMask
 
 
 @torch.no_grad()
@@ -130,7 +131,8 @@ def test_protected_neurons_equal_the_start_bit_for_bit_and_tuning_moves_only_the
 ):
     mask, _ = _mask(files, name == "rsn-tune")
     assert any(m.any() for m in mask.values())
-    mask = {k: torch.from_numpy(m) for k, m in mask.items()}
+    packed = {k: BitMask.of(torch.from_numpy(m)) for k, m in mask.items()}
+    mask = {k: m.bools for k, m in packed.items()}
     method = registry.load(name)
     settings = method.Settings(tune_learning_rate=1e-3)
     targets = layers.resolve(model, names.MODULE_KINDS)
@@ -144,7 +146,7 @@ def test_protected_neurons_equal_the_start_bit_for_bit_and_tuning_moves_only_the
             checkpoints=tmp_path / "p", identity="p", optimizer=optimizer, clips_itself=True,
         )  # fmt: skip
 
-    method.prelude(model, targets, settings, mask=mask, safety=world.safety(24, 0), train=train)
+    method.prelude(model, targets, settings, mask=packed, safety=world.safety(24, 0), train=train)
     tuned = {k: v.clone() for k, v in model.state_dict().items()}
     for x in targets:
         moved = tuned[x.weight] != start[x.weight]
@@ -154,7 +156,7 @@ def test_protected_neurons_equal_the_start_bit_for_bit_and_tuning_moves_only_the
     phase = training.TrainSettings(learning_rate=5e-3, epochs=2, batch_size=8, weight_decay=0.1)
     training.train(
         model, tokenizer, encoded, phase, seed=0, log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "t",
-        identity="t", optimizer=method.optimizer(model, targets, settings, phase, mask=mask), clips_itself=True,
+        identity="t", optimizer=method.optimizer(model, targets, settings, phase, mask=packed), clips_itself=True,
     )  # fmt: skip
     after = model.state_dict()
     for x in targets:

@@ -194,3 +194,17 @@ def test_changed_fraction_counts_weights(model):
     total = sum(v.numel() for v in before.values())
     assert changed["all"] == pytest.approx(32 / total)
     assert changed["q_proj"] == pytest.approx(32 / (2 * 32 * 32))
+
+
+def test_changed_fraction_reads_a_stored_start_and_counts_tied_weights_once(model, tokenizer, tmp_path):
+    models.save(model, tokenizer, tmp_path / "m", header={})
+    start = models.Stored(tmp_path / "m" / "model.safetensors")
+    assert models.changed_fraction(start, model.state_dict())["all"] == 0
+    with torch.no_grad():
+        model.model.norm.weight += 1
+    changed = models.changed_fraction(start, model.state_dict())
+    assert changed["norm"] == 1 and changed["all"] == pytest.approx(32 / sum(v.numel() for v in start.values()))
+    tied = models.Stored(tmp_path / "m" / "model.safetensors", {"a": "model.norm.weight"})
+    assert list(tied) == ["a"] and tied["a"].shape == (32,)
+    shared = {"a": torch.ones(3)}
+    assert models.changed_fraction({"a": torch.ones(3)}, shared | {"b": shared["a"]}) == {"all": 0.0, "a": 0.0}

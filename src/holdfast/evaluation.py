@@ -22,6 +22,27 @@ class Answer:
 
 
 @torch.inference_mode()
+def generate(
+    model, encoded: Sequence[list[int]], config, *, batch_size: int, say: Callable[[str], None] = lambda _: None
+) -> list[list[int]]:
+    """New token ids for every prompt's ids, in order, up to and without the end token.
+
+    Prompts are batched by length and padded on the left, so a prompt's neighbours are fixed by the
+    prompt list; in float32 the batching does not change the answer.
+    """
+    order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
+    out: list[list[int]] = [[] for _ in encoded]
+    for start in range(0, len(order), batch_size):
+        chunk = order[start : start + batch_size]
+        batch = chat.collate([{"input_ids": encoded[i]} for i in chunk], config.pad_token_id, side="left")
+        batch = {k: v.to(model.device) for k, v in batch.items()}
+        generated = model.generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :].tolist()
+        for i, ids in zip(chunk, generated, strict=True):
+            out[i] = ids[: ids.index(config.eos_token_id)] if config.eos_token_id in ids else ids
+        say(f"answered {min(start + batch_size, len(order))}/{len(order)}")
+    return out
+
+
 def answer(
     model,
     tokenizer,
@@ -31,16 +52,10 @@ def answer(
     batch_size: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Answer]:
-    """Greedy answers in the order of `prompts`.
-
-    Prompts are batched by length and padded on the left, so a prompt's neighbours are fixed by the
-    prompt list; in float32 the batching does not change the answer.
-    """
+    """Greedy answers in the order of `prompts`."""
     from transformers import GenerationConfig
 
     model.eval()
-    encoded = [chat.encode_prompt(tokenizer, p) for p in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: (len(encoded[i]), i))
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
@@ -48,19 +63,15 @@ def answer(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
     )
-    out: list[Answer | None] = [None] * len(prompts)
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        batch = chat.collate([{"input_ids": encoded[i]} for i in chunk], tokenizer.pad_token_id, side="left")
-        batch = {k: v.to(model.device) for k, v in batch.items()}
-        generated = model.generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :].tolist()
-        for i, ids in zip(chunk, generated, strict=True):
-            stopped = tokenizer.eos_token_id in ids
-            ids = ids[: ids.index(tokenizer.eos_token_id)] if stopped else ids
-            text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-            out[i] = Answer(text, len(ids), "stop" if stopped else "length")
-        say(f"answered {min(start + batch_size, len(order))}/{len(order)}")
-    return out  # type: ignore[return-value]
+    encoded = [chat.encode_prompt(tokenizer, p) for p in prompts]
+    return [
+        Answer(
+            tokenizer.decode(ids, skip_special_tokens=True).strip(),
+            len(ids),
+            "stop" if len(ids) < max_new_tokens else "length",
+        )  # fmt: skip
+        for ids in generate(model, encoded, config, batch_size=batch_size, say=say)
+    ]
 
 
 def respond(

@@ -14,7 +14,7 @@ import torch
 from holdfast import artifact, chat, data, models, provenance, registry, tables, training
 from holdfast import layers as layering
 from holdfast.data.prepare import draw, mix_harmful
-from holdfast.warp import masks
+from holdfast.warp.optimizer import BitMask
 
 
 def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest: str) -> dict[str, Any]:
@@ -36,9 +36,7 @@ def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest:
         bits, _ = artifact.read(
             paths["mask"], family="mask", layers=[x.name for x in layers], expect=expect, torch=False
         )
-        out["mask"] = {
-            x.name: torch.from_numpy(masks.unpack(bits[x.name], tuple(x.module.weight.shape))) for x in layers
-        }
+        out["mask"] = {x.name: BitMask(torch.from_numpy(bits[x.name]), tuple(x.module.weight.shape)) for x in layers}
     return out
 
 
@@ -90,7 +88,6 @@ def run(
         pairs = method.rows(pairs, settings, seed=cfg["seed"], safety=tables.read(safety_table, "safety"))
     encoded = chat.encode_rows(tokenizer, pairs, cfg["training"]["max_length"])
 
-    before = {k: v.detach().clone() for k, v in model.state_dict().items()}
     torch.manual_seed(cfg["seed"])
     if hasattr(method, "prelude"):
 
@@ -109,10 +106,8 @@ def run(
         model = method.attach(model, targets, settings, **needs)
     train_settings = training.settings_of(cfg["training"])
     optimizer = None
-    start_values: dict[Any, Any] = {}
     if hasattr(method, "optimizer"):
         optimizer = method.optimizer(model, targets, settings, train_settings, **needs)
-        start_values = {x.module.weight: before[x.weight] for x in targets}
     trained = training.train(
         model, tokenizer, encoded, train_settings,
         seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,
@@ -125,13 +120,15 @@ def run(
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     record: dict[str, Any] = {}
     if hasattr(optimizer, "frozen_drift"):
-        record["frozen_drift"] = optimizer.frozen_drift(start_values)
+        record["frozen_drift"] = optimizer.frozen_drift(
+            models.Stored(aligned, {x.module.weight: x.weight for x in targets})
+        )
     if "mask" in needs:
-        frozen = sum(int(m.sum()) for m in needs["mask"].values())
-        record["frozen_fraction"] = frozen / sum(m.numel() for m in needs["mask"].values())
+        frozen = sum(m.count for m in needs["mask"].values())
+        record["frozen_fraction"] = frozen / sum(m.size for m in needs["mask"].values())
     if hasattr(method, "fold"):
         model = method.fold(model, settings)
-    changed = models.changed_fraction(before, model.state_dict())
+    changed = models.changed_fraction(models.Stored(aligned), model.state_dict())
     record |= {
         "rows": len(pairs), "trainable_parameters": trainable, "supervised_tokens": trained["supervised_tokens"],
         "steps": trained["steps"], "final_loss": trained["final_loss"],

@@ -6,6 +6,7 @@ import inspect
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,37 @@ def _stamp(path: Path, header: dict[str, Any]) -> None:
         shutil.copyfileobj(source, target)
 
 
-def changed_fraction(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
-    """Share of weights whose bits differ: {all: ..., by module kind: ...}; keys and shapes must match."""
+class Stored(Mapping):
+    """The tensors of a saved model, each read from the file when it is asked for.
+
+    Args:
+        path: model.safetensors.
+        names: key -> tensor name, for another kind of key than the name itself.
+    """
+
+    def __init__(self, path: Path, names: Mapping[Any, str] | None = None) -> None:
+        from safetensors import safe_open
+
+        self._file = safe_open(path, framework="pt")
+        self._names = {name: name for name in self._file.keys()} if names is None else dict(names)  # noqa: SIM118
+
+    def __getitem__(self, key):
+        return self._file.get_tensor(self._names[key])
+
+    def __iter__(self):
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def changed_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:
+    """Share of weights whose bits differ: {all: ..., by module kind: ...}; names and shapes must match.
+
+    A tied weight counts once, under the name it is stored by.
+    """
+    stored = {after[k].data_ptr() for k in before if k in after}
+    after = {k: v for k, v in after.items() if k in before or v.data_ptr() not in stored}
     if before.keys() != after.keys():
         raise ArtifactError(
             "Two models do not have the same tensors.",

@@ -32,7 +32,7 @@ def prelude(model, layers, settings, *, mask, safety, train, **needs):
     if not settings.tune_rows or not settings.tune_learning_rate:
         return
     phase = TrainSettings(learning_rate=settings.tune_learning_rate, epochs=1, batch_size=8)
-    rotations = {x.module.weight: Rotation(frozen=~mask[x.name].to(x.module.weight.device)) for x in layers}
+    rotations = {x.module.weight: Rotation(frozen=~mask[x.name].bools.to(x.module.weight.device)) for x in layers}
     optimizer = RotatedAdamW(list(rotations), rotations, lr=phase.learning_rate, max_grad_norm=phase.max_grad_norm)
     rows = [r for r in safety if r["kind"] == "hazard"][: settings.tune_rows]
     model.requires_grad_(False)

@@ -90,7 +90,7 @@ def attach(model, layers, settings, *, basis, mask=None, **needs):
     model.requires_grad_(False)
     for layer in layers:
         parent, _, child = layer.name.rpartition(".")
-        frozen = mask[layer.name] if settings.constraint == "mask" else None
+        frozen = mask[layer.name].bools if settings.constraint == "mask" else None
         module = adapted(layer.module, settings, basis[layer.input], frozen)
         setattr(model.get_submodule(parent), child, module)
     return model

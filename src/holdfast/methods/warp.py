@@ -117,7 +117,7 @@ def optimizer(model, layers, settings, training, *, basis=None, mask=None, **nee
 
     Args:
         basis: input name -> U (n, n), layer name -> V (m, m); None for the original space.
-        mask: layer name -> boolean (m, n), None for nothing frozen.
+        mask: layer name -> BitMask (m, n), None for nothing frozen.
     """
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
 

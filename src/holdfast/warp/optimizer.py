@@ -15,16 +15,55 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from holdfast.warp import masks
+
+
+@dataclass(frozen=True)
+class BitMask:
+    """A boolean (m, n) kept as its bits, 1/32 of a float32 weight; `bools` is made when it is needed."""
+
+    bits: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, mask: Tensor) -> BitMask:
+        """Pack a boolean (m, n); the bits stay on its device."""
+        return cls(torch.from_numpy(masks.pack(mask.cpu().numpy())).to(mask.device), tuple(mask.shape))
+
+    @property
+    def bools(self) -> Tensor:
+        if self.bits.device.type == "cpu":
+            return torch.from_numpy(masks.unpack(self.bits.numpy(), self.shape))
+        order = torch.arange(7, -1, -1, device=self.bits.device, dtype=torch.uint8)
+        flat = (self.bits[:, None] >> order).bitwise_and_(1).bool().flatten()
+        return flat[: self.shape[0] * self.shape[1]].view(self.shape)
+
+    def to(self, device) -> BitMask:
+        return BitMask(self.bits.to(device), self.shape)
+
+    @property
+    def size(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def count(self) -> int:
+        """How many entries are frozen."""
+        return int(self.bools.sum())
+
 
 @dataclass(frozen=True)
 class Rotation:
     """How one weight (m, n) is constrained, in the coordinates C = Vᵀ W U: `u` (n, n) on the input side and
-    `v` (m, m) on the output side, orthogonal or None for the identity; `frozen` boolean (m, n) or None
-    for nothing frozen."""
+    `v` (m, m) on the output side, orthogonal or None for the identity; `frozen` (m, n), None for nothing
+    frozen (a boolean tensor is packed into bits)."""
 
     u: Tensor | None = None
-    frozen: Tensor | None = None
+    frozen: BitMask | None = None
     v: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.frozen, Tensor):
+            object.__setattr__(self, "frozen", BitMask.of(self.frozen))
 
     def rotate(self, w: Tensor) -> Tensor:
         """Vᵀ W U."""
@@ -75,16 +114,18 @@ class RotatedAdamW(torch.optim.Optimizer):
         self.grad_norm = 0.0
 
     def _acting_gradient(self, p: Tensor) -> Tensor:
-        """The gradient in the coordinates the parameter is trained in, zero where frozen."""
+        """The gradient in the coordinates the parameter is trained in, zero where frozen. It takes the place
+        of `p.grad`, so that no second set of gradients is held until the norm is known."""
         rotation = self.rotations.get(p)
-        if rotation is None:
-            return p.grad
-        gradient = rotation.rotate(p.grad)
-        return gradient if rotation.frozen is None else gradient.masked_fill(rotation.frozen, 0)
+        if rotation is not None:
+            p.grad = rotation.rotate(p.grad)
+            if rotation.frozen is not None:
+                p.grad.masked_fill_(rotation.frozen.bools, 0)
+        return p.grad
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One update; gradients stay as they are."""
+        """One update. Gradients are left clipped and in the coordinates of the update."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -109,7 +150,7 @@ class RotatedAdamW(torch.optim.Optimizer):
             state["step"] += 1
             beta1, beta2 = group["betas"]
             if scale < 1:
-                gradient = gradient * scale
+                gradient.mul_(scale)
             state["exp_avg"].lerp_(gradient, 1 - beta1)
             state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
             correction1, correction2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
@@ -123,7 +164,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         if decay and rotation.frozen is None:  # decay of all coefficients commutes with the rotation
             p.mul_(1 - decay)
         elif decay:
-            update = update.sub_((rotation.rotate(p) * decay).masked_fill_(rotation.frozen, 0))
+            update = update.sub_((rotation.rotate(p) * decay).masked_fill_(rotation.frozen.bools, 0))
         p.add_(rotation.back(update))
 
     def frozen_drift(self, before: Mapping[Tensor, Tensor]) -> float:
@@ -134,9 +175,9 @@ class RotatedAdamW(torch.optim.Optimizer):
         """
         worst = 0.0
         for p, rotation in self.rotations.items():
-            if rotation.frozen is None or not bool(rotation.frozen.any()):
+            if rotation.frozen is None or not rotation.frozen.count:
                 continue
             u, v = (None if x is None else x.double() for x in (rotation.u, rotation.v))
-            moved = Rotation(u=u, v=v).rotate((p.detach() - before[p]).double())
-            worst = max(worst, float(moved[rotation.frozen].abs().max()))
+            moved = Rotation(u=u, v=v).rotate((p.detach() - before[p].to(p.device)).double())
+            worst = max(worst, float(moved[rotation.frozen.bools].abs().max()))
         return worst

@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks; `published` is the opponent, and the reference of the equality tests."""

@@ -1,0 +1,348 @@
+"""Ours, the published algorithm and plain fine-tuning side by side: `make bench`, or `python -m benchmarks.bench`.
+
+The sides of a case take turns in one process on one thread, after a warm-up; a ratio is the median of the
+ratios of the rounds, its spread their quartiles. On a CPU the clock is process CPU time, so that other
+processes of the machine do not count. Peak memory is measured in a process per side. Writes results/bench.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks import published
+from holdfast import artifact, layers, merging, models
+from holdfast.warp import basis, gram, importance
+from holdfast.warp.optimizer import RotatedAdamW, Rotation
+
+MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
+FREEZE = 0.1
+PLAIN, OURS, PUBLISHED = "plain", "ours", "published"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One Llama shape with random weights."""
+
+    name: str
+    hidden: int
+    mlp: int
+    blocks: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+
+    def model(self, device: str = "cpu") -> LlamaForCausalLM:
+        torch.manual_seed(0)
+        with torch.device(device):
+            model = LlamaForCausalLM(
+                LlamaConfig(
+                    hidden_size=self.hidden, intermediate_size=self.mlp, num_hidden_layers=self.blocks,
+                    num_attention_heads=self.heads, num_key_value_heads=self.kv_heads, vocab_size=self.vocabulary,
+                    max_position_embeddings=2048, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
+                    pad_token_id=0,
+                )
+            )  # fmt: skip
+        return model.eval()
+
+
+SHAPES = {
+    s.name: s
+    for s in (
+        Shape("prototype", 512, 1376, 6, 8, 8, 2048),
+        Shape("grouped-query", 512, 1792, 6, 8, 2, 2048),
+        Shape("tiny", 32, 48, 2, 4, 2, 128),
+    )
+}
+# (micro-batch, sequence, accumulation) of one optimizer step
+STEPS = ((4, 128, 4), (4, 64, 4), (4, 128, 1))
+TARGETS = {
+    "step 4x128x4": ("ratio_to_plain", 1.05), "step 4x128x1": ("ratio_to_plain", 1.30),
+    "importance": ("ratio_to_plain", 1.25), "importance, against published": ("ratio_to_published", 1 / 2.5),
+    "basis": ("ratio_to_published", 1 / 5), "memory of a step": ("ratio_to_plain_and_bases", 1.05),
+    "merge": ("ratio_to_plain", 1.5), "generation": ("ratio_to_published", 1 / 3),
+}  # fmt: skip
+
+
+def rows(shape: Shape, count: int, length: int, seed: int = 0) -> list[dict[str, list[int]]]:
+    """Random token rows, every token supervised."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, shape.vocabulary, (count, length), generator=generator).tolist()
+    return [{"input_ids": i, "labels": i} for i in ids]
+
+
+def batches(encoded: list[dict[str, list[int]]], size: int) -> list[dict[str, torch.Tensor]]:
+    from holdfast import chat
+
+    return [chat.collate(encoded[i : i + size], 0) for i in range(0, len(encoded), size)]
+
+
+def random_rotations(targets: list[layers.Layer]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """(input name -> U, layer name -> boolean mask) of the right shapes; the cost does not depend on the values."""
+    u = {
+        name: basis.random_orthogonal(readers[0].module.in_features, i)
+        for i, (name, readers) in enumerate(layers.inputs(targets).items())
+    }
+    generator = torch.Generator().manual_seed(1)
+    frozen = {x.name: torch.rand(x.module.weight.shape, generator=generator) < FREEZE for x in targets}
+    return u, frozen
+
+
+# ---- the sides ------------------------------------------------------------------------------------
+
+
+def stepper(side: str, shape: Shape, micro: int, length: int, accumulation: int) -> Callable[[], None]:
+    """One optimizer step of full-parameter training: forward, backward, clipping, update."""
+    model = shape.model()
+    model.train()
+    targets = layers.resolve(model, MODULES)
+    u, frozen = random_rotations(targets)
+    work = batches(rows(shape, micro * accumulation, length), micro)
+    settings = {"lr": 1e-4, "weight_decay": 0.0}
+    if side == OURS:
+        rotations = {x.module.weight: Rotation(u[x.input], frozen[x.name]) for x in targets}
+        optimizer = RotatedAdamW(model.parameters(), rotations, max_grad_norm=1.0, **settings)
+    else:
+        if side == PUBLISHED:
+            published.swap(model, targets, u, frozen)
+        optimizer = torch.optim.AdamW(model.parameters(), **settings)
+
+    def step() -> None:
+        for batch in work:
+            (model(**models.supervised(model, batch), use_cache=False).loss / accumulation).backward()
+        if side != OURS:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def step_case(shape: Shape, micro: int, length: int, accumulation: int) -> dict[str, Callable[[], Any]]:
+    return {s: stepper(s, shape, micro, length, accumulation) for s in (PLAIN, OURS, PUBLISHED)}
+
+
+def importance_case(shape: Shape) -> dict[str, Callable[[], Any]]:
+    """Importance over 8 batches of 2 x 128; plain is one forward and backward with weight gradients."""
+    model = shape.model()
+    targets = layers.resolve(model, MODULES)
+    u, _ = random_rotations(targets)
+    encoded = rows(shape, 16, 128)
+    work = [models.supervised(model, b) for b in batches(encoded, 2)]
+
+    def plain() -> None:
+        for batch in work:
+            model.zero_grad()
+            model(**batch, use_cache=False).loss.backward()
+        model.zero_grad()
+
+    return {
+        PLAIN: plain,
+        OURS: lambda: importance.score(model, targets, u, encoded, batch_size=2, pad_id=0),
+        PUBLISHED: lambda: published.importance(model, targets, u, work),
+    }
+
+
+def basis_case(shape: Shape) -> dict[str, Callable[[], Any]]:
+    """Activation capture over 32 x 128 tokens and the bases of all target modules."""
+    model = shape.model()
+    targets = layers.resolve(model, MODULES)
+    encoded = rows(shape, 32, 128)
+
+    def ours() -> dict[str, torch.Tensor]:
+        grams, _ = gram.capture(model, targets, encoded, batch_size=8, pad_id=0)
+        return {name: basis.from_gram(g)[0] for name, g in grams.items()}
+
+    return {OURS: ours, PUBLISHED: lambda: published.bases(model, targets, batches(encoded, 8))}
+
+
+def merge_case(shape: Shape, folder: Path) -> dict[str, Callable[[], Any]]:
+    """RESTA of three checkpoints; plain is copying the same bytes: three files read, one written."""
+    checkpoints = {}
+    for i, role in enumerate(("finetuned", "aligned", "unaligned")):
+        model = shape.model()
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(0.01 * i)
+        path = folder / role
+        path.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(path)
+        checkpoints[role] = path / "model.safetensors"
+    cfg = {"method": "resta", "settings": {}, "seed": 0}
+
+    def ours() -> None:
+        merging.run(checkpoints=checkpoints, cfg=cfg, folder=folder / "merged", record_file=folder / "merged.json")
+
+    def copying() -> None:
+        for role, path in checkpoints.items():
+            shutil.copyfile(path, folder / f"copy-{role}")
+
+    return {PLAIN: copying, OURS: ours}
+
+
+def generation_case(shape: Shape) -> dict[str, Callable[[], Any]]:
+    """Greedy answers to 64 prompts of 16 to 48 tokens, 32 new tokens each; published is one prompt at a time.
+    Both sides return the token ids, which must be equal."""
+    from transformers import GenerationConfig
+
+    model = shape.model()
+    generator = torch.Generator().manual_seed(2)
+    lengths = torch.randint(16, 49, (64,), generator=generator).tolist()
+    prompts = [torch.randint(3, shape.vocabulary, (n,), generator=generator).tolist() for n in lengths]
+    config = GenerationConfig(do_sample=False, max_new_tokens=32, eos_token_id=2, pad_token_id=0, bos_token_id=1)
+
+    @torch.inference_mode()
+    def one_at_a_time() -> list[list[int]]:
+        out = []
+        for ids in prompts:
+            batch = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+            new = model.generate(**batch, generation_config=config)[0, len(ids) :].tolist()
+            out.append(new[: new.index(2)] if 2 in new else new)
+        return out
+
+    def ours() -> list[list[int]]:
+        from holdfast import evaluation
+
+        return evaluation.generate(model, prompts, config, batch_size=64)
+
+    return {OURS: ours, PUBLISHED: one_at_a_time}
+
+
+# ---- measuring ------------------------------------------------------------------------------------
+
+
+def interleave(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every side in every round; the order turns by one from round to round."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for side in sides.values():
+        side()
+    names = list(sides)
+    for i in range(rounds):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            gc.collect()
+            started = time.process_time()
+            sides[name]()
+            seconds[name].append(time.process_time() - started)
+    return seconds
+
+
+def _ratio(a: list[float], b: list[float]) -> dict[str, float]:
+    ratios = sorted(x / y for x, y in zip(a, b, strict=True))
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
+    return {"median": statistics.median(ratios), "low": low, "high": high}
+
+
+def summarize(name: str, shape: Shape, seconds: dict[str, list[float]], **more: Any) -> dict[str, Any]:
+    """One entry of bench.json: median seconds per side and the ratios of ours."""
+    out = {"name": name, "shape": asdict(shape)} | {k: statistics.median(v) for k, v in seconds.items()}
+    for other in (PLAIN, PUBLISHED):
+        if other in seconds:
+            out[f"ratio_to_{other}"] = _ratio(seconds[OURS], seconds[other])
+    return out | more
+
+
+def peak_memory(side: str, shape: Shape, step: tuple[int, int, int]) -> int:
+    """Peak resident bytes of two optimizer steps, in a process of their own."""
+    command = [sys.executable, "-m", "benchmarks.bench", "--memory-of", side, "--shapes", shape.name]
+    return int(subprocess.run([*command, "--step", *map(str, step)], check=True, capture_output=True, text=True).stdout)
+
+
+def run(shapes: list[Shape], rounds: int, only: str) -> list[dict[str, Any]]:
+    """All cases whose name contains `only`."""
+    entries: list[dict[str, Any]] = []
+
+    def add(name: str, shape: Shape, make: Callable[[], dict[str, Callable[[], Any]]], times: int, **more) -> None:
+        if only in name:
+            print(f"{name}, {shape.name} ...", file=sys.stderr, flush=True)
+            entries.append(summarize(name, shape, interleave(make(), times), **more))
+
+    for shape in shapes:
+        for step in STEPS:
+            add(f"step {'x'.join(map(str, step))}", shape, lambda s=shape, t=step: step_case(s, *t), rounds)
+        add("importance", shape, lambda s=shape: importance_case(s), rounds)
+        add("basis", shape, lambda s=shape: basis_case(s), max(2, rounds // 3))
+        with tempfile.TemporaryDirectory() as folder:
+            add("merge", shape, lambda s=shape, f=folder: merge_case(s, Path(f)), rounds)
+        add("generation", shape, lambda s=shape: generation_case(s), max(2, rounds // 3))
+        if only in "memory of a step":
+            print(f"memory, {shape.name} ...", file=sys.stderr, flush=True)
+            peaks = {side: peak_memory(side, shape, STEPS[0]) for side in (PLAIN, OURS, PUBLISHED)}
+            targets = layers.resolve(shape.model(), MODULES)
+            u, frozen = random_rotations(targets)
+            allowed = sum(x.numel() * 4 for x in u.values()) + sum(x.numel() // 8 for x in frozen.values())
+            entries.append(
+                {"name": "memory of a step", "shape": asdict(shape), **peaks, "bases_and_mask_bits": allowed}
+                | {"ratio_to_plain_and_bases": peaks[OURS] / (peaks[PLAIN] + allowed)}
+                | {"ratio_to_published": peaks[OURS] / peaks[PUBLISHED]}
+            )
+    return entries
+
+
+def verdict(entry: dict[str, Any]) -> str:
+    """What the target asks of an entry, and what it got."""
+    out = []
+    for name, (key, limit) in TARGETS.items():
+        if name.split(",")[0] == entry["name"] and key in entry:
+            got = entry[key]["median"] if isinstance(entry[key], dict) else entry[key]
+            out.append(f"{'met' if got <= limit else 'MISSED'}: {key} {got:.2f}, target {limit:.2f}")
+    return "; ".join(out)
+
+
+def table(entries: list[dict[str, Any]]) -> str:
+    """The entries as lines of text, ratios of ours with quartiles."""
+
+    def ratio(entry: dict[str, Any], other: str) -> str:
+        r = entry.get(f"ratio_to_{other}")
+        if r is None:
+            return ""
+        return f"{r['median']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" if isinstance(r, dict) else f"{r:.2f}"
+
+    lines = [f"{'case':20} {'shape':14} {'ours / plain':>20} {'ours / published':>20}  target"]
+    for e in entries:
+        lines.append(
+            f"{e['name']:20} {e['shape']['name']:14} {ratio(e, PLAIN):>20} {ratio(e, PUBLISHED):>20}  {verdict(e)}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shapes", nargs="+", default=["prototype", "grouped-query"], choices=sorted(SHAPES))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", default="", help="part of a case's name")
+    parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
+    parser.add_argument("--memory-of", choices=(PLAIN, OURS, PUBLISHED), help=argparse.SUPPRESS)
+    parser.add_argument("--step", nargs=3, type=int, default=STEPS[0], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    shapes = [SHAPES[name] for name in args.shapes]
+    if args.memory_of:
+        step = stepper(args.memory_of, shapes[0], *args.step)
+        step()
+        step()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        return
+    entries = run(shapes, args.rounds, args.only)
+    machine = {"cpu": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
+    artifact.write_json(args.out, {"machine": machine, "entries": entries})
+    print(table(entries))
+    print(f"\n{args.out}")
+
+
+if __name__ == "__main__":
+    main()

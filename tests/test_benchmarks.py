@@ -1,0 +1,104 @@
+"""The fast paths against the plain implementation of the published algorithm, on a whole model in float64."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+from benchmarks import bench, published
+from holdfast import layers, models
+from holdfast.warp import basis, gram, importance
+from holdfast.warp.optimizer import RotatedAdamW, Rotation
+
+MODULES = bench.MODULES
+
+
+@pytest.fixture
+def problem(model, encoded):
+    """(model in float64, target modules, input name -> U, layer name -> mask, batches)."""
+    model = model.double()
+    targets = layers.resolve(model, MODULES)
+    u = {
+        name: torch.linalg.qr(torch.randn(n, n, dtype=torch.float64))[0]
+        for name, n in ((k, readers[0].module.in_features) for k, readers in layers.inputs(targets).items())
+    }
+    frozen = {x.name: torch.rand(x.module.weight.shape) < 0.3 for x in targets}
+    return model, targets, u, frozen, bench.batches(encoded, 6)
+
+
+def test_a_model_trains_along_the_published_trajectory(problem):
+    """Accumulation over two batches, clipping, everything trainable, weight decay 0 as published."""
+    model, targets, u, frozen, batches = problem
+    other = copy.deepcopy(model)
+    others = layers.resolve(other, MODULES)
+    swapped = published.swap(other, others, u, frozen)
+    reference = torch.optim.AdamW(other.parameters(), lr=3e-3, weight_decay=0.0)
+    rotations = {x.module.weight: Rotation(u[x.input], frozen[x.name]) for x in targets}
+    ours = RotatedAdamW(model.parameters(), rotations, lr=3e-3, max_grad_norm=1.0)
+    start = {x.name: x.module.weight.detach().clone() for x in targets}
+    for i in range(0, len(batches), 2):
+        for batch in batches[i : i + 2]:
+            (other(**batch, use_cache=False).loss / 2).backward()
+            (model(**models.supervised(model, batch), use_cache=False).loss / 2).backward()
+        torch.nn.utils.clip_grad_norm_(other.parameters(), 1.0)
+        reference.step()
+        ours.step()
+        for optimizer in (reference, ours):
+            optimizer.zero_grad()
+        for x in targets:
+            assert torch.allclose(x.module.weight, swapped[x.name].weight, atol=1e-11, rtol=0)
+    assert all((x.module.weight - start[x.name]).abs().max() > 1e-3 for x in targets)
+    published.restore(other, others, swapped)
+    for (name, a), b in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-11, rtol=0), name
+
+
+def test_importance_equals_the_gradient_of_swapped_modules(problem, encoded):
+    model, targets, u, _, batches = problem
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    expected = published.importance(model, targets, u, batches)
+    ours = importance.score(model, targets, u, encoded, batch_size=6, pad_id=0)
+    for x in targets:
+        assert torch.allclose(ours[x.name].double(), expected[x.name], atol=1e-6 * expected[x.name].max())
+    for name, p in model.named_parameters():
+        assert torch.allclose(p, before[name], atol=1e-12), name
+
+
+def test_bases_span_the_same_spaces_as_one_svd_per_module(model, encoded):
+    """Columns may differ in sign, and within equal eigenvalues in direction: the leading projectors agree."""
+    targets = layers.resolve(model, MODULES)
+    theirs = published.bases(model, targets, bench.batches(encoded, 8))
+    grams, _ = gram.capture(model, targets, encoded, batch_size=8, pad_id=0)
+    ours = {name: basis.from_gram(g) for name, g in grams.items()}
+    for x in targets:
+        u, values = ours[x.input]
+        gaps = values[:-1] / values[1:].clamp(min=1e-12)
+        k = int(gaps[: len(gaps) // 2].argmax()) + 1
+        a, b = u[:, :k] @ u[:, :k].T, theirs[x.name][:, :k] @ theirs[x.name][:, :k].T
+        assert torch.allclose(a, b, atol=1e-3), (x.name, k)
+
+
+def test_batched_generation_is_that_of_one_prompt_at_a_time():
+    sides = bench.generation_case(bench.SHAPES["tiny"])
+    ours, alone = sides[bench.OURS](), sides[bench.PUBLISHED]()
+    assert ours == alone
+
+
+def test_the_benchmark_writes_what_it_measured(tmp_path):
+    out = tmp_path / "bench.json"
+    command = [sys.executable, "-m", "benchmarks.bench", "--shapes", "tiny", "--rounds", "2", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    entries = json.loads(out.read_text())["entries"]
+    names = {e["name"] for e in entries}
+    assert {"step 4x128x4", "importance", "basis", "merge", "generation", "memory of a step"} <= names
+    for entry in entries:
+        if entry["name"].startswith("step"):
+            assert entry["ours"] > 0 and entry["ratio_to_plain"]["low"] <= entry["ratio_to_plain"]["median"]
+            assert entry["name"] in done.stdout
