@@ -26,10 +26,13 @@ test: $(STAMP) ## run the tests, the smoke study included
 	$(BIN)/python -m pytest -q
 
 check: $(STAMP) ## style and generated files
-	$(BIN)/ruff check src scripts tests
-	$(BIN)/ruff format --check src scripts tests
+	$(BIN)/ruff check src scripts tests benchmarks
+	$(BIN)/ruff format --check src scripts tests benchmarks
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/python -m holdfast.documents --check
+
+bench: $(STAMP) ## ours, the published algorithm and plain fine-tuning side by side (results/bench.json)
+	$(BIN)/python -m benchmarks.bench
 
 documents: $(STAMP) ## regenerate config/README.md and config/schema.json
 	$(BIN)/python -m holdfast.documents
@@ -37,4 +40,4 @@ documents: $(STAMP) ## regenerate config/README.md and config/schema.json
 ui: $(STAMP) ## open the MLflow store in a browser
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: help install demo test check documents ui
+.PHONY: help install demo test check bench documents ui

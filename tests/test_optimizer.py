@@ -144,6 +144,32 @@ def test_an_output_rotation_freezes_output_directions():
     assert moved[:2].abs().max() < 1e-12 and moved[2:].abs().min() > 0
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_the_truncated_form_keeps_frozen_coefficients_and_is_adamw_elsewhere(decay):
+    """u holds 4 of 9 directions; the update of plain AdamW loses exactly its part on frozen coefficients."""
+    w0, b0, u, _, data = _problem(7)
+    u = u[:, :4].contiguous()
+    frozen = torch.rand(w0.shape[0], 4, generator=torch.Generator().manual_seed(1)) < 0.5
+    w, plain = nn.Parameter(w0.clone()), nn.Parameter(w0.clone())
+    ours = RotatedAdamW([w], {w: Rotation(u, frozen, corrected=True)}, lr=0.03, weight_decay=decay)
+    reference = torch.optim.AdamW([plain], lr=0.03, weight_decay=decay)
+    x, target = data[0]
+    for parameter, optimizer in ((w, ours), (plain, reference)):
+        _loss(x @ parameter.T + b0, target).backward()
+        optimizer.step()
+    update = plain.detach() - w0
+    expected = update - ((update @ u) * frozen) @ u.T
+    assert torch.allclose(w - w0, expected, atol=1e-14, rtol=0)
+    for x, target in itertools.islice(itertools.cycle(data), 200):
+        ours.zero_grad()
+        _loss(x @ w.T + b0, target).backward()
+        ours.step()
+    moved = (w.detach() - w0) @ u
+    assert moved[frozen].abs().max() < 1e-12 < moved[~frozen].abs().min()
+    assert ours.frozen_drift({w: w0}) < 1e-12
+    assert ((w.detach() - w0) - moved @ u.T).abs().max() > 0.1  # the other directions are free
+
+
 def test_frozen_coefficients_stay_in_float32_over_a_long_run():
     w0, b0, u, frozen, data = _problem(3, m=24, n=32)
     w = nn.Parameter(w0.float())

@@ -69,6 +69,7 @@ def test_every_shipped_study_is_valid(name, monkeypatch):
         ("arms.full.sweep", {"freeze": [1]}, ["arms.full.sweep.freeze"]),
         ("arms.warp.targets", ["o_proj"], ["arms.warp.targets", "o_proj", "basis.modules"]),
         ("arms.base", {"method": "full"}, ["model role"]),
+        ("arms.warp.rank_fraction", 0.05, ["arms.warp", "at least freeze_fraction"]),
         ("tasks.crafts.dataset", "ag_news", ["tasks.crafts.dataset", "agnews"]),
         ("tasks.crafts.trian_rows", 3, ["tasks.crafts.trian_rows", "did you mean 'train_rows'"]),
         ("tasks.crafts.train_rows", 0, ["tasks.crafts.train_rows"]),

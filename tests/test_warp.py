@@ -196,6 +196,18 @@ def test_the_permuted_basis_freezes_the_same_entries_in_other_rows(files):
     assert header["frozen_fraction"] == pytest.approx(0.2, abs=1e-3)
 
 
+@pytest.mark.parametrize("spec", [{}, {"unit": "column"}, {"threshold": "model"}, {"scores": "random"}])
+def test_a_rank_fraction_spends_the_same_budget_among_the_leading_directions(files, spec):
+    plain, header = _mask(files, "safety", freeze_fraction=0.2, **spec)
+    leading, other = _mask(files, "safety", freeze_fraction=0.2, rank_fraction=0.5, **spec)
+    assert other["frozen_fraction"] == pytest.approx(header["frozen_fraction"], abs=0.02)
+    for name, mask in leading.items():
+        assert mask.shape == plain[name].shape and not mask[:, mask.shape[1] // 2 :].any()
+    assert sum(m.sum() for m in leading.values()) > 0
+    whole, _ = _mask(files, "safety", freeze_fraction=0.2, rank_fraction=1.0, **spec)
+    assert all((whole[k] == plain[k]).all() for k in plain)
+
+
 def test_two_masks_free_what_the_task_needs(files):
     from holdfast.study import MaskSpec
     from holdfast.warp import families

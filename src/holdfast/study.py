@@ -266,13 +266,15 @@ class MaskSpec(Strict):
     unit: Literal["entry", "column", "row"] = "entry"
     threshold: Literal["layer", "model"] = "layer"
     freeze_fraction: float = Field(0.1, gt=0, lt=1)
+    rank_fraction: float = Field(1.0, gt=0, le=1)
     minus_task: str | None = None
 
     @property
     def name(self) -> str:
         model = "-model" if self.threshold == "model" else ""
+        rank = f"-rank-{self.rank_fraction:g}" if self.rank_fraction < 1 else ""
         task = f"-minus-{self.minus_task}" if self.minus_task else ""
-        return f"{self.basis}-{self.scores}-{self.unit}{model}-{self.freeze_fraction:g}{task}"
+        return f"{self.basis}-{self.scores}-{self.unit}{model}-{self.freeze_fraction:g}{rank}{task}"
 
 
 class NeuronSpec(Strict):

@@ -55,6 +55,11 @@ CARD = {
             "test_optimizer.py::test_frozen_coefficients_never_move",
         ),
         (
+            "option `rank_fraction`: ΔW −= ((ΔW U_k) ⊙ M) U_kᵀ, not published",
+            "holdfast.warp.optimizer.Rotation.correct",
+            "test_optimizer.py::test_the_truncated_form_keeps_frozen_coefficients_and_is_adamw_elsewhere",
+        ),
+        (
             "no mask and U = I is plain AdamW",
             "holdfast.warp.optimizer.RotatedAdamW",
             "test_optimizer.py::test_no_mask_and_identity_basis_is_plain_adamw",
@@ -85,6 +90,10 @@ class Settings(MethodSettings):
     threshold: Literal["layer", "model"] = Field(
         "layer", description="the share ρ per module, or of all modules at once"
     )
+    rank_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of leading directions that may hold frozen coefficients; below 1 the "
+        "update is made in the original coordinates and corrected along these directions (cheaper, not published)",
+    )  # fmt: skip
     two_mask: bool = Field(False, description="do not freeze what the same rule finds important for the task")
 
     @model_validator(mode="after")
@@ -93,6 +102,11 @@ class Settings(MethodSettings):
             raise ValueError("one threshold for the whole model is defined for unit: entry")
         if self.two_mask and self.mask != "importance":
             raise ValueError("two_mask compares importance, so it needs mask: importance")
+        if self.rank_fraction < 1:
+            if self.basis not in ("safety", "random") or self.unit == "row" or self.mask == "none":
+                raise ValueError("rank_fraction below 1 needs an input rotation and a mask of entries or columns")
+            if self.rank_fraction < self.freeze_fraction:
+                raise ValueError("rank_fraction must be at least freeze_fraction: the budget has to fit")
         return self
 
     def artifacts(self) -> dict[str, Any]:
@@ -102,6 +116,8 @@ class Settings(MethodSettings):
                 "basis": self.basis, "scores": self.mask, "unit": self.unit, "threshold": self.threshold,
                 "freeze_fraction": self.freeze_fraction, "minus_task": self.two_mask,
             }  # fmt: skip
+            if self.rank_fraction < 1:
+                needs["mask"]["rank_fraction"] = self.rank_fraction
         return needs
 
 
@@ -119,16 +135,22 @@ def optimizer(model, layers, settings, training, *, basis=None, mask=None, **nee
         basis: input name -> U (n, n), layer name -> V (m, m); None for the original space.
         mask: layer name -> BitMask (m, n), None for nothing frozen.
     """
+    from holdfast.warp import masks
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
     rotations = {}
+    leading: dict[str, Any] = {}
     for layer in layers:
         weight = layer.module.weight
-        known = {
-            "u": (basis or {}).get(layer.input), "v": (basis or {}).get(layer.name),
-            "frozen": (mask or {}).get(layer.name),
-        }  # fmt: skip
-        rotations[weight] = Rotation(**{k: x if x is None else x.to(weight.device) for k, x in known.items()})
+        u, v = (
+            None if basis is None or k not in basis else basis[k].to(weight.device) for k in (layer.input, layer.name)
+        )
+        frozen = None if mask is None or layer.name not in mask else mask[layer.name].to(weight.device)
+        if settings.rank_fraction < 1:
+            k = masks.leading(weight.shape[1], settings.rank_fraction)
+            u = leading.setdefault(layer.input, u[:, :k].contiguous())
+            frozen = frozen.bools[:, :k].contiguous()
+        rotations[weight] = Rotation(u, frozen, v, corrected=settings.rank_fraction < 1)
     return RotatedAdamW(
         [p for p in model.parameters() if p.requires_grad], rotations, lr=training.learning_rate,
         betas=training.betas, weight_decay=training.weight_decay, max_grad_norm=training.max_grad_norm,

@@ -173,9 +173,18 @@ def build_mask(
 
 
 def _frozen(scores, layers: list[str], spec: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Layer name -> boolean (m, n) by one spec."""
+    """Layer name -> boolean (m, n) by one spec. With a rank fraction below 1 as many coefficients are frozen,
+    all of them among the leading directions."""
     if spec["scores"] == "random":
         scores = {name: masks.random_scores(scores[name].shape, name, seed) for name in layers}
+    rank, fraction = spec.get("rank_fraction", 1.0), spec["freeze_fraction"]
+    kept = {name: scores[name][:, : masks.leading(scores[name].shape[1], rank)] for name in layers}
     if spec["threshold"] == "model":
-        return masks.top_overall({name: scores[name] for name in layers}, spec["freeze_fraction"])
-    return {name: masks.build(scores[name], spec["unit"], spec["freeze_fraction"]) for name in layers}
+        share = sum(scores[name].size for name in layers) / sum(part.size for part in kept.values())
+        frozen = masks.top_overall(kept, min(1.0, fraction * share))
+    else:
+        frozen = {
+            name: masks.build(part, spec["unit"], min(1.0, fraction * (scores[name].size / part.size)))
+            for name, part in kept.items()
+        }
+    return {name: masks.widen(frozen[name], scores[name].shape[1]) for name in layers}

@@ -49,6 +49,16 @@ def top_overall(scores: Mapping[str, np.ndarray], fraction: float) -> dict[str, 
     return out
 
 
+def leading(n: int, fraction: float) -> int:
+    """How many leading directions of n the share `fraction` is, at least one."""
+    return max(1, round(fraction * n))
+
+
+def widen(mask: np.ndarray, n: int) -> np.ndarray:
+    """A mask of leading directions as one of all n: nothing is frozen in the rest."""
+    return np.pad(mask, ((0, 0), (0, n - mask.shape[1])))
+
+
 def random_scores(shape: tuple[int, int], name: str, seed: int) -> np.ndarray:
     """Scores without information, different per layer: the control for what freezing alone does."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())]).random(shape, dtype=np.float32)

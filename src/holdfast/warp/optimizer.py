@@ -55,11 +55,17 @@ class BitMask:
 class Rotation:
     """How one weight (m, n) is constrained, in the coordinates C = Vᵀ W U: `u` (n, n) on the input side and
     `v` (m, m) on the output side, orthogonal or None for the identity; `frozen` (m, n), None for nothing
-    frozen (a boolean tensor is packed into bits)."""
+    frozen (a boolean tensor is packed into bits).
+
+    `corrected` is the truncated form: `u` (n, k) holds k leading directions and `frozen` is (m, k), C = W U.
+    The optimizer then works in the original coordinates and its update loses what would move frozen
+    coefficients: ΔW −= ((ΔW U) ⊙ M) Uᵀ.
+    """
 
     u: Tensor | None = None
     frozen: BitMask | None = None
     v: Tensor | None = None
+    corrected: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.frozen, Tensor):
@@ -69,6 +75,10 @@ class Rotation:
         """Vᵀ W U."""
         w = w if self.u is None else w @ self.u
         return w if self.v is None else self.v.T @ w
+
+    def correct(self, update: Tensor) -> Tensor:
+        """An update in the original coordinates without its part on frozen coefficients, in place."""
+        return update.sub_((update @ self.u).masked_fill_(~self.frozen.bools, 0) @ self.u.T)
 
     def back(self, c: Tensor) -> Tensor:
         """V C Uᵀ."""
@@ -117,7 +127,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         """The gradient in the coordinates the parameter is trained in, zero where frozen. It takes the place
         of `p.grad`, so that no second set of gradients is held until the norm is known."""
         rotation = self.rotations.get(p)
-        if rotation is not None:
+        if rotation is not None and not rotation.corrected:
             p.grad = rotation.rotate(p.grad)
             if rotation.frozen is not None:
                 p.grad.masked_fill_(rotation.frozen.bools, 0)
@@ -161,6 +171,9 @@ class RotatedAdamW(torch.optim.Optimizer):
 
     def _apply(self, p: Tensor, update: Tensor, decay: float) -> None:
         rotation = self.rotations.get(p, Rotation())
+        if rotation.corrected:
+            p.add_(rotation.correct(update.sub_(p, alpha=decay)))
+            return
         if decay and rotation.frozen is None:  # decay of all coefficients commutes with the rotation
             p.mul_(1 - decay)
         elif decay:
