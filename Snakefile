@@ -14,8 +14,7 @@ from snakemake.utils import min_version
 from holdfast import preflight, provenance
 
 min_version("9.20")
-# For every job: no spinning threads when jobs share the cores, and (glibc) freed memory is kept for reuse.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# For every job (glibc): freed memory is kept for reuse.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 
