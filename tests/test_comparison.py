@@ -11,7 +11,7 @@ import yaml
 from holdfast import artifact, comparison, names, tables
 from holdfast.errors import DataError
 
-CFG = {"study": "sweep", "also": [], "tolerance": 0.01, "own": {"warp": {"freeze_fraction": 0.1}}, "points": {}}
+CFG = {"study": "sweep", "also": [], "tolerance": 0.01, "controls": {"warp-original": "warp"}, "points": {}}
 
 
 def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate=1e-3, swept=None, split="test"):
@@ -119,14 +119,17 @@ def test_the_rule_prefers_utility_then_refusals():
     assert comparison.pick(points, 0.2)["learning_rate"] == 1e-4
 
 
-def test_choices_come_from_validation_points_of_the_arms_own_settings(tmp_path):
+def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
     files, points = [_model(tmp_path, None, "aligned", 0, 0.9, 0.1, split="validation")], {}
-    for rate, freeze, refusal in ((1e-3, 0.1, 0.5), (2e-3, 0.1, 0.6), (1e-3, 0.3, 0.9)):
+    for family, rate, freeze, refusal in (
+        ("warp-original", 1e-3, 0.1, 0.7), ("warp-original", 1e-3, 0.3, 0.1), ("warp-original", 2e-3, 0.3, 0.2),
+        ("warp", 1e-3, 0.1, 0.5), ("warp", 2e-3, 0.1, 0.6), ("warp", 1e-3, 0.3, 0.9),
+    ):  # fmt: skip
         swept = {"learning_rate": rate, "freeze_fraction": freeze}
-        arm = f"warp.lr-{rate:g}.freeze-{freeze:g}"
+        arm = f"{family}.lr-{rate:g}.freeze-{freeze:g}"
         points[arm] = swept
         files.append(
-            _model(tmp_path, "gsm8k", arm, 0, refusal, 0.9, family="warp", rate=rate, swept=swept, split="validation")
+            _model(tmp_path, "gsm8k", arm, 0, refusal, 0.9, family=family, rate=rate, swept=swept, split="validation")
         )
     for gamma, refusal, utility in ((0.1, 0.4, 0.9), (0.5, 0.7, 0.895), (0.9, 0.9, 0.5)):
         arm = f"resta.gamma-{gamma:g}"
@@ -138,7 +141,8 @@ def test_choices_come_from_validation_points_of_the_arms_own_settings(tmp_path):
     comparison.choose([tmp_path / "t.csv"], CFG | {"points": points}, tmp_path / "chosen.yaml")
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {
         "resta": {"gsm8k": {"settings": {"gamma": 0.5}}},
-        "warp": {"gsm8k": {"learning_rate": 2e-3}},
+        "warp": {"gsm8k": {"learning_rate": 1e-3, "settings": {"freeze_fraction": 0.3}}},
+        "warp-original": {"gsm8k": {"learning_rate": 2e-3, "settings": {"freeze_fraction": 0.3}}},
     }
     assert (tmp_path / "chosen.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
 

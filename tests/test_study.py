@@ -207,3 +207,10 @@ def test_planning_never_imports_torch_or_pandas():
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_controls_of_a_swept_arm_are_the_trained_arms_of_its_method():
+    assert resolve.load("frontier", ROOT / "config").choose_cfg()["controls"] == {
+        "warp-original": "warp", "warp-randmask": "warp", "targets-only": "full",
+    }  # fmt: skip
+    assert resolve.load("frontier-methods", ROOT / "config").choose_cfg()["controls"] == {}

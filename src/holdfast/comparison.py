@@ -270,8 +270,9 @@ def choose(sweeps: Sequence[Path], cfg: dict[str, Any], out: Path) -> None:
 
     Args:
         sweeps: tables of the same sweep in several studies (worlds); a point counts by its mean.
-        cfg: `points` (arm -> swept values), `own` (trained family -> swept settings a candidate must
-            have), tolerance, study.
+        cfg: `points` (arm -> swept values), tolerance, study, and `controls`: family -> the family it is a
+            control of. A control differs in one thing only, so it shares the settings chosen there (the
+            budget of a mask) and chooses its learning rate.
 
     Raises:
         DataError: a table is missing, or has other points than the first.
@@ -288,14 +289,17 @@ def choose(sweeps: Sequence[Path], cfg: dict[str, Any], out: Path) -> None:
     rows = means([row for table in tables.values() for row in table])
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        swept = cfg["points"].get(row["arm"])
-        own = cfg["own"].get(row["family"], {})
-        if swept and all(swept[k] == v for k, v in own.items()):
+        if cfg["points"].get(row["arm"]):
             groups.setdefault((row["family"], row["task"]), []).append(row)
     chosen: dict[str, dict[str, dict[str, Any]]] = {}
-    for (family, task), points in groups.items():
+    for family, task in sorted(groups, key=lambda group: group[0] in cfg["controls"]):
+        shared = chosen.get(cfg["controls"].get(family, ""), {}).get(task, {}).get("settings", {})
+        points = [
+            row for row in groups[family, task]
+            if all(cfg["points"][row["arm"]].get(k, v) == v for k, v in shared.items())
+        ]  # fmt: skip
         swept = cfg["points"][pick(points, cfg["tolerance"])["arm"]]
-        settings = {k: v for k, v in swept.items() if k != "learning_rate" and k not in cfg["own"].get(family, {})}
+        settings = {k: v for k, v in swept.items() if k != "learning_rate"}
         choice = {"learning_rate": swept["learning_rate"]} if "learning_rate" in swept else {}
         chosen.setdefault(family, {})[task] = choice | ({"settings": settings} if settings else {})
     head = (

@@ -221,17 +221,17 @@ class Resolved:
         return {"cell": cell, "datasets": datasets}
 
     def choose_cfg(self) -> dict[str, Any]:
-        """The sweep's points by arm, and for trained families the settings a candidate must have: their
-        own (a swept freeze fraction is drawn, not chosen). Merges choose among all their points."""
-        own = {}
-        for name, arm in self.study.arms.items():
-            swept = [k for k in arm.sweep if k != "learning_rate"]
-            if registry.header(arm.method).kind == "train" and swept:
-                settings = registry.load(arm.method).Settings.model_validate(arm.model_extra or {}).model_dump()
-                own[name] = {k: settings[k] for k in swept}
+        """The sweep's points by arm, and the controls: a trained arm that runs the method of another arm of
+        the sweep -> that arm, whose chosen settings it shares."""
+        arms = {k: a for k, a in self.study.arms.items() if a.sweep}
+        controls = {
+            k: a.method for k, a in arms.items()
+            if k != a.method and a.method in arms and registry.header(a.method).kind == "train"
+        }  # fmt: skip
         choose, points = self.study.choose, {name: a.swept for name, a in self.arms.items()}
         return {
-            "study": self.name, "also": list(choose.also), "tolerance": choose.tolerance, "own": own, "points": points,
+            "study": self.name, "also": list(choose.also), "tolerance": choose.tolerance, "controls": controls,
+            "points": points,
         }  # fmt: skip
 
     def generation_cfg(self, tasks: list[str]) -> dict[str, Any]:
