@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import combinations
 
 import pandas as pd
+import pyarrow
 import pytest
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
-from holdfast import chat, data, tables
+from holdfast import chat, data, schemas, tables
 from holdfast.data import agnews, gsm8k, prepare
 from holdfast.errors import ChatTemplateError, DataError, HoldfastError
 from holdfast.world.generator import SPLITS, World
@@ -36,7 +40,7 @@ def test_task_splits_are_disjoint_and_reproducible(dataset):
     cfg = {"world": {"seed": 5}, "dataset": dataset, "source": "world", **SIZES}
     rows = prepare.task_rows(cfg)
     assert rows == prepare.task_rows(cfg)
-    tables.validate(pd.DataFrame(rows), dataset, "x")
+    schemas.validate(pd.DataFrame(rows), dataset, "x")
     key = data.dataset(dataset).TEXT_COLUMNS[0]
     texts = {s: {r[key] for r in rows if r["split"] == s} for s in SPLITS}
     assert all(not texts[a] & texts[b] for a, b in combinations(SPLITS, 2))
@@ -60,6 +64,51 @@ def test_wrapped_prompts_wrap_the_same_request(world):
     plain = {r["base_id"]: r["prompt"] for r in rows if r["set"] == "hazard"}
     wrapped = [r for r in rows if r["set"] == "wrapped"]
     assert len(wrapped) == 40 and all(plain[r["base_id"]] in r["prompt"] for r in wrapped)
+
+
+@pytest.mark.parametrize("table", ["agnews", "gsm8k", "crafts"])
+def test_a_checked_file_is_read_without_pandas_and_gives_the_same_rows(table, tmp_path):
+    rows = prepare.task_rows({"world": {"seed": 5}, "dataset": table, "source": "world", **SIZES})
+    tables.write(rows, tmp_path / "a.parquet", table)
+    tables.write(rows, tmp_path / "b.parquet", table, check=False)
+    known = {k: rows[0][k] for k in rows[0]}
+    assert tables.read(tmp_path / "a.parquet", table) == tables.read(tmp_path / "b.parquet", table)
+    assert {k: tables.read(tmp_path / "a.parquet", table)[0][k] for k in known} == known
+    code = (
+        "import sys; from holdfast import tables; tables.read(sys.argv[1], sys.argv[2]);"
+        "print('pandas' in sys.modules, 'pandera' in sys.modules)"
+    )
+    seen = {
+        name: subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / name), table], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for name in ("a.parquet", "b.parquet")
+    }
+    assert seen == {"a.parquet": ["False", "False"], "b.parquet": ["True", "True"]}
+
+
+def test_an_edited_or_damaged_table_is_not_trusted(tmp_path):
+    path = tmp_path / "t.parquet"
+    tables.write(
+        prepare.task_rows({"world": {"seed": 5}, "dataset": "agnews", "source": "world", **SIZES}), path, "agnews"
+    )
+    content = parquet.read_table(path)
+    labels = content["label"].to_pylist()
+    edited = content.set_column(content.schema.get_field_index("label"), "label", pyarrow.array([9, *labels[1:]]))
+    assert edited.schema.metadata == content.schema.metadata  # the mark stays, the rows do not fit it
+    parquet.write_table(edited, path)
+    with pytest.raises(DataError, match="row 0, column 'label'"):
+        tables.read(path, "agnews")
+    parquet.write_table(content, path)
+    assert len(tables.read(path, "agnews")) == len(labels)
+    with pytest.raises(DataError, match="gsm8k"):
+        tables.read(path, "gsm8k")
+    tables.write(tables.read(path, "agnews"), path, "agnews")
+    whole = path.read_bytes()
+    for broken in (b"", whole[: len(whole) // 2], whole[:300] + bytes([whole[300] ^ 1]) + whole[301:]):
+        path.write_bytes(broken)
+        with pytest.raises(DataError, match="cannot be read"):
+            tables.read(path, "agnews")
 
 
 def test_another_seed_is_another_world():

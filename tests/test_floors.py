@@ -11,7 +11,7 @@ from conftest import ROOT
 SRC = ROOT / "src" / "holdfast"
 FLOORS = {
     0: {"__init__", "errors", "files", "names"},
-    1: {"registry", "provenance", "reading", "study", "resolve"},
+    1: {"registry", "provenance", "reading", "schemas", "study", "resolve"},
     2: {"artifact", "chat", "layers", "models", "tables", "data", "world"},
     3: {
         "warp",

@@ -111,4 +111,4 @@ def respond(
         out_rows += [
             {**r, "text": a.text, "tokens": a.tokens, "finish": a.finish} for r, a in zip(rows, answers, strict=True)
         ]
-    tables.write(out_rows, out, "responses")
+    tables.write(out_rows, out, "responses", check=False)  # judging, the next stage, checks

@@ -1,156 +1,87 @@
-"""Every table that crosses a stage: its pandera schema, one reader, one writer, one error.
+"""Every table that crosses a stage: one reader, one writer, checked against its contract once.
 
-Torch-free. Imported by stages, and by the study's preflight only when a study names a user's file.
+A file written here carries the digest of the contract it was checked against and of its rows, and checksums of
+its pages. A reader that finds all in order trusts it; any other file, an edited one too, is checked first. That
+keeps pandas and pandera, two seconds of imports, out of the jobs that only read and answer. Torch-free.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pandera.pandas as pa
-
-from holdfast import files, names
+from holdfast import files, provenance
 from holdfast.errors import DataError
 
-MAX_CHARACTERS = 100_000
-
-_LENGTH = pa.Check.str_length(1, MAX_CHARACTERS, error=f"between 1 and {MAX_CHARACTERS} characters")
-_SOLID = pa.Check(lambda s: s.str.strip() != "", error="text that is not blank")
-_ANSWERED = pa.Check(
-    lambda s: s.str.contains(r"(?:^|\n)####\s*[-+]?\$?[0-9][0-9,]*(?:\.[0-9]+)?\s*$", regex=True),
-    error="a last line '#### <number>'",
-)
+_CHECKED = b"holdfast.contract"
 
 
-def _one_of(*values: Any) -> pa.Check:
-    return pa.Check.isin(values, error=f"one of {', '.join(map(str, values))}")
+@functools.cache
+def _contract(table: str) -> str:
+    return f"{table} {provenance.code_digest(Path(__file__).with_name('schemas.py'))}"
 
 
-def _text() -> pa.Column:
-    return pa.Column(str, [_LENGTH, _SOLID])
+def _stamp(table: str, rows: list[dict[str, Any]]) -> bytes:
+    return f"{_contract(table)} {provenance.rows_digest(rows)}".encode()
 
 
-def _id() -> pa.Column:
-    return pa.Column(str, unique=True)
+def write(rows: Any, path: Path | str, table: str, *, check: bool = True) -> None:
+    """Write parquet through a temp file; the same rows give the same bytes.
 
-
-def _split() -> pa.Column:
-    return pa.Column(str, _one_of("train", "validation", "test"))
-
-
-def _set() -> pa.Column:
-    return pa.Column(str, pa.Check.str_matches(r"^(hazard|wrapped|lookalike|craft|task:[a-z0-9-]+)$"))
-
-
-def _schema(**columns: pa.Column) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(columns, strict="filter", ordered=False)
-
-
-SCHEMAS: dict[str, pa.DataFrameSchema] = {
-    "documents": _schema(
-        kind=pa.Column(str), prompt=pa.Column(str), response=pa.Column(str), text=pa.Column(str)
-    ),
-    "safety": _schema(
-        id=_id(), kind=pa.Column(str, _one_of("hazard", "craft", "lookalike", "chat")), category=pa.Column(str),
-        prompt=_text(), response=_text(),
-    ),
-    "preferences": _schema(
-        id=_id(), category=pa.Column(str), prompt=_text(), chosen=_text(), rejected=_text(),
-    ),
-    "prompts": _schema(
-        id=_id(), split=_split(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), prompt=_text(),
-        response=pa.Column(str),
-    ),
-    "agnews": _schema(id=_id(), split=_split(), text=_text(), label=pa.Column(int, _one_of(0, 1, 2, 3))),
-    "gsm8k": _schema(id=_id(), split=_split(), question=_text(), answer=pa.Column(str, [_LENGTH, _ANSWERED])),
-    "crafts": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
-    "howto": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
-    "chat": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
-    "responses": _schema(
-        id=_id(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), prompt=pa.Column(str),
-        text=pa.Column(str), tokens=pa.Column(int, pa.Check.ge(0)), finish=pa.Column(str, _one_of("stop", "length")),
-    ),
-    "judge_pairs": _schema(
-        id=_id(), prompt=_text(), reply=pa.Column(str),
-        label=pa.Column(str, _one_of("good", "bad")), evaluation=_text(),
-    ),
-    "opinions": _schema(
-        id=_id(), set=_set(), label=pa.Column(str, _one_of("good", "bad", "unparsed")), text=pa.Column(str)
-    ),
-    "verdicts": _schema(
-        id=_id(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), judge=pa.Column(str),
-        outcome=pa.Column(str, _one_of(*names.OUTCOMES, "correct", "wrong", "invalid")),
-        flexible=pa.Column(bool), parsed=pa.Column(str), gold=pa.Column(str),
-    ),
-}  # fmt: skip
-
-
-def validate(frame: pd.DataFrame, table: str, source: Path | str) -> pd.DataFrame:
-    """The frame with exactly the table's columns, in schema order.
+    Args:
+        rows: a data frame, or dicts.
+        check: validate and keep only the contract's columns. Without it the first reader validates.
 
     Raises:
-        DataError: names the file, the row (0-based, header not counted), the column and the value.
+        DataError: names the file, the row (0-based), the column and the value.
     """
-    schema = SCHEMAS[table]
-    missing = [c for c in schema.columns if c not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{source}: a column of the {table} table is missing.",
-            found=", ".join(map(str, frame.columns)) or "no columns", expected=", ".join(schema.columns),
-            do=f"add the column '{missing[0]}'",
-        )  # fmt: skip
-    try:
-        return schema.validate(frame.reset_index(drop=True), lazy=True)[list(schema.columns)]
-    except pa.errors.SchemaErrors as errors:
-        cases = errors.failure_cases
-        cases = cases.sort_values("index", kind="stable", na_position="first")
-        first = cases.iloc[0]
-        row = "all rows" if pd.isna(first["index"]) else f"row {int(first['index'])}"
-        others = len(cases) - 1
-        raise DataError(
-            f"{source}: {row}, column '{first['column']}' breaks the {table} contract.",
-            found=repr(first["failure_case"])[:160] + (f"   (and {others} more)" if others else ""),
-            expected=_expectation(str(first["check"])),
-            do="correct or remove the row" if row != "all rows" else "correct the column's type",
-        ) from None
+    import pyarrow
+    from pyarrow import parquet
 
-
-def _expectation(check: str) -> str:
-    known = {"not_nullable": "a value", "field_uniqueness": "a value that no other row has"}
-    if check.startswith("dtype"):
-        return f"type {check.removeprefix('dtype(').rstrip(')').strip(chr(39))}"
-    return known.get(check, check)
-
-
-def write(rows: pd.DataFrame | Sequence[dict[str, Any]], path: Path | str, table: str) -> None:
-    """Validate and write parquet through a temp file; the same rows give the same bytes."""
     path = Path(path)
-    frame = pd.DataFrame(rows)
-    if frame.empty:
-        frame = frame.reindex(columns=list(SCHEMAS[table].columns))
-    frame = validate(frame, table, path)
+    if check:
+        from holdfast import schemas
+
+        frame = schemas.checked(rows, table, path)
+        content = pyarrow.Table.from_pandas(frame, preserve_index=False)
+        content = content.replace_schema_metadata({_CHECKED: _stamp(table, content.to_pylist())})
+    else:
+        content = pyarrow.Table.from_pylist(list(rows))
     with files.whole(path) as temporary:
-        frame.to_parquet(temporary, index=False, compression="zstd")
+        parquet.write_table(content, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read(path: Path | str, table: str) -> list[dict[str, Any]]:
-    """Rows of a validated parquet file as dicts."""
-    return validate(_parquet(Path(path)), table, path).to_dict("records")
+    """Rows of a parquet file as dicts, checked against the table's contract if the file does not say it was.
 
+    Raises:
+        DataError: not parquet, damaged, or breaking the contract (file, row, column, value).
+    """
+    import pyarrow
+    from pyarrow import parquet
 
-def _parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are both
-        raise DataError(
-            f"{path} cannot be read as parquet.", found=str(error).splitlines()[0][:160], expected="a parquet file",
-            do="write it again, or name it by what it is (.csv, .jsonl)",
-        ) from None  # fmt: skip
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:  # read_table imports pandas
+            content = file.read()
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise _unreadable(path, error) from None
+    stamp = (content.schema.metadata or {}).get(_CHECKED)
+    if stamp is not None and stamp == _stamp(table, rows := content.to_pylist()):
+        return rows
+    from holdfast import schemas
+
+    return schemas.checked(content.to_pandas(), table, path).to_dict("records")
+
+
+def _unreadable(path: Path | str, error: Exception) -> DataError:
+    return DataError(
+        f"{path} cannot be read as parquet.", found=str(error).splitlines()[0][:160], expected="a parquet file",
+        do="write it again, or name it by what it is (.csv, .jsonl)",
+    )  # fmt: skip
 
 
 def read_source(path: Path | str, *, csv_header: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -167,7 +98,12 @@ def read_source(path: Path | str, *, csv_header: Sequence[str] | None = None) ->
             f"{path} does not exist.", found="no file", expected="a data file", do="correct the path in the study"
         )
     if path.suffix == ".parquet":
-        return _parquet(path).to_dict("records")
+        import pandas as pd
+
+        try:
+            return pd.read_parquet(path).to_dict("records")
+        except (OSError, ValueError) as error:  # pyarrow's errors are both
+            raise _unreadable(path, error) from None
     if path.suffix not in (".jsonl", ".json", ".csv"):
         raise DataError(
             f"{path} has an ending that is not known.", found=path.suffix or "none",

@@ -28,7 +28,7 @@ def safety_rows(cfg: dict[str, Any]) -> list[Row]:
     ]
     for row in rows:
         row.setdefault("kind", "hazard")
-    checked = tables.validate(_frame(rows), "safety", cfg["source"]).to_dict("records")
+    checked = _checked(rows, "safety", cfg["source"])
     return _limit([r for r in checked if r["kind"] == "hazard"], cfg["hazards"]) + _limit(
         [r for r in checked if r["kind"] != "hazard"], cfg["benign"]
     )
@@ -42,7 +42,7 @@ def preference_rows(cfg: dict[str, Any]) -> list[Row]:
         {"id": f"preference/{i:05d}", "category": "user", **r}
         for i, r in enumerate(_records(cfg["source"], cfg["columns"]))
     ]
-    return tables.validate(_frame(rows), "preferences", cfg["source"]).to_dict("records")[: cfg["rows"]]
+    return _checked(rows, "preferences", cfg["source"])[: cfg["rows"]]
 
 
 def prompt_rows(cfg: dict[str, Any]) -> list[Row]:
@@ -57,7 +57,7 @@ def prompt_rows(cfg: dict[str, Any]) -> list[Row]:
             "response": "",
         }  # fmt: skip
         rows.append(defaults | {k: v for k, v in r.items() if v is not None})
-    return tables.validate(_frame(rows), "prompts", cfg["source"]).to_dict("records")
+    return _checked(rows, "prompts", cfg["source"])
 
 
 def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
@@ -71,7 +71,7 @@ def own_judge_pairs(source: str) -> list[Row]:
         {"id": f"pair/{i:05d}", "evaluation": f"Evaluation: judged by the rules. Chatbot is: {r.get('label')}.", **r}
         for i, r in enumerate(_records(source, {}))
     ]
-    return tables.validate(_frame(rows), "judge_pairs", source).to_dict("records")
+    return _checked(rows, "judge_pairs", source)
 
 
 def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
@@ -115,7 +115,7 @@ def read_local(dataset: str, path: Path) -> list[Row]:
                 do="correct or remove the row",
             ) from None
         rows.append({"id": f"{dataset}/{path.stem}/{i:06d}", "split": "train", **cleaned})
-    return tables.validate(_frame(rows), dataset, path).to_dict("records")
+    return _checked(rows, dataset, path)
 
 
 def _local(module, dataset: str, source: Path) -> dict[str, list[Row]]:
@@ -147,7 +147,7 @@ def _hub(module) -> dict[str, list[Row]]:
             {"id": f"{name}/{split}/{i:06d}", "split": "train", **module.real_row(r)}
             for i, r in enumerate(loaded[split])
         ]
-        parts[split] = tables.validate(_frame(rows), name, f"{module.HUB_ID}:{split}").to_dict("records")
+        parts[split] = _checked(rows, name, f"{module.HUB_ID}:{split}")
     return parts
 
 
@@ -268,7 +268,8 @@ def _limit(rows: list[Row], count: int) -> list[Row]:
     return rows[:count]
 
 
-def _frame(rows: list[Row]):
-    import pandas as pd
+def _checked(rows: list[Row], table: str, source: Path | str) -> list[Row]:
+    """The rows against their contract, in the contract's columns."""
+    from holdfast import schemas
 
-    return pd.DataFrame(rows)
+    return schemas.checked(rows, table, source).to_dict("records")
