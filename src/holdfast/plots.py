@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,13 @@ def _svg(draw: Callable[[], Any], png: Path | None = None) -> str:
     return text[text.index("<svg") :]
 
 
-def _look(arms: list[str]) -> dict[str, tuple[str, str]]:
-    return {arm: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, arm in enumerate(arms)}
+def _look(families: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of every arm family in the order of the study, the same in every plot of a report."""
+    families = [f for f in dict.fromkeys(families) if f not in ("base", "aligned", "unaligned")]
+    look = {
+        f: (COLOURS[1 + i % (len(COLOURS) - 1)], MARKERS[1 + i % (len(MARKERS) - 1)]) for i, f in enumerate(families)
+    }
+    return look | dict.fromkeys(("base", "aligned", "unaligned"), (COLOURS[0], MARKERS[0]))
 
 
 def _number(row: Row, key: str) -> float:
@@ -69,9 +74,10 @@ def _legend(figure, axes) -> None:
 
 
 def frontier(by_task: dict[str, list[Row]], png: Path) -> str:
-    """Refusal against utility per task, with intervals; the aligned model's refusals as a line."""
-    arms = list(dict.fromkeys(r["arm"] for rows in by_task.values() for r in rows if r["arm"] != "base"))
-    look = _look(arms)
+    """Refusal against utility per task; the aligned model's refusals as a line. Intervals, unless a family
+    has several points (a sweep)."""
+    look = _look(r["family"] for rows in by_task.values() for r in rows)
+    swept = {r["family"] for rows in by_task.values() for r in rows if r["arm"] != r["family"]}
 
     def draw():
         figure, axes = _panels(len(by_task))
@@ -87,7 +93,10 @@ def frontier(by_task: dict[str, list[Row]], png: Path) -> str:
                     y - 100 * _number(r, f"{names.REFUSAL_RATE}_low"),
                     100 * _number(r, f"{names.REFUSAL_RATE}_high") - y,
                 ]
-                colour, marker = look[r["arm"]]
+                colour, marker = look[r["family"]]
+                if r["family"] in swept:
+                    axis.plot(x, y, color=colour, marker=marker, ms=4, alpha=0.7, ls="none", label=r["family"])
+                    continue
                 axis.errorbar(
                     x, y, xerr=np.maximum([[low[0]], [low[1]]], 0), yerr=np.maximum([[side[0]], [side[1]]], 0),
                     color=colour, marker=marker, ms=7, lw=0.9, capsize=2, label=r["arm"], ls="none",
@@ -155,7 +164,7 @@ def losses(cells: dict[Path, Row]) -> str:
     """Training loss by step for the first seed of every arm, one panel per task."""
     tasks = list(dict.fromkeys(c["task"] for c in cells.values() if c["task"]))
     first = min((c["seed"] for c in cells.values() if c["task"]), default=0)
-    look = _look(list(dict.fromkeys(c["arm"] for c in cells.values() if c["task"])))
+    look = _look(c["family"] for c in cells.values() if c["task"])
 
     def draw():
         figure, axes = _panels(len(tasks), 2.8)
@@ -169,8 +178,8 @@ def losses(cells: dict[Path, Row]) -> str:
                     [x["step"] for x in lines],
                     [x["loss"] for x in lines],
                     lw=1,
-                    color=look[cell["arm"]][0],
-                    label=cell["arm"],
+                    color=look[cell["family"]][0],
+                    label=cell["family"],
                 )
             axis.set(title=task, xlabel="optimizer step", yscale="log")
         axes[0].set_ylabel("loss per token")
@@ -207,8 +216,13 @@ def spectrum(basis: Path) -> str:
     return _svg(draw)
 
 
-def sweep(points: list[Row], chosen: dict[tuple[str, str], float]) -> str:
-    """Every point of a sweep, joined by learning rate within an arm family; rings mark the choice."""
+def sweep(points: list[Row], chosen: dict[tuple[str, str], Row]) -> str:
+    """Every point of a sweep, joined by learning rate within an arm family and its other settings; rings mark
+    the choice.
+
+    Args:
+        chosen: (family, task) -> {"learning_rate": ..., setting: ...}.
+    """
     tasks = list(dict.fromkeys(p["task"] for p in points))
     points = [p for p in points if p["arm"] not in ("base", "aligned", "unaligned")]
     families = list(dict.fromkeys(p["family"] for p in points))
@@ -221,18 +235,18 @@ def sweep(points: list[Row], chosen: dict[tuple[str, str], float]) -> str:
                 lines: dict[str, list[Row]] = {}
                 for p in points:
                     if p["task"] == task and p["family"] == family:
-                        key = ",".join(f"{k}={v}" for k, v in p.items() if k.startswith("setting/") and v)
-                        lines.setdefault(key, []).append(p)
+                        lines.setdefault(", ".join(_settings(p).values()), []).append(p)
                 colour, marker = look[family]
-                for number, line in enumerate(lines.values()):
+                for number, (values, line) in enumerate(lines.items()):
                     line.sort(key=lambda p: float(p["learning_rate"]))
                     x = [100 * _number(p, "utility") for p in line]
                     y = [100 * _number(p, names.REFUSAL_RATE) for p in line]
                     axis.plot(
-                        x, y, color=colour, marker=marker, ms=4, lw=0.8, alpha=0.8, label=family if not number else None
-                    )
+                        x, y, color=colour, marker=marker, ms=4, lw=0.8, ls=("-", "--", ":", "-.")[number % 4],
+                        alpha=0.8, label=f"{family} ({values})" if values else family,
+                    )  # fmt: skip
                     for p, px, py in zip(line, x, y, strict=True):
-                        if not number and abs(float(p["learning_rate"]) - chosen.get((family, task), -1)) < 1e-12:
+                        if _is_choice(p, chosen.get((family, task), {})):
                             axis.plot(px, py, "o", ms=12, mfc="none", mec=colour)
             axis.set(title=task, xlabel="validation utility (%)", ylim=(-3, 103))
         axes[0].set_ylabel("validation hazards refused (%)")
@@ -241,6 +255,17 @@ def sweep(points: list[Row], chosen: dict[tuple[str, str], float]) -> str:
         return figure
 
     return _svg(draw)
+
+
+def _settings(point: Row) -> dict[str, str]:
+    """The swept settings of a point but its learning rate."""
+    return {k.removeprefix("setting/"): v for k, v in point.items() if k.startswith("setting/") and v}
+
+
+def _is_choice(point: Row, chosen: Row) -> bool:
+    if not chosen or abs(float(point["learning_rate"] or 0) - chosen["learning_rate"]) > 1e-12:
+        return False
+    return all(str(chosen[k]) == v for k, v in _settings(point).items() if k in chosen)
 
 
 def risk(rows: list[Row], costs: list[Row]) -> str:

@@ -129,10 +129,12 @@ def _agreement(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _chosen(resolved: dict[str, Any]) -> dict[tuple[str, str], float]:
+def _chosen(resolved: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(family, task) -> what an arm of this study is trained with; nothing in a sweep, whose arms are its points."""
     return {
-        (arm["family"], task): rate
-        for arm in resolved["resolved_arms"].values() for task, rate in arm["learning_rates"].items()
+        (arm["family"], task): arm["settings"][task] | {"learning_rate": rate}
+        for arm in resolved["resolved_arms"].values() if not arm["swept"]
+        for task, rate in arm["learning_rates"].items()
     }  # fmt: skip
 
 
