@@ -34,10 +34,13 @@ check: $(STAMP) ## style and generated files
 bench: $(STAMP) ## ours, the published algorithm and plain fine-tuning side by side (results/bench.json)
 	$(BIN)/python -m benchmarks.bench
 
+plan: $(STAMP) ## what a study costs before it runs (STUDY=name)
+	$(BIN)/python -m holdfast.plan $(STUDY)
+
 documents: $(STAMP) ## regenerate config/README.md and config/schema.json
 	$(BIN)/python -m holdfast.documents
 
 ui: $(STAMP) ## open the MLflow store in a browser
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: help install demo test check bench documents ui
+.PHONY: help install demo test check bench plan documents ui

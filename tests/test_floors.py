@@ -33,6 +33,7 @@ FLOORS = {
         "metrics",
         "agreement",
         "comparison",
+        "plan",
         "plots",
         "report",
         "tracking",

@@ -131,3 +131,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def minimum_detectable(n: int, discordance: float = 0.1) -> float:
     """Smallest paired difference of rates seen with 80 % power at n prompts: 2.8 sqrt(d / n)."""
     return 2.8 * math.sqrt(discordance / n)
+
+
+def smallest_difference(prompts: int, discordant: float = 0.2, power: float = 0.8) -> float:
+    """The difference of two rates on the same prompts that a study can see, as a share.
+
+    Paired comparison (McNemar): where two models differ on a share `discordant` of the prompts, the
+    difference has standard error sqrt(discordant / prompts); 5 % two-sided. Answers of several seeds to one
+    prompt are not independent, so seeds do not count as prompts.
+    """
+    normal = NormalDist()
+    z = normal.inv_cdf((1 + CONFIDENCE) / 2) + normal.inv_cdf(power)
+    return min(1.0, z * math.sqrt(discordant / prompts))

@@ -1,0 +1,96 @@
+"""The cost model against real models, and its sums against what a study plans."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from holdfast import plan, resolve, statistics
+from holdfast.errors import StudyError
+
+
+def _config(shape, tied):
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        hidden_size=shape.hidden, intermediate_size=shape.mlp, num_hidden_layers=shape.blocks,
+        num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads, vocab_size=shape.vocabulary,
+        tie_word_embeddings=tied,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*plan.SHAPES, "grouped", "tied"])
+def test_parameters_are_those_of_the_model(name):
+    import torch
+    from transformers import LlamaForCausalLM
+
+    shape = plan.SHAPES.get(name, plan.Shape(64, 96, 3, 8, 2, 500, tied=name == "tied"))
+    with torch.device("meta"):
+        model = LlamaForCausalLM(_config(shape, name == "tied"))
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    linear = dict(model.named_modules())["model.layers.0.mlp.down_proj"]
+    assert shape.linear("down_proj") == tuple(linear.weight.shape)
+    assert shape.linear("k_proj") == tuple(model.model.layers[0].self_attn.k_proj.weight.shape)
+
+
+def test_a_forward_pass_counts_what_torch_counts():
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import LlamaForCausalLM
+
+    shape = plan.Shape(64, 96, 3, 8, 8, 500)
+    model = LlamaForCausalLM._from_config(_config(shape, False), attn_implementation="eager").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.ones(4, 32, dtype=torch.long), use_cache=False)
+    assert shape.forward(4 * 32, 32) == counter.get_total_flops()
+
+
+def test_a_plan_counts_the_jobs_and_bytes_of_the_study():
+    study = resolve.load("demo", ROOT / "config")
+    shape = plan.shape_of(study.study.base)
+    found = {s.name: s for s in plan.stages(study, shape)}
+    assert found["models, trained"].jobs == len(study.cells) == 21
+    assert found["responses"].jobs == 21 + len(study.roles)
+    assert found["masks"].jobs == len(study.masks) and found["basis"].jobs == len(study.bases)
+    assert found["base"].disk == 4 * shape.parameters
+    lines = plan.text(study, shape, 1e12, 0.4)
+    assert "21 cells" in lines and "together" in lines
+    methods = resolve.load("smoke-methods", ROOT / "config")
+    merged = {s.name: s for s in plan.stages(methods, shape)}
+    count = sum(methods.arms[arm].kind == "merge" for _, arm, _ in methods.cells)
+    assert merged["models, merged"].jobs == count > 0 and merged["unaligned"].jobs == 1
+
+
+def test_the_7b_study_is_planned_without_the_model(tmp_path, capsys):
+    study = "llama2-7b-chat-agnews-safety-mix"
+    path = str(ROOT / "config" / f"{study}.yaml")
+    assert plan.main([path, "--tflops", "400"]) == 0
+    out = capsys.readouterr().out
+    assert "6.74 B parameters" in out and "TB" not in out
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(_config(plan.Shape(64, 96, 3, 8, 2, 500), False).to_dict()))
+    assert plan.main([path, "--tflops", "400", "--model-config", str(config)]) == 0
+    assert "6.74 B" not in capsys.readouterr().out
+
+
+def test_an_unknown_model_says_what_to_give():
+    base = resolve.load("demo", ROOT / "config").study.base
+    with pytest.raises(StudyError, match="not known here") as error:
+        plan.shape_of(base.model_copy(update={"source": "nobody/none"}))
+    assert "--model-config" in error.value.do
+
+
+def test_the_smallest_difference_is_seen_as_often_as_promised():
+    """Simulated pairs: a fifth differ, the effect is the promised one, McNemar at 5 % finds it in about 80 %."""
+    prompts, rng = 400, np.random.default_rng(0)
+    effect = statistics.smallest_difference(prompts)
+    better, worse = (0.2 + effect) / 2, (0.2 - effect) / 2
+    found = 0
+    for _ in range(400):
+        draw = rng.random(prompts)
+        delta = np.where(draw < better, 1.0, np.where(draw < better + worse, -1.0, 0.0))
+        found += statistics.mcnemar(delta[None, :]) < 0.05
+    assert 0.70 < found / 400 < 0.90
