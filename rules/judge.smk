@@ -50,7 +50,7 @@ rule label_pairs:
         prompts=[] if OWN_PAIRS else rules.prepare_judge_prompts.output,
         own=source_files(S.study.constitution.pairs),
     output:
-        f"{J}/pairs.parquet",
+        f"{J}/examples.parquet",
     log:
         f"{L}/judge/pairs.log",
     threads: 1

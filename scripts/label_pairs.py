@@ -1,4 +1,4 @@
-"""Stage label_pairs: replies of base and aligned model, or the user's pairs -> labelled pairs."""
+"""Stage label_pairs: replies of base and aligned model, or the user's pairs -> labelled pairs as examples."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def main(io) -> None:
         answers = [tables.read(p, "responses") for p in io.input.answers]
         asked = {r["id"]: r for r in tables.read(io.input.prompts[0], "prompts")}
         rows = constitution.label(answers, asked, mismatched=io.cfg["mismatched"], seed=io.cfg["seed"])
-    tables.write(rows, Path(io.output[0]), "judge_pairs")
+    tables.write(constitution.examples(rows, io.cfg["guidelines"]), Path(io.output[0]), "judge_examples")
 
 
 if __name__ == "__main__":

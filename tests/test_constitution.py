@@ -92,9 +92,10 @@ def test_training_is_lora_on_the_labelled_pairs(world, model, tokenizer, tmp_pat
     models.save(model, tokenizer, tmp_path / "base", header={"role": "base"})
     asked = {r["id"]: r for r in world.prompts("train", 6)}
     answers = _answers(world, "refuse")
-    tables.write(constitution.label([answers], asked, mismatched=0, seed=0), tmp_path / "pairs.parquet", "judge_pairs")
+    rows = constitution.examples(constitution.label([answers], asked, mismatched=0, seed=0), GUIDELINES)
+    tables.write(rows, tmp_path / "pairs.parquet", "judge_examples")
     cfg = {
-        "role": "judge", "guidelines": GUIDELINES, "lora": {"rank": 3, "alpha": 6}, "seed": 42,
+        "role": "judge", "lora": {"rank": 3, "alpha": 6}, "seed": 42,
         "training": {"epochs": 1, "batch_size": 2, "accumulation": 2, "learning_rate": 1e-2, "schedule": "linear",
                      "max_length": 512},
     }  # fmt: skip

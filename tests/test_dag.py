@@ -190,7 +190,11 @@ def test_weakened_models_say_so(methods):
 
 
 def test_freeze_fraction_reruns_masks_and_warp_cells_only(copy):
-    edit(copy / "config/smoke.yaml", "warp: {method: warp}", "warp: {method: warp, freeze_fraction: 0.2}")
+    edit(
+        copy / "config/smoke.yaml",
+        "warp: {method: warp, freeze_fraction: 0.1}",
+        "warp: {method: warp, freeze_fraction: 0.2}",
+    )
     jobs = planned(copy)
     assert jobs == {
         "build_mask": 1, "finetune": 2, "respond": 2, "judge": 2, "compare": 1, "write_report": 1, "import_runs": 1,

@@ -123,3 +123,12 @@ def test_the_code_of_a_stage_includes_what_it_imports_and_not_other_methods():
     names = {p.name for p in provenance.code_files(ROOT / "scripts" / "finetune.py", SRC / "methods" / "warp.py")}
     assert {"finetune.py", "training.py", "chat.py", "optimizer.py", "warp.py", "tables.py"} <= names
     assert not names & {"lora.py", "safety_mix.py", "report.py", "tracking.py", "study.py"}
+
+
+def test_no_model_depends_on_a_judge():
+    """Another judge must not train anything again."""
+    from holdfast import provenance
+
+    judges = set((SRC / "judges").glob("*.py")) - {SRC / "judges/__init__.py"}
+    for stage in ("base", "aligned", "gram", "basis", "importance", "finetune", "realign", "neurons", "respond"):
+        assert not judges & set(provenance.code_files(ROOT / "scripts" / f"{stage}.py")), stage

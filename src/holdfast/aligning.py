@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from holdfast import chat, data, models, provenance, registry, tables, training
-from holdfast.judges import constitution
 from holdfast.world.generator import World
 from holdfast.world.model import new_model, train_tokenizer
 
@@ -98,7 +97,7 @@ def tuned(
     if role == "unaligned":
         rows = [{**r, "response": r["rejected"]} for r in tables.read(table, "preferences")[: cfg["rows"]]]
     elif role == "judge":
-        rows = constitution.examples(tables.read(table, "judge_pairs"), cfg["guidelines"])
+        rows = tables.read(table, "judge_examples")
     else:
         rows = tables.read(table, "safety")
     encoded = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])

@@ -151,20 +151,21 @@ class Resolved:
         return self.generation_cfg([]) | {"split": "train"}
 
     def judge_pairs_cfg(self) -> dict[str, Any]:
-        return self.study.constitution.model_dump(mode="json", include={"pairs", "mismatched", "seed"})
+        return self._constitution("pairs", "mismatched", "seed")
 
     def judge_training_cfg(self) -> dict[str, Any]:
         c = self.study.constitution
         return {
-            "role": "judge", "guidelines": Path(c.guidelines_file).read_text(),
-            "lora": {"rank": c.rank, "alpha": c.alpha}, **c.model_dump(mode="json", include={"training", "seed"}),
+            "role": "judge", "lora": {"rank": c.rank, "alpha": c.alpha},
+            **c.model_dump(mode="json", include={"training", "seed"}),
         }  # fmt: skip
 
     def constitution_cfg(self) -> dict[str, Any]:
+        return self._constitution("source", "max_new_tokens", "batch_size")
+
+    def _constitution(self, *fields: str) -> dict[str, Any]:
         c = self.study.constitution
-        return {"guidelines": Path(c.guidelines_file).read_text(), **c.model_dump(
-            mode="json", include={"source", "max_new_tokens", "batch_size"}
-        )}  # fmt: skip
+        return {"guidelines": Path(c.guidelines_file).read_text()} | c.model_dump(mode="json", include=set(fields))
 
     def basis_cfg(self) -> dict[str, Any]:
         return self.study.basis.model_dump(mode="json")
