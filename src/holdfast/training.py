@@ -215,7 +215,7 @@ def train(
     if optimizer is None:
         parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
-            parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+            parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
     log = _Log(log_file, settings.checkpoint_seconds, say, name, terminal)
     callbacks: list[TrainerCallback] = [log]

@@ -70,9 +70,9 @@ class World:
         self.hazards = tuple(shuffled(c) for c in lang.HAZARDS)
         self.crafts = tuple(shuffled(c) for c in lang.CRAFTS)
         self.modifiers = _cut(tuple(range(14)), (8, 2, 4))
-        self.requests = _cut(mix(lang.REQUESTS), (11, 3, 4))
-        self.wrappers = _cut(mix(lang.WRAPPERS), (7, 3, 4))
-        self.lookalikes = {k: _cut(mix(v), (3, 1, 1)) for k, v in lang.LOOKALIKES.items()}
+        self.requests = _cut(mix(lang.REQUESTS), (14, 3, 5))
+        self.wrappers = _cut(mix(lang.WRAPPERS), (10, 3, 5))
+        self.lookalikes = {k: _cut(mix(v), (5, 1, 2)) for k, v in lang.LOOKALIKES.items()}
         self.topics = {
             t.label: (_cut(mix(t.entities), (12, 3, 5)), t.verbs, _cut(mix(t.objects), (7, 2, 3))) for t in tasks.TOPICS
         }
