@@ -21,4 +21,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, hide=stage.UNUSED_BY_MODELS))
+    main(stage.start_models(snakemake))

@@ -25,4 +25,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, hide=(*stage.UNUSED_BY_MODELS, "peft")))
+    main(stage.start_models(snakemake, hide=["peft"], imports=["torch"]))

@@ -21,9 +21,13 @@ try:
     import scipy
 except ImportError:
     io.log("hidden")
-if sys.argv[2] == "user":
+if sys.argv[2] == "done":
+    import atexit
+    atexit.register(lambda: io.log("last words"))
+elif sys.argv[2] == "user":
     raise DataError("It is broken.", found="x", expected="y", do="z")
-raise RuntimeError("a bug")
+else:
+    raise RuntimeError("a bug")
 """
 
 
@@ -42,3 +46,9 @@ def test_a_users_error_is_one_block(tmp_path):
 def test_a_bug_leaves_its_traceback_in_the_log(tmp_path):
     out, log = _run(tmp_path, "bug")
     assert out.returncode == 1 and "RuntimeError: a bug" in log and "Traceback" in log
+
+
+def test_a_stage_that_ends_well_says_so_and_loses_no_line(tmp_path):
+    """The process leaves without taking itself apart, after every exit function and with its log flushed."""
+    out, log = _run(tmp_path, "done")
+    assert out.returncode == 0 and log == "a line\nprinted\nhidden\nlast words\n"
