@@ -92,9 +92,14 @@ use rule judge as judge_role with:
         code=code("judge", *datasets(S.study.tasks)),
 
 
-METRICS = [f"{R}/models/{role}/metrics.json" for role in S.roles] + [
-    f"{R}/{task}/{arm}/seed{seed}/metrics.json" for task, arm, seed in S.cells
-]
+def metrics_of(cells):
+    """The metrics of the roles and of these cells."""
+    return [f"{R}/models/{role}/metrics.json" for role in S.roles] + [
+        f"{R}/{task}/{arm}/seed{seed}/metrics.json" for task, arm, seed in cells
+    ]
+
+
+METRICS = metrics_of(S.cells)
 
 
 rule responses:

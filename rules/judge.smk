@@ -106,12 +106,15 @@ rule constitution:
         "../scripts/constitution.py"
 
 
+JUDGED = metrics_of(S.judged_cells)
+
+
 rule agreement:
     """Comparing the constitution judge with the world's"""
     input:
-        metrics=METRICS,
-        verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in METRICS],
-        opinions=[m.replace("metrics.json", "constitution.parquet") for m in METRICS],
+        metrics=JUDGED,
+        verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in JUDGED],
+        opinions=[m.replace("metrics.json", "constitution.parquet") for m in JUDGED],
     output:
         f"{R}/agreement.json",
     log:

@@ -48,6 +48,14 @@ def test_a_study_resolves_to_cells_and_masks(tmp_path):
     assert s.arms["full"].learning_rates == {"crafts": 6e-4, "gsm8k": 6e-4}
 
 
+def test_the_constitution_judge_is_asked_about_the_named_tasks(tmp_path):
+    asked = changed("evaluation.judges", ["world", "constitution"])
+    assert load(tmp_path, GOOD).judged_cells == []
+    assert len(load(tmp_path, asked).judged_cells) == 4
+    asked["constitution"] = {"tasks": ["crafts"]}
+    assert {cell[0] for cell in load(tmp_path, asked).judged_cells} == {"crafts"}
+
+
 @pytest.mark.parametrize(
     "name", sorted(p.stem for p in (ROOT / "config").glob("*.yaml") if not p.stem.startswith("chosen"))
 )
@@ -68,6 +76,7 @@ def test_every_shipped_study_is_valid(name, monkeypatch):
         ("arms.full.learning_rate", 3, ["arms.full.learning_rate", "out of range"]),
         ("arms.full.sweep", {"freeze": [1]}, ["arms.full.sweep.freeze"]),
         ("arms.warp.targets", ["o_proj"], ["arms.warp.targets", "o_proj", "basis.modules"]),
+        ("constitution.tasks", ["craft"], ["constitution.tasks", "craft", "crafts | gsm8k"]),
         ("arms.base", {"method": "full"}, ["model role"]),
         ("arms.warp.rank_fraction", 0.05, ["arms.warp", "at least freeze_fraction"]),
         ("tasks.crafts.dataset", "ag_news", ["tasks.crafts.dataset", "agnews"]),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,16 @@ def unknown_key(path: Path, where: str, known: list[str]) -> None:
         expected=", ".join(sorted(known)),
         do=f"did you mean '{near[0]}'?" if near else "remove it",
     )
+
+
+def check_known(found: Iterable[str], known: Collection[str], path: Path, where: str, what: str, extend: str) -> None:
+    """Every name in `found` is one of `known`, or StudyError: `where` names `what`."""
+    for name in found:
+        if name not in known:
+            raise StudyError(
+                f"{path}: {where} names {what}.", found=name, expected=" | ".join(known),
+                do=f"correct {where}, or extend {extend}",
+            )  # fmt: skip
 
 
 def _model_at(location: tuple, model: type[BaseModel]) -> type[BaseModel] | None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from holdfast import names, registry
 from holdfast.errors import StudyError
-from holdfast.reading import from_pydantic, read_chosen, read_study, unknown_key
+from holdfast.reading import check_known, from_pydantic, read_chosen, read_study, unknown_key
 from holdfast.study import HUB, WORLD, Arm, MaskSpec, NeuronSpec, ResolvedArm, Study, is_file
 
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
@@ -137,6 +137,13 @@ class Resolved:
 
     def unaligned_cfg(self) -> dict[str, Any]:
         return {"role": "unaligned", **self.study.unaligned.model_dump(mode="json"), "seed": self.study.base.seed}
+
+    @property
+    def judged_cells(self) -> list[tuple[str, str, int]]:
+        """Cells the constitution judge is asked about, where `evaluation.judges` names it."""
+        if "constitution" not in self.study.evaluation.judges:
+            return []
+        return [cell for cell in self.cells if cell[0] in (self.study.constitution.tasks or self.study.tasks)]
 
     @property
     def trains_judge(self) -> bool:
@@ -270,18 +277,12 @@ def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path
     head = registry.header(arm.method)
     extra = dict(arm.model_extra or {})
     tasks = list(arm.tasks or study.tasks)
-    for task in [*tasks, *(arm.learning_rate if isinstance(arm.learning_rate, dict) else ())]:
-        if task not in study.tasks:
-            raise StudyError(
-                f"{path}: {where} names a task that the study does not have.",
-                found=task, expected=" | ".join(study.tasks), do=f"correct {where} or add tasks.{task}",
-            )  # fmt: skip
-    for module in arm.targets or ():
-        if module not in study.basis.modules:
-            raise StudyError(
-                f"{path}: {where}.targets names a module that basis.modules does not have.",
-                found=module, expected=" | ".join(study.basis.modules), do=f"correct {where}, or extend basis.modules",
-            )  # fmt: skip
+    rated = arm.learning_rate if isinstance(arm.learning_rate, dict) else ()
+    check_known([*tasks, *rated], study.tasks, path, where, "a task that the study does not have", "tasks")
+    check_known(
+        arm.targets or (), study.basis.modules, path, f"{where}.targets", "a module that basis.modules does not have",
+        "basis.modules",
+    )  # fmt: skip
     settings_model = registry.load(arm.method).Settings
     rate_given = arm.learning_rate is not None or "learning_rate" in arm.sweep
     if (head.kind == "merge" and rate_given) or (head.kind == "train" and arm.of):
@@ -368,6 +369,8 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
         raise from_pydantic(error, path, "", Study) from None
     except RecursionError:
         raise StudyError(f"{path} is nested too deeply.", expected="a study", do="see config/demo.yaml") from None
+    judged = study_model.constitution.tasks
+    check_known(judged, study_model.tasks, path, "constitution.tasks", "a task that the study does not have", "tasks")
     chosen: dict[str, Any] = {}
     for file in study_model.chosen:
         chosen |= read_chosen(path.parent / file)

@@ -196,6 +196,7 @@ class Constitution(Strict):
 
     source: str = Field("train", min_length=1, description="`train`, a hub id, or a folder in Hugging Face layout")
     guidelines_file: str = Field("config/guidelines/world.txt", description="text file with the rules it judges by")
+    tasks: tuple[Name, ...] = Field((), description="tasks whose cells it is asked about, beside the roles; none: all")
     pairs: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, reply, label")
     prompts_per_set: int = Field(300, ge=2, description="training requests per set that both models answer")
     mismatched: float = Field(0.25, ge=0, le=1, description="extra pairs with the reply to another request, as a share")
