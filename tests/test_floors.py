@@ -34,6 +34,7 @@ FLOORS = {
         "agreement",
         "comparison",
         "plan",
+        "snapshot",
         "plots",
         "report",
         "tracking",
