@@ -31,6 +31,12 @@ check: $(STAMP) ## style and generated files
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/python -m holdfast.documents --check
 
+push: $(STAMP) ## record and push a finished study to the DVC remote (STUDY=name)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.remote push $(STUDY)
+
+pull: $(STAMP) ## fetch a pushed study, or some families of it (STUDY=name ONLY="basis masks")
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.remote pull $(STUDY) $(ONLY)
+
 bench: $(STAMP) ## ours, the published algorithm and plain fine-tuning side by side (results/bench.json)
 	$(BIN)/python -m benchmarks.bench
 
@@ -40,7 +46,8 @@ plan: $(STAMP) ## what a study costs before it runs (STUDY=name)
 documents: $(STAMP) ## regenerate config/README.md and config/schema.json
 	$(BIN)/python -m holdfast.documents
 
-ui: $(STAMP) ## open the MLflow store in a browser
+ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the study first)
+	test -f mlflow.db || test ! -f results/$(STUDY)/mlflow.json || $(SNAKEMAKE) --quiet rules --forcerun create_store import_runs -- mlflow
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: help install demo test check bench plan documents ui
+.PHONY: help install demo test check push pull bench plan documents ui

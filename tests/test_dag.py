@@ -233,6 +233,38 @@ def test_editing_the_judge_reruns_no_model(copy):
     assert "finetune" not in jobs and "respond" not in jobs and jobs["judge"] == 7 and jobs["judge_role"] == 2
 
 
+def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_path):
+    """Machine A pushes, machine B pulls: nothing to do there, and a change reruns what depends on it only."""
+
+    def call(folder, *command):
+        out = subprocess.run(
+            [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True,
+            env={**__import__("os").environ, "PYTHONPATH": str(folder / "src")},
+        )  # fmt: skip
+        assert out.returncode == 0, out.stdout + out.stderr
+        return out.stdout
+
+    call(copy, "dvc", "init", "--no-scm", "--quiet")
+    call(copy, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    assert "pushed data base aligned gram basis masks models results" in call(copy, "holdfast.remote", "push", "smoke")
+    other = tmp_path / "another" / "machine"
+    shutil.copytree(copy, other, ignore=shutil.ignore_patterns("work", "results", "logs", ".snakemake", "cache", "tmp"))
+    families = ("data", "aligned", "basis", "masks", "models", "results")
+    assert "absent" in call(other, "holdfast.remote", "pull", "smoke", *families)
+    assert not (other / "work/smoke/gram").exists() and not (other / "work/smoke/base").exists()
+    assert planned(other) == {}
+    edit(
+        other / "config/smoke.yaml",
+        "warp: {method: warp, freeze_fraction: 0.1}",
+        "warp: {method: warp, freeze_fraction: 0.2}",
+    )
+    assert planned(other) == {
+        "build_mask": 1, "finetune": 2, "respond": 2, "judge": 2, "compare": 1, "write_report": 1, "import_runs": 1,
+    }  # fmt: skip
+    call(other, "holdfast.remote", "pull", "smoke")
+    assert (other / "work/smoke/gram/safety.safetensors").exists()
+
+
 def test_a_second_import_adds_nothing(copy):
     from mlflow import MlflowClient
 

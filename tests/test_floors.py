@@ -35,6 +35,7 @@ FLOORS = {
         "comparison",
         "plan",
         "snapshot",
+        "remote",
         "plots",
         "report",
         "tracking",

@@ -1,4 +1,4 @@
-"""Generated documents: config/README.md, config/schema.json, docs/methods.md, the README's results.
+"""Generated documents: config/README.md, config/schema.json, docs/methods.md, dvc.yaml, the README's results.
 `--check` compares."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast import comparison, names, reading, registry, study
+from holdfast import comparison, names, reading, registry, remote, resolve, study
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -190,6 +190,7 @@ def generated(root: Path) -> dict[Path, str]:
         root / "config" / "README.md": config_readme(),
         root / "config" / "schema.json": study.json_schema(),
         root / "docs" / "methods.md": methods_page(),
+        root / "dvc.yaml": remote.definition(resolve.load(remote.DEMO, root / "config"), root),
         root / "README.md": readme(root),
     }
 

@@ -94,13 +94,13 @@ def _state(path: Path, digest: str, entry: dict[str, Any], local: dict[str, Any]
     return "rebuilt" if made_here and local["endtime"] != entry["record"]["endtime"] else "corrupt"
 
 
-def save(root: Path, prefixes: Iterable[str] = ("",)) -> Found:
+def save(root: Path, under: Iterable[str] = ("",)) -> Found:
     """Write provenance.json: every output that is here and was made by a job, beside the entries of outputs
     that are not here. Bytes no job wrote are listed as corrupt and not recorded."""
-    prefixes, known, found = tuple(prefixes), read(root), Found()
+    under, known, found = tuple(under), read(root), Found()
     for output, record in records(root):
         path = root / output
-        if not output.startswith(prefixes) or not path.is_file():
+        if not output.startswith(under) or not path.is_file():
             continue
         digest, entry = provenance.file_digest(path), known.get(output)
         if entry is None:
@@ -111,12 +111,12 @@ def save(root: Path, prefixes: Iterable[str] = ("",)) -> Found:
         getattr(found, state).append(output)
         if state == "rebuilt":
             known[output] = {"sha256": digest, "record": {k: record.get(k) for k in KEPT}}
-    found.absent = [o for o in known if o.startswith(prefixes) and not (root / o).exists()]
+    found.absent = [o for o in known if o.startswith(under) and not (root / o).exists()]
     files.write_text(root / FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
     return found
 
 
-def restore(root: Path, prefixes: Iterable[str] = ("",)) -> Found:
+def restore(root: Path, under: Iterable[str] = ("",)) -> Found:
     """Give Snakemake the records of the files that are here.
 
     A file with the recorded bytes, made from the inputs that are here, gets its record and one common time, so
@@ -124,7 +124,7 @@ def restore(root: Path, prefixes: Iterable[str] = ("",)) -> Found:
     compares the input's checksum and makes it again. An absent file gets its record only, so that nobody needs
     it before something above it changes. Rebuilt and corrupt files are left alone.
     """
-    prefixes, known, found = tuple(prefixes), read(root), Found()
+    under, known, found = tuple(under), read(root), Found()
     local = dict(records(root))
     digests: dict[str, str] = {}
 
@@ -136,7 +136,7 @@ def restore(root: Path, prefixes: Iterable[str] = ("",)) -> Found:
     now = time.time()
     for output, entry in known.items():
         path = root / output
-        if not output.startswith(prefixes):
+        if not output.startswith(under):
             continue
         if not path.is_file():
             found.absent.append(output)
@@ -164,21 +164,30 @@ def _remember(root: Path, output: str, record: dict[str, Any]) -> None:
     files.write_text(path, json.dumps(record))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="holdfast.snapshot", description=__doc__)
-    parser.add_argument("what", choices=["save", "restore"])
-    parser.add_argument("studies", nargs="*", help="only files of these studies")
-    args = parser.parse_args(arguments)
-    prefixes = [f"{top}/{study}/" for study in args.studies for top in ("work", "results")] or [""]
-    found = (save if args.what == "save" else restore)(Path.cwd(), prefixes)
-    counts = {k: len(v) for k, v in vars(found).items() if v}
-    sys.stdout.write(f"{args.what}: {', '.join(f'{n} {k}' for k, n in counts.items()) or 'nothing recorded'}\n")
+def prefixes(studies: Iterable[str]) -> list[str]:
+    """The beginnings of the paths of these studies; all paths where none is named."""
+    return [f"{top}/{study}/" for study in studies for top in ("work", "results")] or [""]
+
+
+def report(what: str, found: Found) -> int:
+    """Print what was found; the exit code is 2 where something is corrupt."""
+    counts = ", ".join(f"{len(v)} {k}" for k, v in vars(found).items() if v)
+    sys.stdout.write(f"{what}: {counts or 'nothing recorded'}\n")
     for output in found.corrupt:
         sys.stderr.write(
             f"ArtifactError: {output} is not what a job wrote.\n  found:    other bytes than recorded\n"
             f"  expected: the file as it was made\n  do:       dvc checkout --force {output}, or delete it\n"
         )
     return 2 if found.corrupt else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="holdfast.snapshot", description=__doc__)
+    parser.add_argument("what", choices=["save", "restore"])
+    parser.add_argument("studies", nargs="*", help="only files of these studies")
+    args = parser.parse_args(arguments)
+    done = (save if args.what == "save" else restore)(Path.cwd(), prefixes(args.studies))
+    return report(args.what, done)
 
 
 if __name__ == "__main__":

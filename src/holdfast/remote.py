@@ -1,0 +1,145 @@
+"""Tensors and results to and from a DVC remote: `make push`, `make pull`.
+
+DVC keeps the bytes, one stage per family; provenance.json keeps what made them (holdfast.snapshot). The demo's
+stages are dvc.yaml itself; another study's are dvc/<study>/dvc.yaml, written by its first push.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from holdfast import files, resolve, snapshot
+from holdfast.errors import ArtifactError, HoldfastError
+
+DEMO = "demo"
+HEAD = """\
+# DVC versions tensors and results; Snakemake makes them. One stage per family: `dvc repro` gives Snakemake its memory
+# back and runs the family's target; on a finished study there is nothing to do. persist: true keeps the old
+# files until new ones exist. Written by holdfast (`make documents` for the demo, `make push` for other studies).
+"""
+
+
+def families(study: resolve.Resolved) -> dict[str, tuple[str, list[str]]]:
+    """Family -> (Snakemake target, folders that hold it), in the order they are made."""
+    work = f"work/{study.name}"
+    out = {
+        "data": ("prepare", [f"{work}/data"]),
+        "base": ("base", [f"{work}/base"]),
+        "aligned": ("aligned", [f"{work}/aligned"]),
+        "unaligned": ("report", [f"{work}/unaligned"] if "unaligned" in study.roles else []),
+        "gram": ("gram", [f"{work}/gram"] if study.masks else []),
+        "basis": ("basis", [f"{work}/basis"] if study.masks else []),
+        "masks": ("masks", [
+            *([f"{work}/importance"] if study.masks else []),
+            *([f"{work}/neurons"] if study.neuron_masks else []),
+            *([f"{work}/masks"] if study.masks or study.neuron_masks else []),
+        ]),
+        "models": ("models", [f"{work}/{task}" for task in study.study.tasks]),
+        "judge": ("report", [f"{work}/judge"] if study.trains_judge else []),
+        "results": ("report", [f"results/{study.name}"]),
+    }  # fmt: skip
+    return {name: (target, folders) for name, (target, folders) in out.items() if folders}
+
+
+def definition(study: resolve.Resolved, project: Path = Path()) -> str:
+    """The text of the study's dvc.yaml; its paths are relative to the project."""
+    root, folder = study.name == DEMO, Path(os.path.relpath(study.path.parent, project))
+    config, chosen = str(folder / study.path.name), [str(folder / file) for file in study.study.chosen]
+    stages: dict[str, Any] = {}
+    before: list[str] = []
+    for name, (target, folders) in families(study).items():
+        run = "snakemake" if root else f"snakemake --config study={config}"
+        stage: dict[str, Any] = {} if root else {"wdir": "../.."}
+        stages[name] = stage | {
+            "cmd": f"python -m holdfast.snapshot restore {study.name} && {run} --quiet rules -- {target}",
+            "deps": [config, *(chosen if name in ("masks", "models") else []), *before],
+            "outs": [{folder: {"persist": True}} for folder in folders],
+        }
+        before = folders
+    up = "" if root else "../../"
+    metrics = [f"{up}results/{study.name}/{table}" for table in ("table.csv", "claims.csv")]
+    return HEAD + yaml.safe_dump({"stages": stages, "metrics": metrics}, sort_keys=False, width=110)
+
+
+def _dvc(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise ArtifactError(
+            f"dvc {arguments[0]} did not finish.", found=done.stderr.strip().splitlines()[-1][:160],
+            expected="a reachable remote with these files", do="dvc remote list; dvc remote modify NAME url WHERE",
+        )  # fmt: skip
+
+
+def _file(study: resolve.Resolved) -> Path:
+    return Path("dvc.yaml") if study.name == DEMO else Path(f"dvc/{study.name}/dvc.yaml")
+
+
+def push(study: resolve.Resolved) -> list[str]:
+    """Record, commit and push every family that is here whole; returns their names."""
+    found = snapshot.save(Path.cwd(), snapshot.prefixes([study.name]))
+    if found.corrupt:
+        raise ArtifactError(
+            f"{found.corrupt[0]} is not what a job wrote.", found=f"{len(found.corrupt)} such files",
+            expected="files as they were made", do="delete them and run the study again, or make pull",
+        )  # fmt: skip
+    path = _file(study)
+    if study.name != DEMO:
+        files.write_text(path, definition(study))
+    here = [name for name, (_, folders) in families(study).items() if all(Path(f).is_dir() for f in folders)]
+    if not here:
+        raise ArtifactError(
+            f"Nothing of the study {study.name} is here.", found="no family of files", expected="a finished study",
+            do=f"make demo STUDY={study.name}",
+        )  # fmt: skip
+    targets = [f"{path}:{name}" for name in here]
+    _dvc("commit", "--force", "--quiet", *targets)
+    _dvc("push", "--quiet", *targets)
+    return here
+
+
+def pull(study: resolve.Resolved, only: list[str]) -> tuple[list[str], snapshot.Found]:
+    """Fetch the families that were pushed (or `only` some of them) and give Snakemake its memory back."""
+    path = _file(study)
+    lock = path.with_suffix(".lock")
+    pushed = list(yaml.safe_load(lock.read_text())["stages"]) if lock.exists() else []
+    unknown = sorted(set(only) - set(pushed))
+    if unknown or not pushed:
+        raise ArtifactError(
+            f"{(unknown or ['This study'])[0]} was not pushed.", found=f"{lock}: {' '.join(pushed) or 'not there'}",
+            expected="a family that was pushed, its dvc.lock committed", do="make push on the machine that has it",
+        )  # fmt: skip
+    wanted = only or pushed
+    _dvc("pull", "--quiet", *(f"{path}:{name}" for name in wanted))
+    return wanted, snapshot.restore(Path.cwd(), snapshot.prefixes([study.name]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="holdfast.remote", description=__doc__)
+    parser.add_argument("what", choices=["push", "pull"])
+    parser.add_argument("study")
+    parser.add_argument("families", nargs="*", help="pull only these (base aligned basis masks models ...)")
+    args = parser.parse_args(arguments)
+    try:
+        study = resolve.load(args.study)
+        if args.what == "push":
+            done = push(study)
+            lock = _file(study).with_suffix(".lock")
+            sys.stdout.write(f"pushed {' '.join(done)}\nnow: git add {snapshot.FILE} {_file(study)} {lock}\n")
+            return 0
+        done, found = pull(study, args.families)
+        sys.stdout.write(f"pulled {' '.join(done)}\n")
+        return snapshot.report("restore", found)
+    except HoldfastError as error:
+        sys.stderr.write(error.block() + "\n")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
