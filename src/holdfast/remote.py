@@ -72,7 +72,7 @@ def _dvc(*arguments: str) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise ArtifactError(
-            f"dvc {arguments[0]} did not finish.", found=done.stderr.strip().splitlines()[-1][:160],
+            f"dvc {arguments[0]} did not finish.", found=(done.stderr.strip().splitlines() or ["no message"])[-1][:160],
             expected="a reachable remote with these files", do="dvc remote list; dvc remote modify NAME url WHERE",
         )  # fmt: skip
 
