@@ -83,6 +83,12 @@ def _file(study: resolve.Resolved) -> Path:
 
 def push(study: resolve.Resolved) -> list[str]:
     """Record, commit and push every family that is here whole; returns their names."""
+    here = [name for name, (_, folders) in families(study).items() if all(Path(f).is_dir() for f in folders)]
+    if not here:
+        raise ArtifactError(
+            f"Nothing of the study {study.name} is here.", found="no family of files", expected="a finished study",
+            do=f"make demo STUDY={study.name}",
+        )  # fmt: skip
     found = snapshot.save(Path.cwd(), snapshot.prefixes([study.name]))
     if found.corrupt:
         raise ArtifactError(
@@ -92,12 +98,6 @@ def push(study: resolve.Resolved) -> list[str]:
     path = _file(study)
     if study.name != DEMO:
         files.write_text(path, definition(study))
-    here = [name for name, (_, folders) in families(study).items() if all(Path(f).is_dir() for f in folders)]
-    if not here:
-        raise ArtifactError(
-            f"Nothing of the study {study.name} is here.", found="no family of files", expected="a finished study",
-            do=f"make demo STUDY={study.name}",
-        )  # fmt: skip
     targets = [f"{path}:{name}" for name in here]
     _dvc("commit", "--force", "--quiet", *targets)
     _dvc("push", "--quiet", *targets)
