@@ -43,11 +43,12 @@ bench: $(STAMP) ## ours, the published algorithm and plain fine-tuning side by s
 plan: $(STAMP) ## what a study costs before it runs (STUDY=name)
 	$(BIN)/python -m holdfast.plan $(STUDY)
 
-documents: $(STAMP) ## regenerate config/README.md and config/schema.json
+documents: $(STAMP) ## regenerate every generated file
 	$(BIN)/python -m holdfast.documents
 
 ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the study first)
-	test -f mlflow.db || test ! -f results/$(STUDY)/mlflow.json || $(SNAKEMAKE) --quiet rules --forcerun create_store import_runs -- mlflow
+	test -f mlflow.db || test ! -f results/$(STUDY)/mlflow.json || \
+	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
 .PHONY: help install demo test check push pull bench plan documents ui

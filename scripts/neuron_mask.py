@@ -13,4 +13,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake, imports=["torch"]))
+    main(stage.start_models(snakemake, preload=["torch"]))

@@ -13,4 +13,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, imports=["holdfast.schemas"]))
+    main(stage.start(snakemake, preload=["holdfast.schemas"]))

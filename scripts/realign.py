@@ -25,4 +25,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake, hide=["peft"], imports=["torch"]))
+    main(stage.start_models(snakemake, hide=["peft"], preload=["torch"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,10 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, SNAKEMAKE
 
 pytestmark = pytest.mark.dag
-SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 COPIED = ("Snakefile", "rules", "scripts", "src", "config", "profiles", "pyproject.toml")
 
 
@@ -24,7 +24,7 @@ def snakemake(folder: Path, *arguments: str, study: str = "smoke", **kwargs):
     return subprocess.run(
         [SNAKEMAKE, "--config", f"study={study}", *arguments],
         cwd=folder,
-        env={**__import__("os").environ, "PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""},
+        env={**os.environ, "PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""},
         capture_output=True,
         text=True,
         **kwargs,
@@ -239,7 +239,7 @@ def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_pat
     def call(folder, *command):
         out = subprocess.run(
             [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True,
-            env={**__import__("os").environ, "PYTHONPATH": str(folder / "src")},
+            env={**os.environ, "PYTHONPATH": str(folder / "src")},
         )  # fmt: skip
         assert out.returncode == 0, out.stdout + out.stderr
         return out.stdout

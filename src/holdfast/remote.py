@@ -91,10 +91,7 @@ def push(study: resolve.Resolved) -> list[str]:
         )  # fmt: skip
     found = snapshot.save(Path.cwd(), snapshot.prefixes([study.name]))
     if found.corrupt:
-        raise ArtifactError(
-            f"{found.corrupt[0]} is not what a job wrote.", found=f"{len(found.corrupt)} such files",
-            expected="files as they were made", do="delete them and run the study again, or make pull",
-        )  # fmt: skip
+        raise snapshot.corrupt(found.corrupt[0])
     path = _file(study)
     if study.name != DEMO:
         files.write_text(path, definition(study))

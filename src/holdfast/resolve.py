@@ -151,8 +151,7 @@ class Resolved:
         return "constitution" in self.study.evaluation.judges and self.study.constitution.source == "train"
 
     def judge_prompts_cfg(self) -> dict[str, Any]:
-        c = self.study.constitution
-        return {"world": self.study.world.model_dump(), "prompts_per_set": c.prompts_per_set}
+        return {"world": self.study.world.model_dump(), "prompts_per_set": self.study.constitution.prompts_per_set}
 
     def judge_answers_cfg(self) -> dict[str, Any]:
         return self.generation_cfg([]) | {"split": "train"}
@@ -162,10 +161,8 @@ class Resolved:
 
     def judge_training_cfg(self) -> dict[str, Any]:
         c = self.study.constitution
-        return {
-            "role": "judge", "lora": {"rank": c.rank, "alpha": c.alpha},
-            **c.model_dump(mode="json", include={"training", "seed"}),
-        }  # fmt: skip
+        training = c.model_dump(mode="json", include={"training", "seed"})
+        return {"role": "judge", "lora": {"rank": c.rank, "alpha": c.alpha}, **training}
 
     def constitution_cfg(self) -> dict[str, Any]:
         return self._constitution("source", "max_new_tokens", "batch_size")

@@ -76,9 +76,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         id=_id(), prompt=_text(), reply=pa.Column(str),
         label=pa.Column(str, _one_of("good", "bad")), evaluation=_text(),
     ),
-    "judge_examples": _schema(
-        id=_id(), prompt=_text(), response=_text(), label=pa.Column(str, _one_of("good", "bad")),
-    ),
+    "judge_examples": _schema(id=_id(), prompt=_text(), response=_text()),
     "opinions": _schema(
         id=_id(), set=_set(), label=pa.Column(str, _one_of("good", "bad", "unparsed")), text=pa.Column(str)
     ),

@@ -85,13 +85,26 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
     return known
 
 
+def _made_here(path: Path, record: dict[str, Any]) -> bool:
+    """Whether the job of this record was the last to write the file: Snakemake notes the time it then had."""
+    return abs(record["endtime"] - path.stat().st_mtime) < _SAME_TIME
+
+
+def corrupt(output: str) -> ArtifactError:
+    """The error for an output whose bytes no job wrote."""
+    return ArtifactError(
+        f"{output} is not what a job wrote.", found="other bytes than recorded", expected="the file as it was made",
+        do=f"dvc checkout --force {output}, or delete it and run the study again",
+    )  # fmt: skip
+
+
 def _state(path: Path, digest: str, entry: dict[str, Any], local: dict[str, Any] | None) -> str:
     """ok | rebuilt | corrupt: a present output against its entry. A job that ran since has left a record with
     the time of the file; other bytes without such a record were not written by a job."""
     if digest == entry["sha256"]:
         return "ok"
-    made_here = local is not None and abs(local["endtime"] - path.stat().st_mtime) < _SAME_TIME
-    return "rebuilt" if made_here and local["endtime"] != entry["record"]["endtime"] else "corrupt"
+    newer = local is not None and local["endtime"] != entry["record"]["endtime"]
+    return "rebuilt" if newer and _made_here(path, local) else "corrupt"
 
 
 def save(root: Path, under: Iterable[str] = ("",)) -> Found:
@@ -104,8 +117,7 @@ def save(root: Path, under: Iterable[str] = ("",)) -> Found:
             continue
         digest, entry = provenance.file_digest(path), known.get(output)
         if entry is None:
-            made_here = abs(record["endtime"] - path.stat().st_mtime) < _SAME_TIME
-            state = "rebuilt" if made_here else "corrupt"
+            state = "rebuilt" if _made_here(path, record) else "corrupt"
         else:
             state = _state(path, digest, entry, record)
         getattr(found, state).append(output)
@@ -160,8 +172,11 @@ def restore(root: Path, under: Iterable[str] = ("",)) -> Found:
 def _remember(root: Path, output: str, record: dict[str, Any]) -> None:
     path = record_file(root, output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # Snakemake writes records in place: never through a link
-    files.write_text(path, json.dumps(record))
+    # A new file in place of the old: Snakemake writes records in place, perhaps through a link. A temporary name
+    # beside a record would be too long for some.
+    temporary = root / ".snakemake" / "record.tmp"
+    temporary.write_text(json.dumps(record))
+    temporary.replace(path)
 
 
 def prefixes(studies: Iterable[str]) -> list[str]:
@@ -174,10 +189,7 @@ def report(what: str, found: Found) -> int:
     counts = ", ".join(f"{len(v)} {k}" for k, v in vars(found).items() if v)
     sys.stdout.write(f"{what}: {counts or 'nothing recorded'}\n")
     for output in found.corrupt:
-        sys.stderr.write(
-            f"ArtifactError: {output} is not what a job wrote.\n  found:    other bytes than recorded\n"
-            f"  expected: the file as it was made\n  do:       dvc checkout --force {output}, or delete it\n"
-        )
+        sys.stderr.write(corrupt(output).block() + "\n")
     return 2 if found.corrupt else 0
 
 
@@ -186,8 +198,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("what", choices=["save", "restore"])
     parser.add_argument("studies", nargs="*", help="only files of these studies")
     args = parser.parse_args(arguments)
-    done = (save if args.what == "save" else restore)(Path.cwd(), prefixes(args.studies))
-    return report(args.what, done)
+    try:
+        return report(args.what, (save if args.what == "save" else restore)(Path.cwd(), prefixes(args.studies)))
+    except ArtifactError as error:
+        sys.stderr.write(error.block() + "\n")
+        return error.exit_code
 
 
 if __name__ == "__main__":

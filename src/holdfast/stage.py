@@ -23,19 +23,19 @@ MODELS = ("torch", "transformers.modeling_utils")
 _exit_code = 0
 
 
-def start_models(snakemake: Any, hide: Sequence[str] = (), imports: Sequence[str] = MODELS) -> SimpleNamespace:
-    """`start` of a stage that loads models, or (`imports=["torch"]`) only their tensors."""
-    return start(snakemake, hide=(*UNUSED_BY_MODELS, *hide), imports=imports)
+def start_models(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = MODELS) -> SimpleNamespace:
+    """`start` of a stage that loads models, or (`preload=["torch"]`) only their tensors."""
+    return start(snakemake, hide=(*UNUSED_BY_MODELS, *hide), preload=preload)
 
 
-def start(snakemake: Any, hide: Sequence[str] = (), imports: Sequence[str] = ()) -> SimpleNamespace:
+def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ()) -> SimpleNamespace:
     """Set up a stage and return its io: input, output, params, wildcards, cfg, threads, log, terminal.
 
     From here on stdout and stderr go to the rule's log file. `io.log(text)` writes a line there;
     `io.terminal` is the user's terminal or None. A `HoldfastError` that reaches the top is printed as
     one block, in the log and on the terminal, and ends the process with exit code 2; any other
     exception leaves its traceback in the log. `hide` names optional packages this stage does not use
-    unless its rule lists them in `imports`; `imports` names the heavy modules it needs in any case.
+    unless its rule lists them in `imports`; `preload` names the heavy modules it needs in any case.
     """
     atexit.register(_leave)  # first of all, so that it runs after every other exit function
     # A stage whose bytes depend on its thread count fixes it as a parameter.
@@ -52,7 +52,7 @@ def start(snakemake: Any, hide: Sequence[str] = (), imports: Sequence[str] = ())
         sys.stdout = sys.stderr = log_file
     sys.excepthook = _report(terminal)
     sys.modules.update(dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ())))
-    _import(imports)
+    _preload(preload)
     return SimpleNamespace(
         input=snakemake.input,
         output=snakemake.output,
@@ -66,9 +66,9 @@ def start(snakemake: Any, hide: Sequence[str] = (), imports: Sequence[str] = ())
     )
 
 
-def _import(modules: Sequence[str]) -> None:
-    """Import with the garbage collector off: scanning half a million new objects over and over is a quarter of
-    the time. They stay for good, so later collections leave them out."""
+def _preload(modules: Sequence[str]) -> None:
+    """Import with the garbage collector off: scanning hundreds of thousands of new objects over and over is a
+    quarter of the time. They stay for good, so later collections leave them out."""
     gc.disable()
     for name in modules:
         importlib.import_module(name)

@@ -89,10 +89,9 @@ def label(answers: Sequence[Sequence[Row]], prompts: dict[str, Row], *, mismatch
 def examples(pairs: Sequence[Row], guidelines: str) -> list[Row]:
     """Step 3: the labelled pairs as prompt and response, for fine-tuning (`aligning.tuned`, role `judge`)."""
     return [
-        {"id": r["id"], "prompt": prompt(guidelines, r["prompt"], r["reply"]), "response": r["evaluation"],
-         "label": r["label"]}
+        {"id": r["id"], "prompt": prompt(guidelines, r["prompt"], r["reply"]), "response": r["evaluation"]}
         for r in pairs
-    ]  # fmt: skip
+    ]
 
 
 def judge(
