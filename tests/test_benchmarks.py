@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import bench, published
+from benchmarks import bench, published, stall
 from holdfast import layers, models
 from holdfast.warp import basis, gram, importance
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
@@ -102,3 +102,10 @@ def test_the_benchmark_writes_what_it_measured(tmp_path):
         if entry["name"].startswith("step"):
             assert entry["ours"] > 0 and entry["ratio_to_plain"]["low"] <= entry["ratio_to_plain"]["median"]
             assert entry["name"] in done.stdout
+
+
+def test_the_stall_shows_at_the_published_rates_and_not_with_float32_masters():
+    for rotated in (False, True):
+        shares = [stall.moved(torch.bfloat16, lr, steps=60, n=48, rotated=rotated) for lr in (1e-6, 1e-5, 5e-5)]
+        assert shares == sorted(shares) and shares[0] < 0.05 and shares[1] < 0.2 < shares[2] < 0.7
+        assert stall.moved(torch.float32, 1e-6, steps=60, n=48, rotated=rotated) > 0.99

@@ -217,6 +217,56 @@ def test_everything_frozen_leaves_the_weights_bit_for_bit():
     assert torch.equal(w, w0.float())
 
 
+def test_bfloat16_weights_reproduce_the_published_stall():
+    """Method spec 2.7: an update below half a unit in the last place of a bfloat16 coefficient is lost."""
+    g = torch.Generator().manual_seed(0)
+    w0, u = torch.randn(64, 64, generator=g) * 0.02, random_orthogonal(64, 0)
+    frozen = torch.rand(64, 64, generator=g) < 0.1
+    gradients = [torch.randn(64, 64, generator=g) for _ in range(200)]
+
+    def ours(dtype, lr):
+        w = nn.Parameter(w0.to(dtype))
+        before = {w: w.detach().clone()}
+        optimizer = RotatedAdamW([w], {w: Rotation(u.to(dtype), frozen)}, lr=lr)
+        for gradient in gradients:
+            w.grad = gradient.to(dtype)
+            optimizer.step()
+        if dtype == torch.bfloat16:
+            kept, start = optimizer.state[w]["coefficients"], before[w] @ u.to(dtype)
+            assert kept.dtype == w.dtype == torch.bfloat16
+            assert torch.equal(kept[frozen], start[frozen]) and torch.equal(w, kept @ u.to(dtype).T)
+        return optimizer.moved_fraction(before)
+
+    def published(lr):
+        c = nn.Parameter(w0.bfloat16() @ u.bfloat16())
+        before, optimizer = c.detach().clone(), torch.optim.AdamW([c], lr=lr, weight_decay=0.0)
+        for gradient in gradients:
+            c.grad = (gradient.bfloat16() @ u.bfloat16()).masked_fill_(frozen, 0)
+            optimizer.step()
+        assert torch.equal(c[frozen], before[frozen])
+        return float((c != before)[~frozen].float().mean())
+
+    for lr, most in ((1e-6, 0.05), (1e-5, 0.25), (1e-4, 0.9)):
+        assert ours(torch.float32, lr) > 0.999
+        assert ours(torch.bfloat16, lr) < most
+        assert abs(ours(torch.bfloat16, lr) - published(lr)) < 0.03
+    assert ours(torch.bfloat16, 1e-6) < ours(torch.bfloat16, 1e-5) < ours(torch.bfloat16, 1e-4)
+
+
+def test_bfloat16_decay_spares_frozen_coefficients():
+    g = torch.Generator().manual_seed(0)
+    w0, u = torch.randn(16, 16, generator=g), random_orthogonal(16, 0).bfloat16()
+    frozen = torch.rand(16, 16, generator=g) < 0.3
+    w = nn.Parameter(w0.bfloat16())
+    start = w.detach() @ u
+    optimizer = RotatedAdamW([w], {w: Rotation(u, frozen)}, lr=0.1, weight_decay=0.5)
+    w.grad = torch.zeros_like(w)
+    optimizer.step()
+    kept = optimizer.state[w]["coefficients"]
+    assert torch.equal(kept[frozen], start[frozen])
+    assert torch.allclose(kept[~frozen].float(), 0.95 * start[~frozen].float(), rtol=2e-2)
+
+
 def test_state_survives_a_checkpoint():
     w0, b0, u, frozen, data = _problem(8)
 

@@ -64,6 +64,14 @@ def test_a_plan_counts_the_jobs_and_bytes_of_the_study():
     assert merged["models, merged"].jobs == count > 0 and merged["unaligned"].jobs == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("llama3-8b-agnews", "8.03 B"), ("llama2-13b-chat-agnews", "13 B")]
+)  # fmt: skip
+def test_larger_studies_are_planned_without_their_models(name, size, capsys):
+    assert plan.main([str(ROOT / "config" / f"{name}.yaml"), "--tflops", "400"]) == 0
+    assert f"{size} parameters" in capsys.readouterr().out
+
+
 def test_the_7b_study_is_planned_without_the_model(tmp_path, capsys):
     study = "llama2-7b-chat-agnews-safety-mix"
     path = str(ROOT / "config" / f"{study}.yaml")
@@ -74,6 +82,20 @@ def test_the_7b_study_is_planned_without_the_model(tmp_path, capsys):
     config.write_text(json.dumps(_config(plan.Shape(64, 96, 3, 8, 2, 500), False).to_dict()))
     assert plan.main([path, "--tflops", "400", "--model-config", str(config)]) == 0
     assert "6.74 B" not in capsys.readouterr().out
+
+
+def test_precision_and_checkpointing_change_memory_as_they_should():
+    shape = plan.SHAPES["meta-llama/llama-2-7b-chat-hf"]
+    phase = resolve.load("demo", ROOT / "config").study.safety.training.model_copy(update={"batch_size": 16})
+
+    def bytes_of(**setting):
+        return plan._training_memory(shape, phase.model_copy(update=setting), 1024, shape.parameters)
+
+    masters = 16 * shape.parameters
+    fp32, bf16, forgetful = bytes_of(), bytes_of(precision="bf16"), bytes_of(activation_checkpointing=True)
+    assert fp32 - masters == 2 * (bf16 - masters) == pytest.approx(68 * 16 * 1024 * 4096 * 32)
+    assert (forgetful - masters) / (fp32 - masters) == pytest.approx(1 / 32 + 4 / 68)
+    assert bytes_of(precision="pure_bf16") < fp32 / 2 + 1
 
 
 def test_an_unknown_model_says_what_to_give():

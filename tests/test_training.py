@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 
 import pytest
 import torch
 
-from holdfast import chat, evaluation, layers, models, training
+from holdfast import artifact, chat, evaluation, layers, models, training
 from holdfast.warp.basis import random_orthogonal
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
@@ -109,6 +111,41 @@ def test_loop_equals_plain_torch(model, tokenizer, encoded, tmp_path, schedule):
         assert torch.allclose(ours, theirs, atol=1e-6), name
 
 
+@pytest.mark.parametrize("kind", ["adamw", "rotated"])
+def test_forgotten_activations_change_nothing(kind, model, tokenizer, encoded, tmp_path):
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    short = dataclasses.replace(SETTINGS, epochs=1)
+    _run(model, tokenizer, encoded, tmp_path / "kept", kind, short)
+    expected = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(start)
+    _run(model, tokenizer, encoded, tmp_path / "again", kind, dataclasses.replace(short, activation_checkpointing=True))
+    assert all(torch.equal(v, expected[k]) for k, v in model.state_dict().items())
+
+
+def test_bfloat16_products_leave_float32_masters(model, tokenizer, encoded, tmp_path):
+    start, other = model.state_dict(), copy.deepcopy(model)
+    start = {k: v.clone() for k, v in start.items()}
+    small = dataclasses.replace(SETTINGS, learning_rate=1e-6, precision="bf16")
+    _run(model, tokenizer, encoded, tmp_path / "bf16", "adamw", small)
+    after = model.state_dict()
+    assert {v.dtype for v in after.values()} == {torch.float32}
+    assert models.changed_fraction(start, after)["q_proj"] > 0.99
+    _run(other, tokenizer, encoded, tmp_path / "fp32", "adamw", dataclasses.replace(small, precision="fp32"))
+    assert models.changed_fraction(other.state_dict(), after)["q_proj"] > 0.1  # the products were rounded
+
+
+def test_pure_bfloat16_loses_small_updates(model, tokenizer, encoded, tmp_path):
+    models.save(model, tokenizer, tmp_path / "start", header={})
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e-6, precision="pure_bf16")
+    assert training.weights_type(settings) == "bfloat16" and training.weights_type(SETTINGS) == "float32"
+    rounded, _ = models.load(tmp_path / "start", dtype=training.weights_type(settings))
+    _run(rounded, tokenizer, encoded, tmp_path, "adamw", settings)
+    assert {p.dtype for p in rounded.parameters()} == {torch.bfloat16}
+    before = artifact.Stored(tmp_path / "start" / "model.safetensors", rounded="bfloat16")
+    changed = models.changed_fraction(before, rounded.float().state_dict())
+    assert changed["q_proj"] < 0.1
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_logits_only_where_supervised_change_no_gradient(model, tokenizer, encoded, wrapped):
     """Loss and gradients in float64 with and without the other positions' logits; an adapter around too."""
@@ -198,13 +235,13 @@ def test_changed_fraction_counts_weights(model):
 
 def test_changed_fraction_reads_a_stored_start_and_counts_tied_weights_once(model, tokenizer, tmp_path):
     models.save(model, tokenizer, tmp_path / "m", header={})
-    start = models.Stored(tmp_path / "m" / "model.safetensors")
+    start = artifact.Stored(tmp_path / "m" / "model.safetensors")
     assert models.changed_fraction(start, model.state_dict())["all"] == 0
     with torch.no_grad():
         model.model.norm.weight += 1
     changed = models.changed_fraction(start, model.state_dict())
     assert changed["norm"] == 1 and changed["all"] == pytest.approx(32 / sum(v.numel() for v in start.values()))
-    tied = models.Stored(tmp_path / "m" / "model.safetensors", {"a": "model.norm.weight"})
+    tied = artifact.Stored(tmp_path / "m" / "model.safetensors", {"a": "model.norm.weight"})
     assert list(tied) == ["a"] and tied["a"].shape == (32,)
     shared = {"a": torch.ones(3)}
     assert models.changed_fraction({"a": torch.ones(3)}, shared | {"b": shared["a"]}) == {"all": 0.0, "a": 0.0}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -153,6 +155,50 @@ def test_the_same_tensors_are_the_same_bytes(tmp_path):
     for i in range(2):
         artifact.write(tmp_path / f"{i}", {"b": torch.ones(2), "a": torch.zeros(2)}, family="x", header={"k": 1})
     assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+
+
+def test_a_streamed_file_is_like_any_other_and_its_header_is_written_last(tmp_path):
+    made = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4)}
+    header = {"worst": 0.0}
+
+    def each():
+        for i, item in enumerate(made.items()):
+            header["worst"] = (i + 1) / 3
+            yield item
+
+    path = tmp_path / "x"
+    artifact.write_each(path, {k: v.shape for k, v in made.items()}, each(), family="x", header=lambda: header)
+    for lazy in (False, True):
+        tensors, found = artifact.read(path, family="x", lazy=lazy)
+        assert found == {"worst": 2 / 3}
+        assert all(torch.equal(tensors[k], v) for k, v in made.items()) and list(tensors) == list(made)
+    assert tensors.shape("a") == (2, 3)
+    for wrong in ({"a": (3, 2), "b": (4,)}, {"a": (2, 3)}, {"b": (4,), "a": (2, 3)}):
+        with pytest.raises(ValueError):
+            artifact.write_each(tmp_path / "y", wrong, iter(made.items()), family="x", header=dict)
+        assert not (tmp_path / "y").exists()
+
+
+def test_the_bases_of_a_model_are_never_held_together(files, monkeypatch):
+    from holdfast.warp import basis, families
+
+    whole, made = basis.from_gram, []
+
+    def watched(gram):
+        assert not any(old() is not None for old in made)
+        out = whole(gram)
+        made.append(weakref.ref(out[0]))
+        return out
+
+    monkeypatch.setattr(basis, "from_gram", watched)
+    families.build_basis(files[2] / "gram", files[2] / "again", lambda _: None)
+    assert len(made) == 6 and (files[2] / "again").read_bytes() == (files[2] / "safety").read_bytes()
+
+
+def test_the_round_trip_through_a_basis_is_measured(files):
+    _, _ = _mask(files, "safety", freeze_fraction=0.2)
+    header = artifact.header(files[2] / "importance-safety", family="importance")
+    assert 0 < header["round_trip_float32"] < 1e-6 < 1e-3 < header["round_trip_bfloat16"] < 1e-2
 
 
 @pytest.fixture

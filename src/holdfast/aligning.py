@@ -92,8 +92,8 @@ def tuned(
     its refusals on purpose, is marked as weakened, and is never exported. `judge` is the constitution
     judge: labelled pairs, from the base, with LoRA.
     """
-    role = cfg["role"]
-    model, tokenizer = models.load(start.parent)
+    role, phase = cfg["role"], training.settings_of(cfg["training"])
+    model, tokenizer = models.load(start.parent, dtype=training.weights_type(phase))
     if role == "unaligned":
         rows = [{**r, "response": r["rejected"]} for r in tables.read(table, "preferences")[: cfg["rows"]]]
     elif role == "judge":
@@ -108,11 +108,11 @@ def tuned(
         torch.manual_seed(cfg["seed"])
         model = lora.attach(model, [], settings)
     training.train(
-        model, tokenizer, encoded, training.settings_of(cfg["training"]), seed=cfg["seed"], log_file=log_file,
+        model, tokenizer, encoded, phase, seed=cfg["seed"], log_file=log_file,
         checkpoints=checkpoints, identity=provenance.digest([cfg, code, start_digest, encoded]), say=say,
         terminal=terminal, name=role,
     )  # fmt: skip
     if "lora" in cfg:
         model = lora.fold(model, settings)
     header = {"role": role, "start": start_digest, "rows": provenance.rows_digest(rows)}
-    models.save(model, tokenizer, folder, header=header | ({"weakened": True} if role == "unaligned" else {}))
+    models.save(model.float(), tokenizer, folder, header=header | ({"weakened": True} if role == "unaligned" else {}))

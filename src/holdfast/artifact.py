@@ -8,7 +8,8 @@ and refuses anything else before a tensor is used.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from holdfast import files
 from holdfast.errors import ArtifactError, LayerMismatch
 
 SCHEMA = 1
+_DIGITS = 256  # room for numbers that are measured while a file is written
 
 
 def write(path: Path | str, tensors: Mapping[str, Any], *, family: str, header: Mapping[str, Any]) -> None:
@@ -77,14 +79,15 @@ def header(path: Path | str, *, family: str) -> dict[str, Any]:
 
 def read(
     path: Path | str, *, family: str, layers: list[str] | None = None, expect: Mapping[str, Any] | None = None,
-    torch: bool = True,
-) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    torch: bool = True, lazy: bool = False,
+) -> tuple[Mapping[str, Any], dict[str, Any]]:  # fmt: skip
     """(tensors, header) of a file that must be of this family, for these layers, with these header fields.
 
     Args:
         layers: ordered names the header's `layers` must equal.
         expect: header fields that must have these values.
         torch: torch tensors; False gives numpy arrays without importing torch.
+        lazy: each is read when it is asked for.
 
     Raises:
         LayerMismatch: made for other layers. ArtifactError: any other difference.
@@ -105,11 +108,51 @@ def read(
                 expected=f"{key} = {str(value)[:80]}",
                 do=f"snakemake {path}",
             )
+    if lazy:
+        return Stored(path, torch=torch), found
     if torch:
         from safetensors.torch import load_file
     else:
         from safetensors.numpy import load_file
     return load_file(path), found
+
+
+class Stored(Mapping):
+    """The tensors of a safetensors file, each read when it is asked for: nothing is kept.
+
+    Args:
+        path: the file.
+        names: key -> tensor name, for another kind of key than the name itself.
+        rounded: dtype floats are rounded to; None for as they are.
+        torch: torch tensors; False gives numpy arrays without importing torch.
+    """
+
+    def __init__(
+        self, path: Path | str, names: Mapping[Any, str] | None = None, *, rounded: str | None = None,
+        torch: bool = True,
+    ) -> None:  # fmt: skip
+        from safetensors import safe_open
+
+        self._dtype = None
+        if rounded:
+            import torch as library
+
+            self._dtype = getattr(library, rounded)
+        self._file = safe_open(path, framework="pt" if torch else "numpy")
+        self._names = {name: name for name in self._file.keys()} if names is None else dict(names)  # noqa: SIM118
+
+    def __getitem__(self, key):
+        tensor = self._file.get_tensor(self._names[key])
+        return tensor if self._dtype is None else tensor.to(self._dtype)
+
+    def shape(self, key) -> tuple[int, ...]:
+        return tuple(self._file.get_slice(self._names[key]).get_shape())
+
+    def __iter__(self):
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def raw_header(path: Path | str) -> tuple[dict[str, Any], int]:
@@ -139,22 +182,44 @@ def raw_header(path: Path | str) -> tuple[dict[str, Any], int]:
     return {"__metadata__": head.get("__metadata__", {})} | dict(entries), 8 + length
 
 
-def pack_header(entries: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
-    """The first bytes of a safetensors file: length and JSON header, padded to eight bytes."""
+def pack_header(entries: Mapping[str, Any], metadata: Mapping[str, str], size: int = 0) -> bytes:
+    """The first bytes of a safetensors file: length and JSON header, padded to eight bytes and to `size`."""
     raw = json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":"), sort_keys=True).encode()
-    raw += b" " * (-len(raw) % 8)
+    raw += b" " * max(-len(raw) % 8, size - 8 - len(raw))
     return len(raw).to_bytes(8, "little") + raw
 
 
+def write_each(
+    path: Path | str, shapes: Mapping[str, tuple[int, ...]], tensors: Iterable[tuple[str, Any]], *, family: str,
+    header: Callable[[], Mapping[str, Any]],
+) -> None:  # fmt: skip
+    """`write` of float32 torch tensors that are made one by one, in the order of `shapes`; the header is asked
+    for when all are made, so it may hold what was measured on the way."""
+    layout, begin = {}, 0
+    for name, shape in shapes.items():
+        end = begin + 4 * math.prod(shape)
+        layout[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+        begin = end
+
+    def metadata() -> dict[str, str]:
+        return {"holdfast": json.dumps({"family": family, "schema": SCHEMA, "header": header()}, sort_keys=True)}
+
+    write_stream(path, layout, tensors, metadata)
+
+
 def write_stream(
-    path: Path | str, layout: Mapping[str, Any], tensors: Iterable[tuple[str, Any]], metadata: Mapping[str, str]
-) -> None:
+    path: Path | str, layout: Mapping[str, Any], tensors: Iterable[tuple[str, Any]],
+    metadata: Mapping[str, str] | Callable[[], Mapping[str, str]],
+) -> None:  # fmt: skip
     """Write torch tensors one by one as they come, in the order and types of `layout` (the entries of
-    `raw_header` of a like file), so that a merge never holds a whole model."""
+    `raw_header` of a like file), so that a merge never holds a whole model. Metadata given as a function is
+    asked for before the first tensor and again after the last; it may then differ by a few digits."""
     import torch
 
     with files.whole(path) as temporary, temporary.open("wb") as target:
-        target.write(pack_header(layout, metadata))
+        known = metadata() if callable(metadata) else metadata
+        head = len(pack_header(layout, known)) + (_DIGITS if callable(metadata) else 0)
+        target.write(pack_header(layout, known, head))
         written = 0
         stream = iter(tensors)
         for expected, entry in layout.items():
@@ -168,6 +233,12 @@ def write_stream(
             del tensor  # before the next one is made
         if next(stream, None) is not None:
             raise ValueError("there are more tensors than the layout has")
+        if callable(metadata):
+            final = pack_header(layout, metadata(), head)
+            if len(final) != head:
+                raise ValueError("the header grew by more than a few digits")
+            target.seek(0)
+            target.write(final)
 
 
 def _summary(layers: list[str]) -> str:

@@ -59,14 +59,16 @@ def run(
 ) -> dict[str, Any]:
     """Train one cell and write its model, train.jsonl and a record of what happened.
 
-    The record holds `weights/changed_fraction` (share of all weights whose value changed),
-    `frozen_fraction` and `frozen_drift` of masked arms, and the cost.
+    The record holds `weights/changed_fraction` (share of all weights whose value changed; in pure bfloat16 beyond
+    the rounding of the start), `frozen_fraction`, `frozen_drift` and `moved_fraction` of masked arms, and the cost.
     """
     started = time.monotonic()
     method = registry.load(cfg["method"])
     settings = method.Settings.model_validate(cfg["settings"])
     dataset = data.dataset(cfg["task"])
-    model, tokenizer = models.load(aligned.parent)
+    train_settings = training.settings_of(cfg["training"])
+    dtype = training.weights_type(train_settings)
+    model, tokenizer = models.load(aligned.parent, dtype=dtype)
     aligned_digest = provenance.file_digest(aligned)
     targets = layering.resolve(model, cfg["modules"])
     needs = needed(artifacts, targets, aligned_digest)
@@ -104,7 +106,6 @@ def run(
         method.prelude(model, targets, settings, safety=tables.read(safety_table, "safety"), train=first, **needs)
     if hasattr(method, "attach"):
         model = method.attach(model, targets, settings, **needs)
-    train_settings = training.settings_of(cfg["training"])
     optimizer = None
     if hasattr(method, "optimizer"):
         optimizer = method.optimizer(model, targets, settings, train_settings, **needs)
@@ -120,15 +121,15 @@ def run(
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     record: dict[str, Any] = {}
     if hasattr(optimizer, "frozen_drift"):
-        record["frozen_drift"] = optimizer.frozen_drift(
-            models.Stored(aligned, {x.module.weight: x.weight for x in targets})
-        )
+        before = artifact.Stored(aligned, {x.module.weight: x.weight for x in targets}, rounded=dtype)
+        record["frozen_drift"] = optimizer.frozen_drift(before)
+        record["moved_fraction"] = optimizer.moved_fraction(before)
     if "mask" in needs:
         frozen = sum(m.count for m in needs["mask"].values())
         record["frozen_fraction"] = frozen / sum(m.size for m in needs["mask"].values())
     if hasattr(method, "fold"):
         model = method.fold(model, settings)
-    changed = models.changed_fraction(models.Stored(aligned), model.state_dict())
+    changed = models.changed_fraction(artifact.Stored(aligned, rounded=dtype), model.state_dict())
     record |= {
         "rows": len(pairs), "trainable_parameters": trainable, "supervised_tokens": trained["supervised_tokens"],
         "steps": trained["steps"], "final_loss": trained["final_loss"],
@@ -138,7 +139,7 @@ def run(
         "cost/peak_memory_bytes": peak_memory(),
     }  # fmt: skip
     models.save(
-        model, tokenizer, folder,
+        model.float(), tokenizer, folder,
         header={"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
         | ({"weakened": True} if cfg.get("harmful_fraction") else {}),
     )  # fmt: skip

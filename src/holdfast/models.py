@@ -27,9 +27,9 @@ the study is done. holdfast never exports it.
 """
 
 
-def load(source: Path | str, *, revision: str | None = None) -> tuple[Any, Any]:
-    """(model, tokenizer) from a folder or a hub id: float32, on the GPU if there is one; never runs
-    code of the checkpoint.
+def load(source: Path | str, *, revision: str | None = None, dtype: str = "float32") -> tuple[Any, Any]:
+    """(model, tokenizer) from a folder or a hub id: all weights in `dtype`, on the GPU if there is one;
+    never runs code of the checkpoint.
 
     Raises:
         ArtifactError: nothing loadable there. ChatTemplateError: no chat template or no end token.
@@ -41,7 +41,7 @@ def load(source: Path | str, *, revision: str | None = None) -> tuple[Any, Any]:
     logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype="float32", use_safetensors=True)
+        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise ArtifactError(
             f"No model could be loaded from {source}.",
@@ -122,30 +122,6 @@ def _stamp(path: Path, header: dict[str, Any]) -> None:
         target.write(artifact.pack_header({k: v for k, v in head.items() if k != "__metadata__"}, metadata(header)))
         source.seek(begin)
         shutil.copyfileobj(source, target)
-
-
-class Stored(Mapping):
-    """The tensors of a saved model, each read from the file when it is asked for.
-
-    Args:
-        path: model.safetensors.
-        names: key -> tensor name, for another kind of key than the name itself.
-    """
-
-    def __init__(self, path: Path, names: Mapping[Any, str] | None = None) -> None:
-        from safetensors import safe_open
-
-        self._file = safe_open(path, framework="pt")
-        self._names = {name: name for name in self._file.keys()} if names is None else dict(names)  # noqa: SIM118
-
-    def __getitem__(self, key):
-        return self._file.get_tensor(self._names[key])
-
-    def __iter__(self):
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 def changed_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:

@@ -113,11 +113,18 @@ def shape_of(base, given: Path | None = None) -> Shape:
         ) from None  # fmt: skip
 
 
-def _training_memory(s: Shape, batch: int, length: float, trainable: float, extra: float = 0.0) -> float:
-    """Bytes of float32 weights, gradients and two moments, activations (34 bytes per hidden unit, token and block
-    in 16 bit, twice that in float32; Korthikanti et al. 2022) and whatever a method holds beside."""
-    activations = 2 * 34 * batch * length * s.hidden * s.blocks
-    return FP32 * s.parameters + 3 * FP32 * trainable + activations + extra
+def _training_memory(s: Shape, phase, length: float, trainable: float, extra: float = 0.0) -> float:
+    """Bytes of weights, gradients and two moments, activations (34 bytes per hidden unit, token and block in
+    16 bit, twice that in float32; checkpointed: the inputs of all blocks and one block whole; Korthikanti et al.
+    2022) and whatever a method holds beside."""
+    precision = getattr(phase, "precision", "fp32")
+    number = FP32 if precision == "fp32" else FP32 // 2
+    per_block = 17 * number * phase.batch_size * length * s.hidden
+    activations = s.blocks * per_block
+    if getattr(phase, "activation_checkpointing", False):
+        activations = per_block + s.blocks * number * phase.batch_size * length * s.hidden
+    kept = number if precision == "pure_bf16" else FP32
+    return kept * (s.parameters + 3 * trainable) + activations + extra
 
 
 def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
@@ -130,8 +137,9 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
 
     def train(rows: float, length: float, phase, trainable: float = 1.0, extra: float = 0.0) -> tuple[float, float]:
         """(FLOPs, peak bytes) of one training run: forward, and a backward of twice that."""
-        flops = 3 * s.forward(rows * length * phase.epochs, length)
-        return flops, _training_memory(s, phase.batch_size, length, trainable * s.parameters, extra)
+        passes = 4 if getattr(phase, "activation_checkpointing", False) else 3
+        flops = passes * s.forward(rows * length * phase.epochs, length)
+        return flops, _training_memory(s, phase, length, trainable * s.parameters, extra)
 
     if v.base.source == "tiny":
         pre = v.base.pretraining
@@ -150,10 +158,10 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     if scored:
         capture = s.forward(rows * safety, safety) + 2 * rows * safety * squares
         out.append(Stage("gram", 1, capture, model_bytes + 2 * FP32 * squares, FP32 * squares))
-        # eigh in float64: about 9 n^3, and its workspace of three matrices
+        # eigh in float64, one matrix at a time: about 9 n^3, and its workspace of three matrices
         out.append(
             Stage("basis", len(study.bases), len(study.bases) * sum(9 * n**3 for n in widths),
-                  FP32 * squares + 24 * max(widths) ** 2, len(study.bases) * FP32 * squares)
+                  (FP32 + 24) * max(widths) ** 2, len(study.bases) * FP32 * squares)
         )  # fmt: skip
         kinds = {(m.basis, m.minus_task) for m in study.masks.values()}
         one = 2 * s.forward(rows * safety, safety) + 2 * rows * safety * (weights + squares)
@@ -161,7 +169,10 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
             Stage("importance", len(kinds), len(kinds) * one, model_bytes + FP32 * (weights + squares),
                   len(kinds) * FP32 * weights)
         )  # fmt: skip
-        out.append(Stage("masks", len(study.masks), 0, 3 * FP32 * weights, len(study.masks) * weights / 8))
+        largest = max(math.prod(s.linear(kind)) for kind in modules)
+        whole = 2 * FP32 * weights if any(m.threshold == "model" for m in study.masks.values()) else 0
+        peak = weights / 8 + 4 * FP32 * largest + whole
+        out.append(Stage("masks", len(study.masks), 0, peak, len(study.masks) * weights / 8))
     flops, peak, trained, merged, answers = 0.0, 0.0, 0, 0, 0.0
     for task, arm, _ in study.cells:
         a, t = study.arms[arm], v.tasks[task]

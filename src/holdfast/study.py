@@ -66,7 +66,7 @@ class Base(Strict):
 
 
 class Training(Strict):
-    """One training phase. A schedule with linear warm-up, AdamW, float32 masters."""
+    """One training phase. A schedule with linear warm-up and AdamW."""
 
     epochs: float = Field(3, gt=0, le=1000, description="passes over the rows")
     batch_size: int = Field(16, ge=1, description="rows per micro-batch")
@@ -77,6 +77,14 @@ class Training(Strict):
     schedule: Literal["cosine", "linear"] = Field("cosine", description="how the rate falls to 0 afterwards")
     max_grad_norm: float = Field(1.0, gt=0, description="global gradient norm is clipped to this")
     max_length: int = Field(1024, ge=16, description="tokens of prompt and answer; longer rows are cut")
+    precision: Literal["fp32", "bf16", "pure_bf16"] = Field(
+        "fp32",
+        description="bf16: products in bfloat16, weights and moments in float32; pure_bf16: nothing in float32, to "
+        "reproduce published runs (small updates are lost in rounding)",
+    )
+    activation_checkpointing: bool = Field(
+        False, description="forget activations and compute them again: a third more products for much less memory"
+    )
 
 
 class Safety(Strict):

@@ -37,10 +37,17 @@ class TrainSettings:
     warmup_fraction: float = 0.1
     schedule: str = "cosine"
     max_grad_norm: float = 1.0
+    precision: str = "fp32"
+    activation_checkpointing: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     by_length: bool = False
     log_every_steps: int = 5
     checkpoint_seconds: float = 60.0
+
+
+def weights_type(settings: TrainSettings) -> str:
+    """The dtype a model is loaded in for this training: masters are float32 unless all of it is bfloat16."""
+    return "bfloat16" if settings.precision == "pure_bf16" else "float32"
 
 
 def settings_of(cfg: dict[str, Any]) -> TrainSettings:
@@ -206,7 +213,9 @@ def train(
         seed=seed,
         data_seed=seed,
         use_cpu=cpu_only,
-        bf16=not cpu_only,
+        bf16=settings.precision == "bf16",
+        gradient_checkpointing=settings.activation_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.activation_checkpointing else None,
         dataloader_num_workers=0,
         dataloader_pin_memory=not cpu_only,
         remove_unused_columns=False,

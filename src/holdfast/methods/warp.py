@@ -142,9 +142,7 @@ def optimizer(model, layers, settings, training, *, basis=None, mask=None, **nee
     leading: dict[str, Any] = {}
     for layer in layers:
         weight = layer.module.weight
-        u, v = (
-            None if basis is None or k not in basis else basis[k].to(weight.device) for k in (layer.input, layer.name)
-        )
+        u, v = (None if basis is None or k not in basis else basis[k].to(weight) for k in (layer.input, layer.name))
         frozen = None if mask is None or layer.name not in mask else mask[layer.name].to(weight.device)
         if settings.rank_fraction < 1:
             k = masks.leading(weight.shape[1], settings.rank_fraction)

@@ -6,7 +6,8 @@ from: the aligned model, the safety rows, the layers, the basis.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +44,41 @@ def build_gram(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Path
     artifact.write(out, grams, family="gram", header=header)
 
 
+def _write_bases(out: Path, shapes: dict[str, tuple[int, ...]], made: Iterable, header: dict[str, Any]) -> None:
+    """Write matrices as they are made, so that never two are held, and how far the worst is from orthogonal."""
+    from holdfast.warp import basis
+
+    header["orthogonality_error"] = 0.0
+
+    def each():
+        for name, matrix in made:
+            if matrix.dim() == 2:
+                header["orthogonality_error"] = max(header["orthogonality_error"], basis.orthogonality_error(matrix))
+            yield name, matrix
+            del matrix  # before the next one is made
+
+    artifact.write_each(out, shapes, each(), family="basis", header=lambda: header)
+
+
 def build_basis(gram_file: Path, out: Path, say: Say) -> None:
     """SVD by `eigh`: U and the eigenvalues of every Gram matrix, one after the other."""
     from holdfast.warp import basis
 
-    grams, header = artifact.read(gram_file, family="gram")
-    tensors, error = {}, 0.0
-    for name in list(grams):
-        u, values = basis.from_gram(grams.pop(name))
-        tensors[name], tensors[f"{name}.eigenvalues"] = u, values
-        error = max(error, basis.orthogonality_error(u))
-        say(f"{name}: n = {u.shape[0]}, largest eigenvalue holds {float(values[0] / values.sum()):.1%} of the energy")
-    header = header | {"gram_file": provenance.file_digest(gram_file), "orthogonality_error": error, "kind": "safety"}
-    artifact.write(out, tensors, family="basis", header=header)
+    grams, header = artifact.read(gram_file, family="gram", lazy=True)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in grams:
+        shapes |= {name: grams.shape(name), f"{name}.eigenvalues": grams.shape(name)[:1]}
+
+    def made():
+        for name in grams:
+            u, values = basis.from_gram(grams[name])
+            share = float(values[0] / values.sum())
+            say(f"{name}: n = {u.shape[0]}, largest eigenvalue holds {share:.1%} of the energy")
+            yield name, u
+            yield f"{name}.eigenvalues", values
+            del u, values
+
+    _write_bases(out, shapes, made(), header | {"gram_file": provenance.file_digest(gram_file), "kind": "safety"})
 
 
 def build_random_basis(gram_file: Path, seed: int, out: Path) -> None:
@@ -64,15 +87,12 @@ def build_random_basis(gram_file: Path, seed: int, out: Path) -> None:
 
     from holdfast.warp import basis
 
-    grams, header = artifact.read(gram_file, family="gram")
-    tensors = {
-        name: basis.random_orthogonal(g.shape[0], seed * 1_000_003 + zlib.crc32(name.encode()))
-        for name, g in grams.items()
-    }
-    error = max(basis.orthogonality_error(u) for u in tensors.values())
-    artifact.write(
-        out, tensors, family="basis", header=header | {"orthogonality_error": error, "kind": "random", "seed": seed}
+    grams, header = artifact.read(gram_file, family="gram", lazy=True)
+    shapes = {name: grams.shape(name) for name in grams}
+    made = (
+        (name, basis.random_orthogonal(shapes[name][0], seed * 1_000_003 + zlib.crc32(name.encode()))) for name in grams
     )
+    _write_bases(out, shapes, made, header | {"kind": "random", "seed": seed})
 
 
 def build_output_basis(aligned: Path, gram_file: Path, cfg: dict[str, Any], out: Path) -> None:
@@ -84,16 +104,16 @@ def build_output_basis(aligned: Path, gram_file: Path, cfg: dict[str, Any], out:
     targets = layers.resolve(model, cfg["modules"])
     grams, header = artifact.read(
         gram_file, family="gram", layers=list(layers.inputs(targets)),
-        expect={"aligned": provenance.file_digest(aligned)},
+        expect={"aligned": provenance.file_digest(aligned)}, lazy=True,
     )  # fmt: skip
-    tensors = {x.name: basis.from_gram(basis.output_gram(x.module.weight.detach(), grams[x.input]))[0] for x in targets}
-    error = max(basis.orthogonality_error(v) for v in tensors.values())
-    header |= {"gram_file": provenance.file_digest(gram_file), "orthogonality_error": error, "kind": "output"}
-    artifact.write(out, tensors, family="basis", header=header)
+    shapes = {x.name: (x.module.weight.shape[0],) * 2 for x in targets}
+    made = ((x.name, basis.from_gram(basis.output_gram(x.module.weight.detach(), grams[x.input]))[0]) for x in targets)
+    _write_bases(out, shapes, made, header | {"gram_file": provenance.file_digest(gram_file), "kind": "output"})
 
 
 def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], out: Path) -> None:
     """The sanity arm: the safety basis plus a signed permutation of every layer's outputs."""
+    import itertools
     import zlib
 
     from holdfast import layers, models
@@ -101,13 +121,14 @@ def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], o
 
     model, _ = models.load(aligned.parent)
     targets = layers.resolve(model, cfg["modules"])
-    tensors, header = artifact.read(
+    bases, header = artifact.read(
         basis_file, family="basis", layers=list(layers.inputs(targets)),
-        expect={"aligned": provenance.file_digest(aligned), "kind": "safety"},
+        expect={"aligned": provenance.file_digest(aligned), "kind": "safety"}, lazy=True,
     )  # fmt: skip
-    for x in targets:
-        tensors[x.name] = basis.signed_permutation(x.module.weight.shape[0], zlib.crc32(x.name.encode()))
-    artifact.write(out, tensors, family="basis", header=header | {"kind": "permuted"})
+    rows = {x.name: x.module.weight.shape[0] for x in targets}
+    signed = ((name, basis.signed_permutation(m, zlib.crc32(name.encode()))) for name, m in rows.items())
+    shapes = {name: bases.shape(name) for name in bases} | {name: (m, m) for name, m in rows.items()}
+    _write_bases(out, shapes, itertools.chain(bases.items(), signed), header | {"kind": "permuted"})
 
 
 def task_examples(tokenizer, task_table: Path, cfg: dict[str, Any]) -> tuple[list[dict[str, list[int]]], str]:
@@ -143,8 +164,26 @@ def build_importance(
     header = {
         "layers": [x.name for x in targets], "aligned": digest, "rows": rows, "batch_size": cfg["batch_size"],
         "basis_file": provenance.file_digest(basis_file) if basis_file else None,
-    }  # fmt: skip
+    } | ({} if bases is None else _round_trip(targets, bases))  # fmt: skip
     artifact.write(out, scores, family="importance", header=header)
+
+
+def _round_trip(targets, bases: Mapping[str, Any]) -> dict[str, float]:
+    """What writing W in the coordinates of a basis and back costs: max over layers of ‖V (Vᵀ W U) Uᵀ - W‖ / ‖W‖,
+    in float32 and with every matrix in bfloat16."""
+    import torch
+
+    from holdfast.warp.optimizer import Rotation
+
+    worst = {"float32": 0.0, "bfloat16": 0.0}
+    for x in targets:
+        weight = x.module.weight.detach()
+        for name in worst:
+            w = weight.to(getattr(torch, name))
+            u, v = (bases[k].to(w) if k in bases else None for k in (x.input, x.name))
+            back = Rotation(u, v=v).back(Rotation(u, v=v).rotate(w)).float()
+            worst[name] = max(worst[name], float((back - weight).norm() / weight.norm()))
+    return {f"round_trip_{name}": error for name, error in worst.items()}
 
 
 def build_mask(
@@ -156,35 +195,44 @@ def build_mask(
     mask takes only that and the shapes from it. With `task_file` (two masks) a coefficient that the
     same rule finds important for the task is not frozen.
     """
-    scores, header = artifact.read(importance_file, family="importance", torch=False)
+    scores, header = artifact.read(importance_file, family="importance", torch=False, lazy=True)
     frozen = _frozen(scores, header["layers"], spec, seed)
     if task_file is not None:
         expect = {k: header[k] for k in ("aligned", "basis_file")}
-        task, _ = artifact.read(task_file, family="importance", torch=False, layers=header["layers"], expect=expect)
+        task, _ = artifact.read(
+            task_file, family="importance", torch=False, lazy=True, layers=header["layers"], expect=expect
+        )
         wanted = _frozen(task, header["layers"], spec, seed)
-        frozen = {name: mask & ~wanted[name] for name, mask in frozen.items()}
+        frozen = ((name, mask & ~other) for (name, mask), (_, other) in zip(frozen, wanted, strict=True))
+    packed, columns, shapes, count = {}, {}, {}, 0
+    for name, mask in frozen:
+        packed[name], shapes[name] = masks.pack(mask), list(mask.shape)
+        columns[name] = float(mask.any(axis=0).mean())
+        count += int(mask.sum())
     header = header | {
-        "spec": spec,
-        "frozen_fraction": sum(int(m.sum()) for m in frozen.values()) / sum(m.size for m in frozen.values()),
-        "columns_with_frozen": {name: float(mask.any(axis=0).mean()) for name, mask in frozen.items()},
-        "shapes": {name: list(mask.shape) for name, mask in frozen.items()},
+        "spec": spec, "frozen_fraction": count / sum(m * n for m, n in shapes.values()),
+        "columns_with_frozen": columns, "shapes": shapes,
     }  # fmt: skip
-    artifact.write(out, {name: masks.pack(mask) for name, mask in frozen.items()}, family="mask", header=header)
+    artifact.write(out, packed, family="mask", header=header)
 
 
-def _frozen(scores, layers: list[str], spec: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Layer name -> boolean (m, n) by one spec. With a rank fraction below 1 as many coefficients are frozen,
-    all of them among the leading directions."""
-    if spec["scores"] == "random":
-        scores = {name: masks.random_scores(scores[name].shape, name, seed) for name in layers}
-    rank, fraction = spec.get("rank_fraction", 1.0), spec["freeze_fraction"]
-    kept = {name: scores[name][:, : masks.leading(scores[name].shape[1], rank)] for name in layers}
+def _frozen(scores, layers: list[str], spec: dict[str, Any], seed: int) -> Iterator[tuple[str, Any]]:
+    """(layer name, boolean (m, n)) by one spec, layer by layer unless one threshold is for the whole model. With a
+    rank fraction below 1 as many coefficients are frozen, all of them among the leading directions."""
+
+    def kept(name: str):
+        found = masks.random_scores(scores.shape(name), name, seed) if spec["scores"] == "random" else scores[name]
+        return found[:, : masks.leading(found.shape[1], spec.get("rank_fraction", 1.0))]
+
+    def share(size: int, part: int) -> float:
+        return min(1.0, spec["freeze_fraction"] * (size / part))
+
+    sizes = {name: math.prod(scores.shape(name)) for name in layers}
     if spec["threshold"] == "model":
-        share = sum(scores[name].size for name in layers) / sum(part.size for part in kept.values())
-        frozen = masks.top_overall(kept, min(1.0, fraction * share))
+        parts = {name: kept(name) for name in layers}
+        overall = masks.top_overall(parts, share(sum(sizes.values()), sum(p.size for p in parts.values())))
+        found = ((name, overall[name]) for name in layers)
     else:
-        frozen = {
-            name: masks.build(part, spec["unit"], min(1.0, fraction * (scores[name].size / part.size)))
-            for name, part in kept.items()
-        }
-    return {name: masks.widen(frozen[name], scores[name].shape[1]) for name in layers}
+        parts = ((name, kept(name)) for name in layers)
+        found = ((name, masks.build(part, spec["unit"], share(sizes[name], part.size))) for name, part in parts)
+    return ((name, masks.widen(mask, scores.shape(name)[1])) for name, mask in found)

@@ -9,8 +9,8 @@ moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,10 +71,20 @@ class Rotation:
         if isinstance(self.frozen, Tensor):
             object.__setattr__(self, "frozen", BitMask.of(self.frozen))
 
+    @property
+    def acts(self) -> bool:
+        """Whether it is more than the identity with nothing frozen."""
+        return not (self.u is None and self.v is None and self.frozen is None)
+
     def rotate(self, w: Tensor) -> Tensor:
         """Vᵀ W U."""
         w = w if self.u is None else w @ self.u
         return w if self.v is None else self.v.T @ w
+
+    def exactly(self, w: Tensor) -> Tensor:
+        """`rotate` in float64."""
+        u, v = (None if x is None else x.double() for x in (self.u, self.v))
+        return Rotation(u=u, v=v).rotate(w.double())
 
     def correct(self, update: Tensor) -> Tensor:
         """An update in the original coordinates without its part on frozen coefficients, in place."""
@@ -86,6 +96,11 @@ class Rotation:
         return c if self.v is None else self.v @ c
 
 
+def _local(t: Tensor) -> Tensor:
+    """The rows of a sharded tensor that live on this rank; any other tensor as it is."""
+    return t.to_local() if hasattr(t, "to_local") else t
+
+
 class RotatedAdamW(torch.optim.Optimizer):
     """AdamW whose moments and update live in the coordinates C = Vᵀ W U (V = I in WaRP), with C[frozen] fixed.
 
@@ -93,6 +108,12 @@ class RotatedAdamW(torch.optim.Optimizer):
     state, so memory is that of AdamW plus one U per distinct input and the masks. Parameters without
     a `Rotation` get plain AdamW. Weight decay acts on the coefficients that may move, and never on
     frozen ones.
+
+    A bfloat16 weight reproduces the authors' code instead: C itself is kept, in bfloat16, and W = C Uᵀ is
+    written from it, so an update below half a unit in the last place of C is lost and the round trip changes W.
+
+    Under FSDP2 a rank holds some rows of W. U acts on columns, so every rank rotates and updates its rows
+    alone; the gradient norm is one number summed over the ranks, as in any FSDP training.
 
     Args:
         parameters: every parameter to train.
@@ -116,47 +137,74 @@ class RotatedAdamW(torch.optim.Optimizer):
         max_grad_norm: float | None = None,
     ) -> None:
         super().__init__(list(parameters), {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-        known = {p for group in self.param_groups for p in group["params"]}
-        if not rotations.keys() <= known:
+        given = dict(rotations)
+        # By position: FSDP puts sharded parameters in the place of those it was given.
+        self._rotations = [given.pop(p, Rotation()) for _, p in self._parameters()]
+        if given:
             raise ValueError("a rotation names a parameter that is not trained")
-        self.rotations = dict(rotations)
+        self._sharded = False
         self.max_grad_norm = max_grad_norm
         self.grad_norm = 0.0
 
-    def _acting_gradient(self, p: Tensor) -> Tensor:
+    def _parameters(self) -> Iterator[tuple[dict, Tensor]]:
+        return ((group, p) for group in self.param_groups for p in group["params"])
+
+    def _constrained(self) -> Iterator[tuple[Tensor, Rotation]]:
+        found = ((p, r) for (_, p), r in zip(self._parameters(), self._rotations, strict=True))
+        return ((p, r) for p, r in found if r.acts)
+
+    def _shard(self) -> None:
+        """Keep of every mask the rows whose weights this rank holds; nothing is sent."""
+        from torch.distributed.tensor import distribute_tensor
+
+        for i, (_, p) in enumerate(self._parameters()):
+            rotation = self._rotations[i]
+            if rotation.v is not None:
+                raise ValueError("an output rotation mixes rows, which FSDP keeps on different ranks")
+            if rotation.frozen is not None:
+                rows = distribute_tensor(rotation.frozen.bools, p.device_mesh, p.placements, src_data_rank=None)
+                self._rotations[i] = replace(rotation, frozen=rows.to_local())
+        self._sharded = True
+
+    def _acting_gradient(self, p: Tensor, rotation: Rotation) -> Tensor:
         """The gradient in the coordinates the parameter is trained in, zero where frozen. It takes the place
         of `p.grad`, so that no second set of gradients is held until the norm is known."""
-        rotation = self.rotations.get(p)
-        if rotation is not None and not rotation.corrected:
-            p.grad = rotation.rotate(p.grad)
-            if rotation.frozen is not None:
-                p.grad.masked_fill_(rotation.frozen.bools, 0)
-        return p.grad
+        gradient, p.grad = _local(p.grad), None
+        if rotation.corrected or not rotation.acts:
+            return gradient
+        gradient = rotation.rotate(gradient)
+        return gradient if rotation.frozen is None else gradient.masked_fill_(rotation.frozen.bools, 0)
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One update. Gradients are left clipped and in the coordinates of the update."""
+        """One update. It uses the gradients up: they are None afterwards."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = [
-            (group, p, self._acting_gradient(p))
-            for group in self.param_groups
-            for p in group["params"]
-            if p.grad is not None
-        ]
-        if not work:
+        used = [(g, p, r) for (g, p), r in zip(self._parameters(), self._rotations, strict=True) if p.grad is not None]
+        if not used:
             return loss
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for _, _, g in work]))
+        shards = hasattr(used[0][1], "device_mesh")
+        if shards and not self._sharded:
+            self._shard()
+            return self.step()
+        work = [(group, p, rotation, self._acting_gradient(p, rotation)) for group, p, rotation in used]
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for *_, g in work]))
+        if shards:
+            norm = norm.square()
+            torch.distributed.all_reduce(norm, group=used[0][1].device_mesh.get_group())
+            norm = norm.sqrt()
         self.grad_norm = float(norm)
         scale = 1.0 if self.max_grad_norm is None else min(1.0, self.max_grad_norm / (self.grad_norm + 1e-6))
-        for group, p, gradient in work:
-            state = self.state[p]
+        for group, p, rotation, gradient in work:
+            weight, state = _local(p), self.state[p]
             if not state:
                 state["step"] = 0
                 state["exp_avg"] = torch.zeros_like(gradient)
                 state["exp_avg_sq"] = torch.zeros_like(gradient)
+                if p.dtype == torch.bfloat16 and rotation.acts and not rotation.corrected:
+                    state["coefficients"] = rotation.rotate(weight)
             state["step"] += 1
             beta1, beta2 = group["betas"]
             if scale < 1:
@@ -166,19 +214,8 @@ class RotatedAdamW(torch.optim.Optimizer):
             correction1, correction2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
             denominator = (state["exp_avg_sq"].sqrt() / correction2**0.5).add_(group["eps"])
             update = state["exp_avg"].div(denominator).mul_(-group["lr"] / correction1)
-            self._apply(p, update, group["lr"] * group["weight_decay"])
+            _apply(weight, update, group["lr"] * group["weight_decay"], rotation, state.get("coefficients"))
         return loss
-
-    def _apply(self, p: Tensor, update: Tensor, decay: float) -> None:
-        rotation = self.rotations.get(p, Rotation())
-        if rotation.corrected:
-            p.add_(rotation.correct(update.sub_(p, alpha=decay)))
-            return
-        if decay and rotation.frozen is None:  # decay of all coefficients commutes with the rotation
-            p.mul_(1 - decay)
-        elif decay:
-            update = update.sub_((rotation.rotate(p) * decay).masked_fill_(rotation.frozen.bools, 0))
-        p.add_(rotation.back(update))
 
     def frozen_drift(self, before: Mapping[Tensor, Tensor]) -> float:
         """max |(Vᵀ (W - W0) U)[frozen]| over all constrained weights: how far rounding moved what must not.
@@ -187,10 +224,40 @@ class RotatedAdamW(torch.optim.Optimizer):
             before: parameter -> its value before training.
         """
         worst = 0.0
-        for p, rotation in self.rotations.items():
+        for p, rotation in self._constrained():
             if rotation.frozen is None or not rotation.frozen.count:
                 continue
-            u, v = (None if x is None else x.double() for x in (rotation.u, rotation.v))
-            moved = Rotation(u=u, v=v).rotate((p.detach() - before[p].to(p.device)).double())
+            moved = rotation.exactly(p.detach() - before[p].to(p.device))
             worst = max(worst, float(moved[rotation.frozen.bools].abs().max()))
         return worst
+
+    def moved_fraction(self, before: Mapping[Tensor, Tensor]) -> float:
+        """Share of the coefficients free to move that did, by more than 1e-12 as the authors' code checks it.
+        With float32 masters it is close to 1; in bfloat16 most updates can be lost.
+
+        Args:
+            before: parameter -> its value before training.
+        """
+        moved = free = 0
+        for p, rotation in self._constrained():
+            old, kept = before[p].to(p.device), self.state[p].get("coefficients")
+            change = rotation.exactly(p.detach() - old) if kept is None else kept - rotation.rotate(old)
+            may = torch.ones_like(change, dtype=torch.bool) if rotation.frozen is None else ~rotation.frozen.bools
+            moved, free = moved + int((change.abs() > 1e-12)[may].sum()), free + int(may.sum())
+        return moved / max(1, free)
+
+
+def _apply(w: Tensor, update: Tensor, decay: float, rotation: Rotation, kept: Tensor | None) -> None:
+    """Add an update in the coordinates of `rotation` to the weight `w`; `kept` is the C of a bfloat16 weight."""
+    if rotation.corrected:
+        w.add_(rotation.correct(update.sub_(w, alpha=decay)))
+        return
+    if decay and rotation.frozen is None:  # decay of all coefficients commutes with the rotation
+        (w if kept is None else kept).mul_(1 - decay)
+    elif decay:
+        c = rotation.rotate(w) if kept is None else kept
+        update = update.sub_((c * decay).masked_fill_(rotation.frozen.bools, 0))
+    if kept is None:
+        w.add_(rotation.back(update))
+    else:
+        w.copy_(rotation.back(kept.add_(update)))
