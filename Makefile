@@ -40,6 +40,9 @@ pull: $(STAMP) ## fetch a pushed study, or some families of it (STUDY=name ONLY=
 bench: $(STAMP) ## ours, the published algorithm and plain fine-tuning side by side (results/bench.json)
 	$(BIN)/python -m benchmarks.bench
 
+soak: $(STAMP) ## kill -9 a study 20 times at random moments and compare with a run in peace (STUDY=name)
+	$(BIN)/python tests/soak.py $(STUDY)
+
 plan: $(STAMP) ## what a study costs before it runs (STUDY=name)
 	$(BIN)/python -m holdfast.plan $(STUDY)
 
@@ -51,4 +54,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: help install demo test check push pull bench plan documents ui
+.PHONY: help install demo test check push pull bench soak plan documents ui

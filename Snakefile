@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from holdfast import preflight, provenance
+from holdfast import alive, preflight, provenance
 
 min_version("9.20")
 # For every job (glibc): freed memory is kept for reuse.
@@ -23,6 +23,7 @@ FAILED = os.environ.setdefault(
     "HOLDFAST_FAILED", str(Path(".snakemake").resolve() / f"failed-{os.getpid()}")
 )
 S = preflight.study(str(config.get("study", "demo")), ROOT)
+alive.guard()
 W, R, L = f"work/{S.name}", f"results/{S.name}", f"logs/{S.name}"
 GPU = int(config.get("gpu", 0))
 

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+import soak
 import yaml
 from conftest import ROOT, SNAKEMAKE
 
 pytestmark = pytest.mark.dag
-COPIED = ("Snakefile", "rules", "scripts", "src", "config", "profiles", "pyproject.toml")
 
 
 def snakemake(folder: Path, *arguments: str, study: str = "smoke", **kwargs):
@@ -44,12 +44,7 @@ def planned(folder: Path, *targets: str, flags: tuple[str, ...] = ()) -> dict[st
 
 def finished(folder: Path, *arguments: str, study: str = "smoke") -> Path:
     """A copy of the project in `folder` in which a study has run from nothing."""
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(source, folder / name)
+    soak.copy_project(folder)
     out = snakemake(folder, "--quiet", "rules", "--", *arguments, study=study)
     assert out.returncode == 0, out.stdout[-5000:] + out.stderr[-5000:]
     return folder
@@ -360,3 +355,11 @@ def test_shipped_studies_plan(study):
     out = snakemake(ROOT, "-n", "--quiet", "rules", study=study)
     assert out.returncode == 0, out.stderr
     assert bool(re.search(r"^choose\s+1$", out.stdout + out.stderr, re.M)) == (study == "frontier")
+
+
+def test_a_study_killed_again_and_again_ends_with_the_same_bytes(project, tmp_path):
+    folder = soak.copy_project(tmp_path / "killed")
+    hit = soak.killed_runs(folder, "smoke", kills=3, mean_seconds=5, seed=1)
+    assert sum(hit.values()) >= 3
+    assert soak.digests(folder, "smoke") == soak.digests(project, "smoke")
+    assert soak.leftovers(folder, "smoke") == []

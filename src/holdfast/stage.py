@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from holdfast import alive
 from holdfast.errors import HoldfastError
 
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
@@ -37,6 +38,7 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
     exception leaves its traceback in the log. `hide` names optional packages this stage does not use
     unless its rule lists them in `imports`; `preload` names the heavy modules it needs in any case.
     """
+    alive.end_with_snakemake()
     atexit.register(_leave)  # first of all, so that it runs after every other exit function
     # A stage whose bytes depend on its thread count fixes it as a parameter.
     threads = max(1, int(snakemake.params.get("threads", snakemake.threads)))
