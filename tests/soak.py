@@ -85,8 +85,7 @@ def wait_for_the_end(folder: Path, seconds: float = 10) -> None:
         RuntimeError: some job outlived its Snakemake.
     """
     deadline = time.monotonic() + seconds
-    while left := subprocess.run(["pgrep", "-af", str(folder / "work")], capture_output=True, text=True).stdout:
-        left += subprocess.run(["pgrep", "-af", str(folder / ".snakemake")], capture_output=True, text=True).stdout
+    while left := subprocess.run(["pgrep", "-af", f"{folder}/"], capture_output=True, text=True).stdout:
         if time.monotonic() > deadline:
             raise RuntimeError(f"still running after the kill: {left}")
         time.sleep(0.1)
