@@ -78,6 +78,18 @@ def leftovers(folder: Path, study: str) -> list[str]:
     return [str(p.relative_to(folder)) for p in found if not p.name.startswith(".snakemake")]
 
 
+def processes(folder: Path) -> list[str]:
+    """Command lines of the processes that work in this copy (Linux)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").resolve() == folder.resolve() and (entry / "cmdline").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # ended meanwhile
+            continue
+    return found
+
+
 def wait_for_the_end(folder: Path, seconds: float = 10) -> None:
     """Wait until no process of this copy is left.
 
@@ -85,7 +97,7 @@ def wait_for_the_end(folder: Path, seconds: float = 10) -> None:
         RuntimeError: some job outlived its Snakemake.
     """
     deadline = time.monotonic() + seconds
-    while left := subprocess.run(["pgrep", "-af", f"{folder}/"], capture_output=True, text=True).stdout:
+    while left := processes(folder):
         if time.monotonic() > deadline:
             raise RuntimeError(f"still running after the kill: {left}")
         time.sleep(0.1)
