@@ -37,6 +37,9 @@ push: $(STAMP) ## record and push a finished study to the DVC remote (STUDY=name
 pull: $(STAMP) ## fetch a pushed study, or some families of it (STUDY=name ONLY="basis masks")
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.remote pull $(STUDY) $(ONLY)
 
+audit: $(STAMP) ## what is missing, stale, corrupt or orphaned, here and on the remote (STUDY=name)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.audit $(STUDY)
+
 bench: $(STAMP) ## ours, the published algorithm and plain fine-tuning side by side (results/bench.json)
 	$(BIN)/python -m benchmarks.bench
 
@@ -54,4 +57,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: help install demo test check push pull bench soak plan documents ui
+.PHONY: help install demo test check push pull audit bench soak plan documents ui

@@ -228,17 +228,18 @@ def test_editing_the_judge_reruns_no_model(copy):
     assert "finetune" not in jobs and "respond" not in jobs and jobs["judge"] == 7 and jobs["judge_role"] == 2
 
 
+def call(folder: Path, *command: str, code: int = 0) -> str:
+    """What a module of the project prints, run in a folder."""
+    out = subprocess.run(
+        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(folder / "src")},
+    )  # fmt: skip
+    assert out.returncode == code, out.stdout + out.stderr
+    return out.stdout
+
+
 def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_path):
     """Machine A pushes, machine B pulls: nothing to do there, and a change reruns what depends on it only."""
-
-    def call(folder, *command):
-        out = subprocess.run(
-            [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(folder / "src")},
-        )  # fmt: skip
-        assert out.returncode == 0, out.stdout + out.stderr
-        return out.stdout
-
     call(copy, "dvc", "init", "--no-scm", "--quiet")
     call(copy, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     assert "pushed data base aligned gram basis masks models results" in call(copy, "holdfast.remote", "push", "smoke")
@@ -260,6 +261,47 @@ def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_pat
     assert (other / "work/smoke/gram/safety.safetensors").exists()
 
 
+def test_an_audit_names_every_fault_and_its_repair(copy, tmp_path):
+    def found(code=1):
+        out = call(copy, "holdfast.audit", "smoke", "--all", code=code)
+        named = re.findall(r"^(\w+) +(\S+)\n +.+\n +repair: (.+)$", out, re.M)
+        return {(kind, path): repair for kind, path, repair in named}, out.splitlines()[-1]
+
+    call(copy, "dvc", "init", "--no-scm", "--quiet")
+    call(copy, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    assert found(0) == ({}, "0 missing, 0 stale, 0 corrupt, 0 orphan, 0 remote")
+    call(copy, "holdfast.remote", "push", "smoke")
+    assert found(0)[0] == {}
+
+    model = copy / "work/smoke/crafts/full/seed0/model.safetensors"
+    when, content = model.stat(), bytearray(model.read_bytes())
+    content[-9] ^= 1
+    model.chmod(0o644)
+    model.write_bytes(content)
+    os.utime(model, ns=(when.st_atime_ns, when.st_mtime_ns))  # rot does not change a time
+    (copy / "results/smoke/claims.csv").unlink()
+    (copy / "work/smoke/masks/old.safetensors").write_bytes(b"x")
+    objects = sorted(p for p in (tmp_path / "store").rglob("*") if p.is_file() and not p.name.endswith(".dir"))
+    rotten, lost = objects[0], objects[1]
+    rotten.chmod(0o644)
+    rotten.write_bytes(rotten.read_bytes() + b"x")
+    lost.unlink()
+    problems, last = found()
+    assert last == "1 missing, 0 stale, 1 corrupt, 1 orphan, 2 remote"
+    assert problems["missing", "results/smoke/claims.csv"] == "make pull STUDY=smoke ONLY=results"
+    name = str(model.relative_to(copy))
+    assert problems["corrupt", name] == f"rm -f {name} && make pull STUDY=smoke ONLY=models"
+    assert problems["orphan", "work/smoke/masks/old.safetensors"].startswith("rm ")
+    repairs = [repair for (kind, _), repair in problems.items() if kind == "remote"]
+    assert any(str(rotten) in r for r in repairs) and all("make push STUDY=smoke" in r for r in repairs)
+
+    edit(copy / "config/smoke.yaml", "full: {method: full", "full: {learning_rate: 1.0e-4, method: full")
+    problems, _ = found()
+    stale = {path for kind, path in problems if kind == "stale"}
+    assert {name, name.replace("crafts", "agnews")} <= stale
+    assert "work/smoke/aligned/model.safetensors" not in stale
+
+
 def test_a_second_import_adds_nothing(copy):
     from mlflow import MlflowClient
 
@@ -270,26 +312,6 @@ def test_a_second_import_adds_nothing(copy):
     after = json.loads((copy / "results/smoke/mlflow.json").read_text())
     client = MlflowClient(tracking_uri=after["uri"])
     assert len(client.search_runs([client.get_experiment_by_name("smoke").experiment_id])) == len(before["runs"])
-
-
-def test_tables_and_models_are_reproducible(project, copy):
-    """The smoke study again from nothing, elsewhere: the same bytes."""
-    for name in ("results", "work", ".snakemake", "mlflow.db", "mlartifacts"):
-        path = copy / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    out = snakemake(copy, "--quiet", "rules", "--", "table", "models", "masks")
-    assert out.returncode == 0, out.stderr
-    for path in (
-        "results/smoke/table.csv",
-        "results/smoke/claims.csv",
-        "work/smoke/base/model.safetensors",
-        "work/smoke/aligned/model.safetensors",
-        "work/smoke/basis/safety.safetensors",
-        "work/smoke/masks/safety-importance-entry-0.1.safetensors",
-        "work/smoke/crafts/warp/seed0/model.safetensors",
-        "work/smoke/crafts/lora/seed0/model.safetensors",
-    ):
-        assert (copy / path).read_bytes() == (project / path).read_bytes(), path
 
 
 @pytest.mark.parametrize(

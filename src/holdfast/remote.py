@@ -81,6 +81,11 @@ def _file(study: resolve.Resolved) -> Path:
     return Path("dvc.yaml") if study.name == DEMO else Path(f"dvc/{study.name}/dvc.yaml")
 
 
+def lock(study: resolve.Resolved) -> Path:
+    """The dvc.lock that says what of a study was pushed."""
+    return _file(study).with_suffix(".lock")
+
+
 def push(study: resolve.Resolved) -> list[str]:
     """Record, commit and push every family that is here whole; returns their names."""
     here = [name for name, (_, folders) in families(study).items() if all(Path(f).is_dir() for f in folders)]
@@ -103,13 +108,12 @@ def push(study: resolve.Resolved) -> list[str]:
 
 def pull(study: resolve.Resolved, only: list[str]) -> tuple[list[str], snapshot.Found]:
     """Fetch the families that were pushed (or `only` some of them) and give Snakemake its memory back."""
-    path = _file(study)
-    lock = path.with_suffix(".lock")
-    pushed = list(yaml.safe_load(lock.read_text())["stages"]) if lock.exists() else []
+    path, known = _file(study), lock(study)
+    pushed = list(yaml.safe_load(known.read_text())["stages"]) if known.exists() else []
     unknown = sorted(set(only) - set(pushed))
     if unknown or not pushed:
         raise ArtifactError(
-            f"{(unknown or ['This study'])[0]} was not pushed.", found=f"{lock}: {' '.join(pushed) or 'not there'}",
+            f"{(unknown or ['This study'])[0]} was not pushed.", found=f"{known}: {' '.join(pushed) or 'not there'}",
             expected="a family that was pushed, its dvc.lock committed", do="make push on the machine that has it",
         )  # fmt: skip
     wanted = only or pushed
@@ -127,8 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
         study = resolve.load(args.study)
         if args.what == "push":
             done = push(study)
-            lock = _file(study).with_suffix(".lock")
-            sys.stdout.write(f"pushed {' '.join(done)}\nnow: git add {snapshot.FILE} {_file(study)} {lock}\n")
+            sys.stdout.write(f"pushed {' '.join(done)}\nnow: git add {snapshot.FILE} {_file(study)} {lock(study)}\n")
             return 0
         done, found = pull(study, args.families)
         sys.stdout.write(f"pulled {' '.join(done)}\n")

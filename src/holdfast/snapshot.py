@@ -85,7 +85,7 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
     return known
 
 
-def _made_here(path: Path, record: dict[str, Any]) -> bool:
+def made_here(path: Path, record: dict[str, Any]) -> bool:
     """Whether the job of this record was the last to write the file: Snakemake notes the time it then had."""
     return abs(record["endtime"] - path.stat().st_mtime) < _SAME_TIME
 
@@ -98,13 +98,13 @@ def corrupt(output: str) -> ArtifactError:
     )  # fmt: skip
 
 
-def _state(path: Path, digest: str, entry: dict[str, Any], local: dict[str, Any] | None) -> str:
+def condition(path: Path, digest: str, entry: dict[str, Any], local: dict[str, Any] | None) -> str:
     """ok | rebuilt | corrupt: a present output against its entry. A job that ran since has left a record with
     the time of the file; other bytes without such a record were not written by a job."""
     if digest == entry["sha256"]:
         return "ok"
     newer = local is not None and local["endtime"] != entry["record"]["endtime"]
-    return "rebuilt" if newer and _made_here(path, local) else "corrupt"
+    return "rebuilt" if newer and made_here(path, local) else "corrupt"
 
 
 def save(root: Path, under: Iterable[str] = ("",)) -> Found:
@@ -117,9 +117,9 @@ def save(root: Path, under: Iterable[str] = ("",)) -> Found:
             continue
         digest, entry = provenance.file_digest(path), known.get(output)
         if entry is None:
-            state = "rebuilt" if _made_here(path, record) else "corrupt"
+            state = "rebuilt" if made_here(path, record) else "corrupt"
         else:
-            state = _state(path, digest, entry, record)
+            state = condition(path, digest, entry, record)
         getattr(found, state).append(output)
         if state == "rebuilt":
             known[output] = {"sha256": digest, "record": {k: record.get(k) for k in KEPT}}
@@ -154,7 +154,7 @@ def restore(root: Path, under: Iterable[str] = ("",)) -> Found:
             found.absent.append(output)
             _remember(root, output, entry["record"])
             continue
-        state = _state(path, digest(output), entry, local.get(output))
+        state = condition(path, digest(output), entry, local.get(output))
         if state == "ok" and any(
             (root / name).is_file() and f"sha256:{digest(name)}" != checksum
             for name, checksum in entry["record"]["input_checksums"].items()
