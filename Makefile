@@ -51,6 +51,7 @@ plan: $(STAMP) ## what a study costs before it runs (STUDY=name)
 
 documents: $(STAMP) ## regenerate every generated file
 	$(BIN)/python -m holdfast.documents
+	$(BIN)/python tests/bad_input.py
 
 ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the study first)
 	test -f mlflow.db || test ! -f results/$(STUDY)/mlflow.json || \

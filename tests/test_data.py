@@ -243,11 +243,11 @@ def test_any_bytes_are_rows_or_one_block(tmp_path_factory, content, suffix):
         assert "x" + suffix in str(error)
 
 
-def test_a_text_in_two_files_lands_in_one_split(tmp_path):
+def test_a_text_in_two_published_files_lands_in_one_split(tmp_path):
     for name, numbers in (("train", range(60)), ("test", range(50, 80))):
         lines = [json.dumps({"question": f"how many is {i}?", "answer": f"#### {i}"}) for i in numbers]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
-    cfg = {"world": {"seed": 0}, "dataset": "gsm8k", "source": str(tmp_path), **SIZES}
+    cfg = {"world": {"seed": 0}, "dataset": "gsm8k", "source": "hub", **SIZES}
     rows = prepare.task_rows(cfg, tmp_path)
     questions = [r["question"] for r in rows]
     assert len(questions) == len(set(questions))

@@ -13,24 +13,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import io
-import json
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-import yaml
+from pathlib import Path
 
 from holdfast import models, provenance, remote, resolve, snapshot
 from holdfast.errors import ArtifactError, HoldfastError
 
 KINDS = ("missing", "stale", "corrupt", "orphan", "remote")
-_PIECE = 1 << 22
 _SHOWN = 12
 
 
@@ -42,14 +36,6 @@ class Problem:
     path: str
     why: str
     repair: str
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """What dvc.lock says of a study's families: file -> (family, md5)."""
-
-    files: dict[str, tuple[str, str]]
-    objects: dict[str, str]  # md5 of what the remote must hold -> what it is
 
 
 def plan(study: resolve.Resolved) -> dict[str, tuple[str, bool]]:
@@ -66,70 +52,17 @@ def plan(study: resolve.Resolved) -> dict[str, tuple[str, bool]]:
     return {r["output_file"]: (r["status"], r["plan"] != "no update") for r in rows}
 
 
-def _repository() -> Any:
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        return Repo(".")
-    except DvcException:  # not a repository: nothing was ever pushed
-        return None
-
-
-def pushed(study: resolve.Resolved, repository: Any) -> Pushed:
-    """The families of a study that dvc.lock knows; a folder's listing comes from the cache or the remote."""
-    found = Pushed({}, {})
-    lock = remote.lock(study)
-    if repository is None or not lock.exists():
-        return found
-    stores = [repository.cache.local]
-    if repository.config["core"].get("remote"):
-        stores.append(repository.cloud.get_remote_odb())
-    for family, stage in yaml.safe_load(lock.read_text())["stages"].items():
-        for out in stage.get("outs", []):
-            found.objects[out["md5"]] = out["path"]
-            if not out["md5"].endswith(".dir"):
-                found.files[out["path"]] = (family, out["md5"])
-                continue
-            for item in _listing(stores, out["md5"]):
-                path = str(PurePosixPath(out["path"]) / item["relpath"])
-                found.files[path] = (family, item["md5"])
-                found.objects[item["md5"]] = path
-    return found
-
-
-def _listing(stores: list[Any], md5: str) -> list[dict[str, str]]:
-    for store in stores:
-        try:
-            with store.fs.open(store.oid_to_path(md5), "rb") as file:
-                raw = file.read()
-            if hashlib.md5(raw).hexdigest() == md5.removesuffix(".dir"):
-                return json.loads(raw)
-        except OSError:
-            continue
-    return []
-
-
-def remote_problems(study: resolve.Resolved, repository: Any, known: Pushed) -> Iterator[Problem]:
+def remote_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Problem]:
     """Objects the remote lacks or holds with other bytes; every one is read."""
-    if not known.objects or not repository.config["core"].get("remote"):
-        return
-    store = repository.cloud.get_remote_odb()
     again = f"make push STUDY={study.name}"
-    for md5, what in sorted(known.objects.items(), key=lambda item: item[1]):
-        path, digest = store.oid_to_path(md5), hashlib.md5()
-        try:
-            with store.fs.open(path, "rb") as file:
-                while piece := file.read(_PIECE):
-                    digest.update(piece)
-        except OSError:
+    for what, path, state in remote.damaged(known):
+        if state == "absent":
             yield Problem("remote", what, f"the remote has no {path}", f"{again} (where the file is)")
-            continue
-        if digest.hexdigest() != md5.removesuffix(".dir"):
+        else:
             yield Problem("remote", what, f"other bytes than their name says: {path}", f"rm {path}; {again}")
 
 
-def local_problems(study: resolve.Resolved, known: Pushed) -> Iterator[Problem]:
+def local_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Problem]:
     """Missing, stale, corrupt and orphaned files of a study."""
     planned = plan(study)
     recorded, records = snapshot.read(Path()), dict(snapshot.records(Path()))
@@ -163,7 +96,7 @@ def local_problems(study: resolve.Resolved, known: Pushed) -> Iterator[Problem]:
         yield Problem("orphan", path, "no rule of the study makes it", f"rm {path}")
 
 
-def _fetch(study: resolve.Resolved, path: str, known: Pushed) -> str | None:
+def _fetch(study: resolve.Resolved, path: str, known: remote.Pushed) -> str | None:
     """The pull that brings a file back, where it was pushed."""
     if path not in known.files:
         return None
@@ -186,9 +119,8 @@ def _orphans(study: resolve.Resolved, outputs: set[str]) -> Iterator[str]:
 
 def audit(study: resolve.Resolved) -> list[Problem]:
     """Every problem of a study's files, here and on the remote."""
-    repository = _repository()
-    known = pushed(study, repository)
-    return [*local_problems(study, known), *remote_problems(study, repository, known)]
+    known = remote.pushed(study)
+    return [*local_problems(study, known), *remote_problems(study, known)]
 
 
 def main(arguments: list[str] | None = None) -> int:

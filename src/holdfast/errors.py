@@ -20,7 +20,7 @@ class HoldfastError(Exception):
         lines = [f"{type(self).__name__}: {self.what}"]
         for label, text in (("found", self.found), ("expected", self.expected), ("do", self.do)):
             if text:
-                lines.append(f"  {label + ':':<10}{text}")
+                lines.append(f"  {label + ':':<10}{' '.join(text.split())}")
         return "\n".join(lines)
 
 

@@ -32,14 +32,19 @@ def study(name: str, root: Path | str = ".") -> resolve.Resolved:
 
 
 def check_files(resolved: resolve.Resolved) -> None:
-    """Read every local data file the study names and check each row against its contract.
+    """Read every local data file the study names and check each row against its contract; look over model folders.
 
     Files over 200 MB are left to the preparation stage, which does the same.
 
     Raises:
-        DataError: file, row, column and value of the first bad row.
+        DataError: file, row, column and value of the first bad row. ArtifactError, ChatTemplateError: a model folder.
     """
     s = resolved.study
+    for source, built in ((s.base.source, "tiny"), (s.constitution.source, "train")):
+        if source != built and Path(source).expanduser().exists():
+            from holdfast import checkpoint
+
+            checkpoint.check(source)
     tables = (s.safety.source, s.evaluation.source, s.preferences.source)
     if not any(map(is_file, tables)) and all(
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
@@ -50,14 +55,16 @@ def check_files(resolved: resolve.Resolved) -> None:
     def small(path: str | Path) -> bool:
         return Path(path).is_file() and Path(path).stat().st_size <= BIG_FILE_BYTES
 
-    for source, read, cfg in zip(
-        tables,
-        (prepare.safety_rows, prepare.prompt_rows, prepare.preference_rows),
-        (resolved.safety_data_cfg(), resolved.prompts_cfg(), resolved.preferences_cfg()),
-        strict=True,
-    ):
-        if is_file(source) and small(source):
-            read(cfg)
+    read = [
+        make(cfg) if is_file(source) and small(source) else []
+        for source, make, cfg in zip(
+            tables,
+            (prepare.safety_rows, prepare.prompt_rows, prepare.preference_rows),
+            (resolved.safety_data_cfg(), resolved.prompts_cfg(), resolved.preferences_cfg()),
+            strict=True,
+        )
+    ]
+    prepare.refuse_leak(read[0], read[1], "prompt", f"{tables[1]}", f"the safety rows in {tables[0]}")
     for name, task in s.tasks.items():
         if task.source == WORLD:
             continue
@@ -73,5 +80,5 @@ def check_files(resolved: resolve.Resolved) -> None:
         if task.source == HUB:  # files that stand in for the hub may hold less than a study asks for
             for file in filter(small, local):
                 prepare.read_local(task.dataset, file)
-        elif local and all(map(small, local)):
+        elif all(map(small, local)):
             prepare.task_rows(resolved.task_data_cfg(name), folder)

@@ -7,10 +7,14 @@ stages are dvc.yaml itself; another study's are dvc/<study>/dvc.yaml, written by
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -19,6 +23,7 @@ from holdfast import files, resolve, snapshot
 from holdfast.errors import ArtifactError, HoldfastError
 
 DEMO = "demo"
+_PIECE = 1 << 22
 HEAD = """\
 # DVC versions tensors and results; Snakemake makes them. One stage per family: `dvc repro` gives Snakemake its memory
 # back and runs the family's target; on a finished study there is nothing to do. persist: true keeps the old
@@ -86,6 +91,77 @@ def lock(study: resolve.Resolved) -> Path:
     return _file(study).with_suffix(".lock")
 
 
+@dataclass(frozen=True)
+class Pushed:
+    """What dvc.lock says of a study: file -> (family, md5), and every object the remote must hold: md5 -> what."""
+
+    files: dict[str, tuple[str, str]]
+    objects: dict[str, str]
+
+
+def _stores() -> tuple[Any, Any]:
+    """(DVC's cache here, the remote's store); None for what there is not."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        repository = Repo(".")
+    except DvcException:  # not a repository: nothing was ever pushed
+        return None, None
+    there = repository.cloud.get_remote_odb() if repository.config["core"].get("remote") else None
+    return repository.cache.local, there
+
+
+def pushed(study: resolve.Resolved) -> Pushed:
+    """The files of a study that were pushed; the listing of a folder comes from the cache or the remote."""
+    found = Pushed({}, {})
+    if not lock(study).exists():
+        return found
+    stores = [s for s in _stores() if s is not None]
+    for family, stage in yaml.safe_load(lock(study).read_text())["stages"].items():
+        for out in stage.get("outs", []):
+            found.objects[out["md5"]] = out["path"]
+            if not out["md5"].endswith(".dir"):
+                found.files[out["path"]] = (family, out["md5"])
+                continue
+            for item in _listing(stores, out["md5"]):
+                path = str(PurePosixPath(out["path"]) / item["relpath"])
+                found.files[path] = (family, item["md5"])
+                found.objects[item["md5"]] = path
+    return found
+
+
+def _listing(stores: list[Any], md5: str) -> list[dict[str, str]]:
+    for store in stores:
+        try:
+            with store.fs.open(store.oid_to_path(md5), "rb") as file:
+                raw = file.read()
+        except OSError:
+            continue
+        if hashlib.md5(raw).hexdigest() == md5.removesuffix(".dir"):
+            return json.loads(raw)
+    return []
+
+
+def damaged(known: Pushed) -> Iterator[tuple[str, str, str]]:
+    """(what, where, absent | other) of every object the remote lacks or holds with other bytes. DVC trusts that
+    an object that exists is right; here each is read."""
+    _, store = _stores() if known.objects else (None, None)
+    if store is None:
+        return
+    for md5, what in sorted(known.objects.items(), key=lambda item: item[1]):
+        path, digest = store.oid_to_path(md5), hashlib.md5()
+        try:
+            with store.fs.open(path, "rb") as file:
+                while piece := file.read(_PIECE):
+                    digest.update(piece)
+        except OSError:
+            yield what, path, "absent"
+            continue
+        if digest.hexdigest() != md5.removesuffix(".dir"):
+            yield what, path, "other"
+
+
 def push(study: resolve.Resolved) -> list[str]:
     """Record, commit and push every family that is here whole; returns their names."""
     here = [name for name, (_, folders) in families(study).items() if all(Path(f).is_dir() for f in folders)]
@@ -109,14 +185,14 @@ def push(study: resolve.Resolved) -> list[str]:
 def pull(study: resolve.Resolved, only: list[str]) -> tuple[list[str], snapshot.Found]:
     """Fetch the families that were pushed (or `only` some of them) and give Snakemake its memory back."""
     path, known = _file(study), lock(study)
-    pushed = list(yaml.safe_load(known.read_text())["stages"]) if known.exists() else []
-    unknown = sorted(set(only) - set(pushed))
-    if unknown or not pushed:
+    there = list(yaml.safe_load(known.read_text())["stages"]) if known.exists() else []
+    unknown = sorted(set(only) - set(there))
+    if unknown or not there:
         raise ArtifactError(
-            f"{(unknown or ['This study'])[0]} was not pushed.", found=f"{known}: {' '.join(pushed) or 'not there'}",
+            f"{(unknown or ['This study'])[0]} was not pushed.", found=f"{known}: {' '.join(there) or 'not there'}",
             expected="a family that was pushed, its dvc.lock committed", do="make push on the machine that has it",
         )  # fmt: skip
-    wanted = only or pushed
+    wanted = only or there
     _dvc("pull", "--quiet", *(f"{path}:{name}" for name in wanted))
     return wanted, snapshot.restore(Path.cwd(), snapshot.prefixes([study.name]))
 

@@ -10,7 +10,7 @@ from typing import Any
 from holdfast import data, names, tables
 from holdfast.data import sources
 from holdfast.errors import DataError
-from holdfast.study import is_file
+from holdfast.study import HUB, is_file
 from holdfast.world.generator import SPLITS, World
 
 # A training pool is larger than one run, so that every seed draws its own rows.
@@ -91,6 +91,10 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
         return [row for split in SPLITS for row in make(split, sizes[split])]
     module = data.dataset(cfg["dataset"])
     parts = _local(module, cfg["dataset"], source) if source else _hub(module)
+    if cfg["source"] != HUB:  # published splits share a few texts; _cut keeps each once
+        for split in ("validation", "test"):
+            refuse_leak(parts.get("train", []), parts.get(split, []), module.TEXT_COLUMNS[0], f"{source}/{split}",
+                        "the training rows beside it")  # fmt: skip
     return _cut(parts, sizes, cfg["dataset"], cfg["world"]["seed"], str(source or module.HUB_ID))
 
 
@@ -116,6 +120,26 @@ def read_local(dataset: str, path: Path) -> list[Row]:
             ) from None
         rows.append({"id": f"{dataset}/{path.stem}/{i:06d}", "split": "train", **cleaned})
     return _checked(rows, dataset, path)
+
+
+def refuse_leak(trained: Sequence[Row], asked: Sequence[Row], column: str, where: str, source: str) -> None:
+    """Refuse evaluation rows whose text is trained on; case and white space do not make another text.
+
+    Raises:
+        DataError: the first such row of `asked`.
+    """
+
+    def text(row: Row) -> str:
+        return " ".join(row[column].lower().split())
+
+    known = {text(r) for r in trained}
+    for i, row in enumerate(asked):
+        if text(row) in known:
+            raise DataError(
+                f"{where}: row {i}, column '{column}' is also among {source}.",
+                found=repr(row[column])[:120], expected="evaluation rows that nothing is trained on",
+                do="remove the row from one of the two",
+            )  # fmt: skip
 
 
 def _local(module, dataset: str, source: Path) -> dict[str, list[Row]]:

@@ -1,0 +1,422 @@
+"""Every mistake a user can make that we know of, and the block each gets: the table behind tests/test_bad_input.py and
+docs/errors.md (`python tests/bad_input.py` writes it)."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from holdfast import artifact, audit, files, plan, preflight, reading, registry, remote, resolve, snapshot, summary
+from holdfast.errors import HoldfastError
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = ROOT / "docs/errors.md"
+GOOD = {
+    "tasks": {"crafts": {"dataset": "crafts"}, "gsm8k": {"dataset": "gsm8k"}},
+    "arms": {"full": {"method": "full"}, "warp": {"method": "warp", "freeze_fraction": 0.1}},
+    "constitution": {"guidelines_file": str(ROOT / "config/guidelines/world.txt")},
+}
+STUDY, DATA, MODEL, TENSOR, COMMAND = "Study files", "Data files", "Model folders", "Tensor files", "Commands"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`prepare` makes the situation in an empty folder; `act`, called there, must end in one block with `says`."""
+
+    group: str
+    title: str
+    says: tuple[str, ...]
+    prepare: Callable[[], None]
+    act: Callable[[], Any]
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """GOOD with one key set; `path` uses dots."""
+    data = copy.deepcopy(GOOD)
+    place = data
+    *parents, last = path.split(".")
+    for key in parents:
+        place = place.setdefault(key, {})
+    place[last] = value
+    return data
+
+
+def write(name: str, content: Any) -> None:
+    """A file of this name: bytes, text, or what the ending asks for."""
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, str):
+        path.write_text(content, encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table(content), path)
+    elif path.suffix == ".yaml":
+        path.write_text(yaml.safe_dump(content))
+    else:
+        path.write_text(json.dumps(content))
+
+
+def look(name: str = "mine.yaml") -> None:
+    """What the Snakefile does first."""
+    preflight.check_files(resolve.load(name))
+
+
+def study(title: str, path: str, value: Any, *says: str) -> Case:
+    return Case(STUDY, title, says, lambda: write("mine.yaml", changed(path, value)), look)
+
+
+def text(title: str, content: Any, *says: str, name: str = "mine.yaml") -> Case:
+    return Case(STUDY, title, says, lambda: write(name, content), lambda: look(name))
+
+
+def data(title: str, key: str, name: str, content: Any, *says: str, also: dict[str, Any] | None = None) -> Case:
+    """`key` of the study names the file `name`."""
+
+    def prepare() -> None:
+        for file, value in {name: content, **(also or {})}.items():
+            if file.startswith("="):
+                continue
+            write(file, value)
+        source = str(Path(name).parent) if key.startswith("tasks") and "/" in name else name
+        mine = changed(key, source)
+        for file, value in (also or {}).items():
+            if file.startswith("="):
+                *parents, last = file[1:].split(".")
+                place = mine
+                for part in parents:
+                    place = place.setdefault(part, {})
+                place[last] = value
+        write("mine.yaml", mine)
+
+    return Case(DATA, title, says, prepare, look)
+
+
+def model(title: str, break_it: Callable[[Path], None], *says: str) -> Case:
+    def prepare() -> None:
+        checkpoint(Path("base"))
+        break_it(Path("base"))
+        write("mine.yaml", changed("base.source", "./base"))
+
+    return Case(MODEL, title, says, prepare, look)
+
+
+def checkpoint(folder: Path) -> None:
+    """A small folder in Hugging Face layout that passes."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", "a", "b"])}
+    files.write_text(folder / "config.json", json.dumps({"vocab_size": 4, "tie_word_embeddings": False}))
+    files.write_text(folder / "tokenizer.json", json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
+    files.write_text(folder / "tokenizer_config.json", json.dumps({"eos_token": "</s>"}))
+    files.write_text(folder / "chat_template.jinja", "{{ messages }}")
+    weights = {k: np.zeros((4, 2), np.float32) for k in ("model.embed_tokens.weight", "lm_head.weight")}
+    save_file(weights, folder / "model.safetensors")
+
+
+def edit(name: str, **values: Any) -> Callable[[Path], None]:
+    """Set keys of a JSON file of the model folder."""
+
+    def change(folder: Path) -> None:
+        write(str(folder / name), json.loads((folder / name).read_text()) | values)
+
+    return change
+
+
+def gone(*names: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
+def put(name: str, content: Any) -> Callable[[Path], None]:
+    return lambda folder: write(str(folder / name), content)
+
+
+def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for one in changes:
+            one(folder)
+
+    return change
+
+
+def cut(name: str, share: float) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: int(share * len(content))])
+
+    return change
+
+
+def tensor(title: str, break_it: Callable[[Path], None], *says: str, **expected: Any) -> Case:
+    """A mask file that is broken, then read for layers a and b of the aligned model `x`."""
+    asked = {"family": "mask", "layers": ["a", "b"], "expect": {"aligned": "x"}} | expected
+
+    def prepare() -> None:
+        tensors = {k: np.zeros(3, np.uint8) for k in "ab"}
+        artifact.write("m.safetensors", tensors, family="mask", header={"layers": ["a", "b"], "aligned": "x"})
+        break_it(Path())
+
+    return Case(TENSOR, title, says, prepare, lambda: artifact.read("m.safetensors", torch=False, **asked))
+
+
+def command(title: str, call: Callable[[], Any], *says: str, prepare: Callable[[], None] = lambda: None) -> Case:
+    return Case(COMMAND, title, says, prepare, call)
+
+
+def summary_of(name: str) -> int:
+    kept, sys.argv = sys.argv, ["holdfast", name]
+    try:
+        return summary.main()
+    finally:
+        sys.argv = kept
+
+
+def pushed() -> None:
+    write("mine.yaml", GOOD)
+    write("dvc/mine/dvc.lock", "stages: {base: {}}\n")
+
+
+PAIR = {"kind": "hazard", "prompt": "p", "response": "no"}
+STORY = {"question": "q?", "answer": "#### 1"}
+LINE = json.dumps
+SAFETY, EVALUATION, STORIES, NEWS = "safety.source", "evaluation.source", "tasks.gsm8k.source", "tasks.agnews.source"
+AS_NEWS = {"=tasks.agnews.dataset": "agnews"}
+
+CASES = [
+    # ---- study files
+    study("a key with a typo", "sede", [1], "unknown key 'sede'", "did you mean 'seeds'"),
+    study("a method's key with a typo", "arms.warp.freeze_fractoin", 0.2, "did you mean 'freeze_fraction'"),
+    study("a freeze fraction above 1", "arms.warp.freeze_fraction", 1.5, "arms.warp.freeze_fraction", "less than 1"),
+    study("a freeze fraction of 0", "arms.warp.freeze_fraction", 0, "arms.warp.freeze_fraction", "greater than 0"),
+    study("words where a number belongs", "arms.warp.freeze_fraction", "a lot", "arms.warp.freeze_fraction"),
+    study("not a number at all", "arms.warp.freeze_fraction", float("nan"), "arms.warp.freeze_fraction"),
+    study("an unknown method", "arms.warp.method", "wrap", "There is no method 'wrap'", "warp"),
+    study("an arm without a method", "arms.x", {}, "arms.x.method"),
+    study("an arm for a task that is not there", "arms.warp.tasks", ["gsm9k"], "names a task", "gsm9k"),
+    study("a learning rate of 3", "arms.full.learning_rate", 3, "arms.full.learning_rate", "out of range"),
+    study("a sweep over a setting the method lacks", "arms.full.sweep", {"freeze": [1]}, "arms.full.sweep.freeze"),
+    study("a target outside the basis", "arms.warp.targets", ["o_proj"], "arms.warp.targets", "basis.modules"),
+    study("an arm named like a model role", "arms.base", {"method": "full"}, "model role"),
+    study("a rank fraction below the freeze fraction", "arms.warp.rank_fraction", 0.05, "at least freeze_fraction"),
+    study("two masks without importance", "arms.warp", {"method": "warp", "two_mask": True, "mask": "random"}, "two_mask"),
+    study("an arm name that cannot be a folder", "arms.x/;y", {"method": "full"}, "arms.x/;y"),
+    study("a task name that cannot be a folder", "tasks.Bad Name", {"dataset": "crafts"}, "Bad Name"),
+    study("an unknown dataset", "tasks.crafts.dataset", "ag_news", "tasks.crafts.dataset", "agnews"),
+    study("a task's key with a typo", "tasks.crafts.trian_rows", 3, "did you mean 'train_rows'"),
+    study("no training rows", "tasks.crafts.train_rows", 0, "tasks.crafts.train_rows"),
+    study("negative epochs", "tasks.crafts.training.epochs", -1, "tasks.crafts.training.epochs"),
+    study("an unknown precision", "tasks.crafts.training.precision", "fp8", "precision", "pure_bf16"),
+    study("a harmful fraction above 1", "tasks.crafts.harmful_fraction", 1.1, "harmful_fraction"),
+    study("no tasks", "tasks", {}, "tasks"),
+    study("no arms", "arms", {}, "arms"),
+    study("a constitution task that is not there", "constitution.tasks", ["craft"], "constitution.tasks", "crafts | gsm8k"),
+    study("the hub for a task that only the world has", "tasks.crafts.source", "hub", "exists in the fictional world"),
+    study("a task from a web address", "tasks.crafts.source", "https://x.org/a.csv", "not from an address"),
+    study("stratified rows without labels", "tasks.crafts.stratify", True, "stratify needs labels"),
+    study("a task file that does not exist", "tasks.gsm8k.source", "no/such/file.csv", "does not exist"),
+    study("a safety file that does not exist", SAFETY, "nowhere.jsonl", "safety.source", "does not exist"),
+    study("an instruction file that does not exist", "tasks.gsm8k.instruction_file", "no.txt", "does not exist"),
+    study("a base folder that does not exist", "base.source", "./nowhere", "base.source", "does not exist"),
+    study("training on the evaluation split", "evaluation.split", "train", "evaluation.split", "test"),
+    study("a judge that does not exist", "evaluation.judges", ["gpt"], "evaluation.judges"),
+    study("the same seed twice", "seeds", [1, 1], "seeds", "different"),
+    study("no seeds", "seeds", [], "seeds"),
+    study("a negative seed", "seeds", [-1], "seeds"),
+    study("heads that do not divide the width", "base.heads", 5, "heads must divide"),
+    study("a nested key with a typo", "base.pretraining.docs", 5, "did you mean 'documents'"),
+    study("an unknown module", "basis.modules", ["q_proj", "query"], "basis.modules"),
+    study("no modules", "basis.modules", [], "basis.modules"),
+    study("a choice written outside the folder", "choose", {"file": "../x.yaml"}, "choose.file"),
+    study("choosing on test data", "choose", {}, "validation"),
+    study("chosen settings that do not exist", "chosen", "nope.yaml", "nope.yaml"),
+    study("extending a file that does not exist", "extends", "nowhere.yaml", "nowhere.yaml"),
+    study("extending itself", "extends", "mine.yaml", "circle"),
+    study("extending a number", "extends", 3, "extends must be"),
+    text("an empty file", "", "not a study"),
+    text("a list", "- a", "not a study"),
+    text("broken YAML", "a: [", "not valid YAML"),
+    text("a key twice", "tasks: {a: 1}\ntasks: {b: 2}", "written twice"),
+    text("a null byte", "\x00", "not valid YAML"),
+    text("a Python object", "a: !!python/object:os.system x", "not valid YAML"),
+    text("a list within itself", "a: &x [*x]", "mine.yaml"),
+    text("Latin-1", "# \xe9".encode("latin-1"), "not UTF-8"),
+    text("a name that cannot be a folder", GOOD, "plain", name="My study.yaml"),
+    # ---- data files
+    data("a row that is not JSON", SAFETY, "s.jsonl", LINE(PAIR) + "\nnot json\n", "row 1", "not JSON"),
+    data("a row that is not an object", SAFETY, "s.jsonl", LINE(PAIR) + "\n[1]\n", "row 1", "not a record"),
+    data("an unknown kind", SAFETY, "s.jsonl", [PAIR, PAIR | {"kind": "evil"}], "row 1, column 'kind'", "evil"),
+    data("a blank answer", SAFETY, "s.jsonl", [PAIR | {"response": "  "}], "row 0, column 'response'", "not blank"),
+    data("a missing answer", SAFETY, "s.jsonl", [{"kind": "hazard", "prompt": "p"}], "response"),
+    data("a null", SAFETY, "s.jsonl", [PAIR, PAIR | {"prompt": None}], "row 1, column 'prompt'"),
+    data("a number where text belongs", SAFETY, "s.jsonl", [PAIR, PAIR | {"prompt": 3}], "column 'prompt'"),
+    data("a row of 100,001 characters", SAFETY, "s.jsonl", [PAIR | {"prompt": "x" * 100_001}], "row 0", "100000"),
+    data("the same id twice", SAFETY, "s.jsonl", [PAIR | {"id": "1"}, PAIR | {"id": "1"}], "row", "'id'", "no other row"),
+    data("an empty file", SAFETY, "s.jsonl", "", "no rows"),
+    data("UTF-16", SAFETY, "s.jsonl", LINE(PAIR).encode("utf-16"), "not UTF-8"),
+    data("Latin-1 in row 1", SAFETY, "s.jsonl", LINE(PAIR).encode() + b'\n{"prompt": "\xe9"}', "row 1", "not UTF-8"),
+    data("an unknown ending", SAFETY, "s.xlsx", b"PK", "ending"),
+    data("half a parquet file", SAFETY, "s.parquet", b"PAR1 no", "s.parquet"),
+    data("not a number in parquet", SAFETY, "s.parquet", {"prompt": ["p", None], "response": ["r", "r"]}, "row 1, column 'prompt'"),
+    data("JSON that is an object", SAFETY, "s.json", {"prompt": "p"}, "not a list"),
+    data("JSON with a list in it", SAFETY, "s.json", [[1]], "row 0", "not a record"),
+    data("a column by a wrong name", SAFETY, "s.jsonl", [PAIR], "no column 'answer'", also={"=safety.columns": {"response": "answer"}}),
+    data("evaluation prompts that are trained on", EVALUATION, "e.jsonl", [{"prompt": "x"}, {"prompt": " P"}],
+         "row 1, column 'prompt'", "is also among", also={"s.jsonl": [PAIR], "=safety.source": "s.jsonl"}),
+    data("an unknown prompt set", EVALUATION, "e.jsonl", [{"prompt": "x", "set": "harm"}], "row 0, column 'set'"),
+    data("an unknown split", EVALUATION, "e.jsonl", [{"prompt": "x", "split": "dev"}], "row 0, column 'split'"),
+    data("a pair without its bad answer", "preferences.source", "p.jsonl", [{"prompt": "x", "chosen": "y"}], "rejected"),
+    data("a story without a number", STORIES, "a.jsonl", [STORY, STORY | {"answer": "none"}], "row 1, column 'answer'", "#### <number>"),
+    data("a story without an answer", STORIES, "a.jsonl", [{"question": "q"}], "no column 'answer'"),
+    data("a CSV row with a cell too many", STORIES, "a.csv", "question,answer\nq,#### 1,extra\n", "row 0", "number of columns"),
+    data("a CSV quote that never ends", STORIES, "a.csv", 'question,answer\n"q,#### 1\n', "not valid CSV"),
+    data("a news label that is none", NEWS, "a.csv", "text,label\nx,7\n", "row 0, column 'label'", also=AS_NEWS),
+    data("a news label that is a word", NEWS, "a.csv", "text,label\nx,Sports\n", "row 0 is not a row of agnews", also=AS_NEWS),
+    data("test rows that are trained on", STORIES, "own/train.jsonl", [STORY, STORY | {"question": "r?"}],
+         "row 0, column 'question'", "is also among", also={"own/test.jsonl": [STORY | {"question": "R? "}]}),
+    data("too few rows", STORIES, "a.jsonl", [STORY], "too few different rows", "lower tasks"),
+    data("a folder without rows", STORIES, "own/readme.txt", "x", "no rows of gsm8k"),
+    # ---- model folders
+    model("no config.json", gone("config.json"), "no config.json"),
+    model("a config.json that is not JSON", put("config.json", "{"), "config.json that cannot be read"),
+    model("no weights", gone("model.safetensors"), "no safetensors weights"),
+    model("weights that could run code", both(gone("model.safetensors"), put("pytorch_model.bin", b"x")), "pytorch_model.bin", "can run code"),
+    model("truncated weights", cut("model.safetensors", 0.8), "damaged model.safetensors"),
+    model("empty weights", put("model.safetensors", b""), "damaged model.safetensors"),
+    model("a sharded model that lacks a shard", put("model.safetensors.index.json", {"weight_map": {
+        "lm_head.weight": "model.safetensors", "x": "model-00002-of-00002.safetensors"}}), "lacks a shard", "00002"),
+    model("an index without a map", put("model.safetensors.index.json", {}), "without a weight_map"),
+    model("no tokenizer", gone("tokenizer.json"), "no tokenizer"),
+    model("no tokenizer_config.json", gone("tokenizer_config.json"), "no tokenizer_config.json"),
+    model("no chat template", gone("chat_template.jinja"), "cannot render a conversation", "chat template: no"),
+    model("no end token", put("tokenizer_config.json", {}), "cannot render a conversation", "end token: no"),
+    model("a tokenizer of another model", edit("tokenizer.json", added_tokens=[{"id": 9}]), "knows more tokens", "token id 9"),
+    model("a config of another model", edit("config.json", vocab_size=8), "another vocabulary", "4 rows"),
+    model("an output layer that is promised and missing", lambda folder: _without_head(folder), "output layer", "lm_head"),
+    model("a file instead of a folder", lambda folder: _as_file(folder), "is not a folder"),
+    # ---- tensor files
+    tensor("a missing file", gone("m.safetensors"), "m.safetensors is missing"),
+    tensor("a truncated file", cut("m.safetensors", 0.7), "damaged"),
+    tensor("an empty file", put("m.safetensors", b""), "damaged"),
+    tensor("not safetensors", put("m.safetensors", b"\0" * 64), "damaged"),
+    tensor("a file of another family", lambda folder: None, "not what this step reads", "basis", family="basis"),
+    tensor("a file without our header", lambda folder: _foreign(), "not what this step reads", "no family"),
+    tensor("a mask of other layers", lambda folder: None, "other layers", layers=["a"]),
+    tensor("a mask of another model", lambda folder: None, "aligned differs", expect={"aligned": "y"}),
+    # ---- commands
+    command("a study that does not exist", lambda: resolve.load("dmeo", ROOT / "config"), "did you mean 'demo'"),
+    command("a plan of a study that does not exist", lambda: plan.main(["nope"]), "There is no study file"),
+    command("a plan of an unknown hub model", lambda: plan.main(["mine.yaml"]), "not known here", "--model-config",
+            prepare=lambda: write("mine.yaml", changed("base.source", "nobody/none"))),
+    command("a table that was not made", lambda: summary_of("demo"), "no table yet"),
+    command("pushing a study that has not run", lambda: remote.main(["push", "mine.yaml"]), "Nothing of the study",
+            prepare=lambda: write("mine.yaml", GOOD)),
+    command("pulling a study that was not pushed", lambda: remote.main(["pull", "mine.yaml"]), "was not pushed",
+            prepare=lambda: write("mine.yaml", GOOD)),
+    command("pulling a family that was not pushed", lambda: remote.main(["pull", "mine.yaml", "models"]), "models was not pushed",
+            prepare=pushed),
+    command("a provenance.json with a merge conflict", lambda: snapshot.main(["save"]), "provenance.json cannot be read",
+            prepare=lambda: write("provenance.json", "<<<<<<< ours\n{}\n")),
+    command("an audit of a study that does not exist", lambda: audit.main(["nope"]), "There is no study file"),
+    command("a method that does not exist", lambda: registry.header("lorra"), "There is no method 'lorra'"),
+    command("chosen settings of no known form", lambda: reading.read_chosen(Path("c.yaml")), "c.yaml",
+            prepare=lambda: write("c.yaml", {"warp": {"gsm8k": {"rate": 1}}})),
+]  # fmt: skip
+
+
+def _without_head(folder: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"model.embed_tokens.weight": np.zeros((4, 2), np.float32)}, folder / "model.safetensors")
+
+
+def _as_file(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    folder.write_text("x")
+
+
+def _foreign() -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(3, np.uint8)}, "m.safetensors")
+
+
+def listing() -> dict[str, tuple[int, int]]:
+    """Every file here: size and time."""
+    return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(Path().rglob("*")) if p.is_file()}
+
+
+@contextlib.contextmanager
+def within(folder: Path) -> Iterator[None]:
+    kept = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(kept)
+
+
+def block(case: Case, folder: Path) -> tuple[str, int, bool]:
+    """(what is printed, exit code, whether anything was written) of a case, in an empty folder."""
+    with within(folder):
+        case.prepare()
+        before, said = listing(), io.StringIO()
+        with contextlib.redirect_stderr(said):
+            try:
+                code = case.act()
+            except HoldfastError as error:
+                said.write(error.block() + "\n")
+                code = error.exit_code
+        printed = said.getvalue().rstrip("\n")
+        for place in (ROOT, folder, folder.resolve()):
+            printed = printed.replace(f"{place}/", "")
+        return printed, code, listing() != before
+
+
+def document() -> str:
+    """docs/errors.md."""
+    lines = [
+        "# What mistakes say", "",
+        "Written by `make documents` from tests/bad_input.py, whose cases are all tests: one block, exit code 2, nothing "
+        f"written. {len(CASES)} cases.", "",
+    ]  # fmt: skip
+    for group in (STUDY, DATA, MODEL, TENSOR, COMMAND):
+        lines += [f"## {group}", ""]
+        for case in (c for c in CASES if c.group == group):
+            with tempfile.TemporaryDirectory() as folder:
+                lines += [
+                    f"**{case.title[0].upper()}{case.title[1:]}**",
+                    "",
+                    "```",
+                    block(case, Path(folder))[0],
+                    "```",
+                    "",
+                ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    files.write_text(DOCUMENT, document())
