@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import bench, published, stall
+from benchmarks import bench, overhead, published, stall
 from holdfast import layers, models
 from holdfast.warp import basis, gram, importance
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
@@ -109,3 +110,18 @@ def test_the_stall_shows_at_the_published_rates_and_not_with_float32_masters():
         shares = [stall.moved(torch.bfloat16, lr, steps=60, n=48, rotated=rotated) for lr in (1e-6, 1e-5, 5e-5)]
         assert shares == sorted(shares) and shares[0] < 0.05 and shares[1] < 0.2 < shares[2] < 0.7
         assert stall.moved(torch.float32, 1e-6, steps=60, n=48, rotated=rotated) > 0.99
+
+
+def test_the_share_of_compute_comes_from_the_logs(tmp_path, monkeypatch, capsys):
+    for name, end, worked, started in (("base", 110, 8, 2), ("finetune/a", 118, 6, 2), ("compare", 119, 1, 0.5)):
+        log = tmp_path / f"logs/x/{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"something\nworked {worked:.2f} s, after {started:.2f} s to start\n")
+        os.utime(log, (end, end))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["overhead", "x"])
+    assert overhead.main() == 0
+    out = capsys.readouterr().out
+    assert "wall 19 s on 2 cores" in out  # from 100, when base was started, to 119
+    assert "74% of the wall time, 58% of the core seconds" in out  # 14 of 19; (2 * 8 + 6) of 38
+    assert overhead.covered([(0, 2), (1, 3), (5, 6)]) == 4

@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ UNUSED_BY_MODELS = ("scipy", "sklearn", "datasets", "bitsandbytes")
 MODELS = ("torch", "transformers.modeling_utils")
 
 _exit_code = 0
+_ready: float | None = None  # when the imports were done, on the clock of time.time
 
 
 def start_models(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = MODELS) -> SimpleNamespace:
@@ -55,6 +57,8 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
     sys.excepthook = _report(terminal)
     sys.modules.update(dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ())))
     _preload(preload)
+    global _ready
+    _ready = time.time()
     return SimpleNamespace(
         input=snakemake.input,
         output=snakemake.output,
@@ -79,7 +83,13 @@ def _preload(modules: Sequence[str]) -> None:
 
 
 def _leave() -> None:
-    """End the process without taking apart what the operating system frees anyway: a second of every model job."""
+    """End the process without taking apart what the operating system frees anyway: a second of every model job.
+    The last line of the log says how long it worked, and how long it took to get there (benchmarks/overhead.py)."""
+    if _ready is not None:
+        import psutil
+
+        before = _ready - psutil.Process().create_time()
+        say(f"worked {time.time() - _ready:.2f} s, after {before:.2f} s to start")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(_exit_code)
