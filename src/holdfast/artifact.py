@@ -1,12 +1,13 @@
 """The only reader and writer of tensor files: safetensors with a header that says what they are.
 
 The header is in the file's `__metadata__`: family, schema version, digest of the settings, layers,
-inputs it was made from (by sha256) and numbers measured on the way. A reader states what it expects
-and refuses anything else before a tensor is used.
+inputs it was made from (by sha256), numbers measured on the way, and a seal: the sha256 of the file. A reader
+states what it expects and refuses anything else, a flipped bit too, before a tensor is used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,11 @@ import numpy as np
 from holdfast import files
 from holdfast.errors import ArtifactError, LayerMismatch
 
-SCHEMA = 1
+SCHEMA = 2
+SEAL = "sha256"  # of the file with zeros in this place; written last
+UNSEALED = "0" * 64
+TYPES = {"gram": "F32", "basis": "F32", "importance": "F32", "mask": "U8", "neurons": "I32"}
+_PIECE = 1 << 22
 _DIGITS = 256  # room for numbers that are measured while a file is written
 
 
@@ -28,8 +33,7 @@ def write(path: Path | str, tensors: Mapping[str, Any], *, family: str, header: 
     The same tensors and header give the same bytes.
     """
     # One metadata entry: safetensors writes several in random order, and equal files must be equal bytes.
-    stamp = {"family": family, "schema": SCHEMA, "header": header}
-    metadata = {"holdfast": json.dumps(stamp, sort_keys=True)}
+    metadata = _stamp(family, header)
     first = next(iter(tensors.values()), None)
     ordered = {k: tensors[k] for k in sorted(tensors)}
     if first is None or isinstance(first, np.ndarray):
@@ -42,6 +46,49 @@ def write(path: Path | str, tensors: Mapping[str, Any], *, family: str, header: 
         ordered = {k: v.detach().contiguous().cpu() for k, v in ordered.items()}
     with files.whole(path) as temporary:
         save_file(ordered, temporary, metadata=metadata)
+        seal(temporary)
+
+
+def _stamp(family: str, header: Mapping[str, Any]) -> dict[str, str]:
+    stamp = {"family": family, "schema": SCHEMA, "header": header, SEAL: UNSEALED}
+    return {"holdfast": json.dumps(stamp, sort_keys=True)}
+
+
+def _digest(path: Path | str, begin: int, seal: str) -> str:
+    """sha256 of the whole file as it was before its seal was written into it."""
+    with Path(path).open("rb") as file:
+        found = hashlib.sha256(file.read(begin).replace(seal.encode(), UNSEALED.encode(), 1))
+        while piece := file.read(_PIECE):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def seal(path: Path | str) -> None:
+    """Write the file's sha256 into its header, which has room for it (`UNSEALED`)."""
+    _, begin = raw_header(path)
+    with Path(path).open("r+b") as file:
+        place = file.read(begin).index(UNSEALED.encode())
+        digest = _digest(path, begin, UNSEALED)
+        file.seek(place)
+        file.write(digest.encode())
+
+
+def check_seal(path: Path | str) -> None:
+    """Refuse a file that is not as it was written; files of others have no seal.
+
+    Raises:
+        ArtifactError: damaged, or a bit differs.
+    """
+    head, begin = raw_header(path)
+    try:
+        sealed = json.loads(head["__metadata__"].get("holdfast", "{}")).get(SEAL)
+    except ValueError:
+        sealed = ""
+    if sealed is not None and sealed != _digest(path, begin, str(sealed)):
+        raise ArtifactError(
+            f"{path} is damaged.", found="other bytes than were written", expected=f"sha256 {str(sealed)[:16]}...",
+            do=f"rm {path} && snakemake {path}, or make pull",
+        )  # fmt: skip
 
 
 def header(path: Path | str, *, family: str) -> dict[str, Any]:
@@ -108,6 +155,13 @@ def read(
                 expected=f"{key} = {str(value)[:80]}",
                 do=f"snakemake {path}",
             )
+    check_seal(path)
+    wrong = {v["dtype"] for k, v in raw_header(path)[0].items() if k != "__metadata__"} - {TYPES.get(family)}
+    if wrong and family in TYPES:
+        raise ArtifactError(
+            f"{path} holds numbers of another type.", found=", ".join(sorted(wrong)), expected=TYPES[family],
+            do=f"rm {path} && snakemake {path}",
+        )  # fmt: skip
     if lazy:
         return Stored(path, torch=torch), found
     if torch:
@@ -172,6 +226,8 @@ def raw_header(path: Path | str) -> tuple[dict[str, Any], int]:
         entries = sorted(
             ((k, v) for k, v in head.items() if k != "__metadata__"), key=lambda e: tuple(e[1]["data_offsets"])
         )
+        if not all({"dtype", "shape"} <= entry.keys() for _, entry in entries):
+            raise ValueError("an entry of the header has no dtype or shape")
         if entries and entries[-1][1]["data_offsets"][1] != size - 8 - length:
             raise ValueError("the file is shorter or longer than its header says")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -201,10 +257,7 @@ def write_each(
         layout[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
 
-    def metadata() -> dict[str, str]:
-        return {"holdfast": json.dumps({"family": family, "schema": SCHEMA, "header": header()}, sort_keys=True)}
-
-    write_stream(path, layout, tensors, metadata)
+    write_stream(path, layout, tensors, lambda: _stamp(family, header()))
 
 
 def write_stream(
@@ -239,6 +292,8 @@ def write_stream(
                 raise ValueError("the header grew by more than a few digits")
             target.seek(0)
             target.write(final)
+        target.flush()
+        seal(temporary)
 
 
 def _summary(layers: list[str]) -> str:

@@ -68,7 +68,7 @@ def run(
     dataset = data.dataset(cfg["task"])
     train_settings = training.settings_of(cfg["training"])
     dtype = training.weights_type(train_settings)
-    model, tokenizer = models.load(aligned.parent, dtype=dtype)
+    model, tokenizer = models.load(aligned.parent, dtype=dtype, role="aligned")
     aligned_digest = provenance.file_digest(aligned)
     targets = layering.resolve(model, cfg["modules"])
     needs = needed(artifacts, targets, aligned_digest)

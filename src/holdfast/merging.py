@@ -70,6 +70,8 @@ def _open(files: Mapping[str, Path]) -> dict[str, Any]:
     """Open the checkpoints; they must hold the same tensors in the same shapes."""
     from safetensors import safe_open
 
+    for path in files.values():
+        artifact.check_seal(path)
     heads = {role: artifact.raw_header(path)[0] for role, path in files.items()}
     want = {k: v["shape"] for k, v in heads["finetuned"].items() if k != "__metadata__"}
     for role, head in heads.items():

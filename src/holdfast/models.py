@@ -27,18 +27,24 @@ the study is done. holdfast never exports it.
 """
 
 
-def load(source: Path | str, *, revision: str | None = None, dtype: str = "float32") -> tuple[Any, Any]:
+def load(
+    source: Path | str, *, revision: str | None = None, dtype: str = "float32", role: str | None = None
+) -> tuple[Any, Any]:
     """(model, tokenizer) from a folder or a hub id: all weights in `dtype`, on the GPU if there is one;
-    never runs code of the checkpoint.
+    never runs code of the checkpoint. A model of ours must have its `role`, and the bytes that were written.
 
     Raises:
-        ArtifactError: nothing loadable there. ChatTemplateError: no chat template or no end token.
+        ArtifactError: nothing loadable there, damaged, or a model of another role. ChatTemplateError: no chat
+            template or no end token.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    weights = Path(source) / FILES[-1]
+    if weights.is_file():
+        check(weights, role)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype, use_safetensors=True)
@@ -66,6 +72,21 @@ def load(source: Path | str, *, revision: str | None = None, dtype: str = "float
         )  # fmt: skip
     model.eval()
     return (model.cuda() if torch.cuda.is_available() else model), tokenizer
+
+
+def check(weights: Path, role: str | None) -> None:
+    """Refuse the weights of a model of ours that are not as they were written, or play another role.
+
+    Raises:
+        ArtifactError: damaged, or another role.
+    """
+    artifact.check_seal(weights)
+    found = json.loads(artifact.raw_header(weights)[0]["__metadata__"].get("holdfast", "{}")).get("role")
+    if role is not None and found not in (role, None):
+        raise ArtifactError(
+            f"{weights} is another model than its place says.", found=f"role {found}", expected=f"role {role}",
+            do=f"rm {weights} && snakemake {weights}",
+        )  # fmt: skip
 
 
 def supervised(model, batch: dict[str, Any]) -> dict[str, Any]:
@@ -111,17 +132,19 @@ def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> Non
 
 
 def metadata(header: dict[str, Any]) -> dict[str, str]:
-    """The safetensors metadata of a model: Hugging Face's own, and ours in one entry."""
-    return {"format": "pt", "holdfast": json.dumps(header, sort_keys=True)}
+    """The safetensors metadata of a model: Hugging Face's own, and ours in one entry, with room for the seal."""
+    return {"format": "pt", "holdfast": json.dumps(header | {artifact.SEAL: artifact.UNSEALED}, sort_keys=True)}
 
 
 def _stamp(path: Path, header: dict[str, Any]) -> None:
     """Replace the metadata of a safetensors file; tensors are copied as they are, in pieces."""
     head, begin = artifact.raw_header(path)
-    with path.open("rb") as source, files.whole(path) as temporary, temporary.open("wb") as target:
-        target.write(artifact.pack_header({k: v for k, v in head.items() if k != "__metadata__"}, metadata(header)))
-        source.seek(begin)
-        shutil.copyfileobj(source, target)
+    with files.whole(path) as temporary:
+        with path.open("rb") as source, temporary.open("wb") as target:
+            target.write(artifact.pack_header({k: v for k, v in head.items() if k != "__metadata__"}, metadata(header)))
+            source.seek(begin)
+            shutil.copyfileobj(source, target)
+        artifact.seal(temporary)
 
 
 def changed_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:

@@ -157,7 +157,7 @@ def build_counts(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Pa
     """Counts over refusals (`cfg["rows"] = "safety"`) or over answered benign rows (`foundation`)."""
     from holdfast import chat, models, tables
 
-    model, tokenizer = models.load(aligned.parent)
+    model, tokenizer = models.load(aligned.parent, role="aligned")
     wanted = cfg["on"] == "safety"
     rows = [r for r in tables.read(safety_table, "safety") if (r["kind"] == "hazard") == wanted][: cfg["samples"]]
     encoded = chat.encode_rows(tokenizer, rows)

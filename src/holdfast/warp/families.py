@@ -31,7 +31,7 @@ def build_gram(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Path
     from holdfast import layers, models
     from holdfast.warp import gram
 
-    model, tokenizer = models.load(aligned.parent)
+    model, tokenizer = models.load(aligned.parent, role="aligned")
     targets = layers.resolve(model, cfg["modules"])
     encoded, rows = safety_examples(tokenizer, safety_table, cfg)
     grams, count = gram.capture(
@@ -100,7 +100,7 @@ def build_output_basis(aligned: Path, gram_file: Path, cfg: dict[str, Any], out:
     from holdfast import layers, models
     from holdfast.warp import basis
 
-    model, _ = models.load(aligned.parent)
+    model, _ = models.load(aligned.parent, role="aligned")
     targets = layers.resolve(model, cfg["modules"])
     grams, header = artifact.read(
         gram_file, family="gram", layers=list(layers.inputs(targets)),
@@ -119,7 +119,7 @@ def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], o
     from holdfast import layers, models
     from holdfast.warp import basis
 
-    model, _ = models.load(aligned.parent)
+    model, _ = models.load(aligned.parent, role="aligned")
     targets = layers.resolve(model, cfg["modules"])
     bases, header = artifact.read(
         basis_file, family="basis", layers=list(layers.inputs(targets)),
@@ -149,7 +149,7 @@ def build_importance(
     from holdfast import layers, models
     from holdfast.warp import importance
 
-    model, tokenizer = models.load(aligned.parent)
+    model, tokenizer = models.load(aligned.parent, role="aligned")
     targets = layers.resolve(model, cfg["modules"])
     digest = provenance.file_digest(aligned)
     bases = None
