@@ -89,3 +89,13 @@ def test_a_job_on_another_machine_or_without_a_snakemake_goes_on():
         time.sleep(0.3)
         assert job.poll() is None
         job.kill()
+
+
+def test_a_file_system_without_locks_is_left_alone(state, monkeypatch):
+    def unsupported(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(alive.fcntl, "flock", unsupported)
+    monkeypatch.delenv(alive.VARIABLE, raising=False)
+    alive.guard(state)
+    assert locks(state) and alive.VARIABLE not in os.environ

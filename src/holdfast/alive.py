@@ -35,7 +35,10 @@ def guard(state: Path | str = ".snakemake") -> None:
         return
     state.mkdir(exist_ok=True)
     with (state / "alive.lock").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)  # one after the other: nobody has locks yet whom we do not see
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # one after the other: nobody has locks yet whom we do not see
+        except OSError:  # no such locks on this file system
+            return
         alone = not any([_lives(path) for path in state.glob("alive-*")])
         if alone:
             for lock in (state / "locks").glob("*.lock"):

@@ -78,7 +78,15 @@ def write(
         result["metrics"][names.CHANGED_FRACTION] = kept[names.CHANGED_FRACTION]
         result["training"] = {
             k: kept[k]
-            for k in ("rows", "steps", "supervised_tokens", "trainable_parameters", "frozen_fraction", "frozen_drift")
+            for k in (
+                "rows",
+                "steps",
+                "supervised_tokens",
+                "trainable_parameters",
+                "frozen_fraction",
+                "frozen_drift",
+                "moved_fraction",
+            )
             if k in kept
         }
     artifact.write_json(out, result)
