@@ -9,7 +9,7 @@ from pathlib import Path
 
 from holdfast import artifact, statistics
 from holdfast.errors import HoldfastError
-from holdfast.judges import calibration, refusal
+from holdfast.judges import calibration, keywords, refusal
 
 Rows = list[dict[str, str]]
 
@@ -73,6 +73,12 @@ def main(arguments: list[str] | None = None) -> int:
         lines += left_out(rows)
     lines += [line(m, [r for r in rows if r["model"] == m], shipped) for m in models]
     lines += [line("all", rows, shipped)] if len(models) > 1 else []
+    for name, keyword in keywords.JUDGES.items():
+
+        def by_phrases(prompt: str, text: str, keyword=keyword) -> str:
+            return refusal.FULL if keyword.refused(text) else refusal.COMPLIANCE
+
+        lines.append(line(f"all, by the keyword judge {name}", rows, by_phrases))
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
