@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -63,6 +65,24 @@ def _runs(store):
 def test_the_store_is_absolute_and_made_once(store, tmp_path):
     assert store["uri"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert tracking.create_store({"study": "s"}, tmp_path / "again.json") == store
+
+
+def test_a_store_whose_making_was_killed_is_made_again(tmp_path, monkeypatch):
+    """Between two of MLflow's migrations a database is of no use to anyone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code = (
+        "from pathlib import Path; from holdfast import tracking; tracking.create_store({'study': 's'}, Path('x.json'))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    half = tmp_path / "mlflow.db.tmp"
+    while process.poll() is None and not (half.exists() and half.stat().st_size > 20_000):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() != 0 and half.exists() and not (tmp_path / "mlflow.db").exists()
+    store = tracking.create_store({"study": "s"}, tmp_path / "store.json")
+    assert (tmp_path / "mlflow.db").exists() and not half.exists()
+    assert tracking._client(store["uri"]).get_experiment_by_name("s").experiment_id == store["experiment_id"]
 
 
 def test_importing_twice_changes_nothing_and_no_point_is_lost(store, tmp_path):

@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import artifact, names, provenance
+from holdfast.files import whole
 
 CELL, DIGEST, STATUS = "cell", "files_digest", "pipeline_status"
 LIVE_AFTER_SECONDS, LIVE_EVERY_SECONDS = 30.0, 15.0
 Say = Callable[[str], None]
+_SQLITE = "sqlite:///"
 
 
 def default_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI, or an sqlite store at an absolute path in the project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{root.resolve() / 'mlflow.db'}"
 
 
 def _client(uri: str):
@@ -51,6 +53,15 @@ def _lock(uri: str, name: str) -> Iterator[None]:
         yield
 
 
+def _new_database(path: Path) -> None:
+    """MLflow makes its tables in dozens of steps, and a database that was left between two of them never works
+    again: so it appears whole."""
+    with whole(path) as temporary:
+        for ending in ("", "-journal", "-wal", "-shm"):  # of a run that was killed
+            temporary.with_name(temporary.name + ending).unlink(missing_ok=True)
+        _client(f"{_SQLITE}{temporary}").search_experiments(max_results=1)
+
+
 def create_store(cfg: dict[str, Any], out: Path) -> dict[str, Any]:
     """Create the store and the study's experiment; the one serial step before anything parallel.
 
@@ -58,6 +69,8 @@ def create_store(cfg: dict[str, Any], out: Path) -> dict[str, Any]:
     """
     uri = default_uri(Path())
     with _lock(uri, "store"):
+        if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+            _new_database(Path(uri.removeprefix(_SQLITE)))
         client = _client(uri)
         found = client.get_experiment_by_name(cfg["study"])
         if found is not None and found.lifecycle_stage == "deleted":
