@@ -182,13 +182,12 @@ class RotatedAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        shards = hasattr(next(self._parameters())[1], "device_mesh")
+        if shards and not self._sharded:
+            self._shard()
         used = [(g, p, r) for (g, p), r in zip(self._parameters(), self._rotations, strict=True) if p.grad is not None]
         if not used:
             return loss
-        shards = hasattr(used[0][1], "device_mesh")
-        if shards and not self._sharded:
-            self._shard()
-            return self.step()
         work = [(group, p, rotation, self._acting_gradient(p, rotation)) for group, p, rotation in used]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for *_, g in work]))
         if shards:
