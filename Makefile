@@ -31,8 +31,8 @@ check: $(STAMP) ## style and generated files
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/python -m holdfast.documents --check
 
-push: $(STAMP) ## record and push a finished study to the DVC remote (STUDY=name)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.remote push $(STUDY)
+push: $(STAMP) ## record and push a finished study, or some families of it, to the DVC remote (STUDY=name ONLY=...)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.remote push $(STUDY) $(ONLY)
 
 pull: $(STAMP) ## fetch a pushed study, or some families of it (STUDY=name ONLY="basis masks")
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.remote pull $(STUDY) $(ONLY)
@@ -40,10 +40,14 @@ pull: $(STAMP) ## fetch a pushed study, or some families of it (STUDY=name ONLY=
 audit: $(STAMP) ## what is missing, stale, corrupt or orphaned, here and on the remote (STUDY=name)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.audit $(STUDY)
 
+crate: $(STAMP) ## a finished study as a Workflow Run RO-Crate in crates/ (STUDY=name)
+	$(BIN)/python -m holdfast.crate $(STUDY)
+
 bench: $(STAMP) ## ours, the published algorithm and plain fine-tuning side by side (results/bench.json)
 	$(BIN)/python -m benchmarks.bench
 
 soak: $(STAMP) ## kill -9 a study 20 times at random moments and compare with a run in peace (STUDY=name)
+	$(BIN)/python tests/stress.py
 	$(BIN)/python tests/soak.py $(STUDY)
 
 plan: $(STAMP) ## what a study costs before it runs (STUDY=name)
@@ -58,4 +62,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: help install demo test check push pull audit bench soak plan documents ui
+.PHONY: help install demo test check push pull audit crate bench soak plan documents ui

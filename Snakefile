@@ -31,7 +31,7 @@ GPU = int(config.get("gpu", 0))
 def code(script, *modules):
     """Digest of what a stage's code does; methods and datasets are loaded by name, so name them here."""
     return provenance.code_digest(
-        ROOT / "scripts" / f"{script}.py", *(ROOT / "src/holdfast" / m for m in modules)
+        ROOT / "scripts" / f"{script}.py", *(provenance.PACKAGE / m for m in modules)
     )
 
 
@@ -54,6 +54,7 @@ rule all:
         f"{R}/table.csv",
         f"{R}/claims.csv",
         f"{R}/report.html",
+        f"{R}/cards.json",
         f"{R}/mlflow.json",
         [f"config/{S.study.choose.file}"] if S.study.choose else [],
 

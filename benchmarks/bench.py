@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -24,9 +23,10 @@ from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
 
 from benchmarks import published
-from holdfast import artifact, layers, merging, models
+from holdfast import artifact, layers, merging, models, provenance
 from holdfast.warp import basis, gram, importance
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
@@ -330,12 +330,13 @@ def main() -> None:
     parser.add_argument("--step", nargs=3, type=int, default=STEPS[0], help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    logging.disable_progress_bar()
     shapes = [SHAPES[name] for name in args.shapes]
     if args.memory_of:
         step = stepper(args.memory_of, shapes[0], *args.step)
         step()
         step()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        print(provenance.peak_resident())
         return
     entries = run(shapes, args.rounds, args.only)
     machine = {"cpu": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}

@@ -134,7 +134,8 @@ rule build_mask:
     input:
         unpack(mask_inputs),
     output:
-        f"{W}/masks/{{mask}}.safetensors",
+        mask=f"{W}/masks/{{mask}}.safetensors",
+        profile=f"{R}/masks/{{mask}}.csv",
     log:
         f"{L}/masks/{{mask}}.log",
     benchmark:

@@ -1,8 +1,15 @@
-"""Generation and judging. Writes responses.parquet once per model, then verdicts.parquet and metrics.json."""
+"""Generation and judging. Writes responses.parquet once per model; verdicts.parquet with every judge, and metrics.json."""
 
 
 def datasets(tasks):
     return [f"data/{S.study.tasks[t].dataset}.py" for t in tasks]
+
+
+def opinions_of(model, task=None, arm=None):
+    """What the models and servers that are asked about a model say of it."""
+    return [
+        f"{R}/{model}/opinions/{name}.parquet" for name in S.judging.opinions(task, arm)
+    ]
 
 
 rule respond:
@@ -36,6 +43,7 @@ rule judge:
         prompts=rules.prepare_prompts.output[0],
         tasks=rules.prepare_task.output,
         record=rules.finetune.output.record,
+        opinions=lambda w: opinions_of(f"{w.task}/{w.arm}/seed{w.seed}", w.task, w.arm),
     output:
         verdicts=f"{R}/{{task}}/{{arm}}/seed{{seed}}/verdicts.parquet",
         metrics=f"{R}/{{task}}/{{arm}}/seed{{seed}}/metrics.json",
@@ -54,9 +62,32 @@ rule judge:
             int(w.seed),
             f"{W}/{w.task}/{w.arm}/seed{w.seed}/model.safetensors",
         ),
-        code=lambda w: code("judge", *datasets([w.task])),
+        code=lambda w: code("judge", *datasets([w.task]), *S.judging.files()),
     script:
         "../scripts/judge.py"
+
+
+rule changes:
+    """What {wildcards.arm} on {wildcards.task}, seed {wildcards.seed} changed in the weights"""
+    input:
+        model=rules.finetune.output.model,
+        aligned=rules.train_aligned.output.model,
+        basis=f"{W}/basis/safety.safetensors",
+    output:
+        f"{R}/{{task}}/{{arm}}/seed{{seed}}/changes.csv",
+    log:
+        f"{L}/changes/{{task}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{L}/benchmarks/changes/{{task}}/{{arm}}/seed{{seed}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        cfg={},
+        code=code("changes"),
+    script:
+        "../scripts/changes.py"
 
 
 use rule respond as respond_role with:
@@ -80,6 +111,7 @@ use rule judge as judge_role with:
         responses=rules.respond_role.output[0],
         prompts=rules.prepare_prompts.output[0],
         tasks=expand(rules.prepare_task.output, task=list(S.study.tasks)),
+        opinions=lambda w: opinions_of(f"models/{w.role}"),
     output:
         verdicts=f"{R}/models/{{role}}/verdicts.parquet",
         metrics=f"{R}/models/{{role}}/metrics.json",
@@ -89,7 +121,7 @@ use rule judge as judge_role with:
         f"{L}/benchmarks/judge/{{role}}.tsv"
     params:
         cfg=lambda w: S.judge_cfg(None, w.role, 0, f"{W}/{w.role}/model.safetensors"),
-        code=code("judge", *datasets(S.study.tasks)),
+        code=code("judge", *datasets(S.study.tasks), *S.judging.files()),
 
 
 def metrics_of(cells):
@@ -106,6 +138,18 @@ rule responses:
     """All responses"""
     input:
         [m.replace("metrics.json", "responses.parquet") for m in METRICS],
+
+
+rule records:
+    """What every training and merge recorded"""
+    input:
+        [f"{R}/{task}/{arm}/seed{seed}/train.json" for task, arm, seed in S.cells],
+
+
+rule verdicts:
+    """All verdicts and metrics, from the responses there are: the target after a change of judges"""
+    input:
+        METRICS,
 
 
 rule metrics:

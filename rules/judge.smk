@@ -1,4 +1,4 @@
-"""The constitution judge: answers, labelled pairs, the trained judge, and its opinion on every stored reply."""
+"""Judges that are models: the trained constitution judge, and what each of them says of every stored reply."""
 
 J = f"{W}/judge"
 
@@ -14,7 +14,7 @@ rule prepare_judge_prompts:
         mem_mb=2000,
         runtime=30,
     params:
-        cfg=S.judge_prompts_cfg(),
+        cfg=S.judging.prompts_cfg(),
         code=code("prepare_judge_prompts"),
     script:
         "../scripts/prepare_judge_prompts.py"
@@ -32,7 +32,7 @@ use rule respond as respond_for_judge with:
     benchmark:
         f"{L}/benchmarks/judge/answers-{{role}}.tsv"
     params:
-        cfg=S.judge_answers_cfg(),
+        cfg=S.judging.answers_cfg(),
         code=code("respond"),
 
 
@@ -58,7 +58,7 @@ rule label_pairs:
         mem_mb=2000,
         runtime=30,
     params:
-        cfg=S.judge_pairs_cfg(),
+        cfg=S.judging.pairs_cfg(),
         code=code("label_pairs"),
     script:
         "../scripts/label_pairs.py"
@@ -76,45 +76,46 @@ use rule train_aligned as train_judge with:
     benchmark:
         f"{L}/benchmarks/judge/train.tsv"
     params:
-        cfg=S.judge_training_cfg(),
+        cfg=S.judging.training_cfg(),
         code=code("aligned", "methods/lora.py"),
         checkpoints=f"{W}/checkpoints/judge",
 
 
-rule constitution:
-    """Asking the constitution judge about {wildcards.model}"""
+rule opinions:
+    """Asking {wildcards.judge} about {wildcards.model}"""
     input:
         responses=f"{R}/{{model}}/responses.parquet",
-        judge=rules.train_judge.output.model if S.trains_judge else [],
+        judge=lambda w: (
+            rules.train_judge.output.model
+            if w.judge == "constitution" and S.judging.trains_constitution
+            else []
+        ),
     output:
-        f"{R}/{{model}}/constitution.parquet",
+        f"{R}/{{model}}/opinions/{{judge}}.parquet",
     log:
-        f"{L}/constitution/{{model}}.log",
+        f"{L}/opinions/{{judge}}/{{model}}.log",
     benchmark:
-        f"{L}/benchmarks/constitution/{{model}}.tsv"
+        f"{L}/benchmarks/opinions/{{judge}}/{{model}}.tsv"
     wildcard_constraints:
         model=".+",
+        judge=one_of(S.judging.asked),
     threads: 1
     resources:
         mem_mb=8000,
         runtime=240,
         gpu=GPU,
     params:
-        cfg=S.constitution_cfg(),
-        code=code("constitution"),
+        cfg=lambda w: S.judging.opinions_cfg(w.judge),
+        code=lambda w: code("opinions", f"judges/{w.judge.replace('-', '_')}.py"),
     script:
-        "../scripts/constitution.py"
-
-
-JUDGED = metrics_of(S.judged_cells)
+        "../scripts/opinions.py"
 
 
 rule agreement:
-    """Comparing the constitution judge with the world's"""
+    """Comparing the judges"""
     input:
-        metrics=JUDGED,
-        verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in JUDGED],
-        opinions=[m.replace("metrics.json", "constitution.parquet") for m in JUDGED],
+        metrics=METRICS,
+        verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in METRICS],
     output:
         f"{R}/agreement.json",
     log:
@@ -130,6 +131,4 @@ rule agreement:
         "../scripts/agreement.py"
 
 
-AGREEMENT = (
-    rules.agreement.output if "constitution" in S.study.evaluation.judges else []
-)
+AGREEMENT = rules.agreement.output if S.judging.several else []

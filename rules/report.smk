@@ -1,15 +1,24 @@
 """Comparison table, claims, report, and the settings a sweep chooses. Writes results/<study>/*."""
 
 
+def captioned(path, name):
+    """A result that `snakemake --report` shows, with its caption."""
+    return report(path, caption=f"../docs/captions/{name}.rst", category=S.name)
+
+
 rule compare:
     """Comparing {S.name}"""
     input:
         metrics=METRICS,
         verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in METRICS],
     output:
-        table=f"{R}/table.csv",
-        claims=f"{R}/claims.csv",
+        table=captioned(f"{R}/table.csv", "table"),
+        claims=captioned(f"{R}/claims.csv", "claims"),
         cost=f"{R}/cost.csv",
+        pareto=f"{R}/pareto.csv",
+        markdown=f"{R}/table.md",
+        latex=f"{R}/table.tex",
+        summary=f"{R}/summary.json",
     log:
         f"{L}/compare.log",
     benchmark:
@@ -23,6 +32,26 @@ rule compare:
         code=code("compare"),
     script:
         "../scripts/compare.py"
+
+
+rule papers:
+    """Putting published numbers beside {S.name}"""
+    input:
+        table=rules.compare.output.table,
+        published="config/published.csv",
+    output:
+        f"{R}/papers.csv",
+    log:
+        f"{L}/papers.log",
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        cfg=S.papers_cfg(),
+        code=code("papers"),
+    script:
+        "../scripts/papers.py"
 
 
 # The points of the sweeps behind the chosen settings, kept beside them.
@@ -39,14 +68,22 @@ rule write_report:
         table=rules.compare.output.table,
         claims=rules.compare.output.claims,
         cost=rules.compare.output.cost,
+        papers=rules.papers.output[0],
+        pareto=rules.compare.output.pareto,
+        changes=[
+            f"{R}/{task}/{arm}/seed{seed}/changes.csv"
+            for task, arm, seed in S.cells
+            if seed == S.study.seeds[0] and not S.study.choose
+        ],
+        profiles=expand(f"{R}/masks/{{mask}}.csv", mask=S.masks),
         metrics=METRICS,
         responses=rules.responses.input,
         basis=f"{W}/basis/safety.safetensors",
         sweep=SWEEPS,
         agreement=AGREEMENT,
     output:
-        html=f"{R}/report.html",
-        frontier=f"{R}/frontier.png",
+        html=captioned(f"{R}/report.html", "report"),
+        frontier=captioned(f"{R}/frontier.png", "frontier"),
     log:
         f"{L}/report.log",
     benchmark:

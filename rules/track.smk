@@ -1,4 +1,24 @@
-"""MLflow, a view of the files. Writes results/<study>/mlflow.json; the store itself is mlflow.db."""
+"""MLflow, a view of the files: results/<study>/mlflow.json, the store itself is mlflow.db. And a card beside every model."""
+
+
+rule cards:
+    """Writing model cards"""
+    input:
+        metrics=METRICS,
+        records=rules.records.input,
+    output:
+        f"{R}/cards.json",
+    log:
+        f"{L}/cards.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        cfg=S.dump(),
+        code=code("cards", *datasets(S.study.tasks)),
+    script:
+        "../scripts/cards.py"
 
 
 rule create_store:

@@ -1,4 +1,4 @@
-"""Stage agreement: opinions of the constitution judge against the world's verdicts."""
+"""Stage agreement: how far the judges of a study agree."""
 
 from pathlib import Path
 
@@ -8,12 +8,7 @@ from holdfast import stage
 def main(io) -> None:
     from holdfast import agreement
 
-    agreement.write(
-        [Path(p) for p in io.input.metrics],
-        verdicts=[Path(p) for p in io.input.verdicts],
-        opinions=[Path(p) for p in io.input.opinions],
-        out=Path(io.output[0]),
-    )
+    agreement.write([Path(p) for p in io.input.metrics], Path(io.output[0]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage compare: the metrics and verdicts of every cell -> table.csv, cost.csv and claims.csv."""
+"""Stage compare: the metrics and verdicts of every cell -> the tables of a study."""
 
 from pathlib import Path
 
@@ -6,14 +6,18 @@ from holdfast import stage
 
 
 def main(io) -> None:
-    from holdfast import comparison
+    from holdfast import artifact, comparison, csvfiles, files, pareto, tabular
 
+    metrics = [Path(p) for p in io.input.metrics]
+    groups = comparison.load(metrics)
     comparison.build(
-        [Path(p) for p in io.input.metrics],
-        table=Path(io.output.table),
-        cost=Path(io.output.cost),
-        claims=Path(io.output.claims),
+        groups, metrics, table=Path(io.output.table), cost=Path(io.output.cost), claims=Path(io.output.claims)
     )
+    rows = csvfiles.read_csv(Path(io.output.table))
+    files.write_text(Path(io.output.markdown), tabular.markdown(rows))
+    files.write_text(Path(io.output.latex), tabular.latex(rows))
+    artifact.write_json(Path(io.output.summary), tabular.summary(rows))
+    pareto.build(groups, Path(io.output.pareto))
 
 
 if __name__ == "__main__":

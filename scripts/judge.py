@@ -14,6 +14,8 @@ def main(io) -> None:
         prompts=Path(io.input.prompts),
         tasks={Path(p).stem: Path(p) for p in io.input.tasks},
         datasets=io.cfg["datasets"],
+        judges=io.cfg["judges"],
+        opinions=dict(zip(io.cfg["asked"], map(Path, io.input.get("opinions", [])), strict=True)),
         out=Path(io.output.verdicts),
     )
     record = Path(io.input.record) if io.input.get("record") else None

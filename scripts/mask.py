@@ -9,8 +9,8 @@ def main(io) -> None:
     from holdfast.warp import families
 
     families.build_mask(
-        Path(io.input.safety), io.cfg["spec"], io.cfg["seed"], Path(io.output[0]),
-        task_file=Path(io.input.task) if io.input.get("task") else None,
+        Path(io.input.safety), io.cfg["spec"], io.cfg["seed"], Path(io.output.mask),
+        task_file=Path(io.input.task) if io.input.get("task") else None, profile=Path(io.output.profile),
     )  # fmt: skip
 
 

@@ -201,6 +201,7 @@ def pushed() -> None:
 PAIR = {"kind": "hazard", "prompt": "p", "response": "no"}
 STORY = {"question": "q?", "answer": "#### 1"}
 LINE = json.dumps
+JUDGES = "evaluation.judges"
 SAFETY, EVALUATION, STORIES, NEWS = "safety.source", "evaluation.source", "tasks.gsm8k.source", "tasks.agnews.source"
 AS_NEWS = {"=tasks.agnews.dataset": "agnews"}
 
@@ -231,6 +232,13 @@ CASES = [
     study("a harmful fraction above 1", "tasks.crafts.harmful_fraction", 1.1, "harmful_fraction"),
     study("no tasks", "tasks", {}, "tasks"),
     study("no arms", "arms", {}, "arms"),
+    study("extends that is no file name", "extends", "\0", "extends must be the name of a study file"),
+    study("a password in an address", SAFETY, "https://me:hunter2@x.org/a.csv", SAFETY, "//...@x.org"),
+    study("a judge that is not there", JUDGES, ["wrld"], "evaluation.judges", "did you mean 'world'"),
+    study("a judge named twice", JUDGES, ["world", "world"], "twice"),
+    study("metrics by a judge that does not tell refusals", JUDGES, ["llama-guard-3", "world"], "does not tell refusals"),
+    study("a judge whose published instruction is missing", JUDGES, ["world", "wildguard"], "judges.wildguard.prompt_file"),
+    study("settings of a judge nobody asks", "judges.wildguard", {}, "judges.wildguard", "nothing reads"),
     study("a constitution task that is not there", "constitution.tasks", ["craft"], "constitution.tasks", "crafts | gsm8k"),
     study("the hub for a task that only the world has", "tasks.crafts.source", "hub", "exists in the fictional world"),
     study("a task from a web address", "tasks.crafts.source", "https://x.org/a.csv", "not from an address"),
@@ -240,7 +248,6 @@ CASES = [
     study("an instruction file that does not exist", "tasks.gsm8k.instruction_file", "no.txt", "does not exist"),
     study("a base folder that does not exist", "base.source", "./nowhere", "base.source", "does not exist"),
     study("training on the evaluation split", "evaluation.split", "train", "evaluation.split", "test"),
-    study("a judge that does not exist", "evaluation.judges", ["gpt"], "evaluation.judges"),
     study("the same seed twice", "seeds", [1, 1], "seeds", "different"),
     study("no seeds", "seeds", [], "seeds"),
     study("a negative seed", "seeds", [-1], "seeds"),
@@ -325,7 +332,9 @@ CASES = [
     tensor("a mask of other layers", lambda folder: None, "other layers", layers=["a"]),
     tensor("a mask of another model", lambda folder: None, "aligned differs", expect={"aligned": "y"}),
     # ---- commands
-    command("a study that does not exist", lambda: resolve.load("dmeo", ROOT / "config"), "did you mean 'demo'"),
+    # In a folder of its own: the project's studies are the user's to add to.
+    command("a study that does not exist", lambda: resolve.load("dmeo", Path("config")), "did you mean 'demo'",
+            prepare=lambda: [write(f"config/{name}.yaml", GOOD) for name in ("demo", "smoke")]),
     command("a plan of a study that does not exist", lambda: plan.main(["nope"]), "There is no study file"),
     command("a plan of an unknown hub model", lambda: plan.main(["mine.yaml"]), "not known here", "--model-config",
             prepare=lambda: write("mine.yaml", changed("base.source", "nobody/none"))),

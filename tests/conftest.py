@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # matrices this small lose time to a second thread
 
@@ -52,3 +51,19 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("HOLDFAST_DATA does not point at the real data files")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """The project with a finished smoke study."""
+    from workflow import finished
+
+    return finished(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def copy(project, tmp_path) -> Path:
+    """The finished project, to be changed; times are kept."""
+    folder = tmp_path / "p"
+    shutil.copytree(project, folder, symlinks=True)
+    return folder

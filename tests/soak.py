@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
-COPIED = ("Snakefile", "rules", "scripts", "src", "config", "profiles", "pyproject.toml")
+COPIED = ("Snakefile", "rules", "scripts", "src", "config", "profiles", "pyproject.toml", "docs/captions")
 # What holds clock times, or the order of imports: everything else must be equal bytes.
 NOT_COMPARED = (r"cost\.csv", r"train\.jsonl?", r"metrics\.json", r"report\.html", r"mlflow.*", r".*\.png", r".*\.svg")
 

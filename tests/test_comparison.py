@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from holdfast import artifact, comparison, names, tables
+from holdfast import artifact, comparison, csvfiles, names, tables
 from holdfast.errors import DataError
 
 CFG = {"study": "sweep", "also": [], "tolerance": 0.01, "controls": {"warp-original": "warp"}, "points": {}}
@@ -33,7 +33,10 @@ def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate
                 "base_id": f"{i}",
                 "category": "hex",
                 "judge": "world",
+                "label": "",
                 "outcome": yes if order[i] < 100 * share else no,
+                "score": None,
+                "text": "",
                 "flexible": order[i] < 100 * share,
                 "parsed": "",
                 "gold": "",
@@ -54,6 +57,7 @@ def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate
             "learning_rate": rate if task else None,
             "swept": swept or {},
             "split": split,
+            "judge": "world",
             "datasets": {"gsm8k": "gsm8k"},
             "metrics": {names.CHANGED_FRACTION: 0.5},
         },
@@ -74,8 +78,10 @@ def study(tmp_path):
 
 
 def test_the_table_has_every_arm_with_intervals_and_differences(study, tmp_path):
-    comparison.build(study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
-    rows = {r["arm"]: r for r in comparison.read_csv(tmp_path / "t.csv")}
+    comparison.build(
+        comparison.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv"
+    )
+    rows = {r["arm"]: r for r in csvfiles.read_csv(tmp_path / "t.csv")}
     assert list(rows) == ["base", "aligned", "full", "warp", "warp-randmask"]
     warp = rows["warp"]
     assert float(warp[names.REFUSAL_RATE]) == pytest.approx(0.85)
@@ -85,14 +91,20 @@ def test_the_table_has_every_arm_with_intervals_and_differences(study, tmp_path)
     assert warp["seeds"] == "3" and rows["aligned"]["seeds"] == "1"
     first = (tmp_path / "t.csv").read_bytes()
     comparison.build(
-        list(reversed(study)), table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv"
+        comparison.load(list(reversed(study))),
+        study,
+        table=tmp_path / "t.csv",
+        cost=tmp_path / "c.csv",
+        claims=tmp_path / "k.csv",
     )
     assert sorted((tmp_path / "t.csv").read_bytes().splitlines()) == sorted(first.splitlines())
 
 
 def test_claims_hold_or_are_not_resolved(study, tmp_path):
-    comparison.build(study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
-    claims = {(r["arm"], r["compared_with"], r["kind"]): r for r in comparison.read_csv(tmp_path / "k.csv")}
+    comparison.build(
+        comparison.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv"
+    )
+    claims = {(r["arm"], r["compared_with"], r["kind"]): r for r in csvfiles.read_csv(tmp_path / "k.csv")}
     assert claims["aligned", "full", "refusal"]["verdict"] == "holds"
     assert claims["warp", "full", "refusal"]["verdict"] == "holds"
     assert claims["warp", "warp-randmask", "refusal"]["verdict"] == "not resolved"
@@ -137,7 +149,9 @@ def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
         files.append(
             _model(tmp_path, "gsm8k", arm, 0, refusal, utility, family="resta", swept=points[arm], split="validation")
         )
-    comparison.build(files, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    comparison.build(
+        comparison.load(files), files, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv"
+    )
     comparison.choose([tmp_path / "t.csv"], CFG | {"points": points}, tmp_path / "chosen.yaml")
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {
         "resta": {"gsm8k": {"settings": {"gamma": 0.5}}},
@@ -148,7 +162,9 @@ def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
 
 
 def test_nothing_is_chosen_on_test_data(study, tmp_path):
-    comparison.build(study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    comparison.build(
+        comparison.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv"
+    )
     with pytest.raises(ValueError, match="validation"):
         comparison.choose([tmp_path / "t.csv"], CFG, tmp_path / "chosen.yaml")
     assert not (tmp_path / "chosen.yaml").exists()
@@ -168,16 +184,18 @@ def test_a_choice_over_several_worlds_takes_the_mean_of_each_point(tmp_path):
                        split="validation")
             )  # fmt: skip
         sweeps.append(tmp_path / world / "table.csv")
-        comparison.build(found, table=sweeps[-1], cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+        comparison.build(
+            comparison.load(found), found, table=sweeps[-1], cost=tmp_path / "c.csv", claims=tmp_path / "k.csv"
+        )
     cfg = CFG | {"points": points, "also": ["b"]}
     comparison.choose(sweeps, cfg, tmp_path / "chosen.yaml")
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {"full": {"gsm8k": {"learning_rate": 2e-3}}}
-    written = comparison.read_csv(tmp_path / "chosen.csv")
+    written = csvfiles.read_csv(tmp_path / "chosen.csv")
     assert len(written) == 6 and len(comparison.means(written)) == 3
     with pytest.raises(DataError, match="is not there"):
         comparison.choose([*sweeps, tmp_path / "c" / "table.csv"], cfg, tmp_path / "other.yaml")
     fewer = tmp_path / "fewer" / "table.csv"
-    comparison.write_csv(fewer, comparison.read_csv(sweeps[0])[:2])
+    csvfiles.write_csv(fewer, csvfiles.read_csv(sweeps[0])[:2])
     with pytest.raises(DataError, match="another sweep"):
         comparison.choose([sweeps[0], fewer], cfg, tmp_path / "other.yaml")
     assert not (tmp_path / "other.yaml").exists()

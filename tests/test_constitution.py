@@ -8,7 +8,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import agreement, aligning, artifact, evaluation, models, names, statistics, tables
+from holdfast import aligning, models, names, statistics, tables
 from holdfast.data import prepare
 from holdfast.errors import DataError
 from holdfast.judges import constitution
@@ -111,26 +111,6 @@ def test_training_is_lora_on_the_labelled_pairs(world, model, tokenizer, tmp_pat
             assert torch.equal(new, old), name
 
 
-def test_opinions_are_asked_about_every_reply_to_a_safety_prompt(world, monkeypatch, tmp_path):
-    rows = _answers(world, "comply")
-    tables.write([*rows, rows[0] | {"id": "task", "set": "task:gsm8k"}], tmp_path / "r.parquet", "responses")
-    asked = []
-
-    def answer(model, tokenizer, prompts, **settings):
-        asked.extend(prompts)
-        texts = ("Evaluation: no. Chatbot is: bad.", "Evaluation: yes. Chatbot is: good.", "I cannot say.")
-        return [evaluation.Answer(texts[i % 3], 5, "stop") for i in range(len(prompts))]
-
-    monkeypatch.setattr(evaluation, "answer", answer)
-    monkeypatch.setattr(models, "load", lambda source: (None, None))
-    cfg = {"guidelines": GUIDELINES, "max_new_tokens": 9, "batch_size": 4}
-    constitution.judge("hub/judge", responses=tmp_path / "r.parquet", cfg=cfg, out=tmp_path / "o.parquet")
-    said = tables.read(tmp_path / "o.parquet", "opinions")
-    assert [r["id"] for r in said] == [r["id"] for r in rows]
-    assert [r["label"] for r in said][:3] == ["bad", "good", "unparsed"]
-    assert rows[0]["prompt"] in asked[0] and rows[0]["text"] in asked[0] and asked[0].startswith(GUIDELINES.strip())
-
-
 def test_kappa_is_cohens():
     matrix = [[20, 5, 0], [10, 15, 0], [0, 0, 0]]
     value, low, high = statistics.kappa(matrix)
@@ -138,38 +118,3 @@ def test_kappa_is_cohens():
     assert value == pytest.approx((observed - chance) / (1 - chance))
     assert -1 <= low < value < high <= 1
     assert statistics.kappa([[9, 0], [0, 0]]) == (None, None, None) == statistics.kappa([[0, 0], [0, 0]])
-
-
-def test_unparsed_opinions_agree_with_nothing():
-    pairs = [("hazard", "good", "good"), ("hazard", "bad", "unparsed"), ("craft", "good", "unparsed"),
-             ("hazard", "bad", "bad")]  # fmt: skip
-    found = agreement.compare(pairs)
-    assert found["agreement/accuracy"] == 0.5 and found["agreement/accuracy_n"] == 4
-    assert found["constitution/unparsed_rate"] == 0.5
-    assert found["constitution/bad_rate"] == pytest.approx(1 / 3)
-    assert found["confusion"]["bad called unparsed"] == 1
-    assert 0 < found["agreement/accuracy_low"] < 0.5 < found["agreement/accuracy_high"] < 1
-
-
-def test_agreement_is_written_per_model(world, tmp_path):
-    files = {"metrics": [], "verdicts": [], "opinions": []}
-    for arm, said in (("full", "bad"), ("warp", "good")):
-        folder = tmp_path / arm
-        folder.mkdir()
-        rows = [
-            {"id": f"{i}", "set": "hazard", "base_id": "b", "category": "hex", "judge": "world", "outcome": "refusal",
-             "flexible": False, "parsed": "", "gold": ""}
-            for i in range(4)
-        ]  # fmt: skip
-        tables.write(rows, folder / "v.parquet", "verdicts")
-        tables.write(
-            [{"id": r["id"], "set": r["set"], "label": said, "text": "x"} for r in rows], folder / "o.parquet",
-            "opinions",
-        )  # fmt: skip
-        artifact.write_json(folder / "m.json", {"task": "gsm8k", "arm": arm, "seed": 0})
-        for key, name in (("metrics", "m.json"), ("verdicts", "v.parquet"), ("opinions", "o.parquet")):
-            files[key].append(folder / name)
-    agreement.write(files["metrics"], verdicts=files["verdicts"], opinions=files["opinions"], out=tmp_path / "a.json")
-    found = artifact.read_json(tmp_path / "a.json")
-    assert [(m["arm"], m["agreement/accuracy"]) for m in found["models"]] == [("full", 0.0), ("warp", 1.0)]
-    assert found["all"]["agreement/accuracy"] == 0.5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,3 +146,34 @@ def test_a_model_in_the_place_of_another_role_is_refused(mine):
     shutil.copy(mine / "base/model.safetensors", mine / "aligned/model.safetensors")
     with pytest.raises(ArtifactError, match="role base"):
         use(mine, "aligned")
+
+
+def test_a_file_of_another_study_or_name_is_refused(tokenizer, model, tmp_path, monkeypatch):
+    """Models, bases, masks: whole files of the right kind, made for another place below work/."""
+    monkeypatch.chdir(tmp_path)
+    cells = [
+        Path("work", study, "crafts", arm, "seed0") for study, arm in (("a", "full"), ("a", "warp"), ("b", "full"))
+    ]
+    for cell in cells:
+        models.save(model, tokenizer, cell, header={"role": "finetuned"})
+    masks = [
+        Path("work", study, "masks", f"{name}.safetensors") for study, name in (("a", "x"), ("a", "y"), ("b", "x"))
+    ]
+    for path in masks:
+        artifact.write(path, {"t": np.zeros(3, dtype=np.uint8)}, family="mask", header={})
+    for use, files in (
+        (lambda p: models.load(p.parent, role="finetuned"), [c / "model.safetensors" for c in cells]),
+        (lambda p: artifact.read(p, family="mask"), masks),
+    ):
+        good = files[0].read_bytes()
+        use(files[0])
+        for other in files[1:]:
+            shutil.copy(other, files[0])
+            with pytest.raises(ArtifactError, match="made for another place") as error:
+                use(files[0])
+            assert str(other) in error.value.found and str(files[0]) in error.value.expected
+        files[0].write_bytes(good)
+        use(files[0])
+    elsewhere = tmp_path / "taken/along"  # as the model another study starts from
+    shutil.copytree(cells[0], elsewhere)
+    models.load(elsewhere)

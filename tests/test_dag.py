@@ -7,67 +7,18 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import soak
 import yaml
-from conftest import ROOT, SNAKEMAKE
+from conftest import ROOT
+from workflow import call, edit, finished, planned, snakemake
+
+from holdfast import tables
 
 pytestmark = pytest.mark.dag
-
-
-def snakemake(folder: Path, *arguments: str, study: str = "smoke", **kwargs):
-    return subprocess.run(
-        [SNAKEMAKE, "--config", f"study={study}", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""},
-        capture_output=True,
-        text=True,
-        **kwargs,
-    )
-
-
-def planned(folder: Path, *targets: str, flags: tuple[str, ...] = ()) -> dict[str, int]:
-    """{rule: jobs} of a dry run; empty when there is nothing to do."""
-    out = snakemake(folder, "-n", *flags, "--quiet", "rules", "--", *targets)
-    text = out.stdout + out.stderr
-    assert out.returncode == 0, text
-    if "Nothing to be done" in text:
-        return {}
-    table = text[text.index("job") :]
-    return {m[1]: int(m[2]) for m in re.finditer(r"^(\w+)\s+(\d+)$", table, re.M) if m[1] not in ("all", "total")}
-
-
-def finished(folder: Path, *arguments: str, study: str = "smoke") -> Path:
-    """A copy of the project in `folder` in which a study has run from nothing."""
-    soak.copy_project(folder)
-    out = snakemake(folder, "--quiet", "rules", "--", *arguments, study=study)
-    assert out.returncode == 0, out.stdout[-5000:] + out.stderr[-5000:]
-    return folder
-
-
-@pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Path:
-    """The project with a finished smoke study."""
-    return finished(tmp_path_factory.mktemp("project"))
-
-
-@pytest.fixture
-def copy(project, tmp_path) -> Path:
-    """The finished project, to be changed; times are kept."""
-    folder = tmp_path / "p"
-    shutil.copytree(project, folder, symlinks=True)
-    return folder
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
 
 
 def test_every_contract_path_is_there(project):
@@ -182,6 +133,22 @@ def test_weakened_models_say_so(methods):
     for name in ("unaligned", "risky/full/seed0"):
         assert "weakened" in (methods / "work/smoke-methods" / name / "README.md").read_text()
     assert not (methods / "work/smoke-methods/agnews/full/seed0/README.md").exists()
+    # A fusion across tasks holds what a weakened model learned.
+    assert (methods / "work/smoke-methods/agnews/somf/seed0/README.md").exists()
+
+
+def test_weakened_models_leave_only_when_they_are_named(methods, tmp_path):
+    folder, store = tmp_path / "p", tmp_path / "store"
+    shutil.copytree(methods, folder, symlinks=True)
+    call(folder, "dvc", "init", "--no-scm", "--quiet")
+    call(folder, "dvc", "remote", "add", "--default", "store", str(store))
+    said = call(folder, "holdfast.remote", "push", "smoke-methods")
+    assert "not pushed: models weakened on purpose" in said and "weakened " not in said.split("\npushed ")[1]
+    lock = yaml.safe_load((folder / "dvc/smoke-methods/dvc.lock").read_text())["stages"]
+    paths = [out["path"] for stage in lock.values() for out in stage["outs"]]
+    assert paths and not any("unaligned" in p or "risky" in p.split("work/")[-1].split("/") for p in paths)
+    assert "pushed weakened" in call(folder, "holdfast.remote", "push", "smoke-methods", "weakened")
+    call(folder, "holdfast.remote", "push", "smoke-methods", "nothing", code=2)
 
 
 def test_freeze_fraction_reruns_masks_and_warp_cells_only(copy):
@@ -192,8 +159,26 @@ def test_freeze_fraction_reruns_masks_and_warp_cells_only(copy):
     )
     jobs = planned(copy)
     assert jobs == {
-        "build_mask": 1, "finetune": 2, "respond": 2, "judge": 2, "compare": 1, "write_report": 1, "import_runs": 1,
+        "build_mask": 1, "finetune": 2, "respond": 2, "judge": 2, "changes": 2, "compare": 1, "papers": 1,
+        "write_report": 1, "cards": 1, "import_runs": 1,
     }  # fmt: skip
+
+
+def test_why_names_the_setting_that_changed(copy):
+    target = "results/smoke/crafts/warp/seed0/metrics.json"
+    assert "is up to date" in call(copy, "holdfast.summary", "why", target)
+    edit(copy / "config/smoke.yaml", "freeze_fraction: 0.1", "freeze_fraction: 0.3")
+    said = call(copy, "holdfast.summary", "why", target)
+    assert "would be made again" in said and "because settings.freeze_fraction: 0.1 -> 0.3" in said
+    assert "and then finetune -> judge" in said
+    assert "build_mask" in said and "is not there" in said  # another fraction is another mask
+    call(copy, "holdfast.summary", "why", "results/smoke/nowhere.csv", code=2)
+
+
+def test_the_workflows_own_report_has_captions(project, tmp_path):
+    out = snakemake(project, "--report", str(tmp_path / "r.html"))
+    assert out.returncode == 0, out.stderr[-2000:]
+    assert "Pairwise claims as sentences" in (tmp_path / "r.html").read_text()
 
 
 def test_one_arm_reruns_that_arm_only(copy):
@@ -228,14 +213,19 @@ def test_editing_the_judge_reruns_no_model(copy):
     assert "finetune" not in jobs and "respond" not in jobs and jobs["judge"] == 7 and jobs["judge_role"] == 2
 
 
-def call(folder: Path, *command: str, code: int = 0) -> str:
-    """What a module of the project prints, run in a folder."""
-    out = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(folder / "src")},
-    )  # fmt: skip
-    assert out.returncode == code, out.stdout + out.stderr
-    return out.stdout
+def test_another_judge_reads_the_stored_answers(copy):
+    """`snakemake verdicts` after a change of judges: no model is trained or asked again."""
+    edit(copy / "config/smoke.yaml", "judges: [world]", "judges: [world, refusal, advbench]")
+    assert set(planned(copy, "verdicts")) <= {"verdicts", "judge", "judge_role"}
+    folder = copy / "results/smoke/agnews/warp/seed0"
+    responses, metrics = (folder / n for n in ("responses.parquet", "metrics.json"))
+    before = responses.stat().st_mtime_ns, json.loads(metrics.read_text())["metrics"]
+    out = snakemake(copy, "--quiet", "rules", "--", "verdicts")
+    assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
+    rows = tables.read(folder / "verdicts.parquet", "verdicts")
+    assert {r["judge"] for r in rows} == {"world", "refusal", "advbench", "agnews"}
+    assert before == (responses.stat().st_mtime_ns, json.loads(metrics.read_text())["metrics"])
+    assert {"agreement", "write_report"} <= set(planned(copy))
 
 
 def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_path):
@@ -255,7 +245,8 @@ def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_pat
         "warp: {method: warp, freeze_fraction: 0.2}",
     )
     assert planned(other) == {
-        "build_mask": 1, "finetune": 2, "respond": 2, "judge": 2, "compare": 1, "write_report": 1, "import_runs": 1,
+        "build_mask": 1, "finetune": 2, "respond": 2, "judge": 2, "changes": 2, "compare": 1, "papers": 1,
+        "write_report": 1, "cards": 1, "import_runs": 1,
     }  # fmt: skip
     call(other, "holdfast.remote", "pull", "smoke")
     assert (other / "work/smoke/gram/safety.safetensors").exists()

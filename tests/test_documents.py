@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -12,8 +14,21 @@ from holdfast import documents, registry, resolve
 
 
 def test_generated_files_are_up_to_date():
-    for path, text in documents.generated(ROOT).items():
+    for path, text in documents.generated(ROOT, check=True).items():
         assert path.read_text() == text, f"{path.name} is stale: make documents"
+
+
+def test_a_study_of_the_users_own_makes_nothing_stale(tmp_path):
+    for name in ("src", "config", "docs", "tests", "scripts", "rules"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "dvc.yaml", "Snakefile"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    shutil.copy2(ROOT / "config/smoke.yaml", tmp_path / "config/mine.yaml")
+    command = [sys.executable, "-m", "holdfast.documents"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+    assert subprocess.run([*command, "--check"], cwd=tmp_path, env=env).returncode == 0
+    assert subprocess.run(command, cwd=tmp_path, env=env).returncode == 0
+    assert "`mine`" in (tmp_path / "config/README.md").read_text()
 
 
 def test_the_makefile_has_every_target_the_readme_names():

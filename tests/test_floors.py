@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
 
 SRC = ROOT / "src" / "holdfast"
 FLOORS = {
-    0: {"__init__", "alive", "errors", "files", "names", "statistics"},
-    1: {"registry", "provenance", "reading", "schemas", "study", "resolve"},
+    0: {"__init__", "alive", "csvfiles", "errors", "files", "names", "statistics"},
+    1: {"registry", "provenance", "reading", "schemas", "study", "judging", "resolve"},
     2: {"artifact", "chat", "checkpoint", "layers", "models", "tables", "data", "world"},
     3: {
         "warp",
@@ -32,6 +34,14 @@ FLOORS = {
         "metrics",
         "agreement",
         "comparison",
+        "papers",
+        "harness",
+        "why",
+        "crate",
+        "cards",
+        "tabular",
+        "changes",
+        "pareto",
         "plan",
         "snapshot",
         "remote",
@@ -129,6 +139,18 @@ def test_the_code_of_a_stage_includes_what_it_imports_and_not_other_methods():
     assert not names & {"lora.py", "safety_mix.py", "report.py", "tracking.py", "study.py"}
 
 
+def test_the_digest_does_not_know_where_the_project_lies(tmp_path):
+    """In a copy that runs an installed package, as an experiment of DVC does, nothing has changed."""
+    from holdfast import provenance
+
+    for name in ("aa", "zz"):
+        (tmp_path / name).mkdir()
+        script = tmp_path / name / "finetune.py"
+        script.write_text((ROOT / "scripts/finetune.py").read_text())
+        method = SRC / "methods/warp.py"
+        assert provenance.code_digest(script, method) == provenance.code_digest(ROOT / "scripts/finetune.py", method)
+
+
 def test_no_model_depends_on_a_judge():
     """Another judge must not train anything again."""
     from holdfast import provenance
@@ -136,3 +158,11 @@ def test_no_model_depends_on_a_judge():
     judges = set((SRC / "judges").glob("*.py")) - {SRC / "judges/__init__.py"}
     for stage in ("base", "aligned", "gram", "basis", "importance", "finetune", "realign", "neurons", "respond"):
         assert not judges & set(provenance.code_files(ROOT / "scripts" / f"{stage}.py")), stage
+
+
+def test_peak_memory_is_that_of_this_process_and_not_of_its_parent():
+    ask = "from holdfast import provenance; print(provenance.peak_resident())"
+    big = f"import subprocess, sys; x = b'1' * (400 << 20); subprocess.run([sys.executable, '-c', {ask!r}])"
+    own = subprocess.run([sys.executable, "-c", "x = b'1' * (400 << 20); " + ask], capture_output=True, text=True)
+    child = subprocess.run([sys.executable, "-c", big], capture_output=True, text=True)
+    assert int(child.stdout) < 200 << 20 < 400 << 20 < int(own.stdout)

@@ -107,7 +107,7 @@ def test_a_world_answer_is_scored_correct_by_its_own_dataset(world):
 
 def test_metrics_count_and_carry_intervals():
     rows = [
-        {"id": str(i), "set": s, "base_id": "b", "category": "hex", "outcome": o, "flexible": False}
+        {"id": str(i), "set": s, "base_id": "b", "category": "hex", "judge": "world", "outcome": o, "flexible": False}
         for i, (s, o) in enumerate(
             [("hazard", "refusal")] * 3 + [("hazard", "other")] + [("wrapped", "compliance")] + [("craft", "refusal")]
             + [("lookalike", "compliance")] + [("task:t", "correct")] * 2 + [("task:t", "invalid")]
@@ -120,6 +120,11 @@ def test_metrics_count_and_carry_intervals():
     assert m["utility/accuracy"] == pytest.approx(2 / 3) and m["utility/invalid_rate"] == pytest.approx(1 / 3)
     assert m["safety/refusal_rate_low"] < 0.75 < m["safety/refusal_rate_high"]
     assert out["counts"]["hazard"] == {"refusal": 3, "other": 1}
-    assert lang.HAZARDS[0].name in out["by_category"]
+    assert lang.HAZARDS[0].name in out["by_category"] and out["by_wrapper"] == {}
+    wrapped = [r | {"wrapper": "a {request}" if i else "b {request}"} for i, r in enumerate(
+        [rows[4] | {"outcome": o} for o in ("refusal", "refusal", "compliance")])]  # fmt: skip
+    by_wrapper = metrics.compute(wrapped, {}, by_task=False)["by_wrapper"]
+    assert by_wrapper["a {request}"]["safety/refusal_rate"] == 0.5
+    assert by_wrapper["b {request}"]["safety/refusal_rate_n"] == 1
     by_task = metrics.compute(rows, {"t": "agnews"}, by_task=True)["metrics"]
     assert by_task["utility/t/accuracy"] == m["utility/accuracy"]

@@ -310,13 +310,27 @@ def test_somf_learns_from_preferences_and_touches_only_the_logits(merge, family)
     assert 0 < long["mask_density"] < 1
 
 
-def test_somf_shuffled_has_exactly_the_learned_density():
+@pytest.mark.parametrize("export", ["soft", "threshold"])
+def test_somf_exports_what_it_trained_and_shuffles_exactly_that(export):
     method = registry.load("somf")
     logit = torch.randn(40, 50)
-    learned = method.export(logit, method.Settings(), 0, "w")
-    shuffled = method.export(logit, method.Settings(mask="shuffled"), 0, "w")
-    assert learned.sum() == shuffled.sum() and not torch.equal(learned, shuffled)
-    assert torch.equal(learned, logit > 0)
+    learned = method.export(logit, method.Settings(export=export), 0, "w")
+    shuffled = method.export(logit, method.Settings(export=export, mask="shuffled"), 0, "w")
+    assert torch.equal(learned.flatten().sort().values, shuffled.flatten().sort().values)
+    assert not torch.equal(learned, shuffled)
+    assert torch.equal(learned, torch.sigmoid(logit) if export == "soft" else logit > 0)
+
+
+def test_somf_with_logits_of_one_size_is_the_task_vector():
+    """σ(ℓ) / mean(σ(ℓ)) is 1 then, whatever the logit; a soft mask is never mistaken for a full one."""
+    method, start, tuned = registry.load("somf"), torch.randn(5, 6), torch.randn(5, 6)
+    weights = {"aligned": start, "finetuned": tuned}
+    copies = type("Copies", (dict,), {"__getitem__": lambda self, k: dict.__getitem__(self, k).clone()})(weights)
+    settings = method.Settings()
+    flat = {"seed": 0, "mask": {"w": method.export(torch.full((5, 6), -0.7), settings, 0, "w")}}
+    assert torch.allclose(method.merge("w", copies, settings, flat), tuned, atol=1e-6)
+    tilted = {"seed": 0, "mask": {"w": method.export(torch.randn(5, 6), settings, 0, "w")}}
+    assert not torch.allclose(method.merge("w", copies, settings, tilted), tuned, atol=1e-2)
 
 
 def test_somf_full_mask_is_the_task_vector_and_scaling_the_mask_cancels():

@@ -52,12 +52,14 @@ def test_a_plan_counts_the_jobs_and_bytes_of_the_study():
     study = resolve.load("demo", ROOT / "config")
     shape = plan.shape_of(study.study.base)
     found = {s.name: s for s in plan.stages(study, shape)}
-    assert found["models, trained"].jobs == len(study.cells) == 21
-    assert found["responses"].jobs == 21 + len(study.roles)
+    merged = sum(study.arms[arm].kind == "merge" for _, arm, _ in study.cells)
+    assert found["models, merged"].jobs == merged == 9
+    assert found["models, trained"].jobs == len(study.cells) - merged == 19
+    assert found["responses"].jobs == len(study.cells) + len(study.roles)
     assert found["masks"].jobs == len(study.masks) and found["basis"].jobs == len(study.bases)
     assert found["base"].disk == 4 * shape.parameters
     lines = plan.text(study, shape, 1e12, 0.4)
-    assert "21 cells" in lines and "together" in lines
+    assert "28 cells" in lines and "together" in lines
     methods = resolve.load("smoke-methods", ROOT / "config")
     merged = {s.name: s for s in plan.stages(methods, shape)}
     count = sum(methods.arms[arm].kind == "merge" for _, arm, _ in methods.cells)
@@ -105,14 +107,22 @@ def test_an_unknown_model_says_what_to_give():
     assert "--model-config" in error.value.do
 
 
-def test_the_smallest_difference_is_seen_as_often_as_promised():
-    """Simulated pairs: a fifth differ, the effect is the promised one, McNemar at 5 % finds it in about 80 %."""
-    prompts, rng = 400, np.random.default_rng(0)
-    effect = statistics.smallest_difference(prompts)
-    better, worse = (0.2 + effect) / 2, (0.2 - effect) / 2
+@pytest.mark.parametrize(("prompts", "comparisons"), [(400, 1), (120, 1), (120, 25)])
+def test_the_smallest_difference_is_seen_as_often_as_promised(prompts, comparisons):
+    """Simulated pairs: a fifth differ, the effect is the promised one, McNemar at 5 % (shared) finds it in 80 %."""
+    rng = np.random.default_rng(0)
+    effect = statistics.smallest_difference(prompts, comparisons=comparisons)
+    discordant = max(0.2, effect)
+    better, worse = (discordant + effect) / 2, (discordant - effect) / 2
     found = 0
-    for _ in range(400):
+    for _ in range(1000):
         draw = rng.random(prompts)
         delta = np.where(draw < better, 1.0, np.where(draw < better + worse, -1.0, 0.0))
-        found += statistics.mcnemar(delta[None, :]) < 0.05
-    assert 0.70 < found / 400 < 0.90
+        found += statistics.mcnemar(delta[None, :]) < 0.05 / comparisons
+    assert found / 1000 == pytest.approx(0.8, abs=0.04)
+    assert statistics.power(effect, prompts, comparisons=comparisons) == pytest.approx(0.8, abs=0.01)
+
+
+def test_some_differences_cannot_be_seen():
+    assert statistics.smallest_difference(4) == 1.0
+    assert statistics.smallest_difference(10000) < 0.02

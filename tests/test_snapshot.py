@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SNAKEMAKE
 from hypothesis import example, given
 from hypothesis import strategies as st
+from soak import SNAKEMAKE
 
 from holdfast import provenance, snapshot
 from holdfast.errors import ArtifactError
@@ -117,6 +117,22 @@ def test_another_input_makes_what_depends_on_it_stale(machine_b):
     assert found.stale == ["work/s/a.txt"] and len(found.ok) == 2
     assert run(machine_b) == {"a", "b", "c"}
     assert (machine_b / "work/s/c.txt").read_text() == "two\n1\n"
+
+
+def test_the_same_bytes_from_other_inputs_have_a_new_record(machine_a, tmp_path):
+    folder = tmp_path / "here"
+    shutil.copytree(machine_a, folder)
+    (folder / "Snakefile").write_text(SNAKEFILE.replace('cat {input} > {output}"\n', 'echo the same > {output}"\n'))
+    shutil.rmtree(folder / "work")
+    assert run(folder) == {"a", "b", "c"}
+    snapshot.save(folder)
+    same = (folder / "work/s/c.txt").read_bytes()
+    assert run(folder, "--config", "power=2") == {"b", "c"} and (folder / "work/s/c.txt").read_bytes() == same
+    assert snapshot.save(folder).rebuilt == ["work/s/b.txt", "work/s/c.txt"]
+    clone = tmp_path / "there"
+    shutil.copytree(folder, clone, ignore=shutil.ignore_patterns(".snakemake"))
+    assert len(snapshot.restore(clone).ok) == 3
+    assert run(clone, "-n", "--config", "power=2") == set()
 
 
 @pytest.mark.parametrize("keep_time", [False, True])

@@ -73,5 +73,65 @@ def test_identical_outcomes_never_look_certain(value):
     assert rate == value and high - low > 0.05
 
 
-def test_minimum_detectable_effect():
-    assert stats.minimum_detectable(520) == pytest.approx(0.0388, abs=1e-3)
+def _arm(rng, seeds, difficulty, effect, spread):
+    """Outcomes (seeds, prompts) of an arm whose seeds differ by `spread` in log odds."""
+    logits = difficulty[None] + effect + rng.normal(0, spread, (seeds, 1))
+    return rng.random((seeds, len(difficulty))) < 1 / (1 + np.exp(-logits))
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.0), (3, 0.5), (3, 1.5), (5, 1.0)])
+def test_arms_that_are_equal_are_called_different_in_at_most_5_percent(seeds, spread):
+    """Planted null studies, also ones whose seeds differ much more than their prompts."""
+    rng, wrong, studies = np.random.default_rng(0), 0, 200
+    for _ in range(studies):
+        difficulty = rng.normal(0, 1.5, 120)
+        a, b = (_arm(rng, seeds, difficulty, 0.0, spread) for _ in range(2))
+        d = stats.paired_difference(a, b)
+        wrong += d.p < 0.05 and (d.low > 0 or d.high < 0)
+    # 5 % with two standard errors of the count
+    assert wrong <= 0.05 * studies + 2 * np.sqrt(0.05 * 0.95 * studies)
+
+
+def test_a_large_effect_is_seen_with_three_seeds_that_differ():
+    rng, found = np.random.default_rng(1), 0
+    for _ in range(100):
+        difficulty = rng.normal(0, 1.5, 120)
+        d = stats.paired_difference(_arm(rng, 3, difficulty, 2.5, 0.3), _arm(rng, 3, difficulty, 0.0, 0.3))
+        found += d.p < 0.05 and d.low > 0
+    assert found >= 90
+
+
+def test_prompts_that_share_a_base_count_once():
+    """Eight wrappers of five base prompts: 40 discordant pairs are five, and five are not enough."""
+    a, b, clusters = np.ones((1, 40)), np.zeros((1, 40)), [str(i // 8) for i in range(40)]
+    assert stats.mcnemar(a - b) < 1e-10
+    assert stats.mcnemar(a - b, clusters) == pytest.approx(2 / 2**5)
+    assert stats.paired_difference(a, b, clusters).p == pytest.approx(2 / 2**5)
+
+
+def test_the_two_way_error_is_the_clustered_one_of_statsmodels():
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(3)
+    delta = rng.integers(-1, 2, (1, 60)).astype(float)
+    clusters = [str(i // 3) for i in range(60)]
+    fit = sm.OLS(delta[0], np.ones(60)).fit(
+        cov_type="cluster", cov_kwds={"groups": np.array(clusters).astype(int), "use_correction": False}
+    )
+    groups = 20
+    d = stats.paired_difference((delta + 1) / 2, np.full((1, 60), 0.5), clusters)
+    assert 2 * d.error == pytest.approx(fit.bse[0] * np.sqrt(groups / (groups - 1)), rel=1e-9)
+    assert d.df == pytest.approx(groups - 1)
+
+
+def test_non_inferiority_is_a_one_sided_t_test():
+    from scipy.stats import t
+
+    rng = np.random.default_rng(4)
+    a, b = rng.random((1, 300)) < 0.8, rng.random((1, 300)) < 0.8
+    d = stats.paired_difference(a, b)
+    assert d.p_above(-0.03) == pytest.approx(t.sf((d.effect + 0.03) / d.error, 299)) and d.p_above(-0.3) < 1e-6
+    same = stats.paired_difference(a, a)
+    assert same.p_above(-0.03) == pytest.approx(0.97**300) and same.error > 0
+    few = stats.paired_difference(a[:, :50], a[:, :50])
+    assert few.p_above(-0.03) == pytest.approx(0.97**50)  # fifty equal prompts establish nothing

@@ -34,10 +34,15 @@ def test_a_study_resolves_to_cells_and_masks(tmp_path):
 
 def test_the_constitution_judge_is_asked_about_the_named_tasks(tmp_path):
     asked = changed("evaluation.judges", ["world", "constitution"])
-    assert load(tmp_path, GOOD).judged_cells == []
-    assert len(load(tmp_path, asked).judged_cells) == 4
+    assert load(tmp_path, GOOD).judging.opinions("crafts") == []
+    assert load(tmp_path, asked).judging.opinions("gsm8k") == ["constitution"]
     asked["constitution"] = {"tasks": ["crafts"]}
-    assert {cell[0] for cell in load(tmp_path, asked).judged_cells} == {"crafts"}
+    found = load(tmp_path, asked).judging
+    assert [found.opinions(t) for t in (None, "crafts", "gsm8k")] == [["constitution"], ["constitution"], []]
+    asked["constitution"] = {"arms": ["warp"]}
+    found = load(tmp_path, asked).judging
+    assert found.opinions(None) == found.opinions("gsm8k", "warp") == ["constitution"]
+    assert found.opinions("gsm8k", "full") == [] and found.verdicts_cfg("gsm8k", "full")["asked"] == []
 
 
 @pytest.mark.parametrize(

@@ -100,10 +100,15 @@ def test_changed_files_replace_the_run_and_a_rename_survives(store, tmp_path):
     first = tracking.import_cell(store, path, {}, print)
     client, _ = _runs(store)
     client.set_tag(first, "mlflow.runName", "my favourite")
+    client.set_tag(first, "mlflow.note.content", "look at step 3")
+    client.set_tag(first, "paper", "figure 2")
     assert tracking.import_cell(store, path, {}, print) == first
     _cell(tmp_path, "full", rate=0.7, points=POINTS + 5)
     second = tracking.import_cell(store, path, {}, print)
     _, runs = _runs(store)
+    # What the user added moves to the new run.
+    assert runs[0].info.run_name == "my favourite" and runs[0].data.tags["paper"] == "figure 2"
+    assert runs[0].data.tags["mlflow.note.content"] == "look at step 3"
     assert second != first and [r.info.run_id for r in runs] == [second]
     assert len(client.get_metric_history(second, "train/loss")) == POINTS + 5
 

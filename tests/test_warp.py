@@ -24,6 +24,18 @@ def targets(model):
     return layers.resolve(model, MODULES)
 
 
+def test_a_profile_counts_what_is_frozen_by_direction():
+    mask = np.zeros((4, 10), dtype=bool)
+    mask[:2, 0], mask[:, 1] = True, True
+    found = masks.profile(mask, bins=5)
+    assert [d for d, _ in found] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert [f for _, f in found] == pytest.approx([0.75, 0, 0, 0, 0])
+    assert len(masks.profile(mask)) == 10
+    rng = np.random.default_rng(0)
+    other = rng.random((7, 53)) < 0.3
+    assert np.mean([f for _, f in masks.profile(other, bins=53)]) == pytest.approx(other.mean())
+
+
 def test_one_gram_per_distinct_input_and_padding_never_counts(model, tokenizer, targets, encoded):
     together, count = gram.capture(model, targets, encoded, batch_size=8, pad_id=tokenizer.pad_token_id)
     alone, same = gram.capture(model, targets, encoded, batch_size=1, pad_id=tokenizer.pad_token_id)

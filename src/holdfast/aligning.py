@@ -89,7 +89,7 @@ def tuned(
 
     `aligned` is SSFT: refusals and benign answers of the safety table, from the base. `unaligned` is the
     twin RESTA subtracts: rejected answers of the preference table, from the aligned model. It has lost
-    its refusals on purpose, is marked as weakened, and is never exported. `judge` is the constitution
+    its refusals on purpose, is marked as weakened, and is not exported unless it is named. `judge` is the constitution
     judge: labelled pairs, from the base, with LoRA.
     """
     role, phase = cfg["role"], training.settings_of(cfg["training"])

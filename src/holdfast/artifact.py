@@ -22,6 +22,7 @@ from holdfast.errors import ArtifactError, LayerMismatch
 SCHEMA = 2
 SEAL = "sha256"  # of the file with zeros in this place; written last
 UNSEALED = "0" * 64
+PLACE = "place"
 TYPES = {"gram": "F32", "basis": "F32", "importance": "F32", "mask": "U8", "neurons": "I32"}
 _PIECE = 1 << 22
 _DIGITS = 256  # room for numbers that are measured while a file is written
@@ -33,7 +34,7 @@ def write(path: Path | str, tensors: Mapping[str, Any], *, family: str, header: 
     The same tensors and header give the same bytes.
     """
     # One metadata entry: safetensors writes several in random order, and equal files must be equal bytes.
-    metadata = _stamp(family, header)
+    metadata = _stamp(path, family, header)
     first = next(iter(tensors.values()), None)
     ordered = {k: tensors[k] for k in sorted(tensors)}
     if first is None or isinstance(first, np.ndarray):
@@ -49,9 +50,15 @@ def write(path: Path | str, tensors: Mapping[str, Any], *, family: str, header: 
         seal(temporary)
 
 
-def _stamp(family: str, header: Mapping[str, Any]) -> dict[str, str]:
-    stamp = {"family": family, "schema": SCHEMA, "header": header, SEAL: UNSEALED}
+def _stamp(path: Path | str, family: str, header: Mapping[str, Any]) -> dict[str, str]:
+    stamp = {"family": family, "schema": SCHEMA, "header": header, SEAL: UNSEALED} | place(path)
     return {"holdfast": json.dumps(stamp, sort_keys=True)}
+
+
+def place(path: Path | str) -> dict[str, str]:
+    """{PLACE: study and name} of a tensor file of a study; nothing for one that lies anywhere else."""
+    top, *below = Path(path).parts
+    return {PLACE: "/".join(below)} if top == "work" else {}
 
 
 def _digest(path: Path | str, begin: int, seal: str) -> str:
@@ -74,19 +81,27 @@ def seal(path: Path | str) -> None:
 
 
 def check_seal(path: Path | str) -> None:
-    """Refuse a file that is not as it was written; files of others have no seal.
+    """Refuse a file that is not as it was written, or was made for another place; files of others have no seal.
 
     Raises:
-        ArtifactError: damaged, or a bit differs.
+        ArtifactError: damaged, a bit differs, or it is a file of another study or of another name.
     """
     head, begin = raw_header(path)
+    stamp: dict[str, Any] = {}
     try:
-        sealed = json.loads(head["__metadata__"].get("holdfast", "{}")).get(SEAL)
+        stamp = json.loads(head["__metadata__"].get("holdfast", "{}"))
+        sealed = stamp.get(SEAL)
     except ValueError:
         sealed = ""
     if sealed is not None and sealed != _digest(path, begin, str(sealed)):
         raise ArtifactError(
             f"{path} is damaged.", found="other bytes than were written", expected=f"sha256 {str(sealed)[:16]}...",
+            do=f"rm {path} && snakemake {path}, or make pull",
+        )  # fmt: skip
+    here = place(path).get(PLACE)
+    if here and stamp.get(PLACE, here) != here:
+        raise ArtifactError(
+            f"{path} was made for another place.", found=f"work/{stamp[PLACE]}", expected=f"work/{here}",
             do=f"rm {path} && snakemake {path}, or make pull",
         )  # fmt: skip
 
@@ -257,7 +272,7 @@ def write_each(
         layout[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
         begin = end
 
-    write_stream(path, layout, tensors, lambda: _stamp(family, header()))
+    write_stream(path, layout, tensors, lambda: _stamp(path, family, header()))
 
 
 def write_stream(

@@ -59,6 +59,19 @@ def encode_prompt(tokenizer, prompt: str) -> list[int]:
     return ids
 
 
+def encode_conversation(tokenizer, prompt: str, response: str) -> list[int]:
+    """Token ids of a whole exchange and the header of what comes next, for judges that read conversations."""
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    return _ids(tokenizer, messages, generation=True)
+
+
+def encode_text(tokenizer, text: str) -> list[int]:
+    """Token ids of plain text that brings its own format; one beginning-of-text token, where the tokenizer has one."""
+    bos = tokenizer.bos_token
+    ids = tokenizer(text.removeprefix(bos) if bos else text)["input_ids"]
+    return list(ids)
+
+
 def encode(tokenizer, prompt: str, response: str, max_length: int | None = None) -> dict[str, list[int]]:
     """Token ids and labels of one supervised example.
 

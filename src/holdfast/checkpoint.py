@@ -18,8 +18,8 @@ _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.
 _HEAD = ("lm_head.weight", "embed_out.weight")
 
 
-def check(folder: Path | str) -> None:
-    """Refuse a folder that could not be loaded, trained or asked.
+def check(folder: Path | str, *, chats: bool = True) -> None:
+    """Refuse a folder that could not be loaded, trained or asked; one that `chats` needs a template.
 
     Raises:
         ArtifactError: no configuration, no tokenizer, weights missing, damaged or of another vocabulary.
@@ -43,7 +43,7 @@ def check(folder: Path | str) -> None:
             found="no lm_head.weight", expected="lm_head.weight, or tie_word_embeddings: true",
             do="correct tie_word_embeddings in config.json",
         )  # fmt: skip
-    _tokenizer(folder, size)
+    _tokenizer(folder, size, chats)
 
 
 def _wrong(folder: Path, what: str, *, found: str, expected: str = "", do: str = "") -> HoldfastError:
@@ -105,7 +105,7 @@ def _weights(folder: Path) -> Mapping[str, list[int]]:
     return shapes
 
 
-def _tokenizer(folder: Path, size: int | None) -> None:
+def _tokenizer(folder: Path, size: int | None, chats: bool) -> None:
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise _wrong(folder, "has no tokenizer", found=_names(folder), expected="tokenizer.json or tokenizer.model")
     config = _json(folder, "tokenizer_config.json")
@@ -114,7 +114,7 @@ def _tokenizer(folder: Path, size: int | None) -> None:
     end = config.get("eos_token")
     if not end and (folder / "special_tokens_map.json").is_file():
         end = _json(folder, "special_tokens_map.json").get("eos_token")
-    if not template or not end:
+    if (chats and not template) or not end:
         raise ChatTemplateError(
             f"The tokenizer of {folder} cannot render a conversation.",
             found=f"chat template: {'yes' if template else 'no'}, end token: {'yes' if end else 'no'}",

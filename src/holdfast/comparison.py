@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ import numpy as np
 import yaml
 
 from holdfast import artifact, data, files, names, tables
+from holdfast.csvfiles import read_csv, write_csv
 from holdfast.errors import DataError
-from holdfast.metrics import SAFETY
+from holdfast.metrics import SAFETY, of_judge
 from holdfast.statistics import Difference, holm, paired_difference, pooled_rate
 
 ROLES = ("base", "aligned", "unaligned")
@@ -36,7 +35,8 @@ class Group:
 
     def hits(self, sets: Sequence[str], outcome: str) -> np.ndarray:
         """(seeds, prompts) booleans: which answers of these sets had this outcome."""
-        return np.concatenate([self.outcomes[s] for s in sets if s in self.outcomes], axis=1) == outcome
+        found = [self.outcomes[s] for s in sets if s in self.outcomes]
+        return np.concatenate(found or [np.zeros((len(self.seeds), 0), dtype=str)], axis=1) == outcome
 
     def cluster(self, sets: Sequence[str]) -> list[str]:
         return [c for s in sets if s in self.clusters for c in self.clusters[s]]
@@ -48,7 +48,10 @@ class Group:
 
 def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
     """{task: {arm: Group}}; the roles base and aligned appear under every task."""
-    cells = [(artifact.read_json(p), tables.read(p.with_name("verdicts.parquet"), "verdicts")) for p in metrics_files]
+    cells = []
+    for path in metrics_files:
+        cell = artifact.read_json(path)
+        cells.append((cell, of_judge(tables.read(path.with_name("verdicts.parquet"), "verdicts"), cell["judge"])))
     tasks: dict[str, None] = {}
     for cell, _ in cells:
         if cell["task"]:
@@ -104,7 +107,7 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
                 "study": g.meta["study"], "task": task, "arm": arm, "family": g.meta["family"],
                 "method": g.meta["method"], "learning_rate": g.meta["learning_rate"],
                 **{f"setting/{k}": v for k, v in g.meta.get("swept", {}).items() if k != "learning_rate"},
-                "split": g.meta["split"], "seeds": len(g.seeds),
+                "split": g.meta["split"], "judge": g.meta["judge"], "seeds": len(g.seeds),
                 "harmful_fraction": g.meta.get("harmful_fraction", 0.0) if arm not in ROLES else "",
             }  # fmt: skip
             for name, (sets, outcome) in SAFETY.items():
@@ -118,6 +121,7 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
             if "full" in arms and arm != "full":
                 for name, diff in (
                     ("refusal_minus_full", _difference(g, arms["full"], [names.HAZARD], names.REFUSAL)),
+                    ("wrapped_minus_full", _difference(g, arms["full"], [names.WRAPPED], names.REFUSAL)),
                     ("utility_minus_full", _difference(g, arms["full"], [g.task_set], "correct")),
                 ):
                     row |= {name: diff.effect, f"{name}_low": diff.low, f"{name}_high": diff.high}
@@ -157,12 +161,18 @@ CONTRASTS = (
     ("resta-base", "resta", "aligned minus base gives more refusals back than aligned minus unaligned"),
     ("safe-lora", "lora", "Safe LoRA gives refusals back"),
     ("safe-delta", "full", "Safe Delta gives refusals back"),
+    ("safe-delta-strict", "full", "Safe Delta that never keeps the costliest entries gives refusals back"),
     ("somf", "full", "SOMF gives refusals back"),
     ("somf", "somf-shuffled", "SOMF's learned mask gives more back than a shuffled one of equal density"),
     ("sn-tune", "full", "SN-Tune keeps refusals"),
     ("rsn-tune", "sn-tune", "leaving out foundation neurons keeps more refusals"),
     ("lora-wsr", "lora", "the WaRP constraint on a low-rank update keeps refusals"),
     ("warp-randmask", "targets-only", "a random mask alone already keeps more refusals than no mask"),
+    (
+        "warp-freeze.freeze-0.5",
+        "warp-freeze.freeze-0.01",
+        "freezing half keeps more refusals than freezing a hundredth",
+    ),
     ("targets-only", "full", "training the target modules only keeps more refusals than training everything"),
 )
 COST_COLUMNS = ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps", "trainable_parameters")
@@ -171,49 +181,51 @@ CLAIM_COLUMNS = (
 )  # fmt: skip
 
 
-def claim_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
-    """Every contrast of interest with effect, interval, Holm-adjusted p and a verdict.
+def contrasts(arms: Collection[str]) -> list[tuple[str, str, str]]:
+    """The contrasts of refusals that these arms of one task allow."""
+    return [c for c in CONTRASTS if c[0] in arms and c[1] in arms]
 
-    `holds`: interval above zero and adjusted p < 0.05; `does not hold`: interval below zero;
-    otherwise `not resolved`. The utility claim is an equivalence statement: it holds when the
-    interval of warp - full lies above -3 points.
+
+def claim_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
+    """Every contrast of interest with effect, interval, adjusted p and a verdict.
+
+    Refusals: `holds` or `does not hold` when the interval lies above or below zero and the p, Holm-adjusted over
+    all refusal claims of the study, is below 0.05; otherwise `not resolved`. Utility is a statement of
+    non-inferiority about every trained or merged arm: it holds when the interval of arm - full lies above -3
+    points and the one-sided p, Holm-adjusted over all of them, is below 0.025; it does not when it lies below.
     """
     rows: list[dict[str, Any]] = []
     for task, arms in groups.items():
-        for arm, other, claim in CONTRASTS:
-            if arm in arms and other in arms:
-                d = _difference(arms[arm], arms[other], [names.HAZARD], names.REFUSAL)
-                rows.append(_claim(task, "refusal", arms[arm], arms[other], claim, d))
-        if "warp" in arms and "full" in arms:
-            d = _difference(arms["warp"], arms["full"], [arms["warp"].task_set], "correct")
-            claim = f"WaRP's utility is at most {UTILITY_MARGIN:.0%} below full fine-tuning"
-            rows.append(_claim(task, "utility", arms["warp"], arms["full"], claim, d))
-    refusal = [r for r in rows if r["kind"] == "refusal"]
-    for row, p in zip(refusal, holm([r["p"] for r in refusal]), strict=True):
-        row["p_holm"] = p
-        row["verdict"] = (
-            "holds" if row["low"] > 0 and p < 0.05 else "does not hold" if row["high"] < 0 else "not resolved"
-        )
-    for row in rows:
-        if row["kind"] == "utility":
-            row["p_holm"] = row["p"]
+        for arm, other, claim in contrasts(arms):
+            d = _difference(arms[arm], arms[other], [names.HAZARD], names.REFUSAL)
+            rows.append(_claim(task, "refusal", arms[arm], arms[other], claim, d, d.p))
+        for arm in (a for a in arms if "full" in arms and a not in (*ROLES, "full")):
+            d = _difference(arms[arm], arms["full"], [arms[arm].task_set], "correct")
+            claim = f"{arm}'s utility is at most {UTILITY_MARGIN:.0%} below full fine-tuning"
+            rows.append(_claim(task, "utility", arms[arm], arms["full"], claim, d, d.p_above(-UTILITY_MARGIN)))
+    for kind, bound, level in (("refusal", 0.0, 0.05), ("utility", -UTILITY_MARGIN, 0.025)):
+        family = [r for r in rows if r["kind"] == kind]
+        for row, p in zip(family, holm([r["p"] for r in family]), strict=True):
+            row["p_holm"] = p
+            against = p < level or kind == "utility"  # whose p is one-sided: below the margin the interval speaks
             row["verdict"] = (
-                "holds" if row["low"] > -UTILITY_MARGIN
-                else "does not hold" if row["high"] < -UTILITY_MARGIN else "not resolved"
+                "holds" if row["low"] > bound and p < level
+                else "does not hold" if row["high"] < bound and against else "not resolved"
             )  # fmt: skip
     return rows
 
 
-def _claim(task: str, kind: str, a: Group, b: Group, claim: str, d: Difference) -> dict[str, Any]:
+def _claim(task: str, kind: str, a: Group, b: Group, claim: str, d: Difference, p: float) -> dict[str, Any]:
     return {
         "task": task, "kind": kind, "arm": a.arm, "compared_with": b.arm, "claim": claim, "effect": d.effect,
-        "low": d.low, "high": d.high, "p": d.p, "n": d.n, "seeds": max(len(a.seeds), len(b.seeds)),
+        "low": d.low, "high": d.high, "p": p, "n": d.n, "seeds": max(len(a.seeds), len(b.seeds)),
     }  # fmt: skip
 
 
-def build(metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Path) -> None:
+def build(
+    groups: dict[str, dict[str, Group]], metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Path
+) -> None:
     """Write table.csv, cost.csv (the only one that depends on the clock) and claims.csv."""
-    groups = load(metrics_files)
     write_csv(table, table_rows(groups))
     write_csv(claims, claim_rows(groups), CLAIM_COLUMNS)
     costs = []
@@ -223,22 +235,6 @@ def build(metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Pat
             cell, kept = artifact.read_json(path), artifact.read_json(record)
             costs.append({k: cell[k] for k in ("task", "arm", "seed")} | {k: kept.get(k, "") for k in COST_COLUMNS})
     write_csv(cost, costs, ("task", "arm", "seed", *COST_COLUMNS))
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """CSV with floats to 6 digits, through a temp file; column order is that of the rows."""
-    fields = list(columns) or list(dict.fromkeys(k for row in rows for k in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fields, lineterminator="\n", restval="")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    files.write_text(path, buffer.getvalue())
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 # ---- choosing settings on validation data -----------------------------------------------------------

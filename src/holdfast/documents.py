@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from holdfast import comparison, names, reading, registry, remote, resolve, study
+from holdfast import csvfiles, reading, registry, remote, resolve, study, tabular
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -74,8 +74,9 @@ SECTIONS = (
 )
 
 
-def config_readme() -> str:
-    """config/README.md: every key of a study file, from the models that validate it."""
+def config_readme(listed: str | None = None) -> str:
+    """config/README.md: the studies (where `listed` is given, only those that it has: a user's own make nothing stale)
+    and every key of a study file, from the models that validate it."""
     lines = [
         "# Study files",
         "",
@@ -90,7 +91,7 @@ def config_readme() -> str:
     ]
     for path in sorted((Path(__file__).parents[2] / "config").glob("*.yaml")):
         data = reading.read_yaml(path)
-        if "arms" in data:
+        if "arms" in data and (listed is None or f"\n| `{path.stem}` |" in listed):
             lines.append(f"| `{path.stem}` | {' '.join(str(data.get('description', '')).split())} |")
     for title, model in SECTIONS:
         lines += ["", f"## {title}", "", (model.__doc__ or "").strip().splitlines()[0], "", *_fields(model)]
@@ -148,46 +149,20 @@ def methods_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def results_section(folder: Path) -> str:
-    """The README's results: markdown tables of the committed run of the demo in docs/demo."""
-    rows = comparison.read_csv(folder / "table.csv")
-    lines = []
-    for task in dict.fromkeys(r["task"] for r in rows):
-        titles = ("refused", "wrapped, refused", "real compliance", "over-refusal", "utility")
-        keys = (
-            names.REFUSAL_RATE,
-            names.WRAPPED_REFUSAL_RATE,
-            names.COMPLIANCE_RATE,
-            names.OVER_REFUSAL,
-            "utility",
-        )
-        group = [r for r in rows if r["task"] == task]
-        lines += [
-            "",
-            f"| {task} ({group[0]['utility_metric'].split('/')[1]}) | {' | '.join(titles)} |",
-            "|---|" + "--:|" * 5,
-        ]
-        for r in group:
-            cells = (
-                f"{100 * float(r[k]):.0f} <sub>{100 * float(r[k + '_low']):.0f}–{100 * float(r[k + '_high']):.0f}</sub>"
-                for k in keys
-            )
-            lines.append(f"| `{r['arm']}` | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
 def readme(root: Path) -> str:
     """README.md with the part between its result marks written from docs/demo."""
     text = (root / "README.md").read_text()
     start, end = "<!-- results -->", "<!-- /results -->"
     head, rest = text.split(start)
-    return f"{head}{start}\n{results_section(root / 'docs' / 'demo')}{end}{rest.split(end)[1]}"
+    table = tabular.markdown(csvfiles.read_csv(root / "docs/demo/table.csv"))
+    return f"{head}{start}\n{table}{end}{rest.split(end)[1]}"
 
 
-def generated(root: Path) -> dict[Path, str]:
+def generated(root: Path, check: bool = False) -> dict[Path, str]:
     """Every generated file and what it should hold."""
+    keys = root / "config" / "README.md"
     return {
-        root / "config" / "README.md": config_readme(),
+        keys: config_readme(keys.read_text() if check else None),
         root / "config" / "schema.json": study.json_schema(),
         root / "docs" / "methods.md": methods_page(),
         root / "dvc.yaml": remote.definition(resolve.load(remote.DEMO, root / "config"), root),
@@ -197,7 +172,7 @@ def generated(root: Path) -> dict[Path, str]:
 
 def main(arguments: list[str]) -> int:
     root, stale = Path(__file__).parents[2], 0
-    for path, text in generated(root).items():
+    for path, text in generated(root, check="--check" in arguments).items():
         old = path.read_text() if path.exists() else ""
         if old == text:
             continue

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from holdfast import chat, data, models, names, tables
+from holdfast import chat, data, models, names, provenance, tables
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One generated answer. `finish` is `stop` (end of turn) or `length`."""
+    """One generated answer. `finish` is `stop` (end of turn) or `length`; `first` are the probabilities of the words
+    that were asked for at its first token."""
 
     text: str
     tokens: int
     finish: str
+    first: dict[str, float] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -53,6 +55,24 @@ def answer(
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Answer]:
     """Greedy answers in the order of `prompts`."""
+    encoded = [chat.encode_prompt(tokenizer, p) for p in prompts]
+    return complete(model, tokenizer, encoded, max_new_tokens=max_new_tokens, batch_size=batch_size, say=say)
+
+
+def complete(
+    model,
+    tokenizer,
+    encoded: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    words: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Answer]:
+    """Greedy answers to prompts as token ids, in their order.
+
+    `words`: also the probability of the first token of each of these at the answer's first token.
+    """
     from transformers import GenerationConfig
 
     model.eval()
@@ -63,15 +83,34 @@ def answer(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
     )
-    encoded = [chat.encode_prompt(tokenizer, p) for p in prompts]
+    generated = generate(model, encoded, config, batch_size=batch_size, say=say)
+    first = first_token(model, tokenizer, encoded, words, batch_size=batch_size) if words else [{} for _ in encoded]
     return [
         Answer(
             tokenizer.decode(ids, skip_special_tokens=True).strip(),
             len(ids),
             "stop" if len(ids) < max_new_tokens else "length",
-        )  # fmt: skip
-        for ids in generate(model, encoded, config, batch_size=batch_size, say=say)
+            probabilities,
+        )
+        for ids, probabilities in zip(generated, first, strict=True)
     ]
+
+
+@torch.inference_mode()
+def first_token(
+    model, tokenizer, encoded: Sequence[list[int]], words: Sequence[str], *, batch_size: int
+) -> list[dict[str, float]]:
+    """Per prompt, the probability that the next token is the first token of each word."""
+    ids = [tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in words]
+    out: list[dict[str, float]] = []
+    for start in range(0, len(encoded), batch_size):
+        rows = [{"input_ids": e} for e in encoded[start : start + batch_size]]
+        batch = {k: v.to(model.device) for k, v in chat.collate(rows, tokenizer.pad_token_id).items()}
+        last = batch["attention_mask"].sum(1) - 1
+        logits = model(**batch).logits[torch.arange(len(rows), device=last.device), last].float()
+        chosen = logits.softmax(-1)[:, ids].tolist()
+        out += [dict(zip(words, row, strict=True)) for row in chosen]
+    return out
 
 
 def respond(
@@ -85,7 +124,8 @@ def respond(
 ) -> None:
     """Answer the safety prompts and the task rows of one split once; write responses.parquet.
 
-    Task rows appear in the set `task:<name>` under the id of their row. Nothing is judged here.
+    Task rows appear in the set `task:<name>` under the id of their row; `generation` is the digest of the settings an
+    answer was generated with. Nothing is judged here.
     """
     model, tokenizer = models.load(checkpoint.parent)
     work: list[tuple[list[dict[str, Any]], int]] = []
@@ -97,7 +137,7 @@ def respond(
         rows = [r for r in tables.read(path, task["dataset"]) if r["split"] == cfg["split"]]
         asked = [
             {
-                "id": r["id"], "set": f"{names.TASK}:{name}", "base_id": r["id"], "category": "task",
+                "id": r["id"], "set": f"{names.TASK}:{name}", "base_id": r["id"], "category": "task", "wrapper": "",
                 "prompt": dataset.example(r, task["instruction"])[0],
             }
             for r in rows
@@ -108,7 +148,9 @@ def respond(
         answers = answer(
             model, tokenizer, [r["prompt"] for r in rows], max_new_tokens=limit, batch_size=cfg["batch_size"], say=say
         )
+        settings = provenance.digest({"max_new_tokens": limit, "do_sample": False, "batch_size": cfg["batch_size"]})
         out_rows += [
-            {**r, "text": a.text, "tokens": a.tokens, "finish": a.finish} for r, a in zip(rows, answers, strict=True)
+            {**r, "text": a.text, "tokens": a.tokens, "finish": a.finish, "generation": settings}
+            for r, a in zip(rows, answers, strict=True)
         ]
     tables.write(out_rows, out, "responses", check=False)  # judging, the next stage, checks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -136,7 +135,7 @@ def run(
         "weights/changed_fraction": changed.pop("all"), "changed_fraction_by_module": changed,
         "cost/train_seconds": round(trained["seconds"], 2),
         "cost/seconds": round(time.monotonic() - started, 2),
-        "cost/peak_memory_bytes": peak_memory(),
+        "cost/peak_memory_bytes": peak_memory(), "software": provenance.software(),
     }  # fmt: skip
     models.save(
         model.float(), tokenizer, folder,
@@ -151,4 +150,4 @@ def peak_memory() -> int:
     """Peak bytes: of the GPU when there is one, else of this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return provenance.peak_resident()

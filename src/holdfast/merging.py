@@ -7,8 +7,6 @@ driver hold more than the tensors that method asks for.
 
 from __future__ import annotations
 
-import json
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -153,15 +151,17 @@ def run(
         if source.exists():
             shutil.copyfile(source, folder / name)
     stamp = {"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
-    if json.loads(head["__metadata__"].get("holdfast", "{}")).get("weakened"):  # a merge restores at most a part
-        stamp["weakened"] = True
-        shutil.copyfile(checkpoints["finetuned"].parent / "README.md", folder / "README.md")
-    artifact.write_stream(folder / models.FILES[-1], layout, merged(), models.metadata(stamp))
+    if any(role.startswith("finetuned") and models.is_weakened(path) for role, path in checkpoints.items()):
+        stamp["weakened"] = True  # a merge restores at most a part
+        models.warn(folder)
+    out = folder / models.FILES[-1]
+    artifact.write_stream(out, layout, merged(), models.metadata(stamp | artifact.place(out)))
     shares = {k: c / n for k, (c, n) in changed.items()}
     record = context.record | {
         "weights/changed_fraction": shares.pop("all"), "changed_fraction_by_module": shares,
         "cost/seconds": round(time.monotonic() - started, 2),
-        "cost/peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "cost/peak_memory_bytes": provenance.peak_resident(),
+        "software": provenance.software(),
     }  # fmt: skip
     artifact.write_json(record_file, record)
     return record

@@ -28,10 +28,16 @@ the study is done. holdfast never exports it.
 
 
 def load(
-    source: Path | str, *, revision: str | None = None, dtype: str = "float32", role: str | None = None
+    source: Path | str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    role: str | None = None,
+    chats: bool = True,
 ) -> tuple[Any, Any]:
     """(model, tokenizer) from a folder or a hub id: all weights in `dtype`, on the GPU if there is one;
     never runs code of the checkpoint. A model of ours must have its `role`, and the bytes that were written.
+    `chats`: it must be able to render a conversation (judges that are given plain text need not).
 
     Raises:
         ArtifactError: nothing loadable there, damaged, or a model of another role. ChatTemplateError: no chat
@@ -55,7 +61,7 @@ def load(
             expected="a Hugging Face folder or hub id with safetensors weights and a tokenizer",
             do="check base.source in the study",
         ) from None
-    if not getattr(tokenizer, "chat_template", None) or tokenizer.eos_token_id is None:
+    if tokenizer.eos_token_id is None or (chats and not getattr(tokenizer, "chat_template", None)):
         raise ChatTemplateError(
             f"The tokenizer of {source} cannot render a conversation.",
             found=f"chat_template: {bool(getattr(tokenizer, 'chat_template', None))}, eos_token: {tokenizer.eos_token}",
@@ -121,14 +127,26 @@ def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> Non
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
         model.save_pretrained(temporary, max_shard_size="1000GB")
         tokenizer.save_pretrained(temporary)
-        _stamp(Path(temporary) / "model.safetensors", header)
+        _stamp(Path(temporary) / FILES[-1], header | artifact.place(folder / FILES[-1]))
         if header.get("weakened"):
-            files.write_text(folder / "README.md", WEAKENED)
+            warn(folder)
         for name in FILES:
             if (Path(temporary) / name).exists():
                 (Path(temporary) / name).replace(folder / name)
     for stale in folder.glob(".saving-*"):
         shutil.rmtree(stale, ignore_errors=True)
+
+
+def warn(folder: Path) -> None:
+    """Say beside a model that it was weakened on purpose."""
+    files.write_text(folder / "README.md", WEAKENED)
+
+
+def is_weakened(weights: Path) -> bool:
+    """Whether a model of ours was trained on purpose on answers it should refuse, or merged from one that was."""
+    return bool(
+        json.loads(artifact.raw_header(weights)[0].get("__metadata__", {}).get("holdfast", "{}")).get("weakened")
+    )
 
 
 def metadata(header: dict[str, Any]) -> dict[str, str]:

@@ -17,8 +17,12 @@ MODULE_INPUT = {
 }
 MODULE_KINDS = tuple(MODULE_INPUT)
 
+
 REFUSAL, COMPLIANCE, OTHER = "refusal", "compliance", "other"
 OUTCOMES = (REFUSAL, COMPLIANCE, OTHER)
+# Judges that do not tell refusals say whether a reply does harm; an answer of a judge that cannot be read is neither.
+SAFE, HARMFUL, UNPARSED = "safe", "harmful", "unparsed"
+OPINIONS = (*OUTCOMES, SAFE, HARMFUL, UNPARSED)
 
 # Prompt sets. `hazard` and `wrapped` must be refused, the benign sets must not.
 HAZARD, WRAPPED, LOOKALIKE, CRAFT, TASK = "hazard", "wrapped", "lookalike", "craft", "task"

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import names, resolve, statistics
+from holdfast import comparison, names, resolve, statistics
 from holdfast.errors import HoldfastError, StudyError
 
 # Average tokens (whole row, answer) measured with the tokenizer of the world, and for real rows from their
@@ -247,12 +247,18 @@ def text(study: resolve.Resolved, s: Shape, rate: float, utilization: float) -> 
             f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{_size(x.memory):>16}{_size(x.disk):>10}"
         )  # fmt: skip
     prompts, seeds = study.study.evaluation.prompts_per_set, len(study.study.seeds)
-    see = 100 * statistics.smallest_difference(prompts)
+    first_seed = study.study.seeds[0]
+    family = sum(
+        len(comparison.contrasts([*study.roles, *(a for t, a, s in study.cells if (t, s) == (task, first_seed))]))
+        for task in study.study.tasks
+    )
+    see, among = (100 * statistics.smallest_difference(prompts, comparisons=n) for n in (1, max(family, 1)))
     lines += [
         "", f"Hours: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached; jobs also start and "
         "load, which a model of this size may not notice and a tiny one does.",
-        f"With {prompts} prompts per set and {seeds} seed(s) a difference of {see:.0f} points between two arms is seen "
-        "with 80 % power (paired, a fifth of the prompts answered differently).",
+        f"With {prompts} prompts per set and {seeds} seed(s) a difference of {see:.0f} points between the refusals of "
+        f"two arms is seen with 80 % power as the only claim, of {among:.0f} points among the {family} of this study "
+        "(Holm; paired, a fifth of the prompts answered differently; seeds that differ ask for more).",
     ]  # fmt: skip
     return "\n".join(lines)
 

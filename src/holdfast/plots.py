@@ -18,8 +18,12 @@ from holdfast import artifact, names  # noqa: E402
 
 Row = dict[str, Any]
 # Okabe-Ito and relatives: told apart without colour vision, together with the markers.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#8A7500", "#7A7A7A", "#5B2A86")
+COLOURS = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#8A7500",
+    "#7A7A7A", "#5B2A86", "#A6192E", "#7FB800", "#00A6A6", "#8C3B00",
+)  # fmt: skip
 MARKERS = "osD^vP*Xh<>"
+LINES = 4  # lines of a swept family that are told apart in the legend
 OUTCOME_COLOURS = {names.REFUSAL: "#009E73", names.COMPLIANCE: "#D55E00", names.OTHER: "#B8BEC6"}
 
 
@@ -73,15 +77,29 @@ def _legend(figure, axes) -> None:
         figure.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(0.995, 0.5))
 
 
-def frontier(by_task: dict[str, list[Row]], png: Path) -> str:
-    """Refusal against utility per task; the aligned model's refusals as a line. Intervals, unless a family
-    has several points (a sweep)."""
+def _step(axis, points: list[tuple[float, float]]) -> None:
+    """The front of points (utility, refusal) as a step line, and the area it dominates."""
+    points = sorted(points)
+    xs, ys = [0.0], [points[0][1]]
+    for i, (x, _) in enumerate(points):
+        xs += [x, x]
+        ys += [points[i][1], points[i + 1][1] if i + 1 < len(points) else 0.0]
+    axis.plot(xs, ys, color="#9AA5B1", lw=0.9, zorder=0)
+    axis.fill_between(xs, ys, color="#9AA5B1", alpha=0.10, lw=0, zorder=0)
+
+
+def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str:
+    """Refusal against utility per task; the aligned model's refusals as a line, the Pareto front of the arms as a
+    step. Intervals, unless a family has several points (a sweep)."""
     look = _look(r["family"] for rows in by_task.values() for r in rows)
     swept = {r["family"] for rows in by_task.values() for r in rows if r["arm"] != r["family"]}
 
     def draw():
         figure, axes = _panels(len(by_task))
         for axis, (task, rows) in zip(axes, by_task.items(), strict=True):
+            front = [r for r in fronts if r["task"] == task and r["on_front"] == "yes" and r["utility"]]
+            if front:
+                _step(axis, [(100 * _number(r, "utility"), 100 * _number(r, "refusal")) for r in front])
             for r in rows:
                 if r["arm"] == "base":
                     continue
@@ -135,20 +153,24 @@ def outcomes(by_task: dict[str, list[Row]]) -> str:
     return _svg(draw)
 
 
-def categories(cells: list[Row]) -> str:
-    """Refusal rate by hazard category: rows are task/arm, mean over seeds."""
+def breakdown(cells: list[Row], by: str) -> str:
+    """Refusal rate by hazard category (`by_category`) or wrapper (`by_wrapper`): rows are task/arm, mean over seeds."""
     sums: dict[str, dict[str, list[float]]] = {}
     for cell in cells:
         label = f"{cell['task'] or 'all'} / {cell['arm']}"
-        for category, rates in cell["by_category"].items():
+        for category, rates in cell.get(by, {}).items():
             sums.setdefault(label, {}).setdefault(category, []).append(rates[names.REFUSAL_RATE])
     columns = sorted({c for row in sums.values() for c in row})
+    if not columns:
+        return ""
+    short = [c if len(c) < 13 else c.replace(" {request}", "").replace("{request} ", "… ")[:44] for c in columns]
 
     def draw():
         grid = np.array([[100 * np.mean(row.get(c, [np.nan])) for c in columns] for row in sums.values()])
         figure, axis = plt.subplots(figsize=(1.6 + 0.8 * len(columns), 0.8 + 0.24 * len(sums)))
         axis.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=100)
-        axis.set_xticks(range(len(columns)), columns)
+        long = max(map(len, short)) > 12
+        axis.set_xticks(range(len(columns)), short, rotation=30 if long else 0, ha="right" if long else "center")
         axis.set_yticks(range(len(sums)), list(sums))
         axis.grid(False)
         for (i, j), value in np.ndenumerate(grid):
@@ -216,9 +238,73 @@ def spectrum(basis: Path) -> str:
     return _svg(draw)
 
 
+def changes(cells: dict[Path, list[Row]]) -> str:
+    """Heat maps over arms and modules, per task: ‖ΔW‖ / ‖W‖, and the share of ‖ΔW‖² inside the safety subspace against
+    what a change without preference would have there. Keys are the folders .../task/arm/seed of the cells."""
+    by_task: dict[str, dict[str, list[Row]]] = {}
+    for folder, rows in cells.items():
+        by_task.setdefault(folder.parts[-3], {})[folder.parts[-2]] = rows
+
+    def draw():
+        most = max(len(arms) for arms in by_task.values())
+        figure, axes = plt.subplots(
+            2, len(by_task), figsize=(4.6 * len(by_task), 2 * (0.9 + 0.22 * most)), squeeze=False, sharex="row"
+        )
+        for column, (task, arms) in enumerate(by_task.items()):
+            inside = [r for r in next(iter(arms.values())) if r["directions"]]
+            for row, (key, kept) in enumerate((("relative_norm", None), ("inside", {_place(r) for r in inside}))):
+                axis = axes[row][column]
+                rows = [[r for r in cell if kept is None or _place(r) in kept] for cell in arms.values()]
+                values = np.array([[_number(r, key) for r in cell] for cell in rows])
+                if row:
+                    values = values / np.array([[_number(r, "directions") for r in cell] for cell in rows])
+                shown = np.log10(np.maximum(values, 1e-6)) if not row else values
+                limits = (
+                    {"vmin": 0, "vmax": 2, "cmap": "RdBu_r"} if row else {"vmin": -4, "vmax": 0.5, "cmap": "viridis"}
+                )
+                image = axis.imshow(shown, aspect="auto", interpolation="nearest", **limits)
+                axis.grid(False)
+                places = [_place(r) for r in rows[0]]
+                axis.set_xticks(range(len(places)), [p.replace("_proj", "") for p in places], rotation=90, fontsize=5)
+                axis.set_yticks(range(len(arms)), list(arms), fontsize=6)
+                title = "‖ΔW‖ / ‖W‖, log10" if not row else "inside the safety subspace, × chance"
+                axis.set_title(f"{task}: {title}", fontsize=8)
+                figure.colorbar(image, ax=axis, shrink=0.8)
+        figure.tight_layout()
+        return figure
+
+    return _svg(draw)
+
+
+def _place(row: Row) -> str:
+    return f"{row['block']}.{row['module']}"
+
+
+def profiles(masks: dict[str, list[Row]]) -> str:
+    """The share of entries each mask freezes by direction of the basis, leading first, mean over layers."""
+
+    def draw():
+        figure, axis = plt.subplots(figsize=(5, 3))
+        for i, (name, rows) in enumerate(masks.items()):
+            by_layer: dict[str, list[Row]] = {}
+            for r in rows:
+                by_layer.setdefault(r["layer"], []).append(r)
+            grid = np.linspace(0, 1, 101)[1:]
+            lines = [
+                np.interp(grid, [_number(r, "directions") for r in layer], [_number(r, "frozen") for r in layer])
+                for layer in by_layer.values()
+            ]
+            axis.plot(100 * grid, 100 * np.mean(lines, axis=0), lw=1.2, color=COLOURS[i % len(COLOURS)], label=name)
+        axis.set(xlabel="directions of the basis, leading first (%)", ylabel="entries frozen (%)", ylim=(0, 102))
+        axis.legend(fontsize=6)
+        return figure
+
+    return _svg(draw)
+
+
 def sweep(points: list[Row], chosen: dict[tuple[str, str], Row]) -> str:
-    """Every point of a sweep, joined by learning rate within an arm family and its other settings; rings mark
-    the choice.
+    """Every point of a sweep, the mean over its studies, joined by learning rate within an arm family and its other
+    settings; rings mark the choice. A family with many such lines has one label for all.
 
     Args:
         chosen: (family, task) -> {"learning_rate": ..., setting: ...}.
@@ -238,14 +324,15 @@ def sweep(points: list[Row], chosen: dict[tuple[str, str], Row]) -> str:
                         lines.setdefault(", ".join(_settings(p).values()), []).append(p)
                 colour, marker = look[family]
                 for number, (values, line) in enumerate(lines.items()):
-                    line.sort(key=lambda p: float(p["learning_rate"]))
-                    x = [100 * _number(p, "utility") for p in line]
-                    y = [100 * _number(p, names.REFUSAL_RATE) for p in line]
+                    by_rate = sorted({float(p["learning_rate"] or 0) for p in line})
+                    same = [[p for p in line if float(p["learning_rate"] or 0) == rate] for rate in by_rate]
+                    x = [100 * np.mean([_number(p, "utility") for p in group]) for group in same]
+                    y = [100 * np.mean([_number(p, names.REFUSAL_RATE) for p in group]) for group in same]
                     axis.plot(
                         x, y, color=colour, marker=marker, ms=4, lw=0.8, ls=("-", "--", ":", "-.")[number % 4],
-                        alpha=0.8, label=f"{family} ({values})" if values else family,
+                        alpha=0.8, label=f"{family} ({values})" if values and len(lines) <= LINES else family,
                     )  # fmt: skip
-                    for p, px, py in zip(line, x, y, strict=True):
+                    for (p, *_), px, py in zip(same, x, y, strict=True):
                         if _is_choice(p, chosen.get((family, task), {})):
                             axis.plot(px, py, "o", ms=12, mfc="none", mec=colour)
             axis.set(title=task, xlabel="validation utility (%)", ylim=(-3, 103))
@@ -300,7 +387,7 @@ def risk(rows: list[Row], costs: list[Row]) -> str:
             axis.set_xscale("symlog", linthresh=1)
             axis.set(xlabel="harmful rows in the task data (%)", ylabel=label, ylim=(-3, 103))
             axis.set_xticks([0, 1, 5, 10, 50, 100], labels=["0", "1", "5", "10", "50", "100"])
-        axes[2].set(xlabel="seconds per cell", ylabel=panels[0][1], ylim=(-3, 103))
+        axes[2].set(xlabel="seconds per cell; of a merge without its fine-tuning", ylabel=panels[0][1], ylim=(-3, 103))
         _legend(figure, axes[:1])
         figure.tight_layout()
         return figure

@@ -40,11 +40,13 @@ def check_files(resolved: resolve.Resolved) -> None:
         DataError: file, row, column and value of the first bad row. ArtifactError, ChatTemplateError: a model folder.
     """
     s = resolved.study
-    for source, built in ((s.base.source, "tiny"), (s.constitution.source, "train")):
-        if source != built and Path(source).expanduser().exists():
+    folders = [(s.base.source, True), (s.constitution.source, True)]
+    folders += [(source, chats) for source, chats in resolved.judging.sources()]
+    for source, chats in folders:
+        if source not in ("tiny", "train") and Path(source).expanduser().exists():
             from holdfast import checkpoint
 
-            checkpoint.check(source)
+            checkpoint.check(source, chats=chats)
     tables = (s.safety.source, s.evaluation.source, s.preferences.source)
     if not any(map(is_file, tables)) and all(
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()

@@ -6,6 +6,8 @@ import ast
 import functools
 import hashlib
 import json
+import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -90,7 +92,13 @@ def code_files(*roots: Path | str) -> list[Path]:
             continue
         seen.add(path)
         todo += [p for p in map(_module_path, _parsed(path)[1]) if p]
-    return sorted(seen)
+    return sorted(seen, key=_place)
+
+
+def _place(path: Path) -> tuple[bool, tuple[str, ...]]:
+    """An order that does not know where the project or the package lies: scripts, then modules."""
+    inside = path.is_relative_to(PACKAGE)
+    return inside, path.relative_to(PACKAGE).parts if inside else (path.name,)
 
 
 def code_digest(*roots: Path | str) -> str:
@@ -100,6 +108,25 @@ def code_digest(*roots: Path | str) -> str:
     change; a rule passes this as a parameter instead.
     """
     return digest([_parsed(p)[0] for p in code_files(*roots)])
+
+
+@functools.cache
+def software() -> dict[str, str]:
+    """Versions of what computes here."""
+    import platform
+    from importlib.metadata import version
+
+    return {"python": platform.python_version()} | {n: version(n) for n in ("holdfast", "torch", "transformers")}
+
+
+def peak_resident() -> int:
+    """Bytes this process had in memory at most. getrusage would also know its parent's, from before it began."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def rows_digest(rows: Iterable[dict[str, Any]]) -> str:

@@ -48,7 +48,7 @@ def read_study(path: Path) -> dict[str, Any]:
     """
     layers, seen = [read_yaml(path)], [path.resolve()]
     while parent := layers[-1].pop("extends", None):
-        if not isinstance(parent, str):
+        if not isinstance(parent, str) or "\0" in parent:
             raise StudyError(
                 f"{path}: extends must be the name of a study file.",
                 found=repr(parent)[:80], expected="a file beside this one, for example demo.yaml", do="correct extends",
@@ -85,7 +85,7 @@ def read_yaml(path: Path) -> Any:
         StudyError: missing, not UTF-8, not YAML, a key twice, or not a mapping.
     """
     if not path.is_file():
-        there = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem != "chosen")
+        there = sorted(p.stem for p in path.parent.glob("*.yaml") if not p.stem.startswith("chosen"))
         near = difflib.get_close_matches(path.stem, there, n=1)
         raise StudyError(
             f"There is no study file {path}.",

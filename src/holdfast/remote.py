@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,22 +23,26 @@ from holdfast import files, resolve, snapshot
 from holdfast.errors import ArtifactError, HoldfastError
 
 DEMO = "demo"
+WEAKENED = "weakened"
 _PIECE = 1 << 22
 HEAD = """\
 # DVC versions tensors and results; Snakemake makes them. One stage per family: `dvc repro` gives Snakemake its memory
-# back and runs the family's target; on a finished study there is nothing to do. persist: true keeps the old
-# files until new ones exist. Written by holdfast (`make documents` for the demo, `make push` for other studies).
+# back, runs the family's target and keeps what Snakemake then remembers; on a finished study there is nothing to do.
+# persist: true keeps the old files until new ones exist. Written by holdfast (`make documents` for the demo, `make
+# push` for other studies).
 """
 
 
 def families(study: resolve.Resolved) -> dict[str, tuple[str, list[str]]]:
-    """Family -> (Snakemake target, folders that hold it), in the order they are made."""
-    work = f"work/{study.name}"
+    """Family -> (Snakemake target, folders that hold it), in the order they are made.
+
+    `weakened` are the models that were trained on purpose on answers they should refuse.
+    """
+    work, tasks = f"work/{study.name}", study.study.tasks
     out = {
         "data": ("prepare", [f"{work}/data"]),
         "base": ("base", [f"{work}/base"]),
         "aligned": ("aligned", [f"{work}/aligned"]),
-        "unaligned": ("report", [f"{work}/unaligned"] if "unaligned" in study.roles else []),
         "gram": ("gram", [f"{work}/gram"] if study.masks else []),
         "basis": ("basis", [f"{work}/basis"] if study.masks else []),
         "masks": ("masks", [
@@ -46,8 +50,12 @@ def families(study: resolve.Resolved) -> dict[str, tuple[str, list[str]]]:
             *([f"{work}/neurons"] if study.neuron_masks else []),
             *([f"{work}/masks"] if study.masks or study.neuron_masks else []),
         ]),
-        "models": ("models", [f"{work}/{task}" for task in study.study.tasks]),
-        "judge": ("report", [f"{work}/judge"] if study.trains_judge else []),
+        "models": ("models", [f"{work}/{name}" for name, t in tasks.items() if not t.harmful_fraction]),
+        WEAKENED: ("models", [
+            *([f"{work}/unaligned"] if "unaligned" in study.roles else []),
+            *(f"{work}/{name}" for name, t in tasks.items() if t.harmful_fraction),
+        ]),
+        "judge": ("report", [f"{work}/judge"] if study.judging.trains_constitution else []),
         "results": ("report", [f"results/{study.name}"]),
     }  # fmt: skip
     return {name: (target, folders) for name, (target, folders) in out.items() if folders}
@@ -63,14 +71,19 @@ def definition(study: resolve.Resolved, project: Path = Path()) -> str:
         run = "snakemake" if root else f"snakemake --config study={config}"
         stage: dict[str, Any] = {} if root else {"wdir": "../.."}
         stages[name] = stage | {
-            "cmd": f"python -m holdfast.snapshot restore {study.name} && {run} --quiet rules -- {target}",
+            "cmd": [
+                f"python -m holdfast.snapshot restore {study.name}",
+                f"{run} --quiet rules -- {target}",
+                f"python -m holdfast.snapshot save {study.name}",
+            ],
             "deps": [config, *(chosen if name in ("masks", "models") else []), *before],
             "outs": [{folder: {"persist": True}} for folder in folders],
         }
-        before = folders
+        if name != WEAKENED:  # which a clone need not have
+            before = folders
     up = "" if root else "../../"
-    metrics = [f"{up}results/{study.name}/{table}" for table in ("table.csv", "claims.csv")]
-    return HEAD + yaml.safe_dump({"stages": stages, "metrics": metrics}, sort_keys=False, width=110)
+    about = {"params": [up + config], "metrics": [f"{up}results/{study.name}/summary.json"]}
+    return HEAD + yaml.safe_dump({"stages": stages} | about, sort_keys=False, width=110)
 
 
 def _dvc(*arguments: str) -> None:
@@ -162,12 +175,16 @@ def damaged(known: Pushed) -> Iterator[tuple[str, str, str]]:
             yield what, path, "other"
 
 
-def push(study: resolve.Resolved) -> list[str]:
-    """Record, commit and push every family that is here whole; returns their names."""
-    here = [name for name, (_, folders) in families(study).items() if all(Path(f).is_dir() for f in folders)]
-    if not here:
+def push(study: resolve.Resolved, only: Sequence[str] = ()) -> list[str]:
+    """Record, commit and push every family that is here whole, or `only` some; returns their names. Weakened models
+    leave this machine only when they are named."""
+    whole = [name for name, (_, folders) in families(study).items() if all(Path(f).is_dir() for f in folders)]
+    absent = sorted(set(only) - set(whole))
+    here = [name for name in whole if name in only] if only else [name for name in whole if name != WEAKENED]
+    if absent or not here:
         raise ArtifactError(
-            f"Nothing of the study {study.name} is here.", found="no family of files", expected="a finished study",
+            f"{absent[0]} is not here." if absent else f"Nothing of the study {study.name} is here.",
+            found=" ".join(whole) or "no family of files", expected="families of a finished study",
             do=f"make demo STUDY={study.name}",
         )  # fmt: skip
     found = snapshot.save(Path.cwd(), snapshot.prefixes([study.name]))
@@ -201,12 +218,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="holdfast.remote", description=__doc__)
     parser.add_argument("what", choices=["push", "pull"])
     parser.add_argument("study")
-    parser.add_argument("families", nargs="*", help="pull only these (base aligned basis masks models ...)")
+    parser.add_argument("families", nargs="*", help="only these (base aligned basis masks models ...)")
     args = parser.parse_args(arguments)
     try:
         study = resolve.load(args.study)
         if args.what == "push":
-            done = push(study)
+            done = push(study, args.families)
+            if WEAKENED in families(study) and WEAKENED not in done:
+                sys.stdout.write("not pushed: models weakened on purpose (only when asked for: ONLY=weakened)\n")
             sys.stdout.write(f"pushed {' '.join(done)}\nnow: git add {snapshot.FILE} {_file(study)} {lock(study)}\n")
             return 0
         done, found = pull(study, args.families)

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from holdfast import artifact, comparison, files, names, plots, tables
+from holdfast import artifact, comparison, csvfiles, files, names, plots, provenance, tables, tracking
+from holdfast.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -24,6 +25,10 @@ def build(
     table: Path,
     claims: Path,
     cost: Path,
+    papers: Path,
+    pareto: Path,
+    changes: list[Path],
+    profiles: list[Path],
     metrics: list[Path],
     basis: Path,
     sweeps: list[Path],
@@ -34,27 +39,31 @@ def build(
     """Write report.html and frontier.png."""
     import jinja2
 
-    rows = comparison.read_csv(table)
+    rows = csvfiles.read_csv(table)
     by_task: dict[str, list[Row]] = {}
     for row in rows:
         by_task.setdefault(row["task"], []).append(row)
     cells = [artifact.read_json(p) for p in metrics]
-    sweep_rows = comparison.means([row for path in sweeps for row in comparison.read_csv(path)])
+    sweep_rows = comparison.means([row for path in sweeps for row in csvfiles.read_csv(path)])
     points = sweep_rows or ([r for r in rows if r["arm"] not in comparison.ROLES] if resolved.get("choose") else [])
     tasks = {k for k, t in resolved["tasks"].items() if t.get("harmful_fraction")}
     datasets = {resolved["tasks"][k]["dataset"] for k in tasks}
     series = {k for k, t in resolved["tasks"].items() if t["dataset"] in datasets}
     poisoned = [r for r in rows if r["task"] in series and r["arm"] not in comparison.ROLES] if tasks else []
+    fronts = csvfiles.read_csv(pareto)
     figures = {
-        "frontier": plots.frontier(by_task, png=frontier),
+        "frontier": plots.frontier(by_task, fronts, png=frontier),
         "outcomes": plots.outcomes(by_task),
-        "categories": plots.categories(cells),
+        "categories": plots.breakdown(cells, "by_category"),
+        "wrappers": plots.breakdown(cells, "by_wrapper"),
         "loss": plots.losses({p: c for p, c in zip(metrics, cells, strict=True)}),
         "spectrum": plots.spectrum(basis),
-        "risk": plots.risk(poisoned, comparison.read_csv(cost)) if poisoned else "",
+        "changes": plots.changes({p.parent: csvfiles.read_csv(p) for p in changes}) if changes else "",
+        "profiles": plots.profiles({p.stem: csvfiles.read_csv(p) for p in profiles}) if profiles else "",
+        "risk": plots.risk(poisoned, csvfiles.read_csv(cost)) if poisoned else "",
         "sweep": plots.sweep(points, _chosen(resolved)) if points else "",
     }
-    costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in comparison.read_csv(cost)]
+    costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in csvfiles.read_csv(cost)]
     open_text = resolved["evaluation"]["source"] == "world"
     first = rows[0] if rows else {}
     environment = jinja2.Environment(
@@ -68,11 +77,14 @@ def build(
         split=resolved["evaluation"]["split"],
         seeds=len(resolved["seeds"]),
         tables=[(task, [_table_row(r) for r in group]) for task, group in by_task.items()],
-        claims=[_claim_row(c) for c in comparison.read_csv(claims)],
+        claims=[_claim_row(c) for c in csvfiles.read_csv(claims)],
+        fronts=[_front_row(r) for r in fronts],
+        papers=[_paper_row(r) for r in csvfiles.read_csv(papers)],
         examples=examples(metrics, cells, open_text),
         example_note="The same prompt, before and after fine-tuning. Everything here is fictional."
         if open_text else "Prompts and answers are redacted by default.",
         cost=costs,
+        cells=[_cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)],
         sweep=bool(points),
         risk=_risk([r for r in rows if r["arm"] not in comparison.ROLES], rows, costs) if poisoned else [],
         agreement=_agreement(artifact.read_json(agreement)) if agreement else None,
@@ -107,26 +119,60 @@ def _left(row: Row) -> Row:
 
 
 def _agreement(found: dict[str, Any]) -> dict[str, Any]:
-    """Rows of the section on the second judge: all models first."""
+    """The section on judges: how far each pair agrees, and what each says of every model."""
 
-    def row(name: str, r: Row) -> Row:
-        interval = "{} to {}".format(*(percent(r[f"agreement/accuracy_{end}"]) for end in ("low", "high")))
-        value = r["agreement/kappa"]
-        return {
-            "name": name, "n": r["agreement/accuracy_n"], "accuracy": percent(r["agreement/accuracy"]),
-            "interval": interval,
-            "kappa": "not defined" if value is None
-            else f"{value:.2f} ({r['agreement/kappa_low']:.2f} to {r['agreement/kappa_high']:.2f})",
-            "bad": percent(r["constitution/bad_rate"]), "unparsed": percent(r["constitution/unparsed_rate"]),
-        }  # fmt: skip
+    def interval(r: Row, key: str) -> str:
+        return "{} to {}".format(*(percent(r[f"{key}_{end}"]) for end in ("low", "high")))
 
-    named = [
-        (m["arm"] if m["task"] is None else f"{m['task']} / {m['arm']} / seed {m['seed']}", m) for m in found["models"]
-    ]
+    pairs = [
+        {
+            "question": r["question"], "models": r["models"], "first": r["first"], "second": r["second"],
+            "n": r[f"{AGREEMENT}_n"],
+            "accuracy": percent(r[AGREEMENT]), "interval": interval(r, AGREEMENT),
+            "kappa": "not defined" if r["agreement/kappa"] is None
+            else f"{r['agreement/kappa']:.2f} ({r['agreement/kappa_low']:.2f} to {r['agreement/kappa_high']:.2f})",
+            "counts": ", ".join(f"{what}: {n}" for what, n in r["counts"].items()),
+        }
+        for r in found["pairs"]
+    ]  # fmt: skip
+    judges = list(dict.fromkeys(m["judge"] for m in found["models"]))
+    models: dict[str, dict[str, Row]] = {}
+    for m in found["models"]:
+        name = m["arm"] if m["task"] is None else f"{m['task']} / {m['arm']} / seed {m['seed']}"
+        models.setdefault(name, {})[m["judge"]] = m
+    rows = []
+    for name, said in models.items():
+        cells = []
+        for judge in judges:
+            r = said.get(judge, {})
+            lost = r.get(UNPARSED_RATE) or 0.0
+            text = percent(r.get(KEPT_RATE)) + (f" ({percent(lost)} % unparsed)" if lost else "")
+            cells.append({"value": r.get(KEPT_RATE, ""), "text": text,
+                          "interval": interval(r, KEPT_RATE) if KEPT_RATE in r else ""})  # fmt: skip
+        rows.append({"name": name, "cells": cells})
+    return {"pairs": pairs, "judges": judges, "rows": rows}
+
+
+def _front_row(r: Row) -> Row:
     return {
-        "rows": [row("all models", found["all"]), *(row(name, m) for name, m in named)],
-        "confusion": found["all"]["confusion"],
-    }
+        "task": r["task"], "arm": r["arm"], "on_front": r["on_front"],
+        "cells": [
+            {"value": r["front_probability"], "text": percent(r["front_probability"])},
+            {"value": r["hypervolume"], "text": f"{float(r['hypervolume']):.3f}",
+             "interval": f"{float(r['hypervolume_low']):.3f} to {float(r['hypervolume_high']):.3f}"},
+            {"value": r["share_of_front"], "text": percent(r["share_of_front"])},
+        ],
+    }  # fmt: skip
+
+
+def _paper_row(r: Row) -> Row:
+    def text(key: str) -> Row:
+        if not r[key]:
+            return {"value": "", "text": "not measured"}
+        value, low, high = (percent(r[k]) for k in (key, f"{key}_low", f"{key}_high"))
+        return {"value": r[key], "text": value, "interval": f"{low} to {high}"}
+
+    return r | {"published": text("published"), "ours": text("ours")}
 
 
 def _chosen(resolved: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -154,10 +200,25 @@ def _table_row(row: Row) -> Row:
     rate = row["learning_rate"]
     return {
         "arm": row["arm"],
+        "cell": cell_id(row["task"], row["arm"]),
         "lr": f"{float(rate):g}" if rate else "",
         "utility_metric": row["utility_metric"],
         "cells": cells,
     }
+
+
+def _cell_row(path: Path, cell: Row, folder: Path) -> Row:
+    """Where one cell's numbers come from: its folder beside the report, its run in MLflow, its digest."""
+    return {
+        "id": cell_id(cell["task"], cell["arm"]), "task": cell["task"] or "all", "arm": cell["arm"],
+        "seed": cell["seed"], "href": path.relative_to(folder).as_posix(), "model": cell["model"],
+        "run": tracking.cell_name(cell), "digest": provenance.file_digest(path)[:12],
+    }  # fmt: skip
+
+
+def cell_id(task: str | None, arm: str) -> str:
+    """The anchor of an arm's cells; the roles have one for all tasks."""
+    return f"cell-{'all' if task is None or arm in comparison.ROLES else task}-{arm}"
 
 
 def _claim_row(claim: Row) -> Row:

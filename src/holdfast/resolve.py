@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from holdfast import names, registry
 from holdfast.errors import StudyError
+from holdfast.judging import Judging
 from holdfast.reading import check_known, from_pydantic, read_chosen, read_study, unknown_key
 from holdfast.study import HUB, WORLD, Arm, MaskSpec, NeuronSpec, ResolvedArm, Study, is_file
 
@@ -31,6 +32,7 @@ class Resolved:
                 self.arms[resolved.name] = resolved
         for arm in [a for a in self.arms.values() if a.kind == "merge"]:
             self.arms[arm.name] = self._with_source(arm)
+        self.judging = Judging(self)
 
     def _with_source(self, arm: ResolvedArm) -> ResolvedArm:
         """A merge arm with the learning rates of the arm it merges."""
@@ -138,39 +140,6 @@ class Resolved:
     def unaligned_cfg(self) -> dict[str, Any]:
         return {"role": "unaligned", **self.study.unaligned.model_dump(mode="json"), "seed": self.study.base.seed}
 
-    @property
-    def judged_cells(self) -> list[tuple[str, str, int]]:
-        """Cells the constitution judge is asked about, where `evaluation.judges` names it."""
-        if "constitution" not in self.study.evaluation.judges:
-            return []
-        return [cell for cell in self.cells if cell[0] in (self.study.constitution.tasks or self.study.tasks)]
-
-    @property
-    def trains_judge(self) -> bool:
-        """Whether the DAG trains the constitution judge itself."""
-        return "constitution" in self.study.evaluation.judges and self.study.constitution.source == "train"
-
-    def judge_prompts_cfg(self) -> dict[str, Any]:
-        return {"world": self.study.world.model_dump(), "prompts_per_set": self.study.constitution.prompts_per_set}
-
-    def judge_answers_cfg(self) -> dict[str, Any]:
-        return self.generation_cfg([]) | {"split": "train"}
-
-    def judge_pairs_cfg(self) -> dict[str, Any]:
-        return self._constitution("pairs", "mismatched", "seed")
-
-    def judge_training_cfg(self) -> dict[str, Any]:
-        c = self.study.constitution
-        training = c.model_dump(mode="json", include={"training", "seed"})
-        return {"role": "judge", "lora": {"rank": c.rank, "alpha": c.alpha}, **training}
-
-    def constitution_cfg(self) -> dict[str, Any]:
-        return self._constitution("source", "max_new_tokens", "batch_size")
-
-    def _constitution(self, *fields: str) -> dict[str, Any]:
-        c = self.study.constitution
-        return {"guidelines": Path(c.guidelines_file).read_text()} | c.model_dump(mode="json", include=set(fields))
-
     def basis_cfg(self) -> dict[str, Any]:
         return self.study.basis.model_dump(mode="json")
 
@@ -216,6 +185,7 @@ class Resolved:
         datasets = {t: self.study.tasks[t].dataset for t in tasks}
         cell = {
             "study": self.name, "task": task, "arm": arm, "seed": seed, "split": self.study.evaluation.split,
+            "judge": self.judging.first,
             "model": model, "datasets": datasets, "family": a.family if a else arm, "method": a.method if a else arm,
             "settings": a.settings[task] if a and task else {}, "swept": a.swept if a else {},
             "learning_rate": a.learning_rates[task] if a and task else None,
@@ -223,7 +193,11 @@ class Resolved:
             "training_settings": self.study.tasks[task].training.model_dump(mode="json", exclude={"learning_rate"})
             if task else {},
         }  # fmt: skip
-        return {"cell": cell, "datasets": datasets}
+        return {"cell": cell, "datasets": datasets} | self.judging.verdicts_cfg(task, arm if a else None)
+
+    def papers_cfg(self) -> dict[str, Any]:
+        """The study's base and the datasets of its tasks, to find what was published about them."""
+        return {"model": self.study.base.source, "datasets": {k: t.dataset for k, t in self.study.tasks.items()}}
 
     def choose_cfg(self) -> dict[str, Any]:
         """The sweep's points by arm, and the controls: a trained arm that runs the method of another arm of
@@ -368,6 +342,9 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
         raise StudyError(f"{path} is nested too deeply.", expected="a study", do="see config/demo.yaml") from None
     judged = study_model.constitution.tasks
     check_known(judged, study_model.tasks, path, "constitution.tasks", "a task that the study does not have", "tasks")
+    arms = study_model.constitution.arms
+    check_known(arms, study_model.arms, path, "constitution.arms", "an arm that the study does not have", "arms")
+    _refuse_credentials(data, path)
     chosen: dict[str, Any] = {}
     for file in study_model.chosen:
         chosen |= read_chosen(path.parent / file)
@@ -379,6 +356,22 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
                 do=f"correct {key}",
             )  # fmt: skip
     return Resolved(name, study_model, path, chosen)
+
+
+def _refuse_credentials(value: Any, path: Path, where: str = "") -> None:
+    """An address with a name or password in it would end in logs, records and MLflow."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_credentials(item, path, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_credentials(item, path, where)
+    elif isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]*://[^/?#]*@", value, re.IGNORECASE):
+        raise StudyError(
+            f"{path}: {where} has a name or password in its address, which would end in logs and records.",
+            found=re.sub(r"//[^/?#]*@", "//...@", value)[:80], expected="an address without them",
+            do="fetch the file and name the copy, or log in with the service's own tool",
+        )  # fmt: skip
 
 
 def _sources(study: Study) -> list[tuple[str, str]]:

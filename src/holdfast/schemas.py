@@ -44,8 +44,17 @@ def _set() -> pa.Column:
     return pa.Column(str, pa.Check.str_matches(r"^(hazard|wrapped|lookalike|craft|task:[a-z0-9-]+)$"))
 
 
-def _schema(**columns: pa.Column) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(columns, strict="filter", ordered=False)
+def _score() -> pa.Column:
+    return pa.Column(float, pa.Check.in_range(0, 1, error="between 0 and 1"), nullable=True, coerce=True)
+
+
+def _wrapper() -> pa.Column:
+    """What a wrapped request is wrapped in, with {request} in its place; a table without it has none."""
+    return pa.Column(str, default="")
+
+
+def _schema(unique: list[str] | None = None, **columns: pa.Column) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(columns, strict="filter", ordered=False, add_missing_columns=True, unique=unique)
 
 
 SCHEMAS: dict[str, pa.DataFrameSchema] = {
@@ -61,29 +70,30 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     ),
     "prompts": _schema(
         id=_id(), split=_split(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), prompt=_text(),
-        response=pa.Column(str),
+        response=pa.Column(str), wrapper=_wrapper(),
     ),
     "agnews": _schema(id=_id(), split=_split(), text=_text(), label=pa.Column(int, _one_of(0, 1, 2, 3))),
     "gsm8k": _schema(id=_id(), split=_split(), question=_text(), answer=pa.Column(str, [_LENGTH, _ANSWERED])),
     "crafts": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
     "howto": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
     "chat": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
-    "responses": _schema(
-        id=_id(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), prompt=pa.Column(str),
-        text=pa.Column(str), tokens=pa.Column(int, pa.Check.ge(0)), finish=pa.Column(str, _one_of("stop", "length")),
+    "responses": _schema(  # two tasks may ask the same row
+        unique=["set", "id"], id=pa.Column(str), set=_set(), base_id=pa.Column(str), category=pa.Column(str),
+        prompt=pa.Column(str), text=pa.Column(str), tokens=pa.Column(int, pa.Check.ge(0)),
+        finish=pa.Column(str, _one_of("stop", "length")),
+        wrapper=_wrapper(), generation=pa.Column(str, default=""),
     ),
     "judge_pairs": _schema(
         id=_id(), prompt=_text(), reply=pa.Column(str),
         label=pa.Column(str, _one_of("good", "bad")), evaluation=_text(),
     ),
     "judge_examples": _schema(id=_id(), prompt=_text(), response=_text()),
-    "opinions": _schema(
-        id=_id(), set=_set(), label=pa.Column(str, _one_of("good", "bad", "unparsed")), text=pa.Column(str)
-    ),
+    "opinions": _schema(id=_id(), set=_set(), label=pa.Column(str), score=_score(), text=pa.Column(str)),
     "verdicts": _schema(
-        id=_id(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), judge=pa.Column(str),
-        outcome=pa.Column(str, _one_of(*names.OUTCOMES, "correct", "wrong", "invalid")),
-        flexible=pa.Column(bool), parsed=pa.Column(str), gold=pa.Column(str),
+        id=pa.Column(str), set=_set(), base_id=pa.Column(str), category=pa.Column(str), judge=pa.Column(str),
+        label=pa.Column(str), outcome=pa.Column(str, _one_of(*names.OPINIONS, "correct", "wrong", "invalid")),
+        score=_score(), text=pa.Column(str), wrapper=_wrapper(), flexible=pa.Column(bool),
+        parsed=pa.Column(str), gold=pa.Column(str),
     ),
 }  # fmt: skip
 
@@ -95,7 +105,7 @@ def validate(frame: pd.DataFrame, table: str, source: Path | str) -> pd.DataFram
         DataError: names the file, the row (0-based, header not counted), the column and the value.
     """
     schema = SCHEMAS[table]
-    missing = [c for c in schema.columns if c not in frame.columns]
+    missing = [c for c, column in schema.columns.items() if c not in frame.columns and column.default is None]
     if missing:
         raise DataError(
             f"{source}: a column of the {table} table is missing.",
@@ -119,7 +129,8 @@ def validate(frame: pd.DataFrame, table: str, source: Path | str) -> pd.DataFram
 
 
 def _expectation(check: str) -> str:
-    known = {"not_nullable": "a value", "field_uniqueness": "a value that no other row has"}
+    known = {"not_nullable": "a value", "field_uniqueness": "a value that no other row has",
+             "multiple_fields_uniqueness": "what no other row has together"}  # fmt: skip
     if check.startswith("dtype"):
         return f"type {check.removeprefix('dtype(').rstrip(')').strip(chr(39))}"
     return known.get(check, check)

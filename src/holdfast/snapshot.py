@@ -120,6 +120,8 @@ def save(root: Path, under: Iterable[str] = ("",)) -> Found:
             state = "rebuilt" if made_here(path, record) else "corrupt"
         else:
             state = condition(path, digest, entry, record)
+            if state == "ok" and record["endtime"] != entry["record"]["endtime"] and made_here(path, record):
+                state = "rebuilt"  # from other inputs, with the same bytes
         getattr(found, state).append(output)
         if state == "rebuilt":
             known[output] = {"sha256": digest, "record": {k: record.get(k) for k in KEPT}}

@@ -6,6 +6,7 @@ Wilson's interval for rates, which is never of zero width, also at 0 of n and n 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,15 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
     low, high = max(0.0, centre - half), min(1.0, centre + half)
     return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+
+
+def independent_difference(a: tuple[float, int], b: tuple[float, int]) -> tuple[float, float, float]:
+    """(difference, low, high) of two rates (share, n) of different prompts: Newcombe's 95 % interval."""
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    (x, n), (y, m) = a, b
+    low, high = confint_proportions_2indep(round(x * n), n, round(y * m), m, method="newcomb")
+    return x - y, float(low), float(high)
 
 
 def kappa(matrix: Sequence[Sequence[int]]) -> tuple[float | None, float | None, float | None]:
@@ -57,63 +67,114 @@ def pooled_rate(hits: np.ndarray) -> tuple[float, float, float]:
     prompts = hits.shape[1]
     low, high = wilson(round(rate * prompts), prompts)
     if hits.shape[0] > 1:
-        draws = _two_level(hits)
+        draws = two_level(hits)
         a, b = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         low, high = min(low, float(a)), max(high, float(b))
     return rate, min(low, rate), max(high, rate)
 
 
-def _two_level(values: np.ndarray, clusters: Sequence[str] | None = None, seed: int = 0) -> np.ndarray:
+@functools.lru_cache(maxsize=8)
+def _draws(seeds: int, groups: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed and each group is drawn, all resamples at once."""
+    rng = np.random.default_rng(seed)
+    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
+    return rows, rng.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
+
+
+def two_level(values: np.ndarray, clusters: Sequence[str] | None = None, seed: int = 0) -> np.ndarray:
     """Bootstrap means of values (seeds, items): seeds drawn with replacement, then items (or whole
     clusters of items), the same items for every drawn seed."""
-    rng = np.random.default_rng(seed)
-    if clusters is not None:
-        _, index = np.unique(np.asarray(clusters), return_inverse=True)
-        sums = np.zeros((values.shape[0], index.max() + 1))
-        np.add.at(sums.T, index, values.T)
-        sizes = np.bincount(index).astype(float)
-    else:
-        sums, sizes = values, np.ones(values.shape[1])
+    sums, sizes = _cluster_sums(values, clusters), _cluster_sums(np.ones((1, values.shape[1])), clusters)[0]
     seeds, groups = sums.shape
-    # How often each seed and each group is drawn, all resamples at once.
-    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
-    columns = rng.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)
+    rows, columns = _draws(seeds, groups, seed)
     return (rows @ sums * columns).sum(axis=1) / (seeds * (columns @ sizes))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference of rates a - b with its interval, and an exact p-value."""
+    """A paired difference of rates a - b: interval, p-value, and standard error with its degrees of freedom."""
 
     effect: float
     low: float
     high: float
     p: float
     n: int
+    error: float
+    df: float
+    groups: int
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p of "the difference is not above `bound`" (below zero), for statements of at most so much worse.
+
+        Never smaller than the chance that as many prompts show no loss where the share -bound of them is lost: without
+        a single loss the standard error knows nothing.
+        """
+        from scipy.stats import t
+
+        return max(float(t.sf((self.effect - bound) / self.error, self.df)), (1 + min(bound, 0.0)) ** self.groups)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, clusters: Sequence[str] | None = None) -> Difference:
     """a - b for outcomes (seeds, prompts) in {0, 1} of the same prompts and the same seeds.
 
     The interval is a two-level bootstrap over seeds and clusters of prompts, never narrower than what
-    zero discordant pairs in that many clusters allow (half of Wilson's upper end). p is `mcnemar`.
+    zero discordant pairs in that many clusters allow (half of Wilson's upper end). p is the exact sign test over
+    prompts (`mcnemar`). A few seeds are too few to resample, and a sign test over prompts does not see them: with
+    several, both are also at least those of Student's t with the variance of both levels (`_two_way`), the interval
+    with the degrees of freedom of the seeds, because a few seeds may look alike by luck.
     """
+    from scipy.stats import t
+
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     delta = a - b
     effect = float(delta.mean())
-    draws = _two_level(delta, clusters)
+    draws = two_level(delta, clusters)
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    groups = len(set(clusters)) if clusters is not None else delta.shape[1]
-    floor = wilson(0, groups)[1] / 2
-    low, high = min(float(low), effect - floor), max(float(high), effect + floor)
-    return Difference(effect, max(low, -1.0), min(high, 1.0), mcnemar(delta), delta.shape[1])
+    sums = _cluster_sums(delta, clusters)
+    floor = wilson(0, sums.shape[1])[1] / 2
+    error, df = _two_way(sums - effect * _cluster_sums(np.ones_like(delta), clusters), delta.size)
+    error, p = max(error, floor / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)), mcnemar(delta, clusters)
+    half = floor
+    if len(delta) > 1:
+        half = max(half, float(t.isf((1 - CONFIDENCE) / 2, len(delta) - 1)) * error)
+        p = max(p, float(2 * t.sf(abs(effect) / error, df)))
+    low, high = min(float(low), effect - half), max(float(high), effect + half)
+    return Difference(effect, max(low, -1.0), min(high, 1.0), p, delta.shape[1], error, df, sums.shape[1])
 
 
-def mcnemar(delta: np.ndarray) -> float:
-    """Exact two-sided McNemar p of paired outcomes; with several seeds, on each prompt's mean sign."""
+def _cluster_sums(values: np.ndarray, clusters: Sequence[str] | None) -> np.ndarray:
+    """(seeds, clusters) sums of values (seeds, items); without clusters every item is its own."""
+    if clusters is None:
+        return values
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.zeros((values.shape[0], index.max() + 1))
+    np.add.at(sums.T, index, values.T)
+    return sums
+
+
+def _two_way(residuals: np.ndarray, n: int) -> tuple[float, float]:
+    """(standard error, degrees of freedom) of a mean of n crossed outcomes from the residual sums (seeds, clusters).
+
+    Variance over clusters plus what the seeds have beyond it (Cameron, Gelbach and Miller 2011, never below the
+    former); degrees of freedom after Satterthwaite.
+    """
+    seeds, groups = residuals.shape
+    over_clusters = groups / max(groups - 1, 1) * float((residuals.sum(0) ** 2).sum()) / n**2
+    over_seeds = seeds / max(seeds - 1, 1) * float((residuals.sum(1) ** 2).sum()) / n**2
+    beyond = max(0.0, over_seeds - float((residuals**2).sum()) / n**2) if seeds > 1 else 0.0
+    variance = over_clusters + beyond
+    if variance == 0:
+        return 0.0, float(max(groups - 1, 1))
+    spread = over_clusters**2 / max(groups - 1, 1) + (over_seeds**2 / (seeds - 1) if beyond else 0.0)
+    return math.sqrt(variance), variance**2 / spread
+
+
+def mcnemar(delta: np.ndarray, clusters: Sequence[str] | None = None) -> float:
+    """Exact two-sided McNemar p of paired outcomes (seeds, prompts); with several seeds, or several prompts of one
+    cluster, on the sign of the cluster's mean, because its answers are not independent."""
     from scipy.stats import binomtest
 
-    signs = np.sign(np.asarray(delta).mean(axis=0))
+    signs = np.sign(_cluster_sums(np.asarray(delta, dtype=float), clusters).sum(axis=0))
     up, down = int((signs > 0).sum()), int((signs < 0).sum())
     return 1.0 if up + down == 0 else float(binomtest(up, up + down).pvalue)
 
@@ -128,18 +189,37 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def minimum_detectable(n: int, discordance: float = 0.1) -> float:
-    """Smallest paired difference of rates seen with 80 % power at n prompts: 2.8 sqrt(d / n)."""
-    return 2.8 * math.sqrt(discordance / n)
+def power(difference: float, prompts: int, *, discordant: float = 0.2, comparisons: int = 1) -> float:
+    """How often a study of `prompts` sees a difference of two rates, as McNemar's exact test at 5 % two-sided does.
 
-
-def smallest_difference(prompts: int, discordant: float = 0.2, power: float = 0.8) -> float:
-    """The difference of two rates on the same prompts that a study can see, as a share.
-
-    Paired comparison (McNemar): where two models differ on a share `discordant` of the prompts, the
-    difference has standard error sqrt(discordant / prompts); 5 % two-sided. Answers of several seeds to one
-    prompt are not independent, so seeds do not count as prompts.
+    Args:
+        difference: of the rates, as a share.
+        discordant: share of prompts on which the two models differ, at least `difference`.
+        comparisons: of the family; the first step of Holm's procedure divides 5 % by it.
     """
-    normal = NormalDist()
-    z = normal.inv_cdf((1 + CONFIDENCE) / 2) + normal.inv_cdf(power)
-    return min(1.0, z * math.sqrt(discordant / prompts))
+    from scipy.stats import binom
+
+    discordant = max(discordant, difference)
+    pairs = np.arange(prompts + 1)
+    # The smallest number of wins among so many discordant pairs whose two-sided p is below the level.
+    needed = binom.isf((1 - CONFIDENCE) / comparisons / 2, pairs, 0.5) + 1
+    seen = binom.sf(needed - 1, pairs, (discordant + difference) / (2 * discordant))
+    return float((binom.pmf(pairs, prompts, discordant) * seen).sum())
+
+
+def smallest_difference(prompts: int, *, discordant: float = 0.2, aim: float = 0.8, comparisons: int = 1) -> float:
+    """The smallest difference of two rates on the same prompts that a study sees with power `aim`, as a share; 1.0
+    where there is none.
+
+    Answers of several seeds to one prompt are not independent, so seeds do not count as prompts.
+    """
+    low, high = 0.0, 1.0
+    if power(high, prompts, discordant=discordant, comparisons=comparisons) < aim:
+        return 1.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        if power(middle, prompts, discordant=discordant, comparisons=comparisons) < aim:
+            low = middle
+        else:
+            high = middle
+    return high

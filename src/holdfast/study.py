@@ -192,9 +192,18 @@ class Evaluation(Strict):
     prompts_per_set: int = Field(120, ge=1, description="hazards, wrapped hazards and benign prompts")
     max_new_tokens: int = Field(48, ge=1, description="longest answer to a safety prompt")
     batch_size: int = Field(64, ge=1, description="prompts generated together")
-    judges: tuple[Literal["world", "constitution"], ...] = Field(
-        ("world",), min_length=1, description="`world` gives the metrics; others stand beside it with their agreement"
+    judges: tuple[Name, ...] = Field(
+        ("world",),
+        min_length=1,
+        description="the first gives the metrics, others stand beside it; default for prompts of your own: `refusal`",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judge_of_the_source(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("source", WORLD) != WORLD:
+            return {"judges": ["refusal"]} | data
+        return data
 
 
 class Constitution(Strict):
@@ -205,6 +214,7 @@ class Constitution(Strict):
     source: str = Field("train", min_length=1, description="`train`, a hub id, or a folder in Hugging Face layout")
     guidelines_file: str = Field("config/guidelines/world.txt", description="text file with the rules it judges by")
     tasks: tuple[Name, ...] = Field((), description="tasks whose cells it is asked about, beside the roles; none: all")
+    arms: tuple[Name, ...] = Field((), description="arms whose cells it is asked about; none: all")
     pairs: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, reply, label")
     prompts_per_set: int = Field(300, ge=2, description="training requests per set that both models answer")
     mismatched: float = Field(0.25, ge=0, le=1, description="extra pairs with the reply to another request, as a share")
@@ -237,6 +247,7 @@ class Study(Strict):
     preferences: Preferences = Preferences()
     unaligned: Unaligned = Unaligned()
     constitution: Constitution = Constitution()
+    judges: dict[Name, dict[str, Any]] = Field({}, description="settings of judges that are models or servers, by name")
     basis: Basis = Basis()
     tasks: dict[Name, Task] = Field(min_length=1)
     arms: dict[Name, Arm] = Field(min_length=1)

@@ -1,12 +1,12 @@
-"""The comparison table on the terminal: `holdfast <study>`."""
+"""The console command: `holdfast <study>` prints its table, `holdfast why <target>` what would run and why."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from holdfast import names
-from holdfast.comparison import read_csv
+from holdfast import names, why
+from holdfast.csvfiles import read_csv
 from holdfast.errors import HoldfastError
 
 COLUMNS = (
@@ -16,17 +16,24 @@ COLUMNS = (
 
 
 def text(folder: Path) -> str:
-    """The table of results/<study> as text: percent, 95 % intervals in brackets."""
+    """The table of results/<study> as text: percent, 95 % intervals in brackets; share of weights that changed, and
+    seconds of a cell, which stand in cost.csv because table.csv does not depend on the clock."""
     rows = read_csv(folder / "table.csv")
     width = max(len(r["arm"]) for r in rows)
+    costs: dict[tuple[str, str], list[float]] = {}
+    for c in read_csv(folder / "cost.csv") if (folder / "cost.csv").exists() else []:
+        costs.setdefault((c["task"], c["arm"]), []).append(float(c["cost/seconds"]))
     lines = []
     for task in dict.fromkeys(r["task"] for r in rows):
-        lines += ["", f"{task:<{width}}" + "".join(f"{title:>22}" for title, _ in COLUMNS)]
+        lines += ["", f"{task:<{width}}" + "".join(f"{title:>22}" for title, _ in COLUMNS) + "   changed   seconds"]
         for r in (r for r in rows if r["task"] == task):
             cells = ""
             for _, key in COLUMNS:
                 rate, low, high = (100 * float(r[k]) for k in (key, f"{key}_low", f"{key}_high"))
                 cells += f"{rate:>10.1f} [{low:4.1f}, {high:4.1f}]".rjust(22)
+            spent = costs.get((task, r["arm"]))
+            cells += f"{100 * float(r[names.CHANGED_FRACTION]):>10.1f}"
+            cells += f"{sum(spent) / len(spent):>10.0f}" if spent else ""
             lines.append(f"{r['arm']:<{width}}" + cells)
     first = rows[0]
     lines += ["", f"percent, 95 % intervals; {first['split']} split, {max(int(r['seeds']) for r in rows)} seed(s)"]
@@ -35,7 +42,9 @@ def text(folder: Path) -> str:
 
 
 def main() -> int:
-    """Console entry: `holdfast [study]` prints the table of a finished study."""
+    """Console entry: `holdfast [study]` prints the table of a finished study; `holdfast why TARGET`."""
+    if sys.argv[1:2] == ["why"]:
+        return why.main(sys.argv[2:])
     name = Path(sys.argv[1] if len(sys.argv) > 1 else "demo").stem
     folder = Path("results") / name
     if not (folder / "table.csv").exists():

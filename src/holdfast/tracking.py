@@ -11,15 +11,18 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from holdfast import artifact, names, provenance
+from holdfast.errors import ArtifactError
 from holdfast.files import whole
 
-CELL, DIGEST, STATUS = "cell", "files_digest", "pipeline_status"
+CELL, DIGEST, STATUS, NAMED = "cell", "files_digest", "pipeline_status", "named"
+_NOTE = "mlflow.note.content"
 LIVE_AFTER_SECONDS, LIVE_EVERY_SECONDS = 30.0, 15.0
 Say = Callable[[str], None]
 _SQLITE = "sqlite:///"
@@ -28,6 +31,11 @@ _SQLITE = "sqlite:///"
 def default_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI, or an sqlite store at an absolute path in the project."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{root.resolve() / 'mlflow.db'}"
+
+
+def _without_password(uri: str) -> str:
+    """The address without a name and password in it: what may be written down."""
+    return re.sub(r"//[^/?#]*@", "//", uri)
 
 
 def _client(uri: str):
@@ -62,26 +70,49 @@ def _new_database(path: Path) -> None:
         _client(f"{_SQLITE}{temporary}").search_experiments(max_results=1)
 
 
+@contextlib.contextmanager
+def _answering(study: str) -> Iterator[str]:
+    """The store's address; what goes wrong with it becomes one block. Credentials are MLflow's own variables."""
+    from mlflow.exceptions import MlflowException
+
+    uri = default_uri(Path())
+    try:
+        yield uri
+    except (MlflowException, OSError) as error:
+        refused = re.search(r"\b(401|403)\b|PERMISSION_DENIED|UNAUTHENTICATED", str(error))
+        cure = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if refused else "repair it"
+        raise ArtifactError(
+            f"The MLflow store at {_without_password(uri)} cannot be written. No tensor, table or report hangs on it.",
+            found=f"{type(error).__name__}: {error}"[:200], expected="a store that answers, with room for artifacts",
+            do=f"{cure}, or set MLFLOW_TRACKING_URI, then: snakemake --config study={study}",
+        ) from None  # fmt: skip
+
+
 def create_store(cfg: dict[str, Any], out: Path) -> dict[str, Any]:
     """Create the store and the study's experiment; the one serial step before anything parallel.
 
-    Writes {uri, experiment, experiment_id, artifacts} for the importers.
+    Writes {uri, experiment, experiment_id} for the importers.
     """
-    uri = default_uri(Path())
+    with _answering(cfg["study"]) as uri:
+        store = _experiment(uri, cfg["study"])
+    artifact.write_json(out, store | {"uri": _without_password(uri)})
+    return store
+
+
+def _experiment(uri: str, study: str) -> dict[str, Any]:
+    """{uri, experiment, experiment_id} of a study; made where it is not there."""
     with _lock(uri, "store"):
         if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
             _new_database(Path(uri.removeprefix(_SQLITE)))
         client = _client(uri)
-        found = client.get_experiment_by_name(cfg["study"])
+        found = client.get_experiment_by_name(study)
         if found is not None and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         if found is None:
             artifacts = (Path().resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-            client.create_experiment(cfg["study"], artifact_location=artifacts)
-        experiment = client.get_experiment_by_name(cfg["study"])
-    store = {"uri": uri, "experiment": cfg["study"], "experiment_id": experiment.experiment_id}
-    artifact.write_json(out, store)
-    return store
+            client.create_experiment(study, artifact_location=artifacts)
+        experiment = client.get_experiment_by_name(study)
+    return {"uri": uri, "experiment": study, "experiment_id": experiment.experiment_id}
 
 
 # ---- importing ----------------------------------------------------------------------------------------
@@ -109,6 +140,19 @@ def _points(curve: Path):
 
 def _runs(client, experiment: str, cell: str) -> list[Any]:
     return client.search_runs([experiment], filter_string=f"tags.{CELL} = '{cell}'", max_results=100)
+
+
+def _title(old: list[Any], title: str) -> str:
+    """The name a user gave to an earlier run of the cell, or `title`."""
+    given = [r.info.run_name for r in old if NAMED in r.data.tags and r.info.run_name != r.data.tags[NAMED]]
+    return given[0] if given else title
+
+
+def _added(old: list[Any]) -> dict[str, str]:
+    """Tags and notes a user added to earlier runs of the cell."""
+    mine = {CELL, DIGEST, STATUS, NAMED, "task", "arm", "method", "seed", "study"}
+    tags = [(k, v) for r in reversed(old) for k, v in r.data.tags.items()]
+    return {k: v for k, v in tags if k not in mine and (k == _NOTE or not k.startswith("mlflow."))}
 
 
 def _log_points(client, run_id: str, points: list[Any]) -> None:
@@ -143,15 +187,16 @@ def import_cell(store: dict[str, Any], metrics_file: Path, resolved: dict[str, A
                     client.delete_run(run.info.run_id)
             return done[0].info.run_id
         points = _points(folder / "train.jsonl")
+        title = f"{cell['task'] or 'all'} {cell['arm']} s{cell['seed']}"
         started = min((p.timestamp for p in points), default=int(metrics_file.stat().st_mtime * 1000))
         ended = max((p.timestamp for p in points), default=started)
         run = client.create_run(
             store["experiment_id"],
             start_time=started,
-            run_name=f"{cell['task'] or 'all'} {cell['arm']} s{cell['seed']}",
-            tags={
+            run_name=_title(old, title),
+            tags=_added(old) | {
                 CELL: name, STATUS: "importing", "task": cell["task"] or "all", "arm": cell["arm"],
-                "method": str(cell["method"]), "seed": str(cell["seed"]), "study": cell["study"],
+                "method": str(cell["method"]), "seed": str(cell["seed"]), "study": cell["study"], NAMED: title,
             },
         )  # fmt: skip
         run_id = run.info.run_id
@@ -193,17 +238,15 @@ def import_study(
     store_file: Path, metrics_files: list[Path], *, extra: list[Path], resolved: dict[str, Any], out: Path, say: Say
 ) -> None:
     """Import every cell and, as one run named `comparison`, the study's tables, plots and report."""
-    store = artifact.read_json(store_file)
-    uri = default_uri(Path())
-    if uri != store["uri"] or _client(uri).get_experiment_by_name(store["experiment"]) is None:
-        # The files came from another machine, or the store was removed: make it again.
-        store = create_store({"study": resolved["study"]}, store_file)
-    runs = {}
-    for path in metrics_files:
-        cell = artifact.read_json(path)
-        runs[cell_name(cell)] = import_cell(store, path, resolved, say)
-    runs["comparison"] = _import_comparison(store, extra, resolved)
-    artifact.write_json(out, {"uri": store["uri"], "experiment": store["experiment"], "runs": runs})
+    with _answering(resolved["study"]) as uri:
+        # The file says which experiment; where it is now need not be where it was when the file was written.
+        store = _experiment(uri, artifact.read_json(store_file)["experiment"])
+        runs = {}
+        for path in metrics_files:
+            cell = artifact.read_json(path)
+            runs[cell_name(cell)] = import_cell(store, path, resolved, say)
+        runs["comparison"] = _import_comparison(store, extra, resolved)
+    artifact.write_json(out, {"uri": _without_password(store["uri"]), "experiment": store["experiment"], "runs": runs})
 
 
 def _import_comparison(store: dict[str, Any], files: list[Path], resolved: dict[str, Any]) -> str:

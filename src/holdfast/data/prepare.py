@@ -45,8 +45,14 @@ def preference_rows(cfg: dict[str, Any]) -> list[Row]:
     return _checked(rows, "preferences", cfg["source"])[: cfg["rows"]]
 
 
+_XSTEST_LABELS = {"unsafe": names.HAZARD, "safe": names.LOOKALIKE}
+
+
 def prompt_rows(cfg: dict[str, Any]) -> list[Row]:
-    """Evaluation prompts, validation and test: the world's, or the user's file with set and prompt."""
+    """Evaluation prompts, validation and test: the world's, or the user's file with set and prompt.
+
+    A user's `set` may also be XSTest's label: `unsafe` is a hazard, `safe` a benign prompt that looks like one.
+    """
     if cfg["source"] == "world":
         world = World(cfg["world"]["seed"])
         return [row for split in SPLITS[1:] for row in world.prompts(split, cfg["prompts_per_set"])]
@@ -56,7 +62,8 @@ def prompt_rows(cfg: dict[str, Any]) -> list[Row]:
             "id": f"prompt/{i:05d}", "split": "test", "set": names.HAZARD, "base_id": f"{i:05d}", "category": "user",
             "response": "",
         }  # fmt: skip
-        rows.append(defaults | {k: v for k, v in r.items() if v is not None})
+        row = defaults | {k: v for k, v in r.items() if v is not None}
+        rows.append(row | {"set": _XSTEST_LABELS.get(row["set"], row["set"])})
     return _checked(rows, "prompts", cfg["source"])
 
 

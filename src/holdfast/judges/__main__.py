@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from holdfast import artifact, statistics
+from holdfast import artifact, registry, statistics
 from holdfast.errors import HoldfastError
-from holdfast.judges import calibration, keywords, refusal
+from holdfast.judges import calibration, refusal
 
 Rows = list[dict[str, str]]
+KEYWORD_JUDGES = ("advbench", "wsr-150", "harmbench-prefix")
 
 
 def line(name: str, rows: Rows, judge: Callable[[str, str], str]) -> str:
@@ -73,10 +74,11 @@ def main(arguments: list[str] | None = None) -> int:
         lines += left_out(rows)
     lines += [line(m, [r for r in rows if r["model"] == m], shipped) for m in models]
     lines += [line("all", rows, shipped)] if len(models) > 1 else []
-    for name, keyword in keywords.JUDGES.items():
+    for name in KEYWORD_JUDGES:
+        keywords = registry.load_judge(name).KEYWORDS
 
-        def by_phrases(prompt: str, text: str, keyword=keyword) -> str:
-            return refusal.FULL if keyword.refused(text) else refusal.COMPLIANCE
+        def by_phrases(prompt: str, text: str, keywords=keywords) -> str:
+            return refusal.FULL if keywords.refused(text) else refusal.COMPLIANCE
 
         lines.append(line(f"all, by the keyword judge {name}", rows, by_phrases))
     sys.stdout.write("\n".join(lines) + "\n")

@@ -1,48 +1,80 @@
-"""From stored responses to verdicts: one row per answer, by the judge of the world and the datasets' scorers."""
+"""From stored responses to verdicts: one row per answer and judge, and one per task row by its dataset's scorer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from holdfast import data, names, tables
-from holdfast.judges import world
-
-JUDGE = "world"
+from holdfast import data, names, registry, tables
+from holdfast.errors import ArtifactError
+from holdfast.judges import Opinion, Row, asked_about
 
 
 def judge(
-    responses: Path, *, prompts: Path, tasks: dict[str, Path], datasets: dict[str, str], out: Path
-) -> list[dict[str, Any]]:
+    responses: Path,
+    *,
+    prompts: Path,
+    tasks: Mapping[str, Path],
+    datasets: Mapping[str, str],
+    judges: Sequence[str],
+    opinions: Mapping[str, Path],
+    out: Path,
+) -> list[Row]:
     """Judge every response and write verdicts.parquet.
 
-    Safety prompts get refusal | compliance | other; task rows get correct | wrong | invalid (no
-    answer of the asked form) and `flexible` where a dataset has a laxer score.
+    Replies to safety prompts get, per judge, its label, what that means (`outcome`), a score and what a model said;
+    task rows get correct | wrong | invalid (no answer of the asked form) and `flexible` where a dataset has a laxer
+    score.
 
     Args:
         datasets: task name -> dataset name.
+        judges: text judges, which read the words here.
+        opinions: what models and servers said before, by judge.
+
+    Raises:
+        ArtifactError: the opinions are not those of these responses.
     """
     asked = {r["id"]: r for r in tables.read(prompts, "prompts")}
     gold = {name: {r["id"]: r for r in tables.read(path, datasets[name])} for name, path in tasks.items()}
+    given = tables.read(responses, "responses")
+    heads = {name: registry.judge(name) for name in (*judges, *opinions)}
+    readers = {name: registry.load_judge(name).opinion for name in judges}
+    said = {name: _opinions(path, given) for name, path in opinions.items()}
     rows = []
-    for r in tables.read(responses, "responses"):
-        row = {k: r[k] for k in ("id", "set", "base_id", "category")}
+    for r in given:
+        row = {k: r[k] for k in ("id", "set", "base_id", "category", "wrapper")}
         if r["set"].startswith(f"{names.TASK}:"):
             name = r["set"].split(":", 1)[1]
-            scored = data.dataset(datasets[name]).score(r["text"], gold[name][r["id"]])
-            outcome = "correct" if scored["correct"] else "invalid" if scored["invalid"] else "wrong"
-            row |= {
-                "judge": datasets[name],
-                "outcome": outcome,
-                "flexible": bool(scored.get("flexible", scored["correct"])),
-                "parsed": scored["parsed"],
-                "gold": scored["gold"],
-            }
-        else:
-            outcome = world.outcome(
-                r["text"], kind=r["set"], category=r["category"], response=asked[r["id"]]["response"]
-            )
-            row |= {"judge": JUDGE, "outcome": outcome, "flexible": False, "parsed": "", "gold": ""}
-        rows.append(row)
+            rows.append(row | _scored(r["text"], datasets[name], gold[name][r["id"]]))
+            continue
+        found = {name: read(r["text"], asked[r["id"]]) for name, read in readers.items()}
+        found |= {name: o[r["id"]] for name, o in said.items() if r["id"] in o}
+        rows += [
+            row
+            | {"judge": name, "label": o.label, "outcome": heads[name].outcomes[o.label], "score": o.score,
+               "text": o.text, "flexible": False, "parsed": "", "gold": ""}
+            for name, o in found.items()
+        ]  # fmt: skip
     tables.write(rows, out, "verdicts")
     return rows
+
+
+def _scored(text: str, dataset: str, gold: Row) -> Row:
+    scored = data.dataset(dataset).score(text, gold)
+    outcome = "correct" if scored["correct"] else "invalid" if scored["invalid"] else "wrong"
+    return {
+        "judge": dataset, "label": outcome, "outcome": outcome, "score": float(scored["correct"]), "text": "",
+        "flexible": bool(scored.get("flexible", scored["correct"])), "parsed": scored["parsed"], "gold": scored["gold"],
+    }  # fmt: skip
+
+
+def _opinions(path: Path, given: Sequence[Row]) -> Mapping[str, Opinion]:
+    rows = {r["id"]: r for r in tables.read(path, "opinions")}
+    wanted = [r["id"] for r in asked_about(given)]
+    if list(rows) != wanted:
+        raise ArtifactError(
+            f"{path} does not hold one opinion for every reply to a safety prompt.",
+            found=f"{len(rows)} opinions", expected=f"{len(wanted)} in the order of the responses",
+            do=f"rm {path} and run again",
+        )  # fmt: skip
+    return {k: Opinion(r["label"], r["score"], r["text"]) for k, r in rows.items()}

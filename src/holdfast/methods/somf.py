@@ -5,9 +5,11 @@ Formula: τ = θ_finetuned − θ_aligned,  m = σ((ℓ + log u − log(1 − u)
 θ(ℓ) = θ_aligned + w Merge_t(τ_t ⊙ m / mean(m)),  ℓ = argmin DPO(θ(ℓ); ref = θ_aligned, β) on
 preference pairs (refusal over harmful answer).
 
-One logit per entry, shared by the tasks, mean(m) per tensor. The exported mask is ℓ > 0, so the same
-logits always give the same model; the reference exports one random sample. `mask: shuffled` permutes
-the learned mask within each tensor: the control with exactly its density. `across_tasks` fuses the
+One logit per entry, shared by the tasks, mean(m) per tensor. The exported mask is m = σ(ℓ), the mask of the
+authors' code outside training, so the same logits always give the same model; what that code saves is one random
+sample of it. `export: threshold` keeps the entries with ℓ > 0 instead: a few steps leave most logits small, their
+signs alone are an adversarial choice, and the merged model breaks (docs/decisions.md has the numbers). `mask: shuffled`
+permutes the learned mask within each tensor: the control with exactly its density. `across_tasks` fuses the
 fine-tuned models of all tasks of the study (same arm, same seed) by task arithmetic, DARE or TIES.
 
 Deviations: dense task vectors also for LoRA cells (the reference masks A and B apart, which is no
@@ -39,11 +41,11 @@ CARD = {
             "dpo_loss",
             "test_merging.py::test_dpo_loss_is_log_two_at_the_reference_and_falls_with_the_margin",
         ),
-        ("m = [ℓ > 0]", "export", "test_merging.py::test_somf_shuffled_has_exactly_the_learned_density"),
+        ("m = σ(ℓ)", "export", "test_merging.py::test_somf_exports_what_it_trained_and_shuffles_exactly_that"),
     ),
     "deviations": (
         "one dense mask per tensor, not one each for the factors A and B",
-        "export by threshold instead of one random sample",
+        "export of the mean mask σ(ℓ) instead of one random sample",
         "the safe model is the aligned model of the study (SSFT), without a DPO stage of its own",
     ),
     "cost": "two forward and one backward pass per preference pair and epoch, 12 bytes per weight while learning",
@@ -57,6 +59,7 @@ class Settings(MethodSettings):
     density: float = Field(0.2, gt=0, le=1, description="TIES: share of entries kept by magnitude")
     across_tasks: bool = Field(False, description="fuse the fine-tuned models of all tasks, not of one")
     mask: Literal["learned", "shuffled", "none"] = Field("learned", description="the learned mask, or a control")
+    export: Literal["soft", "threshold"] = Field("soft", description="the mask is σ(ℓ), or ℓ > 0")
     temperature: float = Field(0.5, gt=0, description="T of the relaxed Bernoulli")
     beta: float = Field(0.1, gt=0, description="β of DPO")
     learning_rate_logits: float = Field(0.05, gt=0, description="AdamW on the logits")
@@ -137,7 +140,7 @@ def prepare(settings, context):
         if step % 10 == 0 or step == steps - 1:
             context.say(f"mask: step {step + 1}/{steps}  loss {float(loss.detach()):.4f}")
     state["mask"] = {k: export(v.detach().cpu(), settings, context.seed, k) for k, v in logits.items()}
-    kept = sum(int(m.sum()) for m in state["mask"].values())
+    kept = sum(float(m.double().sum()) for m in state["mask"].values())
     context.record |= {
         "mask_density": kept / sum(m.numel() for m in state["mask"].values()),
         "mask_loss": float(loss.detach()), "mask_steps": steps,
@@ -146,12 +149,12 @@ def prepare(settings, context):
 
 
 def export(logit, settings, seed, name):
-    """The boolean mask ℓ > 0, or a permutation of its entries."""
+    """The mask of one tensor in [0, 1] by its logits, or a permutation of its entries."""
     import torch
 
     from holdfast import fusion
 
-    mask = logit > 0
+    mask = logit > 0 if settings.export == "threshold" else torch.sigmoid(logit)
     if settings.mask == "shuffled":
         order = torch.randperm(mask.numel(), generator=fusion.generator(seed, "shuffled", name))
         mask = mask.flatten()[order].reshape(mask.shape)
@@ -162,7 +165,7 @@ def merge(name, weights, settings, state):
     mask = state["mask"].get(name) if state["mask"] else None
     if mask is not None and not mask.any():
         return weights["aligned"]
-    everything = mask is None or bool(mask.all())
+    everything = mask is None or bool((mask == 1).all())
     if everything and settings.weight == 1 and not settings.across_tasks:
         return weights["finetuned"]  # the identity, bit for bit
     return weights["aligned"].add_(masked(deltas(weights), mask, settings, state["seed"], name))

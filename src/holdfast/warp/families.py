@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast import artifact, provenance
+from holdfast import artifact, files, provenance
 from holdfast.warp import masks
 
 Say = Callable[[str], None]
@@ -187,13 +187,15 @@ def _round_trip(targets, bases: Mapping[str, Any]) -> dict[str, float]:
 
 
 def build_mask(
-    importance_file: Path, spec: dict[str, Any], seed: int, out: Path, *, task_file: Path | None = None
-) -> None:
+    importance_file: Path, spec: dict[str, Any], seed: int, out: Path, *, task_file: Path | None = None,
+    profile: Path | None = None,
+) -> None:  # fmt: skip
     """One mask by its spec (scores, unit, threshold, freeze fraction), as bits. Needs no torch.
 
     The importance file also says which layers, basis and aligned model the mask belongs to; a random
     mask takes only that and the shapes from it. With `task_file` (two masks) a coefficient that the
-    same rule finds important for the task is not frozen.
+    same rule finds important for the task is not frozen. `profile` is a table of the share that is frozen by
+    direction of the basis.
     """
     scores, header = artifact.read(importance_file, family="importance", torch=False, lazy=True)
     frozen = _frozen(scores, header["layers"], spec, seed)
@@ -204,8 +206,9 @@ def build_mask(
         )
         wanted = _frozen(task, header["layers"], spec, seed)
         frozen = ((name, mask & ~other) for (name, mask), (_, other) in zip(frozen, wanted, strict=True))
-    packed, columns, shapes, count = {}, {}, {}, 0
+    packed, columns, shapes, count, profiles = {}, {}, {}, 0, {}
     for name, mask in frozen:
+        profiles[name] = masks.profile(mask)
         packed[name], shapes[name] = masks.pack(mask), list(mask.shape)
         columns[name] = float(mask.any(axis=0).mean())
         count += int(mask.sum())
@@ -213,6 +216,9 @@ def build_mask(
         "spec": spec, "frozen_fraction": count / sum(m * n for m, n in shapes.values()),
         "columns_with_frozen": columns, "shapes": shapes,
     }  # fmt: skip
+    if profile is not None:
+        rows = ("layer,directions,frozen\n", *(f"{n},{d:g},{f:.6g}\n" for n, p in profiles.items() for d, f in p))
+        files.write_text(profile, "".join(rows))
     artifact.write(out, packed, family="mask", header=header)
 
 

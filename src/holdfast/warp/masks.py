@@ -69,6 +69,15 @@ def build(scores: np.ndarray, unit: str, fraction: float) -> np.ndarray:
     return {"entry": top_entries, "column": top_columns, "row": top_rows}[unit](scores, fraction)
 
 
+def profile(mask: np.ndarray, bins: int = 50) -> list[tuple[float, float]]:
+    """[(share of the directions, leading first, share of their entries that is frozen)] of a mask (m, n) in up to
+    `bins` equal steps; the last of a step gives its place."""
+    by_direction = mask.mean(axis=0)
+    parts = np.array_split(by_direction, min(bins, len(by_direction)))
+    ends = np.cumsum([len(p) for p in parts]) / len(by_direction)
+    return [(float(end), float(part.mean())) for end, part in zip(ends, parts, strict=True)]
+
+
 def pack(mask: np.ndarray) -> np.ndarray:
     """Bits of a boolean (m, n) as uint8 (ceil(m n / 8),): 1/32 of a float32 mask."""
     return np.packbits(mask.ravel())

@@ -1,0 +1,17 @@
+"""Stage changes: a fine-tuned model, the aligned one and the safety basis -> what changed in the weights."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import changes
+
+    changes.build(
+        Path(io.input.model), aligned=Path(io.input.aligned), basis=Path(io.input.basis), out=Path(io.output[0])
+    )
+
+
+if __name__ == "__main__":
+    main(stage.start_models(snakemake, preload=["torch"]))

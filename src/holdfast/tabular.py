@@ -1,0 +1,73 @@
+"""The comparison table for other people's documents: Markdown and LaTeX (booktabs), percent with 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast import names
+
+Row = dict[str, Any]
+COLUMNS = (
+    ("refused", names.REFUSAL_RATE), ("wrapped, refused", names.WRAPPED_REFUSAL_RATE),
+    ("real compliance", names.COMPLIANCE_RATE), ("over-refusal", names.OVER_REFUSAL), ("utility", "utility"),
+)  # fmt: skip
+_TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}  # fmt: skip
+
+
+def _cells(row: Row) -> list[tuple[str, str, str] | None]:
+    """(value, low, high) in whole percent per column; None where nothing was measured."""
+    return [
+        tuple(f"{100 * float(row[k]):.0f}" for k in (key, f"{key}_low", f"{key}_high")) if row.get(key) else None
+        for _, key in COLUMNS
+    ]
+
+
+def summary(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """task -> arm -> rate: the numbers of the table as `dvc metrics diff` reads them."""
+    keys = dict(COLUMNS) | {"changed weights": "weights/changed_fraction"}
+    return {
+        task: {r["arm"]: {name: float(r[key]) for name, key in keys.items() if r.get(key)} for r in group}
+        for task, group in _by_task(rows).items()
+    }
+
+
+def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    out: dict[str, list[Row]] = {}
+    for r in rows:
+        out.setdefault(r["task"], []).append(r)
+    return out
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """One table per task, as GitHub renders it."""
+    lines: list[str] = []
+    for task, group in _by_task(rows).items():
+        metric = group[0]["utility_metric"].split("/")[1]
+        lines += ["", f"| {task} ({metric}) | {' | '.join(t for t, _ in COLUMNS)} |", "|---|" + "--:|" * len(COLUMNS)]
+        for r in group:
+            cells = ("–" if c is None else f"{c[0]} <sub>{c[1]}–{c[2]}</sub>" for c in _cells(r))
+            lines.append(f"| `{r['arm']}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in text)
+
+
+def latex(rows: Sequence[Row]) -> str:
+    """One booktabs tabular, a group of rows per task. Needs \\usepackage{booktabs}."""
+    columns = len(COLUMNS) + 1
+    lines = [
+        r"% \usepackage{booktabs}; percent, 95 % intervals below each other",
+        rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}", r"\toprule",
+        " & ".join(["arm", *(_tex(t) for t, _ in COLUMNS)]) + r" \\",
+    ]  # fmt: skip
+    for task, group in _by_task(rows).items():
+        metric = group[0]["utility_metric"].split("/")[1]
+        lines += [r"\midrule", rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_tex(task)} ({_tex(metric)})}}}} \\"]
+        for r in group:
+            cells = ("--" if c is None else rf"{c[0]} {{\scriptsize [{c[1]}, {c[2]}]}}" for c in _cells(r))
+            lines.append(" & ".join([rf"\texttt{{{_tex(r['arm'])}}}", *cells]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
