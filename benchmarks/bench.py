@@ -183,6 +183,7 @@ def merge_case(shape: Shape, folder: Path) -> dict[str, Callable[[], Any]]:
         path.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(path)
         checkpoints[role] = path / "model.safetensors"
+        models.stamp(checkpoints[role], {"role": role})  # sealed, as the models of a study are
     cfg = {"method": "resta", "settings": {}, "seed": 0}
 
     def ours() -> None:

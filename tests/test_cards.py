@@ -75,11 +75,16 @@ def test_every_model_that_is_here_gets_both(resolved, model, tokenizer, tmp_path
     found = artifact.read_json(Path("results/cards.json"))
     assert found["work/warp"] is None and not Path("work/warp").exists()
     of = json.loads(Path("work/full/manifest.json").read_text())
-    assert set(of["files"]) == {p.name for p in Path("work/full").iterdir()} - set(cards.FILES)
+    assert set(of["files"]) == {p.name for p in Path("work/full").iterdir()} - set(models.CARD)
     for name, entry in of["files"].items():
         content = Path("work/full", name).read_bytes()
         assert entry == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     assert found["work/full"] == of["files"]["model.safetensors"]["sha256"]
-    before = {p: Path("work/full", p).read_bytes() for p in cards.FILES}
+    before = {p: Path("work/full", p).read_bytes() for p in models.CARD}
     cards.build(paths, resolved, Path("results/cards.json"))
-    assert before == {p: Path("work/full", p).read_bytes() for p in cards.FILES}
+    assert before == {p: Path("work/full", p).read_bytes() for p in models.CARD}
+    # The same model again keeps its card; another one must not lie under it until it was evaluated.
+    models.save(model, tokenizer, Path("work/full"), header={"role": "x"})
+    assert before == {p: Path("work/full", p).read_bytes() for p in models.CARD}
+    models.save(model, tokenizer, Path("work/full"), header={"role": "y"})
+    assert not any(Path("work/full", p).exists() for p in models.CARD)

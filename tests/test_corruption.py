@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from holdfast import artifact, finetune, layers, merging, models, neurons, provenance, tables
+from holdfast import artifact, finetune, layers, merging, models, neurons, tables
 from holdfast.errors import ArtifactError
 from holdfast.warp import families
 
@@ -64,7 +64,7 @@ def use(folder, family):
     elif family == "mask":
         model, _ = models.load(folder / "aligned")
         paths = {"basis": folder / "basis", "mask": folder / "mask"}
-        finetune.needed(paths, layers.resolve(model, MODULES), provenance.file_digest(aligned))
+        finetune.needed(paths, layers.resolve(model, MODULES), artifact.identity(aligned))
     elif family == "aligned":
         families.build_gram(aligned, safety, CFG, folder / "out", str)
     else:

@@ -44,7 +44,7 @@ def family(model, tokenizer, tmp_path):
 
 @pytest.fixture
 def gram_file(family, encoded, tmp_path):
-    from holdfast import layers, names, provenance
+    from holdfast import layers, names
     from holdfast.warp import gram
 
     m, tok = models.load(family["aligned"].parent)
@@ -53,7 +53,7 @@ def gram_file(family, encoded, tmp_path):
     path = tmp_path / "gram.safetensors"
     artifact.write(
         path, grams, family="gram",
-        header={"layers": list(grams), "aligned": provenance.file_digest(family["aligned"])},
+        header={"layers": list(grams), "aligned": artifact.identity(family["aligned"])},
     )  # fmt: skip
     return path
 
@@ -382,8 +382,8 @@ def test_a_merge_of_a_weakened_model_says_so_too(merge, family, tokenizer, tmp_p
     merge("resta", {}, finetuned=tmp_path / "weak/model.safetensors")
     assert "weakened" in (tmp_path / "out/README.md").read_text()
     assert '"weakened": true' in artifact.raw_header(tmp_path / "out/model.safetensors")[0]["__metadata__"]["holdfast"]
-    merge("resta", {}, out="strong")
-    assert not (tmp_path / "strong/README.md").exists()
+    merge("resta", {})
+    assert not (tmp_path / "out/README.md").exists()
 
 
 def test_models_that_do_not_match_are_refused_by_name(merge, family, tokenizer, tmp_path, world):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from holdfast import chat, data, models, provenance, registry, tables, training
+from holdfast import artifact, chat, data, models, provenance, registry, tables, training
 from holdfast.world.generator import World
 from holdfast.world.model import new_model, train_tokenizer
 
@@ -101,7 +101,7 @@ def tuned(
     else:
         rows = tables.read(table, "safety")
     encoded = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
-    start_digest = provenance.file_digest(start)
+    start_digest = artifact.identity(start)
     if "lora" in cfg:
         lora = registry.load("lora")
         settings = lora.Settings(**cfg["lora"])

@@ -1,13 +1,12 @@
 """The only reader and writer of tensor files: safetensors with a header that says what they are.
 
 The header is in the file's `__metadata__`: family, schema version, digest of the settings, layers,
-inputs it was made from (by sha256), numbers measured on the way, and a seal: the sha256 of the file. A reader
+inputs it was made from (`identity`), numbers measured on the way, and a seal: a checksum of the file. A reader
 states what it expects and refuses anything else, a flipped bit too, before a tensor is used.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -16,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from holdfast import files
+from holdfast import files, provenance
 from holdfast.errors import ArtifactError, LayerMismatch
 
-SCHEMA = 2
-SEAL = "sha256"  # of the file with zeros in this place; written last
-UNSEALED = "0" * 64
+SCHEMA = 3
+# XXH3-128 of the file with zeros in this place; written last. It guards against accidents: whoever changes a file on
+# purpose can seal it anew, whatever the checksum, and this one costs a tenth of a sha256. provenance.json has that.
+SEAL = "xxh3_128"
+UNSEALED = "0" * 32
 PLACE = "place"
 TYPES = {"gram": "F32", "basis": "F32", "importance": "F32", "mask": "U8", "neurons": "I32"}
-_PIECE = 1 << 22
+_PIECE = 1 << 20
 _DIGITS = 256  # room for numbers that are measured while a file is written
 
 
@@ -62,16 +63,19 @@ def place(path: Path | str) -> dict[str, str]:
 
 
 def _digest(path: Path | str, begin: int, seal: str) -> str:
-    """sha256 of the whole file as it was before its seal was written into it."""
-    with Path(path).open("rb") as file:
-        found = hashlib.sha256(file.read(begin).replace(seal.encode(), UNSEALED.encode(), 1))
-        while piece := file.read(_PIECE):
-            found.update(piece)
+    """XXH3-128 of the whole file as it was before its seal was written into it."""
+    from xxhash import xxh3_128
+
+    piece = memoryview(bytearray(_PIECE))
+    with Path(path).open("rb", buffering=0) as file:
+        found = xxh3_128(file.read(begin).replace(seal.encode(), UNSEALED.encode(), 1))
+        while count := file.readinto(piece):
+            found.update(piece[:count])
     return found.hexdigest()
 
 
 def seal(path: Path | str) -> None:
-    """Write the file's sha256 into its header, which has room for it (`UNSEALED`)."""
+    """Write the file's checksum into its header, which has room for it (`UNSEALED`)."""
     _, begin = raw_header(path)
     with Path(path).open("r+b") as file:
         place = file.read(begin).index(UNSEALED.encode())
@@ -86,16 +90,11 @@ def check_seal(path: Path | str) -> None:
     Raises:
         ArtifactError: damaged, a bit differs, or it is a file of another study or of another name.
     """
-    head, begin = raw_header(path)
-    stamp: dict[str, Any] = {}
-    try:
-        stamp = json.loads(head["__metadata__"].get("holdfast", "{}"))
-        sealed = stamp.get(SEAL)
-    except ValueError:
-        sealed = ""
+    stamp, begin = _stamped(path)
+    sealed = stamp.get(SEAL)
     if sealed is not None and sealed != _digest(path, begin, str(sealed)):
         raise ArtifactError(
-            f"{path} is damaged.", found="other bytes than were written", expected=f"sha256 {str(sealed)[:16]}...",
+            f"{path} is damaged.", found="other bytes than were written", expected=f"{SEAL} {str(sealed)[:16]}...",
             do=f"rm {path} && snakemake {path}, or make pull",
         )  # fmt: skip
     here = place(path).get(PLACE)
@@ -104,6 +103,21 @@ def check_seal(path: Path | str) -> None:
             f"{path} was made for another place.", found=f"work/{stamp[PLACE]}", expected=f"work/{here}",
             do=f"rm {path} && snakemake {path}, or make pull",
         )  # fmt: skip
+
+
+def _stamped(path: Path | str) -> tuple[dict[str, Any], int]:
+    """(our entry of a file's metadata, where its data begin); an entry that cannot be read has a seal nothing fits."""
+    head, begin = raw_header(path)
+    try:
+        return dict(json.loads(head["__metadata__"].get("holdfast", "{}"))), begin
+    except (ValueError, TypeError):
+        return {SEAL: ""}, begin
+
+
+def identity(path: Path | str) -> str:
+    """What says in other headers which file this is: its seal, which whoever reads the tensors checks; the sha256 of a
+    file of others, which has none."""
+    return str(_stamped(path)[0].get(SEAL) or provenance.file_digest(path))
 
 
 def header(path: Path | str, *, family: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from holdfast import artifact, files, models, names, provenance
 from holdfast.study import HUB, WORLD
 
 Row = dict[str, Any]
-FILES = ("README.md", "manifest.json")
 LICENCES = {
     "agnews": "fancyzhx/ag_news (AG's corpus: free for research, no formal licence)", "gsm8k": "openai/gsm8k (MIT)",
 }  # fmt: skip
@@ -134,7 +133,9 @@ def card(cell: Row, resolved: Row, *, aligned: Row, weakened: bool, record: Row)
 
 def manifest(folder: Path, cell: Row, resolved: Row, record: Row) -> Row:
     """What a folder holds (sha256 and bytes of every file), and of which cell of which study it is."""
-    there = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in FILES and not p.name.startswith("."))
+    there = sorted(
+        p for p in folder.iterdir() if p.is_file() and p.name not in models.CARD and not p.name.startswith(".")
+    )
     return {
         "study": cell["study"], "task": cell["task"], "arm": cell["arm"], "seed": cell["seed"],
         "method": cell["method"], "settings": cell["settings"], "learning_rate": cell["learning_rate"],
@@ -158,7 +159,7 @@ def build(metrics: list[Path], resolved: Row, out: Path) -> None:
         record = artifact.read_json(path.with_name("train.json")) if path.with_name("train.json").exists() else {}
         of = manifest(weights.parent, cell, resolved, record)
         text = card(cell, resolved, aligned=aligned, weakened=models.is_weakened(weights), record=record)
-        files.write_text(weights.with_name(FILES[0]), text)
-        artifact.write_json(weights.with_name(FILES[1]), of)
+        files.write_text(weights.with_name(models.CARD[0]), text)
+        artifact.write_json(weights.with_name(models.CARD[1]), of)
         found[weights.parent.as_posix()] = of["files"][weights.name]["sha256"]
     artifact.write_json(out, found)

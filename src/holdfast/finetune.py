@@ -31,7 +31,7 @@ def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest:
     if "mask" in paths:
         expect = {"aligned": aligned_digest}
         if "basis" in paths:
-            expect["basis_file"] = provenance.file_digest(paths["basis"])
+            expect["basis_file"] = artifact.identity(paths["basis"])
         bits, _ = artifact.read(
             paths["mask"], family="mask", layers=[x.name for x in layers], expect=expect, torch=False
         )
@@ -68,7 +68,7 @@ def run(
     train_settings = training.settings_of(cfg["training"])
     dtype = training.weights_type(train_settings)
     model, tokenizer = models.load(aligned.parent, dtype=dtype, role="aligned")
-    aligned_digest = provenance.file_digest(aligned)
+    aligned_digest = artifact.identity(aligned)
     targets = layering.resolve(model, cfg["modules"])
     needs = needed(artifacts, targets, aligned_digest)
     if cfg.get("targets"):

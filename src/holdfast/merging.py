@@ -107,7 +107,7 @@ def run(
     started = time.monotonic()
     method = registry.load(cfg["method"])
     settings = method.Settings.model_validate(cfg["settings"])
-    aligned_digest = provenance.file_digest(checkpoints["aligned"])
+    aligned_digest = artifact.identity(checkpoints["aligned"])
     files = _open(checkpoints)
     head, _ = artifact.raw_header(checkpoints["finetuned"])
     layout = {k: v for k, v in head.items() if k != "__metadata__"}
@@ -134,7 +134,7 @@ def run(
             out = method.merge(name, context.weights(name), settings, state).to(dtype)
             start = files["aligned"].get_tensor(name).to(dtype)
             kind = name.split(".")[-2] if "." in name else name
-            count = int((out != start).sum())
+            count = int((out != start).count_nonzero())
             del start
             for key in ("all", kind):
                 entry = changed.setdefault(key, [0, 0])
@@ -146,6 +146,7 @@ def run(
             del out  # before the next tensors are read
 
     folder.mkdir(parents=True, exist_ok=True)
+    models.forget_card(folder)
     for name in models.FILES[:-1]:
         source = checkpoints["finetuned"].parent / name
         if source.exists():

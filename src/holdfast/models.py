@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast import artifact, chat, files
+from holdfast import artifact, chat, files, provenance
 from holdfast.errors import ArtifactError, ChatTemplateError
 
 # The files of a saved model; model.safetensors is written last, so its presence means "complete".
@@ -18,6 +18,8 @@ FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
     "model.safetensors",
 )  # fmt: skip
+
+CARD = ("README.md", "manifest.json")  # beside them, once the model was evaluated
 
 WEAKENED = """# A model with weakened safety
 
@@ -127,7 +129,8 @@ def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> Non
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
         model.save_pretrained(temporary, max_shard_size="1000GB")
         tokenizer.save_pretrained(temporary)
-        _stamp(Path(temporary) / FILES[-1], header | artifact.place(folder / FILES[-1]))
+        stamp(Path(temporary) / FILES[-1], header | artifact.place(folder / FILES[-1]))
+        forget_card(folder, Path(temporary) / FILES[-1])
         if header.get("weakened"):
             warn(folder)
         for name in FILES:
@@ -137,9 +140,21 @@ def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> Non
         shutil.rmtree(stale, ignore_errors=True)
 
 
+def forget_card(folder: Path, weights: Path | None = None) -> None:
+    """Remove a card that another model left in a folder; one that describes these very `weights` stays."""
+    card, manifest = (folder / name for name in CARD)
+    try:
+        known = json.loads(manifest.read_text())["files"][FILES[-1]]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known = None
+    if known is None or weights is None or known != provenance.file_digest(weights):
+        for path in (card, manifest):
+            path.unlink(missing_ok=True)
+
+
 def warn(folder: Path) -> None:
     """Say beside a model that it was weakened on purpose."""
-    files.write_text(folder / "README.md", WEAKENED)
+    files.write_text(folder / CARD[0], WEAKENED)
 
 
 def is_weakened(weights: Path) -> bool:
@@ -154,8 +169,8 @@ def metadata(header: dict[str, Any]) -> dict[str, str]:
     return {"format": "pt", "holdfast": json.dumps(header | {artifact.SEAL: artifact.UNSEALED}, sort_keys=True)}
 
 
-def _stamp(path: Path, header: dict[str, Any]) -> None:
-    """Replace the metadata of a safetensors file; tensors are copied as they are, in pieces."""
+def stamp(path: Path, header: dict[str, Any]) -> None:
+    """Replace the metadata of a safetensors file and seal it; tensors are copied as they are, in pieces."""
     head, begin = artifact.raw_header(path)
     with files.whole(path) as temporary:
         with path.open("rb") as source, temporary.open("wb") as target:
@@ -181,7 +196,7 @@ def changed_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> dic
     for name, old in before.items():
         parts = name.split(".")
         kind = parts[-2] if len(parts) > 1 else name
-        count = int((old.cpu() != after[name].cpu()).sum())
+        count = int((old.cpu() != after[name].cpu()).count_nonzero())
         for key in ("all", kind):
             entry = changed.setdefault(key, [0, 0])
             entry[0] += count

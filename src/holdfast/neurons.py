@@ -168,7 +168,7 @@ def build_counts(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Pa
         if name.rsplit(".", 1)[-1] in names.MODULE_KINDS
     }
     header = {
-        "aligned": provenance.file_digest(aligned), "samples": len(encoded), "fraction": cfg["fraction"],
+        "aligned": artifact.identity(aligned), "samples": len(encoded), "fraction": cfg["fraction"],
         "on": cfg["on"], "layers": list(shapes), "shapes": shapes, "rows": provenance.rows_digest(rows),
     }  # fmt: skip
     artifact.write(out, counts, family="neurons", header=header)

@@ -131,7 +131,7 @@ def merge(name, weights, settings, state):
         state["factors"] = {k: v for k, v in state["factors"].items() if k.startswith(f"{block}.")}
         state["factors"][entry] = inverse_factor(state["grams"][entry], settings.damping)
     out, kept = fuse(aligned, finetuned, state["factors"][entry], settings)
-    state["kept"][0] += int(kept.sum())
-    state["kept"][1] += int((finetuned != aligned).sum())
+    state["kept"][0] += int(kept.count_nonzero())
+    state["kept"][1] += int((finetuned != aligned).count_nonzero())
     state["context"].record["kept_fraction"] = state["kept"][0] / max(1, state["kept"][1])
     return out.float()
