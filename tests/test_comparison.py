@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
+import planted
 import pytest
 import yaml
 
 from holdfast import artifact, comparison, csvfiles, names, tables
 from holdfast.errors import DataError
+from holdfast.statistics import smallest_difference
 
 CFG = {"study": "sweep", "also": [], "tolerance": 0.01, "controls": {"warp-original": "warp"}, "points": {}}
 
@@ -116,9 +119,42 @@ def test_claims_hold_or_are_not_resolved(study, tmp_path):
 def test_models_asked_different_prompts_cannot_be_compared(study):
     path = study[-1].with_name("verdicts.parquet")
     rows = tables.read(path, "verdicts")
-    tables.write(rows[1:], path, "verdicts")
-    with pytest.raises(ValueError, match="other prompts"):
-        comparison.load(study)
+    for other in ([r | {"id": r["id"] + "x"} for r in rows], rows[1:]):
+        tables.write(other, path, "verdicts")
+        with pytest.raises(DataError, match="other prompts"):
+            comparison.load(study)
+
+
+def test_arms_asked_different_prompts_cannot_be_compared(study):
+    """As many prompts, but others: pairing them by position would go unnoticed."""
+    for path in study[-3:]:
+        if "randmask" in str(path):
+            path = path.with_name("verdicts.parquet")
+            rows = tables.read(path, "verdicts")
+            tables.write([r | {"id": r["id"] + "x"} for r in rows], path, "verdicts")
+    with pytest.raises(DataError, match="other prompts"):
+        comparison.load([p for p in study if "randmask-2" in str(p) or "randmask" not in str(p)])
+
+
+def test_planted_studies_are_read_right(tmp_path):
+    """`python tests/planted.py` does it a thousand times each."""
+    rng, studies = np.random.default_rng(0), 25
+    null = [planted.null(rng, tmp_path, 3, 0.5, 0.0) for _ in range(studies)]
+    assert sum(planted.wrong(rows, kind) for rows in null for kind in ("refusal", "utility")) <= 4
+    d = smallest_difference(planted.PROMPTS, discordant=planted.DISCORDANT)
+    assert sum(planted.seen(planted.visible(rng, tmp_path, 1, d), family=False) for _ in range(studies)) >= 14
+
+
+def test_a_set_that_nobody_was_asked_is_left_out(study, tmp_path):
+    for path in study:
+        path = path.with_name("verdicts.parquet")
+        rows = [r for r in tables.read(path, "verdicts") if r["set"] in ("hazard", "task:gsm8k")]
+        tables.write(rows, path, "verdicts")
+    out = {name: tmp_path / f"{name}.csv" for name in ("table", "cost", "claims")}
+    comparison.build(comparison.load(study), study, **out)
+    row = csvfiles.read_csv(out["table"])[-1]
+    assert row["refusal_minus_full"] and "wrapped_minus_full" not in row and names.OVER_REFUSAL not in row
+    assert len(csvfiles.read_csv(out["claims"])) > 3
 
 
 def test_the_rule_prefers_utility_then_refusals():

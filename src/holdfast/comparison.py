@@ -30,6 +30,7 @@ class Group:
     seeds: list[int]
     outcomes: dict[str, np.ndarray]  # set -> (seeds, prompts) of outcome words
     flexible: np.ndarray | None
+    ids: dict[str, list[str]]  # set -> ids of its prompts
     clusters: dict[str, list[str]]  # set -> base ids
     changed: list[float]
 
@@ -47,7 +48,11 @@ class Group:
 
 
 def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
-    """{task: {arm: Group}}; the roles base and aligned appear under every task."""
+    """{task: {arm: Group}}; the roles base and aligned appear under every task.
+
+    Raises:
+        DataError: two models of a task answered other prompts.
+    """
     cells = []
     for path in metrics_files:
         cell = artifact.read_json(path)
@@ -68,10 +73,13 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
             {s: sorted((r for r in rows if r["set"] == s), key=lambda r: r["id"]) for s in sets} for _, rows in members
         ]
         present = [s for s in sets if by_set[0][s]]
+        first = next(iter(out[task].values()), None)
+        ids = {s: [r["id"] for r in by_set[0][s]] for s in present}
         for cell, found in zip((m[0] for m in members), by_set, strict=True):
             for s in present:
-                if [r["id"] for r in found[s]] != [r["id"] for r in by_set[0][s]]:
-                    raise ValueError(f"{task}/{arm} seed {cell['seed']} answered other prompts of set {s}")
+                asked = first.ids.get(s, ids[s]) if first else ids[s]
+                if [r["id"] for r in found[s]] != asked:
+                    raise _other_prompts(f"{task}/{arm} seed {cell['seed']}", s, len(found[s]), len(asked))
         task_set = sets[-1]
         out[task][arm] = Group(
             task=task,
@@ -82,10 +90,19 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
             flexible=np.array([[r["flexible"] for r in found[task_set]] for found in by_set])
             if task_set in present
             else None,
+            ids=ids,
             clusters={s: [r["base_id"] for r in by_set[0][s]] for s in present},
             changed=[m[0]["metrics"].get(names.CHANGED_FRACTION, 0.0) for m in members],
         )
     return out
+
+
+def _other_prompts(who: str, name: str, found: int, expected: int) -> DataError:
+    return DataError(
+        f"{who} answered other prompts of set {name} than the models it is compared with.",
+        found=f"{found} prompts", expected=f"the same {expected} prompts, told apart by their ids",
+        do="ask every model of a study the same prompts: snakemake --forcerun respond",
+    )  # fmt: skip
 
 
 def _rate(name: str, hits: np.ndarray) -> dict[str, Any]:
@@ -113,10 +130,12 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
             for name, (sets, outcome) in SAFETY.items():
                 row |= _rate(name, g.hits(sets, outcome))
             metric = data.dataset(g.meta["datasets"][task]).METRIC
-            utility = _rate("utility", g.hits([g.task_set], "correct"))
-            row |= {"utility_metric": metric} | utility | {metric: utility["utility"]}
-            row[names.INVALID_RATE] = float(g.hits([g.task_set], "invalid").mean())
-            row["utility_flexible"] = float(g.flexible.mean())
+            row["utility_metric"] = metric
+            if g.flexible is not None:
+                utility = _rate("utility", g.hits([g.task_set], "correct"))
+                row |= utility | {metric: utility["utility"]}
+                row[names.INVALID_RATE] = float(g.hits([g.task_set], "invalid").mean())
+                row["utility_flexible"] = float(g.flexible.mean())
             row[names.CHANGED_FRACTION] = float(np.mean(g.changed))
             if "full" in arms and arm != "full":
                 for name, diff in (
@@ -124,12 +143,13 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
                     ("wrapped_minus_full", _difference(g, arms["full"], [names.WRAPPED], names.REFUSAL)),
                     ("utility_minus_full", _difference(g, arms["full"], [g.task_set], "correct")),
                 ):
-                    row |= {name: diff.effect, f"{name}_low": diff.low, f"{name}_high": diff.high}
+                    row |= {name: diff.effect, f"{name}_low": diff.low, f"{name}_high": diff.high} if diff else {}
             rows.append(row)
     return rows
 
 
-def _difference(a: Group, b: Group, sets: Sequence[str], outcome: str) -> Difference:
+def _difference(a: Group, b: Group, sets: Sequence[str], outcome: str) -> Difference | None:
+    """a - b, None where neither was asked prompts of these sets."""
     x, y = a.hits(sets, outcome).astype(float), b.hits(sets, outcome).astype(float)
     if len(a.seeds) != len(b.seeds):  # a role has one model for all seeds
         seeds = max(len(x), len(y))
@@ -137,7 +157,7 @@ def _difference(a: Group, b: Group, sets: Sequence[str], outcome: str) -> Differ
             np.broadcast_to(x if len(x) == seeds else x[:1], (seeds, x.shape[1])),
             np.broadcast_to(y if len(y) == seeds else y[:1], (seeds, y.shape[1])),
         )
-    return paired_difference(x, y, a.cluster(sets))
+    return paired_difference(x, y, a.cluster(sets)) if x.shape[1] and y.shape[1] else None
 
 
 # (arm, compared with, what it would mean): refusal kept, on every task where both were run.
@@ -198,11 +218,13 @@ def claim_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
     for task, arms in groups.items():
         for arm, other, claim in contrasts(arms):
             d = _difference(arms[arm], arms[other], [names.HAZARD], names.REFUSAL)
-            rows.append(_claim(task, "refusal", arms[arm], arms[other], claim, d, d.p))
+            if d:
+                rows.append(_claim(task, "refusal", arms[arm], arms[other], claim, d, d.p))
         for arm in (a for a in arms if "full" in arms and a not in (*ROLES, "full")):
             d = _difference(arms[arm], arms["full"], [arms[arm].task_set], "correct")
             claim = f"{arm}'s utility is at most {UTILITY_MARGIN:.0%} below full fine-tuning"
-            rows.append(_claim(task, "utility", arms[arm], arms["full"], claim, d, d.p_above(-UTILITY_MARGIN)))
+            if d:
+                rows.append(_claim(task, "utility", arms[arm], arms["full"], claim, d, d.p_above(-UTILITY_MARGIN)))
     for kind, bound, level in (("refusal", 0.0, 0.05), ("utility", -UTILITY_MARGIN, 0.025)):
         family = [r for r in rows if r["kind"] == kind]
         for row, p in zip(family, holm([r["p"] for r in family]), strict=True):

@@ -1,0 +1,134 @@
+"""Planted studies: verdicts in which one arm truly keeps more refusals than another by a known amount, or none does.
+
+    python tests/planted.py [--studies 1000]
+
+They go the way of every study, from metrics.json and verdicts.parquet to claims.csv. Counted is how often a false claim
+was said to hold, or a true one not to (all claims of a study count once, as Holm's procedure promises), and how often
+the difference that `make plan` calls visible was seen. A shorter form is part of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from holdfast import artifact, comparison, csvfiles, names, tables
+from holdfast.statistics import smallest_difference
+
+ARMS = ("full", "warp", "resta", "safe-delta", "safety-mix")  # five contrasts of refusals, four of utility
+PROMPTS, DISCORDANT = 120, 0.2
+
+
+def write(
+    folder: Path, arm: str, seed: int, outcomes: dict[str, np.ndarray], words: dict[str, tuple[str, str]]
+) -> Path:
+    """The two files of one cell; `outcomes`: set -> booleans over its prompts."""
+    rows = [
+        {"id": f"{name}/{i:03d}", "set": name, "base_id": str(i), "category": "hex", "judge": "world", "label": "",
+         "outcome": words[name][0 if hit else 1], "score": None, "text": "", "flexible": bool(hit), "parsed": "",
+         "gold": ""}
+        for name, hits in outcomes.items() for i, hit in enumerate(hits)
+    ]  # fmt: skip
+    folder = folder / f"{arm}-{seed}"
+    tables.write(rows, folder / "verdicts.parquet", "verdicts")
+    artifact.write_json(folder / "metrics.json", {
+        "study": "s", "task": "gsm8k", "arm": arm, "family": arm, "method": "full", "seed": seed, "learning_rate": 1e-3,
+        "swept": {}, "split": "test", "judge": "world", "datasets": {"gsm8k": "gsm8k"},
+        "metrics": {names.CHANGED_FRACTION: 0.5},
+    })  # fmt: skip
+    return folder / "metrics.json"
+
+
+def claims(folder: Path, hits: dict[str, np.ndarray], utility: dict[str, np.ndarray]) -> list[dict[str, str]]:
+    """The rows of claims.csv for hits and right answers of every arm: booleans (seeds, prompts)."""
+    words = {names.HAZARD: (names.REFUSAL, names.COMPLIANCE), f"{names.TASK}:gsm8k": ("correct", "wrong")}
+    cells = [
+        write(folder, arm, seed, {names.HAZARD: hits[arm][seed], f"{names.TASK}:gsm8k": utility[arm][seed]}, words)
+        for arm in hits for seed in range(len(hits[arm]))
+    ]  # fmt: skip
+    out = {name: folder / f"{name}.csv" for name in ("table", "cost", "claims")}
+    comparison.build(comparison.load(cells), cells, **out)
+    return csvfiles.read_csv(out["claims"])
+
+
+def _answers(rng, seeds: int, difficulty: np.ndarray, shift: float, spread: float) -> np.ndarray:
+    logits = difficulty[None] + shift + rng.normal(0, spread, (seeds, 1))
+    return rng.random((seeds, len(difficulty))) < 1 / (1 + np.exp(-logits))
+
+
+def null(rng, folder: Path, seeds: int, spread: float, shift: float) -> list[dict[str, str]]:
+    """Claims of a study whose arms differ by luck only: prompts differ in difficulty, seeds by `spread` (log odds).
+    Utilities lie exactly the margin below those of full fine-tuning, where non-inferiority is just false."""
+    hard, harder = rng.normal(shift, 1.5, PROMPTS), rng.normal(1, 1.5, 2 * PROMPTS)
+    hits = {arm: _answers(rng, seeds, hard, 0, spread) for arm in ARMS}
+    full = _answers(rng, seeds, harder, 0, 0)
+    worse = {}
+    for arm in ARMS[1:]:
+        # As often right as `full` on every prompt, then wrong on so many more that the expected loss is the margin.
+        right = _answers(rng, seeds, harder, 0, 0)
+        rate = float((1 / (1 + np.exp(-harder))).mean())
+        worse[arm] = right & (rng.random(right.shape) >= comparison.UTILITY_MARGIN / rate)
+    return claims(folder, hits, {"full": full} | worse)
+
+
+def visible(rng, folder: Path, seeds: int, difference: float) -> list[dict[str, str]]:
+    """Claims of a study in which `warp` refuses `difference` more than `full`, `DISCORDANT` of the prompts differ, and
+    every other arm answers as `full` does; every seed answers alike, as `make plan` assumes."""
+    up, down = (DISCORDANT + difference) / 2, (DISCORDANT - difference) / 2
+    draw = rng.random(PROMPTS)
+    full = np.where(draw < up, False, np.where(draw < up + down, True, rng.random(PROMPTS) < 0.5))
+    warp = np.where(draw < up, True, np.where(draw < up + down, False, full))
+    same = {arm: np.tile(full, (seeds, 1)) for arm in ARMS}
+    return claims(folder, same | {"warp": np.tile(warp, (seeds, 1))}, same)
+
+
+def wrong(rows: list[dict[str, str]], kind: str) -> bool:
+    """Whether a study said something false: of refusals any verdict, of utilities that they are not inferior."""
+    verdicts = {r["verdict"] for r in rows if r["kind"] == kind}
+    return bool(verdicts & ({"holds", "does not hold"} if kind == "refusal" else {"holds"}))
+
+
+CASES = (
+    (1, 0.0, 0.0),
+    (1, 0.0, 4.0),
+    (3, 0.0, 0.0),
+    (3, 0.5, 0.0),
+    (3, 1.5, 2.0),
+    (5, 1.0, 0.0),
+)  # seeds, spread, shift
+
+
+def seen(rows: list[dict[str, str]], *, family: bool) -> bool:
+    """Whether WaRP was said to keep more refusals than full fine-tuning: within the family of claims, or alone."""
+    row = next(r for r in rows if (r["kind"], r["arm"], r["compared_with"]) == ("refusal", "warp", "full"))
+    return row["verdict"] == "holds" if family else float(row["p"]) < 0.05 and float(row["low"]) > 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=1000)
+    studies = parser.parse_args().studies
+    worst, rng = 0.0, np.random.default_rng(0)
+    contrasts = len(comparison.contrasts(ARMS))
+    with tempfile.TemporaryDirectory() as top:
+        print(f"{studies} null studies each: {len(ARMS)} arms, {PROMPTS} hazards, {2 * PROMPTS} test rows.")
+        print("seeds, their spread, shift of difficulty -> % with a false claim about refusals, about utility")
+        for seeds, spread, shift in CASES:
+            found = [null(rng, Path(top), seeds, spread, shift) for _ in range(studies)]
+            shares = [sum(wrong(rows, kind) for rows in found) / studies for kind in ("refusal", "utility")]
+            worst = max(worst, *shares)
+            print(f"{seeds}, {spread}, {shift} -> {100 * shares[0]:.1f}, {100 * shares[1]:.1f}", flush=True)
+        for comparisons in (1, contrasts):
+            d = smallest_difference(PROMPTS, discordant=DISCORDANT, comparisons=comparisons)
+            share = np.mean([seen(visible(rng, Path(top), 1, d), family=comparisons > 1) for _ in range(studies)])
+            print(
+                f"{100 * d:.1f} points, family of {comparisons}: seen in {100 * share:.1f} %, promised 80 %", flush=True
+            )
+    return int(worst > 0.05 + 2 * (0.05 * 0.95 / studies) ** 0.5)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
