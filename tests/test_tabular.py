@@ -27,6 +27,13 @@ def test_markdown_has_a_table_per_task_and_every_value():
     assert widths == {len(tabular.COLUMNS) + 2}
 
 
+def test_the_overview_has_every_arm_once():
+    lines = tabular.overview(ROWS).splitlines()
+    assert lines[1] == "| arm | news_1: refused | news_1: utility | stories: refused | stories: utility |"
+    assert lines[3] == "| `full` | 50 <sub>25–75</sub> | 100 <sub>50–100</sub> |  | 75 <sub>38–88</sub> |"
+    assert len(lines) == 5 and {line.count("|") for line in lines if line} == {6}
+
+
 def test_latex_escapes_and_balances():
     text = tabular.latex(ROWS)
     assert r"\emph{news\_1 (exact\_match)}" in text and r"\texttt{warp.freeze-0.1} & 0 {\scriptsize [0, 50]}" in text

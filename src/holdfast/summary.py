@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
-from holdfast import names, why
+from holdfast import names, resolve, why
 from holdfast.csvfiles import read_csv
 from holdfast.errors import HoldfastError
 
@@ -29,8 +30,9 @@ def text(folder: Path) -> str:
         for r in (r for r in rows if r["task"] == task):
             cells = ""
             for _, key in COLUMNS:
-                rate, low, high = (100 * float(r[k]) for k in (key, f"{key}_low", f"{key}_high"))
-                cells += f"{rate:>10.1f} [{low:4.1f}, {high:4.1f}]".rjust(22)
+                if r.get(key):
+                    rate, low, high = (100 * float(r[k]) for k in (key, f"{key}_low", f"{key}_high"))
+                cells += (f"{rate:>10.1f} [{low:4.1f}, {high:4.1f}]" if r.get(key) else "–").rjust(22)
             spent = costs.get((task, r["arm"]))
             cells += f"{100 * float(r[names.CHANGED_FRACTION]):>10.1f}"
             cells += f"{sum(spent) / len(spent):>10.0f}" if spent else ""
@@ -45,15 +47,21 @@ def main() -> int:
     """Console entry: `holdfast [study]` prints the table of a finished study; `holdfast why TARGET`."""
     if sys.argv[1:2] == ["why"]:
         return why.main(sys.argv[2:])
-    name = Path(sys.argv[1] if len(sys.argv) > 1 else "demo").stem
-    folder = Path("results") / name
-    if not (folder / "table.csv").exists():
-        error = HoldfastError(
-            f"Study '{name}' has no table yet.",
-            found=f"no {folder / 'table.csv'}",
-            expected="a finished study",
-            do=f"snakemake --config study={name}",
-        )
+    parser = argparse.ArgumentParser(
+        prog="holdfast", description="Print the table of a finished study.",
+        epilog="holdfast why TARGET says why a file would be made again. All else is snakemake's: see README.md.",
+    )  # fmt: skip
+    parser.add_argument("study", nargs="?", default="demo", help="its name or its file (default: demo)")
+    study = parser.parse_args().study
+    folder = Path("results") / Path(study).stem
+    try:
+        if not (folder / "table.csv").exists():
+            resolve.load(study)
+            raise HoldfastError(
+                f"Study '{folder.name}' has no table yet.", found=f"no {folder / 'table.csv'}",
+                expected="a finished study", do=f"snakemake --config study={study}",
+            )  # fmt: skip
+    except HoldfastError as error:
         sys.stderr.write(error.block() + "\n")
         return error.exit_code
     sys.stdout.write(text(folder) + "\n")

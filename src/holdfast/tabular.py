@@ -52,6 +52,23 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def overview(rows: Sequence[Row]) -> str:
+    """One table of all tasks for reading: what was refused and the utility of every arm, in the order they come."""
+    tasks = _by_task(rows)
+    arms = list(dict.fromkeys(r["arm"] for r in rows))
+    found = {(r["task"], r["arm"]): r for r in rows}
+    titles = [f"{task}: {title}" for task in tasks for title in ("refused", "utility")]
+    lines = ["", f"| arm | {' | '.join(titles)} |", "|---|" + "--:|" * len(titles)]
+    for arm in arms:
+        cells = [
+            f"{100 * float(r[k]):.0f} <sub>{100 * float(r[f'{k}_low']):.0f}–{100 * float(r[f'{k}_high']):.0f}</sub>"
+            if (r := found.get((task, arm))) and r.get(k) else ""
+            for task in tasks for k in (names.REFUSAL_RATE, "utility")
+        ]  # fmt: skip
+        lines.append(f"| `{arm}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _tex(text: str) -> str:
     return "".join(_TEX.get(c, c) for c in text)
 
