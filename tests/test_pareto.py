@@ -37,7 +37,7 @@ def _group(arm, refused, solved, seeds=1):
         "task:t": np.where(rng.random((seeds, 200)) < solved, "correct", "wrong"),
     }
     clusters = {k: [str(i) for i in range(v.shape[1])] for k, v in outcomes.items()}
-    return comparison.Group("t", arm, {}, list(range(seeds)), outcomes, None, clusters, [1.0])
+    return comparison.Group("t", arm, {}, list(range(seeds)), outcomes, None, clusters, clusters, [1.0])
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -60,3 +60,9 @@ def test_arms_on_the_front_and_how_often(seeds):
 def test_no_refusals_at_all_do_not_look_certain():
     found = pareto.rows({"full": _group("full", 0.0, 0.9), "other": _group("other", 0.0, 0.0)})
     assert all(r["hypervolume"] == 0 and r["hypervolume_high"] > 0 for r in found)
+
+
+def test_a_task_that_nobody_was_tested_on_has_no_front():
+    group = _group("a", 0.5, 0.5)
+    del group.outcomes["task:t"]
+    assert pareto.rows({"a": group}) == []

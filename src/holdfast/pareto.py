@@ -42,7 +42,10 @@ def hypervolume(points: np.ndarray) -> np.ndarray:
 
 def rows(arms: Mapping[str, Group]) -> list[dict[str, Any]]:
     """One row per trained or merged arm of a task, and one for the front."""
-    of = {name: g for name, g in arms.items() if name not in comparison.ROLES}
+    of = {
+        name: g for name, g in arms.items()
+        if name not in comparison.ROLES and {names.HAZARD, g.task_set} <= g.outcomes.keys()
+    }  # fmt: skip
     if not of:
         return []
     first = next(iter(of.values()))
