@@ -1,9 +1,9 @@
 """Kill -9 a running study again and again, rerun with the same command, and compare with an uninterrupted run.
 
-    python tests/soak.py [STUDY] [--kills 20] [--mean-seconds 20] [--seed 0]
+    python tests/soak.py [STUDY] [--kills 20] [--mean-seconds 8] [--seed 0]
 
-Two copies of the project run the study: one in peace, one that is killed at random moments, in turns the whole
-process group and Snakemake alone. Both must end with the same bytes in every table and model, and no job may outlive
+Two copies of the project run the study: one in peace, one that is killed at random moments of its way through the jobs,
+in turns the whole process group and Snakemake alone. Both must end with the same bytes in every table and model, and no job may outlive
 its Snakemake. A shorter form is part of the tests.
 """
 
@@ -103,48 +103,68 @@ def wait_for_the_end(folder: Path, seconds: float = 10) -> None:
         time.sleep(0.1)
 
 
+def progress(log: Path) -> float:
+    """Share of the study's jobs that were finished, over all runs of a log; 0 before the first plan."""
+    text = log.read_text()
+    planned = re.search(r"^total +(\d+)$", text, re.M)
+    return text.count("Finished jobid: ") / int(planned[1]) if planned else 0.0
+
+
 def killed_runs(folder: Path, study: str, kills: int, mean_seconds: float, seed: int, say=print) -> Counter:
     """Run to the end through `kills` kills, of the process group or of Snakemake alone; which rules were hit how often.
+
+    A kill comes some seconds (exponential) after a random share of the jobs is done, so that all stages have their turn
+    however long they take.
 
     Raises:
         RuntimeError: a run that was not killed failed, or a job went on without its Snakemake.
     """
     rng, hit, log = random.Random(seed), Counter(), folder / "soak.log"
     log.touch()
-    left = kills
+    shares = sorted((rng.uniform(0, 0.95) for _ in range(kills)), reverse=True)
     while True:
         since = len(log.read_text())
         process = start(folder, study, log)
-        alone = bool(left % 2)
-        try:
+        if shares:
             # Not before the jobs begin: a kill during planning is no test of anything.
-            process.wait(timeout=3 + rng.expovariate(1 / mean_seconds) if left else None)
+            wait_until(lambda p=process: p.poll() is not None or progress(log) >= shares[-1], at_least=3)
+        try:
+            process.wait(timeout=rng.expovariate(1 / mean_seconds) if shares else None)
         except subprocess.TimeoutExpired:
-            rules = running(log, since)
+            alone, rules = bool(len(shares) % 2), running(log, since)
             (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
             process.wait()
             wait_for_the_end(folder)
             hit.update(rules or ["planning"])
-            left -= 1
-            say(f"kill {kills - left}, {'Snakemake alone' if alone else 'all'}: {', '.join(rules) or 'planning'}")
+            share = shares.pop()
+            number = f"kill {kills - len(shares)} at {100 * share:.0f} %"
+            say(f"{number}, {'Snakemake alone' if alone else 'all'}: {', '.join(rules) or 'planning'}", flush=True)
             continue
         if process.returncode:
             raise RuntimeError(log.read_text()[since:][-4000:])
         return hit
 
 
+def wait_until(true, at_least: float) -> None:
+    """Wait until something is true, and so many seconds."""
+    begun = time.monotonic()
+    while not true() or time.monotonic() - begun < at_least:
+        time.sleep(0.2)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", default="demo")
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--mean-seconds", type=float, default=20)
+    parser.add_argument("--mean-seconds", type=float, default=8)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as top:
         calm, killed = (copy_project(Path(top) / name) for name in ("calm", "killed"))
         began = time.monotonic()
         hit = killed_runs(killed, args.study, args.kills, args.mean_seconds, args.seed)
-        print(f"finished after {sum(hit.values())} interrupted jobs: {dict(hit)}; {time.monotonic() - began:.0f} s")
+        seconds = time.monotonic() - began
+        print(f"finished after {sum(hit.values())} interrupted jobs: {dict(hit)}; {seconds:.0f} s", flush=True)
         if start(calm, args.study, calm / "soak.log").wait():
             print((calm / "soak.log").read_text()[-4000:])
             return 1

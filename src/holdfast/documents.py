@@ -154,7 +154,7 @@ def readme(root: Path) -> str:
     text = (root / "README.md").read_text()
     start, end = "<!-- results -->", "<!-- /results -->"
     head, rest = text.split(start)
-    table = tabular.markdown(csvfiles.read_csv(root / "docs/demo/table.csv"))
+    table = tabular.overview(csvfiles.read_csv(root / "docs/demo/seeds.csv"))
     return f"{head}{start}\n{table}{end}{rest.split(end)[1]}"
 
 
