@@ -3,8 +3,8 @@
     python tests/soak.py [STUDY] [--kills 20] [--mean-seconds 8] [--seed 0]
 
 Two copies of the project run the study: one in peace, one that is killed at random moments of its way through the jobs,
-in turns the whole process group and Snakemake alone. Both must end with the same bytes in every table and model, and no job may outlive
-its Snakemake. A shorter form is part of the tests.
+in turns the whole process group and Snakemake alone. Both must end with the same bytes in every table and model, and no
+job may outlive its Snakemake. A shorter form is part of the tests.
 """
 
 from __future__ import annotations

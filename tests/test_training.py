@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -175,6 +176,22 @@ def test_a_model_that_cannot_leave_logits_out_gets_the_batch_itself(encoded, tok
 
     batch = chat.collate(encoded[:2], tokenizer.pad_token_id)
     assert models.supervised(Other(), batch) is batch
+
+
+def test_checkpoints_that_take_long_are_written_seldom(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    log = training._Log(tmp_path / "t.jsonl", 15, lambda _: None, "x", None)
+    state, written = SimpleNamespace(global_step=1, max_steps=10**9), []
+    while clock[0] < 20_000:
+        clock[0] += 1
+        control = SimpleNamespace(should_save=False, should_log=False)
+        log.on_step_end(SimpleNamespace(logging_steps=1), state, control)
+        if control.should_save:
+            written.append(clock[0])
+            clock[0] += 60  # a large model
+            log.on_save(None, state, control)
+    assert written[0] == 16 and 1100 < written[2] - written[1] < 1300 and 60 * len(written) / clock[0] < 0.06
 
 
 def test_a_checkpoint_of_another_run_is_never_resumed(tmp_path):

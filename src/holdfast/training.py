@@ -42,7 +42,7 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     by_length: bool = False
     log_every_steps: int = 5
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = 15.0  # at least; longer where writing one takes a while (`_Log`)
 
 
 def weights_type(settings: TrainSettings) -> str:
@@ -68,8 +68,12 @@ class _Rows(torch.utils.data.Dataset):
         return self.encoded[index]
 
 
+SAVING = 0.05  # of the time at most: a checkpoint of a large model takes minutes
+
+
 class _Log(TrainerCallback):
-    """Writes one JSON line per logging step and asks for a checkpoint every so many seconds.
+    """Writes one JSON line per logging step and asks for a checkpoint every so many seconds, or less often where
+    writing them would take more than the share `SAVING` of the time.
 
     Lines of steps after the checkpoint a run resumes from are dropped, so a killed and resumed run
     has the same steps as an uninterrupted one.
@@ -82,7 +86,7 @@ class _Log(TrainerCallback):
         self.seconds, self.say = checkpoint_seconds, say
         self.name, self.terminal, self.bar = name, terminal, None
         self.records: list[dict[str, float]] = []
-        self.saved = self.said = time.monotonic()
+        self.saved = self.said = self.asked = time.monotonic()
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,9 +129,15 @@ class _Log(TrainerCallback):
             control.should_log = True
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
-        if time.monotonic() - self.saved > self.seconds and state.global_step < state.max_steps:
-            self.saved = time.monotonic()
+        # With a line of the log, because the loss since the last one is not in a checkpoint.
+        due = time.monotonic() - self.saved > self.seconds and state.global_step % args.logging_steps == 0
+        if due and state.global_step < state.max_steps:
+            self.asked = time.monotonic()
             control.should_save = True
+
+    def on_save(self, args, state, control, **kwargs):
+        self.saved = time.monotonic()
+        self.seconds = max(self.seconds, (self.saved - self.asked) / SAVING)
 
     def finish(self) -> None:
         """The finished log under its final name."""
