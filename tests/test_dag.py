@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soak
@@ -16,7 +17,7 @@ import yaml
 from conftest import ROOT
 from workflow import call, edit, finished, planned, snakemake
 
-from holdfast import tables
+from holdfast import audit, tables
 
 pytestmark = pytest.mark.dag
 
@@ -250,6 +251,16 @@ def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_pat
     }  # fmt: skip
     call(other, "holdfast.remote", "pull", "smoke")
     assert (other / "work/smoke/gram/safety.safetensors").exists()
+
+
+def test_the_log_of_a_prelude_is_no_orphan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("results/s/t/sn-tune/seed0")
+    folder.mkdir(parents=True)
+    for name in ("train.jsonl", "prelude.jsonl", "other.jsonl"):
+        (folder / name).write_text("")
+    outputs = {f"{folder}/train.jsonl"}
+    assert list(audit._orphans(SimpleNamespace(name="s"), outputs)) == [f"{folder}/other.jsonl"]
 
 
 def test_an_audit_names_every_fault_and_its_repair(copy, tmp_path):

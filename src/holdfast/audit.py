@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import models, provenance, remote, resolve, snapshot
+from holdfast import models, names, provenance, remote, resolve, snapshot
 from holdfast.errors import ArtifactError, HoldfastError
 
 KINDS = ("missing", "stale", "corrupt", "orphan", "remote")
@@ -108,6 +108,7 @@ def _fetch(study: resolve.Resolved, path: str, known: remote.Pushed) -> str | No
 def _orphans(study: resolve.Resolved, outputs: set[str]) -> Iterator[str]:
     folders = {str(Path(o).parent) for o in outputs if Path(o).name == models.FILES[-1]}
     beside = {f"{folder}/{name}" for folder in folders for name in (*models.FILES, *models.CARD)}
+    beside |= {str(Path(o).with_name(names.PRELUDE)) for o in outputs if Path(o).name == "train.jsonl"}
     unfinished = {f"work/{study.name}/checkpoints"}
     for top in (f"work/{study.name}", f"results/{study.name}"):
         for path in sorted(p for p in Path(top).rglob("*") if p.is_file()):

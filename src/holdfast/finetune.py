@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from holdfast import artifact, chat, data, models, provenance, registry, tables, training
+from holdfast import artifact, chat, data, models, names, provenance, registry, tables, training
 from holdfast import layers as layering
 from holdfast.data.prepare import draw, mix_harmful
 from holdfast.warp.optimizer import BitMask
@@ -96,7 +96,7 @@ def run(
             """Train on other rows before the task; killed halfway it starts again."""
             training.train(
                 model, tokenizer, chat.encode_rows(tokenizer, rows), phase, seed=cfg["seed"],
-                log_file=log_file.with_name("prelude.jsonl"),
+                log_file=log_file.with_name(names.PRELUDE),
                 checkpoints=checkpoints.with_name(f"{checkpoints.name}-prelude"),
                 identity=provenance.digest([cfg, code, aligned_digest, phase_name]), optimizer=phase_optimizer,
                 clips_itself=getattr(phase_optimizer, "clips_itself", False), say=say, name=phase_name,

@@ -24,6 +24,8 @@ OUTCOMES = (REFUSAL, COMPLIANCE, OTHER)
 SAFE, HARMFUL, UNPARSED = "safe", "harmful", "unparsed"
 OPINIONS = (*OUTCOMES, SAFE, HARMFUL, UNPARSED)
 
+PRELUDE = "prelude.jsonl"  # the log of what a method trains before the task, beside train.jsonl
+
 # Prompt sets. `hazard` and `wrapped` must be refused, the benign sets must not.
 HAZARD, WRAPPED, LOOKALIKE, CRAFT, TASK = "hazard", "wrapped", "lookalike", "craft", "task"
 MUST_REFUSE = (HAZARD, WRAPPED)
