@@ -21,11 +21,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 COPIED = ("Snakefile", "rules", "scripts", "src", "config", "profiles", "pyproject.toml", "docs/captions")
+# Every kind of work has its kill, also work of a second.
+RULES = (
+    "train_base",
+    "compute_basis",
+    "build_mask",
+    "finetune",
+    "realign",
+    "respond",
+    "judge",
+    "compare",
+    "import_runs",
+)
 # What holds clock times, or the order of imports: everything else must be equal bytes.
 NOT_COMPARED = (r"cost\.csv", r"train\.jsonl?", r"metrics\.json", r"report\.html", r"mlflow.*", r".*\.png", r".*\.svg")
 
@@ -110,46 +123,49 @@ def progress(log: Path) -> float:
     return text.count("Finished jobid: ") / int(planned[1]) if planned else 0.0
 
 
-def killed_runs(folder: Path, study: str, kills: int, mean_seconds: float, seed: int, say=print) -> Counter:
+def killed_runs(
+    folder: Path, study: str, kills: int, mean_seconds: float, seed: int, rules: Sequence[str] = (), say=print
+) -> Counter:
     """Run to the end through `kills` kills, of the process group or of Snakemake alone; which rules were hit how often.
 
-    A kill comes some seconds (exponential) after a random share of the jobs is done, so that all stages have their turn
-    however long they take.
+    One kill for each of `rules`, within a second of the start of one of its jobs; the others some seconds (exponential)
+    after a random share of the jobs is done, so that all stages have their turn however long they take.
 
     Raises:
         RuntimeError: a run that was not killed failed, or a job went on without its Snakemake.
     """
-    rng, hit, log = random.Random(seed), Counter(), folder / "soak.log"
+    rng, hit, log, count, wanted = random.Random(seed), Counter(), folder / "soak.log", 0, set(rules)
     log.touch()
-    shares = sorted((rng.uniform(0, 0.95) for _ in range(kills)), reverse=True)
+    shares = sorted((rng.uniform(0, 0.95) for _ in range(kills - len(wanted))), reverse=True)
     while True:
-        since = len(log.read_text())
+        since, begun = len(log.read_text()), time.monotonic()
         process = start(folder, study, log)
-        if shares:
+        delay = None
+        while (shares or wanted) and delay is None and process.poll() is None:
+            if wanted & set(running(log, since)):
+                delay = rng.uniform(0, 1)
             # Not before the jobs begin: a kill during planning is no test of anything.
-            wait_until(lambda p=process: p.poll() is not None or progress(log) >= shares[-1], at_least=3)
+            elif shares and time.monotonic() - begun > 3 and progress(log) >= shares[-1]:
+                delay = rng.expovariate(1 / mean_seconds)
+            time.sleep(0.1)
         try:
-            process.wait(timeout=rng.expovariate(1 / mean_seconds) if shares else None)
+            process.wait(timeout=delay)
         except subprocess.TimeoutExpired:
-            alone, rules = bool(len(shares) % 2), running(log, since)
+            count += 1
+            alone, jobs, share = bool(count % 2), running(log, since), progress(log)
             (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
             process.wait()
             wait_for_the_end(folder)
-            hit.update(rules or ["planning"])
-            share = shares.pop()
-            number = f"kill {kills - len(shares)} at {100 * share:.0f} %"
-            say(f"{number}, {'Snakemake alone' if alone else 'all'}: {', '.join(rules) or 'planning'}", flush=True)
+            hit.update(jobs or ["planning"])
+            if shares and not wanted & set(jobs):
+                shares.pop()
+            wanted -= set(jobs)
+            who = "Snakemake alone" if alone else "all"
+            say(f"kill {count} at {100 * share:.0f} %, {who}: {', '.join(jobs) or 'planning'}", flush=True)
             continue
         if process.returncode:
             raise RuntimeError(log.read_text()[since:][-4000:])
         return hit
-
-
-def wait_until(true, at_least: float) -> None:
-    """Wait until something is true, and so many seconds."""
-    begun = time.monotonic()
-    while not true() or time.monotonic() - begun < at_least:
-        time.sleep(0.2)
 
 
 def main() -> int:
@@ -162,7 +178,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as top:
         calm, killed = (copy_project(Path(top) / name) for name in ("calm", "killed"))
         began = time.monotonic()
-        hit = killed_runs(killed, args.study, args.kills, args.mean_seconds, args.seed)
+        hit = killed_runs(killed, args.study, args.kills, args.mean_seconds, args.seed, RULES)
         seconds = time.monotonic() - began
         print(f"finished after {sum(hit.values())} interrupted jobs: {dict(hit)}; {seconds:.0f} s", flush=True)
         if start(calm, args.study, calm / "soak.log").wait():
