@@ -1,12 +1,16 @@
 """MLflow under stress: `python tests/stress.py`, a part of `make soak`.
 
-Twelve importers at once on a fresh database; a server that is killed -9 in the middle of an import and comes back 40
-seconds later; an artifact store on a full disk. After each, every cell has exactly one run, finished, with every point.
+Twelve importers at once on a fresh database; a server (on PostgreSQL where that is installed) that is killed -9 in the
+middle of an import and comes back 40 seconds later; an artifact store on a full disk. After each, every cell has
+exactly one run, finished, with every point.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from test_tracking import _cell
@@ -69,12 +74,41 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def server(folder: Path, port: int, *arguments: str) -> subprocess.Popen:
+@contextlib.contextmanager
+def backend(folder: Path) -> Iterator[str]:
+    """Where the server keeps its runs: a PostgreSQL of its own where that is installed (with psycopg2), else SQLite."""
+    programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
+    if programs is None or importlib.util.find_spec("psycopg2") is None:
+        yield f"sqlite:///{folder / 'server.db'}"
+        return
+    # It refuses to run as root.
+    user = {"user": "nobody", "group": "nogroup", "extra_groups": ()} if os.geteuid() == 0 else {}
+    place, port = Path(tempfile.mkdtemp(prefix="holdfast-pg-")), free_port()
+    if user:
+        shutil.chown(place, user["user"], user["group"])
+    quiet = {"cwd": place, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | user
+    subprocess.run([programs / "initdb", "-D", place / "data", "-A", "trust", "-U", "holdfast"], check=True, **quiet)
+    running = subprocess.Popen(
+        [programs / "postgres", "-D", place / "data", "-p", str(port), "-k", str(place), "-h", "127.0.0.1"], **quiet
+    )
+    try:
+        for _ in range(120):
+            if subprocess.run([programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port)], **quiet).returncode == 0:
+                break
+            time.sleep(0.5)
+        yield f"postgresql://holdfast@127.0.0.1:{port}/postgres"
+    finally:
+        running.terminate()
+        running.wait()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def server(folder: Path, port: int, *arguments: str, store: str = "") -> subprocess.Popen:
     """An MLflow server of one worker, once it answers; end it with `kill`."""
     started = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-         "--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "kept"),
-         *arguments],
+         "--backend-store-uri", store or f"sqlite:///{folder / 'server.db'}",
+         "--artifacts-destination", str(folder / "kept"), *arguments],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     for _ in range(240):
@@ -94,10 +128,15 @@ def kill(server: subprocess.Popen) -> None:
 
 def server_killed(folder: Path) -> str:
     """The server dies in the middle of an import, for 40 seconds; the import waits, and ends complete."""
+    with backend(folder) as store:
+        return f"{_server_killed(folder, store)} in {store.split(':')[0]}"
+
+
+def _server_killed(folder: Path, store: str) -> str:
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
     os.environ["MLFLOW_TRACKING_URI"] = uri
-    cells, running_server = planted(folder), server(folder, port)
+    cells, running_server = planted(folder), server(folder, port, store=store)
     artifact.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
     running = importer(folder, cells)
     client = tracking._client(uri)
@@ -110,7 +149,7 @@ def server_killed(folder: Path) -> str:
     kill(running_server)
     assert running.poll() is None, "the import ended before the server was killed"
     time.sleep(AWAY_SECONDS)
-    running_server = server(folder, port)
+    running_server = server(folder, port, store=store)
     first = running.wait()
     again = 0
     while first and again < 3:  # an import that gave up says so with exit code 2; the same command again is all
