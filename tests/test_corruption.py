@@ -177,3 +177,10 @@ def test_a_file_of_another_study_or_name_is_refused(tokenizer, model, tmp_path, 
     elsewhere = tmp_path / "taken/along"  # as the model another study starts from
     shutil.copytree(cells[0], elsewhere)
     models.load(elsewhere)
+
+
+def test_the_repair_names_the_study():
+    assert artifact.again("work/mine/basis/safety.safetensors") == (
+        "snakemake --config study=mine -- work/mine/basis/safety.safetensors"
+    )
+    assert artifact.again("m.safetensors") == "snakemake m.safetensors"

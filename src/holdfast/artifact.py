@@ -62,6 +62,12 @@ def place(path: Path | str) -> dict[str, str]:
     return {PLACE: "/".join(below)} if top == "work" else {}
 
 
+def again(path: Path | str) -> str:
+    """The command that makes a file of a study again."""
+    top, *below = Path(path).parts
+    return f"snakemake --config study={below[0]} -- {path}" if top == "work" and below else f"snakemake {path}"
+
+
 def _digest(path: Path | str, begin: int, seal: str) -> str:
     """XXH3-128 of the whole file as it was before its seal was written into it."""
     from xxhash import xxh3_128
@@ -95,13 +101,13 @@ def check_seal(path: Path | str) -> None:
     if sealed is not None and sealed != _digest(path, begin, str(sealed)):
         raise ArtifactError(
             f"{path} is damaged.", found="other bytes than were written", expected=f"{SEAL} {str(sealed)[:16]}...",
-            do=f"rm {path} && snakemake {path}, or make pull",
+            do=f"rm {path} && {again(path)}, or make pull",
         )  # fmt: skip
     here = place(path).get(PLACE)
     if here and stamp.get(PLACE, here) != here:
         raise ArtifactError(
             f"{path} was made for another place.", found=f"work/{stamp[PLACE]}", expected=f"work/{here}",
-            do=f"rm {path} && snakemake {path}, or make pull",
+            do=f"rm {path} && {again(path)}, or make pull",
         )  # fmt: skip
 
 
@@ -129,9 +135,9 @@ def header(path: Path | str, *, family: str) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    again = f"snakemake {path}"
+    remake = again(path)
     if not path.is_file():
-        raise ArtifactError(f"{path} is missing.", found="no file", expected=f"a {family} file", do=again)
+        raise ArtifactError(f"{path} is missing.", found="no file", expected=f"a {family} file", do=remake)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {}).get("holdfast", "{}"))
@@ -141,14 +147,14 @@ def header(path: Path | str, *, family: str) -> dict[str, Any]:
             f"{path} is damaged.",
             found=str(error)[:120],
             expected="a whole safetensors file",
-            do=f"rm {path} && {again}",
+            do=f"rm {path} && {remake}",
         ) from None
     if metadata.get("family") != family or metadata.get("schema") != SCHEMA:
         raise ArtifactError(
             f"{path} is not what this step reads.",
             found=f"{metadata.get('family', 'no family')} (schema {metadata.get('schema', '?')})",
             expected=f"{family} (schema {SCHEMA})",
-            do=again,
+            do=remake,
         )
     return metadata["header"]
 
@@ -174,7 +180,7 @@ def read(
             f"{path} was made for other layers than this study asks for.",
             found=_summary(found.get("layers", [])),
             expected=_summary(layers),
-            do=f"snakemake {path}, or change basis.modules in the study",
+            do=f"{again(path)}, or change basis.modules in the study",
         )
     for key, value in (expect or {}).items():
         if found.get(key) != value:
@@ -182,14 +188,14 @@ def read(
                 f"{path} does not belong to this run ({key} differs).",
                 found=f"{key} = {str(found.get(key))[:80]}",
                 expected=f"{key} = {str(value)[:80]}",
-                do=f"snakemake {path}",
+                do=again(path),
             )
     check_seal(path)
     wrong = {v["dtype"] for k, v in raw_header(path)[0].items() if k != "__metadata__"} - {TYPES.get(family)}
     if wrong and family in TYPES:
         raise ArtifactError(
             f"{path} holds numbers of another type.", found=", ".join(sorted(wrong)), expected=TYPES[family],
-            do=f"rm {path} && snakemake {path}",
+            do=f"rm {path} && {again(path)}",
         )  # fmt: skip
     if lazy:
         return Stored(path, torch=torch), found
@@ -262,7 +268,7 @@ def raw_header(path: Path | str) -> tuple[dict[str, Any], int]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{path} is missing or damaged.",
-            found=str(error)[:120], expected="a whole safetensors file", do=f"rm -f {path} && snakemake {path}",
+            found=str(error)[:120], expected="a whole safetensors file", do=f"rm -f {path} && {again(path)}",
         ) from None  # fmt: skip
     return {"__metadata__": head.get("__metadata__", {})} | dict(entries), 8 + length
 

@@ -93,7 +93,7 @@ def check(weights: Path, role: str | None) -> None:
     if role is not None and found not in (role, None):
         raise ArtifactError(
             f"{weights} is another model than its place says.", found=f"role {found}", expected=f"role {role}",
-            do=f"rm {weights} && snakemake {weights}",
+            do=f"rm {weights} && {artifact.again(weights)}",
         )  # fmt: skip
 
 
