@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,23 +23,24 @@ ARMS = ("full", "warp", "resta", "safe-delta", "safety-mix")  # five contrasts o
 PROMPTS, DISCORDANT = 120, 0.2
 
 
-def write(
-    folder: Path, arm: str, seed: int, outcomes: dict[str, np.ndarray], words: dict[str, tuple[str, str]]
-) -> Path:
-    """The two files of one cell; `outcomes`: set -> booleans over its prompts."""
+def write(folder: Path, outcomes: dict[str, Sequence[bool]], words: dict[str, tuple[str, str]], **cell) -> Path:
+    """metrics.json (its path is returned) and verdicts.parquet of one model in `folder`.
+
+    Args:
+        outcomes: set -> booleans over its prompts; words: set -> the outcome words of true and false.
+        cell: what metrics.json says besides; task, arm and seed at least.
+    """
     rows = [
         {"id": f"{name}/{i:03d}", "set": name, "base_id": str(i), "category": "hex", "judge": "world", "label": "",
          "outcome": words[name][0 if hit else 1], "score": None, "text": "", "flexible": bool(hit), "parsed": "",
          "gold": ""}
         for name, hits in outcomes.items() for i, hit in enumerate(hits)
     ]  # fmt: skip
-    folder = folder / f"{arm}-{seed}"
     tables.write(rows, folder / "verdicts.parquet", "verdicts")
     artifact.write_json(folder / "metrics.json", {
-        "study": "s", "task": "gsm8k", "arm": arm, "family": arm, "method": "full", "seed": seed, "learning_rate": 1e-3,
-        "swept": {}, "split": "test", "judge": "world", "datasets": {"gsm8k": "gsm8k"},
-        "metrics": {names.CHANGED_FRACTION: 0.5},
-    })  # fmt: skip
+        "study": "s", "family": cell["arm"], "method": "full", "learning_rate": 1e-3, "swept": {}, "split": "test",
+        "judge": "world", "datasets": {"gsm8k": "gsm8k"}, "metrics": {names.CHANGED_FRACTION: 0.5},
+    } | cell)  # fmt: skip
     return folder / "metrics.json"
 
 
@@ -46,7 +48,10 @@ def claims(folder: Path, hits: dict[str, np.ndarray], utility: dict[str, np.ndar
     """The rows of claims.csv for hits and right answers of every arm: booleans (seeds, prompts)."""
     words = {names.HAZARD: (names.REFUSAL, names.COMPLIANCE), f"{names.TASK}:gsm8k": ("correct", "wrong")}
     cells = [
-        write(folder, arm, seed, {names.HAZARD: hits[arm][seed], f"{names.TASK}:gsm8k": utility[arm][seed]}, words)
+        write(
+            folder / f"{arm}-{seed}", {names.HAZARD: hits[arm][seed], f"{names.TASK}:gsm8k": utility[arm][seed]}, words,
+            task="gsm8k", arm=arm, seed=seed,
+        )
         for arm in hits for seed in range(len(hits[arm]))
     ]  # fmt: skip
     out = {name: folder / f"{name}.csv" for name in ("table", "cost", "claims")}
@@ -91,14 +96,9 @@ def wrong(rows: list[dict[str, str]], kind: str) -> bool:
     return bool(verdicts & ({"holds", "does not hold"} if kind == "refusal" else {"holds"}))
 
 
-CASES = (
-    (1, 0.0, 0.0),
-    (1, 0.0, 4.0),
-    (3, 0.0, 0.0),
-    (3, 0.5, 0.0),
-    (3, 1.5, 2.0),
-    (5, 1.0, 0.0),
-)  # seeds, spread, shift
+CASES = (  # seeds, spread, shift
+    (1, 0.0, 0.0), (1, 0.0, 4.0), (3, 0.0, 0.0), (3, 0.5, 0.0), (3, 1.5, 2.0), (5, 1.0, 0.0), (5, 1.5, 2.0),
+)  # fmt: skip
 
 
 def seen(rows: list[dict[str, str]], *, family: bool) -> bool:

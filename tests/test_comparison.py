@@ -10,7 +10,7 @@ import planted
 import pytest
 import yaml
 
-from holdfast import artifact, comparison, csvfiles, names, tables
+from holdfast import comparison, csvfiles, names, tables
 from holdfast.errors import DataError
 from holdfast.statistics import smallest_difference
 
@@ -19,8 +19,7 @@ CFG = {"study": "sweep", "also": [], "tolerance": 0.01, "controls": {"warp-origi
 
 def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate=1e-3, swept=None, split="test"):
     """metrics.json and verdicts.parquet of one model with about these rates."""
-    rng = random.Random(f"{arm}{seed}")
-    rows = []
+    rng, outcomes, words = random.Random(f"{arm}{seed}"), {}, {}
     for name, share, yes, no in (
         ("hazard", refusal, "refusal", "compliance"),
         ("wrapped", refusal, "refusal", "other"),
@@ -29,43 +28,11 @@ def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate
         ("task:gsm8k", utility, "correct", "wrong"),
     ):
         order = rng.sample(range(100), 100)
-        rows += [
-            {
-                "id": f"{name}/{i:03d}",
-                "set": name,
-                "base_id": f"{i}",
-                "category": "hex",
-                "judge": "world",
-                "label": "",
-                "outcome": yes if order[i] < 100 * share else no,
-                "score": None,
-                "text": "",
-                "flexible": order[i] < 100 * share,
-                "parsed": "",
-                "gold": "",
-            }
-            for i in range(100)
-        ]
-    folder = folder / f"{task}-{arm}-{seed}"
-    tables.write(rows, folder / "verdicts.parquet", "verdicts")
-    artifact.write_json(
-        folder / "metrics.json",
-        {
-            "study": "s",
-            "task": task,
-            "arm": arm,
-            "family": family or arm,
-            "method": "full",
-            "seed": seed,
-            "learning_rate": rate if task else None,
-            "swept": swept or {},
-            "split": split,
-            "judge": "world",
-            "datasets": {"gsm8k": "gsm8k"},
-            "metrics": {names.CHANGED_FRACTION: 0.5},
-        },
-    )
-    return folder / "metrics.json"
+        outcomes[name], words[name] = [i < 100 * share for i in order], (yes, no)
+    return planted.write(
+        folder / f"{task}-{arm}-{seed}", outcomes, words, task=task, arm=arm, seed=seed, family=family or arm,
+        learning_rate=rate if task else None, swept=swept or {}, split=split,
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -16,12 +16,18 @@ _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", 
         "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}  # fmt: skip
 
 
+def _cell(row: Row, key: str) -> tuple[str, str, str] | None:
+    """(value, low, high) in whole percent; None where nothing was measured."""
+    return tuple(f"{100 * float(row[k]):.0f}" for k in (key, f"{key}_low", f"{key}_high")) if row.get(key) else None
+
+
 def _cells(row: Row) -> list[tuple[str, str, str] | None]:
-    """(value, low, high) in whole percent per column; None where nothing was measured."""
-    return [
-        tuple(f"{100 * float(row[k]):.0f}" for k in (key, f"{key}_low", f"{key}_high")) if row.get(key) else None
-        for _, key in COLUMNS
-    ]
+    return [_cell(row, key) for _, key in COLUMNS]
+
+
+def _marked(cell: tuple[str, str, str] | None, nothing: str) -> str:
+    """One cell in Markdown."""
+    return nothing if cell is None else f"{cell[0]} <sub>{cell[1]}–{cell[2]}</sub>"
 
 
 def summary(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
@@ -47,7 +53,7 @@ def markdown(rows: Sequence[Row]) -> str:
         metric = group[0]["utility_metric"].split("/")[1]
         lines += ["", f"| {task} ({metric}) | {' | '.join(t for t, _ in COLUMNS)} |", "|---|" + "--:|" * len(COLUMNS)]
         for r in group:
-            cells = ("–" if c is None else f"{c[0]} <sub>{c[1]}–{c[2]}</sub>" for c in _cells(r))
+            cells = (_marked(c, nothing="–") for c in _cells(r))
             lines.append(f"| `{r['arm']}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -61,9 +67,8 @@ def overview(rows: Sequence[Row]) -> str:
     lines = ["", f"| arm | {' | '.join(titles)} |", "|---|" + "--:|" * len(titles)]
     for arm in arms:
         cells = [
-            f"{100 * float(r[k]):.0f} <sub>{100 * float(r[f'{k}_low']):.0f}–{100 * float(r[f'{k}_high']):.0f}</sub>"
-            if (r := found.get((task, arm))) and r.get(k) else ""
-            for task in tasks for k in (names.REFUSAL_RATE, "utility")
+            _marked(_cell(found.get((task, arm), {}), key), nothing="")
+            for task in tasks for key in (names.REFUSAL_RATE, "utility")
         ]  # fmt: skip
         lines.append(f"| `{arm}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
