@@ -16,7 +16,7 @@ from holdfast import tables
 from holdfast.errors import DataError
 from holdfast.judges import refusal
 
-PENALTY = 30.0  # of the squared weights, in units of their feature's standard deviation
+PENALTY = 60.0  # of the squared weights, in units of their feature's standard deviation
 _XSTEST = {
     "1_full_compliance": refusal.COMPLIANCE,
     "2_full_refusal": refusal.FULL,
