@@ -134,6 +134,67 @@ def metrics_of(cells):
 METRICS = metrics_of(S.cells)
 
 
+CAPABILITIES = []
+
+if S.study.capabilities.tasks:
+
+    rule measure_capabilities:
+        """Asking {wildcards.arm} on {wildcards.task}, seed {wildcards.seed} what else it can do"""
+        input:
+            model=rules.finetune.output.model,
+        output:
+            f"{R}/{{task}}/{{arm}}/seed{{seed}}/capabilities.parquet",
+        log:
+            f"{L}/capabilities/{{task}}/{{arm}}/seed{{seed}}.log",
+        benchmark:
+            f"{L}/benchmarks/capabilities/{{task}}/{{arm}}/seed{{seed}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=8000,
+            runtime=720,
+            gpu=GPU,
+        params:
+            cfg=S.capabilities_cfg(),
+            code=code("capabilities"),
+        script:
+            "../scripts/capabilities.py"
+
+    use rule measure_capabilities as measure_capabilities_role with:
+        input:
+            model=f"{W}/{{role}}/model.safetensors",
+        output:
+            f"{R}/models/{{role}}/capabilities.parquet",
+        log:
+            f"{L}/capabilities/{{role}}.log",
+        benchmark:
+            f"{L}/benchmarks/capabilities/{{role}}.tsv"
+
+    CAPABILITIES = [m.replace("metrics.json", "capabilities.parquet") for m in METRICS]
+
+    rule compare_capabilities:
+        """Comparing what the models of {S.name} can do elsewhere"""
+        input:
+            CAPABILITIES,
+        output:
+            f"{R}/capabilities.csv",
+        log:
+            f"{L}/compare_capabilities.log",
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            cfg={"cells": S.capability_cells},
+            code=code("compare_capabilities"),
+        script:
+            "../scripts/compare_capabilities.py"
+
+    rule capabilities:
+        """Scores of lm-evaluation-harness"""
+        input:
+            rules.compare_capabilities.output,
+
+
 rule responses:
     """All responses"""
     input:

@@ -81,6 +81,7 @@ rule write_report:
         basis=f"{W}/basis/safety.safetensors",
         sweep=SWEEPS,
         agreement=AGREEMENT,
+        capabilities=rules.compare_capabilities.output if CAPABILITIES else [],
     output:
         html=captioned(f"{R}/report.html", "report"),
         frontier=captioned(f"{R}/frontier.png", "frontier"),

@@ -45,6 +45,7 @@ rule import_runs:
     input:
         store=ancient(rules.create_store.output[0]),
         metrics=METRICS,
+        capabilities=CAPABILITIES,
         curves=rules.models.input,
         extra=[*rules.compare.output, *rules.write_report.output],
     output:

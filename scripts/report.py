@@ -20,6 +20,7 @@ def main(io) -> None:
         metrics=[Path(p) for p in io.input.metrics],
         basis=Path(io.input.basis),
         agreement=next(map(Path, io.input.get("agreement", [])), None),
+        capabilities=next(map(Path, io.input.get("capabilities", [])), None),
         sweeps=[Path(p) for p in io.input.get("sweep", [])],
         html=Path(io.output.html),
         frontier=Path(io.output.frontier),

@@ -15,9 +15,10 @@ import pytest
 import soak
 import yaml
 from conftest import ROOT
+from test_capabilities import harness, task_files
 from workflow import call, edit, finished, planned, snakemake
 
-from holdfast import audit, tables
+from holdfast import audit, csvfiles, tables
 
 pytestmark = pytest.mark.dag
 
@@ -58,6 +59,13 @@ def test_the_report_is_one_self_contained_page(project):
         "The sweep behind the learning rates",
     ):
         assert word in page
+    # Every row of numbers leads to its cell, and every cell is there.
+    targets = re.findall(r'href="#([^"]+)"', page)
+    assert set(targets) <= set(re.findall(r'\bid="([^"]+)"', page))
+    for section in ("frontier", "table", "claims", "inside"):
+        part = re.search(rf'<section id="{section}">.*?</section>', page, re.S)[0]
+        rows = re.findall(r"<tr>(?:(?!</tr>).)*<td.*?</tr>", part, re.S)
+        assert rows and [r for r in rows if 'href="#cell-' not in r and "(front)" not in r] == [], section
 
 
 def test_nothing_to_do_after_a_run(project):
@@ -227,6 +235,32 @@ def test_another_judge_reads_the_stored_answers(copy):
     assert {r["judge"] for r in rows} == {"world", "refusal", "advbench", "agnews"}
     assert before == (responses.stat().st_mtime_ns, json.loads(metrics.read_text())["metrics"])
     assert {"agreement", "write_report"} <= set(planned(copy))
+
+
+@harness
+def test_finished_models_are_asked_what_else_they_can_do(copy):
+    """A finished study that adds tasks of the harness: nothing is trained or answered again."""
+    own = task_files(copy / "own")
+    data = yaml.safe_load((copy / "config/smoke.yaml").read_text())
+    data["arms"] = {"warp": data["arms"]["warp"] | {"tasks": ["crafts"]}}
+    data["capabilities"] = {"tasks": ["lore"], "task_files": str(own)}
+    (copy / "config/smoke.yaml").write_text(yaml.safe_dump(data))
+    jobs = planned(copy)
+    assert (jobs["measure_capabilities"], jobs["measure_capabilities_role"]) == (1, 2)
+    assert not {"finetune", "respond", "respond_role", "train_base"} & set(jobs)
+    out = snakemake(copy, "--quiet", "rules")
+    assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
+    rows = {r["arm"]: r for r in csvfiles.read_csv(copy / "results/smoke/capabilities.csv")}
+    assert list(rows) == ["base", "aligned", "warp"] and {r["n"] for r in rows.values()} == {"24"}
+    assert float(rows["warp"]["minus_aligned_low"]) <= float(rows["warp"]["minus_aligned"])
+    page = (copy / "results/smoke/report.html").read_text()
+    assert "What the models can do elsewhere" in page and "lore" in page
+    store = json.loads((copy / "results/smoke/mlflow.json").read_text())
+    from mlflow import MlflowClient
+
+    run = MlflowClient(tracking_uri=store["uri"]).get_run(store["runs"]["smoke/crafts/warp/seed0"])
+    assert run.data.metrics["capability/lore"] == pytest.approx(float(rows["warp"]["rate"]), abs=1e-6)
+    assert planned(copy) == {}
 
 
 def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_path):

@@ -36,6 +36,7 @@ FLOORS = {
         "comparison",
         "papers",
         "harness",
+        "capabilities",
         "why",
         "crate",
         "cards",

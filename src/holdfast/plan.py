@@ -24,6 +24,8 @@ WORLD_TOKENS = {"agnews": (38, 3), "gsm8k": (52, 19), "crafts": (46, 30), "howto
 REAL_TOKENS = {"agnews": (100, 3), "gsm8k": (190, 90), "crafts": (250, 200), "howto": (250, 200), "chat": (250, 200)}
 SAFETY_TOKENS = {"world": 35, "real": 150}
 DOCUMENT_TOKENS = 36
+# Rows of the harness's tasks, a thousand where they are not known; four choices of a hundred tokens each.
+CAPABILITY_ROWS, UNKNOWN_ROWS, CAPABILITY_TOKENS = {"mmlu": 14042, "hellaswag": 10042}, 1000, 4 * 100
 FP32 = 4
 
 
@@ -201,6 +203,10 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     answers += len(study.roles) * s.forward(every, safety)
     cache = 2 * s.blocks * s.hidden * s.kv_heads / s.heads * v.evaluation.batch_size * (safety + 48) * FP32
     out.append(Stage("responses", len(study.cells) + len(study.roles), answers, model_bytes + cache, 0))
+    if c := v.capabilities.tasks:
+        asked = sum(CAPABILITY_ROWS.get(name, v.capabilities.limit or UNKNOWN_ROWS) for name in c)
+        jobs = len(study.capability_cells)
+        out.append(Stage("capabilities", jobs, jobs * s.forward(asked * CAPABILITY_TOKENS, 100), model_bytes, 0))
     return out
 
 

@@ -23,6 +23,10 @@ def study(name: str, root: Path | str = ".") -> resolve.Resolved:
         if folder.is_relative_to(Path.cwd()):
             folder = folder.relative_to(Path.cwd())
         resolved = resolve.load(name, folder)
+        if resolved.study.capabilities.tasks:
+            from holdfast import capabilities
+
+            capabilities.check(resolved.study.capabilities.tasks, resolved.study.capabilities.task_files, resolved.path)
         check_files(resolved)
         return resolved
     except HoldfastError as error:

@@ -33,6 +33,7 @@ def build(
     basis: Path,
     sweeps: list[Path],
     agreement: Path | None = None,
+    capabilities: Path | None = None,
     html: Path,
     frontier: Path,
 ) -> None:
@@ -88,7 +89,10 @@ def build(
         sweep=bool(points),
         risk=_risk([r for r in rows if r["arm"] not in comparison.ROLES], rows, costs) if poisoned else [],
         agreement=_agreement(artifact.read_json(agreement)) if agreement else None,
+        capabilities=[_capability_row(r) for r in csvfiles.read_csv(capabilities)] if capabilities else [],
         figures=figures,
+        cell_id=cell_id,
+        known={cell_id(c["task"], c["arm"]) for c in cells},
         settings=json.dumps(resolved, indent=1, sort_keys=True),
     )  # fmt: skip
     files.write_text(html, page)
@@ -97,14 +101,16 @@ def build(
 def _risk(poisoned: list[Row], rows: list[Row], costs: list[Row]) -> list[Row]:
     """Before (the aligned model) and after every fine-tuning of a risk study: what it cost and what is left."""
     before = next(r for r in rows if r["arm"] == "aligned")
-    lines = [{"name": "aligned, before", "share": "", "parameters": "", "seconds": ""} | _left(before)]
+    lines = [
+        {"task": None, "arm": "aligned", "on": ", before", "share": "", "parameters": "", "seconds": ""} | _left(before)
+    ]
     for r in poisoned:
         spent = [c for c in costs if (c["task"], c["arm"]) == (r["task"], r["arm"])]
         seconds = sum(float(c["cost/seconds"]) for c in spent) / len(spent) if spent else None
         parameters = next((c["trainable_parameters"] for c in spent), "")
         lines.append(
             {
-                "name": f"{r['arm']} on {r['task']}", "share": percent(r["harmful_fraction"]),
+                "task": r["task"], "arm": r["arm"], "on": f" on {r['task']}", "share": percent(r["harmful_fraction"]),
                 "parameters": f"{int(parameters):,}" if parameters else "",
                 "seconds": "" if seconds is None else f"{seconds:.0f}",
             }
@@ -136,12 +142,11 @@ def _agreement(found: dict[str, Any]) -> dict[str, Any]:
         for r in found["pairs"]
     ]  # fmt: skip
     judges = list(dict.fromkeys(m["judge"] for m in found["models"]))
-    models: dict[str, dict[str, Row]] = {}
+    models: dict[tuple[str | None, str, int], dict[str, Row]] = {}
     for m in found["models"]:
-        name = m["arm"] if m["task"] is None else f"{m['task']} / {m['arm']} / seed {m['seed']}"
-        models.setdefault(name, {})[m["judge"]] = m
+        models.setdefault((m["task"], m["arm"], m["seed"]), {})[m["judge"]] = m
     rows = []
-    for name, said in models.items():
+    for (task, arm, seed), said in models.items():
         cells = []
         for judge in judges:
             r = said.get(judge, {})
@@ -149,7 +154,9 @@ def _agreement(found: dict[str, Any]) -> dict[str, Any]:
             text = percent(r.get(KEPT_RATE)) + (f" ({percent(lost)} % unparsed)" if lost else "")
             cells.append({"value": r.get(KEPT_RATE, ""), "text": text,
                           "interval": interval(r, KEPT_RATE) if KEPT_RATE in r else ""})  # fmt: skip
-        rows.append({"name": name, "cells": cells})
+        rows.append(
+            {"task": task, "arm": arm, "of": "" if task is None else f" on {task}, seed {seed}", "cells": cells}
+        )
     return {"pairs": pairs, "judges": judges, "rows": rows}
 
 
@@ -162,6 +169,18 @@ def _front_row(r: Row) -> Row:
              "interval": f"{float(r['hypervolume_low']):.3f} to {float(r['hypervolume_high']):.3f}"},
             {"value": r["share_of_front"], "text": percent(r["share_of_front"])},
         ],
+    }  # fmt: skip
+
+
+def _capability_row(r: Row) -> Row:
+    def cell(key: str, signed: bool = False) -> Row:
+        low, high = (percent(r[f"{key}_{end}"], signed) for end in ("low", "high"))
+        return {"value": r[key], "text": percent(r[key], signed), "interval": f"[{low}, {high}]" if r[key] else ""}
+
+    return r | {
+        "task": r["task"] or "all",
+        "cells": [cell("rate"), cell("minus_aligned", signed=True)],
+        "p_text": f"{float(r['p_holm']):.2g}" if r["p_holm"] else "",
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from holdfast import names, registry
+from holdfast import names, provenance, registry
 from holdfast.errors import StudyError
 from holdfast.judging import Judging
 from holdfast.reading import check_known, from_pydantic, read_chosen, read_study, unknown_key
@@ -224,6 +224,17 @@ class Resolved:
             },
         }  # fmt: skip
 
+    def capabilities_cfg(self) -> dict[str, Any]:
+        """What the harness is asked, with the digest of the user's own task files."""
+        c = self.study.capabilities
+        own = sorted(p for p in Path(c.task_files).rglob("*") if p.is_file()) if c.task_files else []
+        return c.model_dump(mode="json") | {"digest": provenance.digest([provenance.file_digest(p) for p in own])}
+
+    @property
+    def capability_cells(self) -> list[tuple[str | None, str, int]]:
+        """(task, arm, seed) of every model that is asked: the roles first, without a task."""
+        return [(None, role, 0) for role in self.roles] + self.cells
+
     def dump(self) -> dict[str, Any]:
         """The whole resolved study, for the record."""
         return {
@@ -385,6 +396,7 @@ def _sources(study: Study) -> list[tuple[str, str]]:
         ("constitution.guidelines_file", study.constitution.guidelines_file),
         *((f"tasks.{k}.source", t.source) for k, t in study.tasks.items()),
         *((f"tasks.{k}.instruction_file", t.instruction_file) for k, t in study.tasks.items() if t.instruction_file),
+        *([("capabilities.task_files", study.capabilities.task_files)] if study.capabilities.task_files else []),
     ):
         if is_file(source) and not (source == HUB and key.startswith("tasks.")):
             out.append((key, source))

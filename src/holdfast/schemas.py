@@ -89,6 +89,10 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     ),
     "judge_examples": _schema(id=_id(), prompt=_text(), response=_text()),
     "opinions": _schema(id=_id(), set=_set(), label=pa.Column(str), score=_score(), text=pa.Column(str)),
+    "capabilities": _schema(
+        unique=["capability", "id"], id=pa.Column(str), capability=pa.Column(str), task=pa.Column(str),
+        metric=pa.Column(str), version=pa.Column(str), correct=pa.Column(bool),
+    ),
     "verdicts": _schema(
         id=pa.Column(str), set=_set(), base_id=pa.Column(str), category=pa.Column(str), judge=pa.Column(str),
         label=pa.Column(str), outcome=pa.Column(str, _one_of(*names.OPINIONS, "correct", "wrong", "invalid")),

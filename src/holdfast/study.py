@@ -228,6 +228,25 @@ class Constitution(Strict):
     batch_size: int = Field(64, ge=1, description="replies judged together")
 
 
+class Capabilities(Strict):
+    """What else every model is asked: tasks of lm-evaluation-harness, such as mmlu and hellaswag, to see what
+    fine-tuning and the remedies cost beside the study's own tasks. Needs the extra `harness`."""
+
+    tasks: tuple[str, ...] = Field((), description="tasks or groups of the harness, or of `task_files`")
+    task_files: str | None = Field(None, description="folder with task files of your own, in the harness's format")
+    limit: int | None = Field(None, ge=1, description="first rows of each task (of each in a group); none: all")
+    fewshot: int | None = Field(None, ge=0, description="examples before each question; none: as the task says")
+    chat_template: bool = Field(True, description="ask in the model's chat template")
+    batch_size: int = Field(8, ge=1, description="requests scored together")
+
+    @field_validator("tasks")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value) or not all(value):
+            raise ValueError("name each task once")
+        return value
+
+
 class Choose(Strict):
     """Where a sweep writes the settings it chose, and how far from the best utility a point may be."""
 
@@ -255,6 +274,7 @@ class Study(Strict):
     choose: Choose | None = Field(None, description="sweeps only: write the chosen settings")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="data draw and order of the fine-tuning")
     evaluation: Evaluation = Evaluation()
+    capabilities: Capabilities = Capabilities()
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from holdfast import artifact, names, provenance
+from holdfast import artifact, capabilities, names, provenance
 from holdfast.errors import ArtifactError
 from holdfast.files import whole
 
@@ -26,6 +26,7 @@ _NOTE = "mlflow.note.content"
 LIVE_AFTER_SECONDS, LIVE_EVERY_SECONDS = 30.0, 15.0
 Say = Callable[[str], None]
 _SQLITE = "sqlite:///"
+_BESIDE = ("train.json", "train.jsonl", "verdicts.parquet", "capabilities.parquet")  # of a cell, beside metrics.json
 
 
 def default_uri(root: Path) -> str:
@@ -170,11 +171,7 @@ def import_cell(store: dict[str, Any], metrics_file: Path, resolved: dict[str, A
 
     cell = artifact.read_json(metrics_file)
     folder = metrics_file.parent
-    files = [
-        p
-        for p in (metrics_file, folder / "train.json", folder / "train.jsonl", folder / "verdicts.parquet")
-        if p.exists()
-    ]
+    files = [p for p in (metrics_file, *(folder / name for name in _BESIDE)) if p.exists()]
     digest = provenance.digest([[p.name, provenance.file_digest(p)] for p in files])
     name = cell_name(cell)
     with _lock(store["uri"], name):
@@ -206,6 +203,8 @@ def import_cell(store: dict[str, Any], metrics_file: Path, resolved: dict[str, A
             kept = artifact.read_json(record)
             values |= {k: kept[k] for k in (names.SECONDS, names.PEAK_MEMORY, "cost/train_seconds") if k in kept}
             values |= {k: kept[k] for k in ("frozen_fraction", "frozen_drift") if k in kept}
+        if (folder / "capabilities.parquet").exists():
+            values |= capabilities.rates(folder / "capabilities.parquet")
         _log_points(client, run_id, points + [Metric(k, float(v), ended, 0) for k, v in sorted(values.items())])
         params = {
             "task": cell["task"], "arm": cell["arm"], "family": cell["family"], "method": cell["method"],

@@ -1,0 +1,15 @@
+"""Stage capabilities: one model answers tasks of lm-evaluation-harness -> which rows were right."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import capabilities
+
+    capabilities.measure(Path(io.input.model), io.cfg, Path(io.output[0]), io.log)
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake, preload=stage.MODELS))

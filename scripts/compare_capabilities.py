@@ -1,0 +1,16 @@
+"""Stage compare_capabilities: which rows every model had right -> capabilities.csv."""
+
+from pathlib import Path
+
+from holdfast import stage
+
+
+def main(io) -> None:
+    from holdfast import capabilities
+
+    cells = [(task, arm, seed) for task, arm, seed in io.cfg["cells"]]
+    capabilities.build([Path(p) for p in io.input], cells, Path(io.output[0]))
+
+
+if __name__ == "__main__":
+    main(stage.start(snakemake))
