@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -66,6 +67,7 @@ SHAPES = {
     for s in (
         Shape("prototype", 512, 1376, 6, 8, 8, 2048),
         Shape("grouped-query", 512, 1792, 6, 8, 2, 2048),
+        Shape("wide", 1024, 2752, 4, 8, 8, 8192),  # for the memory of a merge, whose tensors must outweigh Python
         Shape("tiny", 32, 48, 2, 4, 2, 128),
     )
 }
@@ -75,7 +77,8 @@ TARGETS = {
     "step 4x128x4": ("ratio_to_plain", 1.05), "step 4x128x1": ("ratio_to_plain", 1.30),
     "importance": ("ratio_to_plain", 1.25), "importance, against published": ("ratio_to_published", 1 / 2.5),
     "basis": ("ratio_to_published", 1 / 5), "memory of a step": ("ratio_to_plain_and_bases", 1.05),
-    "merge": ("ratio_to_plain", 1.5), "generation": ("ratio_to_published", 1 / 3),
+    "merge": ("ratio_to_plain", 1.5), "memory of a merge": ("ratio_to_three_largest", 1.0),
+    "generation": ("ratio_to_published", 1 / 3),
 }  # fmt: skip
 
 
@@ -93,27 +96,46 @@ def batches(encoded: list[dict[str, list[int]]], size: int) -> list[dict[str, to
 
 
 def random_rotations(targets: list[layers.Layer]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """(input name -> U, layer name -> boolean mask) of the right shapes; the cost does not depend on the values."""
-    u = {
-        name: basis.random_orthogonal(readers[0].module.in_features, i)
-        for i, (name, readers) in enumerate(layers.inputs(targets).items())
-    }
-    generator = torch.Generator().manual_seed(1)
-    frozen = {x.name: torch.rand(x.module.weight.shape, generator=generator) < FREEZE for x in targets}
+    """(input name -> U, layer name -> boolean mask) of the right shapes, where the weights are. The cost does not
+    depend on the values, so inputs of one width have copies of one U."""
+    one: dict[int, torch.Tensor] = {}
+    u = {}
+    for name, readers in layers.inputs(targets).items():
+        weight = readers[0].module.weight
+        n = weight.shape[1]
+        if n not in one:
+            generator = torch.Generator(weight.device).manual_seed(n)
+            one[n] = torch.linalg.qr(torch.randn(n, n, generator=generator, device=weight.device))[0]
+        u[name] = one[n].clone()
+    generators = {d: torch.Generator(d).manual_seed(1) for d in {x.module.weight.device for x in targets}}
+    frozen = {}
+    for x in targets:
+        device = x.module.weight.device
+        frozen[x.name] = torch.rand(x.module.weight.shape, generator=generators[device], device=device) < FREEZE
     return u, frozen
 
 
 # ---- the sides ------------------------------------------------------------------------------------
 
 
-def stepper(side: str, shape: Shape, micro: int, length: int, accumulation: int) -> Callable[[], None]:
-    """One optimizer step of full-parameter training: forward, backward, clipping, update."""
-    model = shape.model()
+def stepper(
+    side: str, shape: Shape, micro: int, length: int, accumulation: int, *, device: str = "cpu",
+    precision: str = "fp32", checkpointing: bool = False,
+) -> Callable[[], None]:  # fmt: skip
+    """One optimizer step of full-parameter training: forward, backward, clipping, update.
+
+    `precision` as in a study: fp32, bf16 (products in bfloat16, float32 masters), pure_bf16.
+    """
+    model = shape.model(device)
+    model = model.bfloat16() if precision == "pure_bf16" else model
     model.train()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     targets = layers.resolve(model, MODULES)
-    u, frozen = random_rotations(targets)
-    work = batches(rows(shape, micro * accumulation, length), micro)
-    settings = {"lr": 1e-4, "weight_decay": 0.0}
+    work = [{k: v.to(device) for k, v in b.items()} for b in batches(rows(shape, micro * accumulation, length), micro)]
+    settings = {"lr": 1e-4, "weight_decay": 0.0, **({"fused": True} if device != "cpu" and side != OURS else {})}
+    u, frozen = random_rotations(targets) if side != PLAIN else ({}, {})
+    u = {name: x.to(model.dtype) for name, x in u.items()}
     if side == OURS:
         rotations = {x.module.weight: Rotation(u[x.input], frozen[x.name]) for x in targets}
         optimizer = RotatedAdamW(model.parameters(), rotations, max_grad_norm=1.0, **settings)
@@ -124,7 +146,9 @@ def stepper(side: str, shape: Shape, micro: int, length: int, accumulation: int)
 
     def step() -> None:
         for batch in work:
-            (model(**models.supervised(model, batch), use_cache=False).loss / accumulation).backward()
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+                loss = model(**models.supervised(model, batch), use_cache=False).loss / accumulation
+            loss.backward()
         if side != OURS:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -263,6 +287,39 @@ def peak_memory(side: str, shape: Shape, step: tuple[int, int, int]) -> int:
     return int(subprocess.run([*command, "--step", *map(str, step)], check=True, capture_output=True, text=True).stdout)
 
 
+def merge_memory(shape: Shape) -> dict[str, Any]:
+    """Anonymous memory that RESTA adds to a process of its own, against the three largest tensors."""
+    command = [sys.executable, "-m", "benchmarks.bench", "--memory-of", "merge", "--shapes", shape.name]
+    grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    sizes = sorted((p.numel() * p.element_size() for p in shape.model("meta").parameters()), reverse=True)
+    return {
+        "name": "memory of a merge", "shape": asdict(shape), OURS: grown, "three_largest": sum(sizes[:3]),
+        "model": sum(sizes), "ratio_to_three_largest": grown / sum(sizes[:3]),
+    }  # fmt: skip
+
+
+def grown_by(work: Callable[[], Any]) -> int:
+    """Bytes of anonymous memory at the peak of `work` above those before it; looked at every millisecond."""
+
+    def anonymous() -> int:
+        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
+        return int(line.split()[1]) * 1024
+
+    done, before = threading.Event(), anonymous()
+    peak = [before]
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            peak[0] = max(peak[0], anonymous())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return peak[0] - before
+
+
 def run(shapes: list[Shape], rounds: int, only: str) -> list[dict[str, Any]]:
     """All cases whose name contains `only`."""
     entries: list[dict[str, Any]] = []
@@ -291,6 +348,9 @@ def run(shapes: list[Shape], rounds: int, only: str) -> list[dict[str, Any]]:
                 | {"ratio_to_plain_and_bases": peaks[OURS] / (peaks[PLAIN] + allowed)}
                 | {"ratio_to_published": peaks[OURS] / peaks[PUBLISHED]}
             )
+    if only in "memory of a merge":
+        print("memory of a merge ...", file=sys.stderr, flush=True)
+        entries.append(merge_memory(SHAPES["tiny" if shapes == [SHAPES["tiny"]] else "wide"]))
     return entries
 
 
@@ -327,12 +387,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", default="", help="part of a case's name")
     parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
-    parser.add_argument("--memory-of", choices=(PLAIN, OURS, PUBLISHED), help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=(PLAIN, OURS, PUBLISHED, "merge"), help=argparse.SUPPRESS)
     parser.add_argument("--step", nargs=3, type=int, default=STEPS[0], help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable_progress_bar()
     shapes = [SHAPES[name] for name in args.shapes]
+    if args.memory_of == "merge":
+        with tempfile.TemporaryDirectory() as folder:
+            work = merge_case(shapes[0], Path(folder))[OURS]
+            gc.collect()
+            print(grown_by(work))
+        return
     if args.memory_of:
         step = stepper(args.memory_of, shapes[0], *args.step)
         step()

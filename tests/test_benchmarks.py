@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import bench, overhead, published, stall
+from benchmarks import bench, overhead, published, scale, stall
 from holdfast import layers, models
 from holdfast.warp import basis, gram, importance
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
@@ -103,6 +103,28 @@ def test_the_benchmark_writes_what_it_measured(tmp_path):
         if entry["name"].startswith("step"):
             assert entry["ours"] > 0 and entry["ratio_to_plain"]["low"] <= entry["ratio_to_plain"]["median"]
             assert entry["name"] in done.stdout
+
+
+def test_the_cost_at_scale_is_counted_from_its_parts(monkeypatch):
+    """What is run on a GPU at the shape of a 7B model, here tiny on the CPU."""
+    shape = bench.SHAPES["tiny"]
+    entries = {e["name"]: e for e in scale.run(shape, "cpu", 1, "")}
+    assert list(entries) == ["basis", "importance", "step bf16", "step pure_bf16"]
+    found = entries["basis"]
+    assert found["decompositions"] == {32: 2 * shape.blocks, 48: shape.blocks}  # 3 distinct inputs a block, 5 modules
+    assert found["ours"] == sum(found["of_one"]["ours"][n] * count for n, count in found["decompositions"].items())
+    assert found["published"] == 8 * found["of_one"]["published"][32] + 2 * found["of_one"]["published"][48]
+    for name in ("step bf16", "step pure_bf16"):
+        assert entries[name]["ratio_to_plain"] == entries[name]["ours"] / entries[name]["plain"]
+    text = scale.table(list(entries.values()))
+    assert "target 150 s" in text and "target 1.15" in text
+
+    def too_large(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(scale, "stepper", too_large)
+    (entry,) = scale.run(shape, "cpu", 1, "step bf16")
+    assert entry["ours"] is None and scale.verdict(entry) == "did not fit into memory" and " - " in scale.table([entry])
 
 
 def test_the_stall_shows_at_the_published_rates_and_not_with_float32_masters():

@@ -325,7 +325,8 @@ def test_somf_with_logits_of_one_size_is_the_task_vector():
     """σ(ℓ) / mean(σ(ℓ)) is 1 then, whatever the logit; a soft mask is never mistaken for a full one."""
     method, start, tuned = registry.load("somf"), torch.randn(5, 6), torch.randn(5, 6)
     weights = {"aligned": start, "finetuned": tuned}
-    copies = type("Copies", (dict,), {"__getitem__": lambda self, k: dict.__getitem__(self, k).clone()})(weights)
+    methods = {"__getitem__": lambda self, k: dict.__getitem__(self, k).clone(), "stored": dict.__getitem__}
+    copies = type("Copies", (dict,), methods)(weights)
     settings = method.Settings()
     flat = {"seed": 0, "mask": {"w": method.export(torch.full((5, 6), -0.7), settings, 0, "w")}}
     assert torch.allclose(method.merge("w", copies, settings, flat), tuned, atol=1e-6)

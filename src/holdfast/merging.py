@@ -33,6 +33,10 @@ class Weights(Mapping):
     def __getitem__(self, role: str) -> torch.Tensor:
         return self._files[role].get_tensor(self._name).to(torch.float32, copy=True)
 
+    def stored(self, role: str) -> torch.Tensor:
+        """The tensor to be read only: where the file has float32, its own pages instead of a copy."""
+        return self._files[role].get_tensor(self._name).float()
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 

@@ -97,6 +97,15 @@ def check(weights: Path, role: str | None) -> None:
         )  # fmt: skip
 
 
+def _takes_logits_to_keep(model) -> bool:
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+
+def few_logits(model) -> dict[str, int]:
+    """Arguments of a forward pass whose logits nobody reads: only those of the last position are computed."""
+    return {"logits_to_keep": 1} if _takes_logits_to_keep(model) else {}
+
+
 def supervised(model, batch: dict[str, Any]) -> dict[str, Any]:
     """`batch` with a request for logits only where the next token is supervised.
 
@@ -107,9 +116,7 @@ def supervised(model, batch: dict[str, Any]) -> dict[str, Any]:
     from transformers.loss.loss_utils import ForCausalLMLoss
 
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if "logits_to_keep" not in inspect.signature(plain.forward).parameters or (
-        getattr(plain, "loss_function", None) is not ForCausalLMLoss
-    ):
+    if not _takes_logits_to_keep(plain) or getattr(plain, "loss_function", None) is not ForCausalLMLoss:
         return batch
     following = torch.nn.functional.pad(batch["labels"], (0, 1), value=chat.IGNORE)[:, 1:]
     keep = following != chat.IGNORE

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from holdfast import artifact, names, provenance
+from holdfast import artifact, models, names, provenance
 from holdfast.errors import LayerMismatch
 
 GROUPS = ("mlp", "q", "k", "v")
@@ -116,7 +116,8 @@ def importance(model, encoded: dict[str, list[int]]) -> dict[str, torch.Tensor]:
             )
         )
     try:
-        model(input_ids=torch.tensor([encoded["input_ids"]], device=model.device), use_cache=False)
+        ids = torch.tensor([encoded["input_ids"]], device=model.device)
+        model(input_ids=ids, use_cache=False, **models.few_logits(model))
     finally:
         for handle in handles:
             handle.remove()

@@ -46,5 +46,5 @@ def merge(name, weights, settings, state):
     out = weights["finetuned"]
     if settings.gamma == 0:
         return out
-    vector = weights["aligned"].sub_(weights[settings.vector])
+    vector = weights["aligned"].sub_(weights.stored(settings.vector))
     return out.add_(vector, alpha=settings.gamma)

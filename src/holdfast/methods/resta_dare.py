@@ -48,9 +48,9 @@ def merge(name, weights, settings, state):
 
     out = weights["finetuned"]
     if settings.drop:
-        start = weights[settings.start]
+        start = weights.stored(settings.start)
         out = fusion.dare(out.sub_(start), settings.drop, fusion.generator(state, name)).add_(start)
         del start
     if settings.gamma:
-        out.add_(weights["aligned"].sub_(weights[settings.vector]), alpha=settings.gamma)
+        out.add_(weights["aligned"].sub_(weights.stored(settings.vector)), alpha=settings.gamma)
     return out

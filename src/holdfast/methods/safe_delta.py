@@ -124,7 +124,7 @@ def merge(name, weights, settings, state):
     found = of_weight(name)
     if not found:
         return weights["finetuned"]
-    aligned, finetuned = weights["aligned"], weights["finetuned"]
+    aligned, finetuned = weights.stored("aligned"), weights.stored("finetuned")
     entry = found[0]
     if entry not in state["factors"]:
         block = entry.rsplit(".", 1)[0]

@@ -71,7 +71,7 @@ def _projected(name, weights, settings):
 
     aligned = weights["aligned"]
     delta = weights["finetuned"].sub_(aligned)
-    v = aligned - weights["base"]
+    v = aligned - weights.stored("base")
     pulled = project(v, delta, settings.projection)
     norms = torch.linalg.vector_norm(pulled) * torch.linalg.vector_norm(delta)
     cosine = float((pulled * delta).sum() / norms) if norms else (1.0 if not delta.any() else 0.0)

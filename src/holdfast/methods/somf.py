@@ -72,7 +72,7 @@ class Settings(MethodSettings):
 
 def deltas(weights):
     """Task vectors of one tensor, one per task."""
-    start = weights["aligned"]
+    start = weights.stored("aligned")
     return [weights[role].sub_(start) for role in weights if role.split(":")[0] == "finetuned"]
 
 

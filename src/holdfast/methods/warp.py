@@ -140,9 +140,19 @@ def optimizer(model, layers, settings, training, *, basis=None, mask=None, **nee
 
     rotations = {}
     leading: dict[str, Any] = {}
+    moved: dict[Any, Any] = {}  # modules of one input share their U on the device too
+
+    def there(name, weight):
+        if basis is None or name not in basis:
+            return None
+        key = name, weight.device, weight.dtype
+        if key not in moved:
+            moved[key] = basis[name].to(weight)
+        return moved[key]
+
     for layer in layers:
         weight = layer.module.weight
-        u, v = (None if basis is None or k not in basis else basis[k].to(weight) for k in (layer.input, layer.name))
+        u, v = there(layer.input, weight), there(layer.name, weight)
         frozen = None if mask is None or layer.name not in mask else mask[layer.name].to(weight.device)
         if settings.rank_fraction < 1:
             k = masks.leading(weight.shape[1], settings.rank_fraction)

@@ -62,6 +62,8 @@ def _write_bases(out: Path, shapes: dict[str, tuple[int, ...]], made: Iterable, 
 
 def build_basis(gram_file: Path, out: Path, say: Say) -> None:
     """SVD by `eigh`: U and the eigenvalues of every Gram matrix, one after the other."""
+    import torch
+
     from holdfast.warp import basis
 
     grams, header = artifact.read(gram_file, family="gram", lazy=True)
@@ -71,7 +73,9 @@ def build_basis(gram_file: Path, out: Path, say: Say) -> None:
 
     def made():
         for name in grams:
-            u, values = basis.from_gram(grams[name])
+            gram = grams[name]
+            u, values = basis.from_gram(gram.cuda() if torch.cuda.is_available() else gram)
+            del gram
             share = float(values[0] / values.sum())
             say(f"{name}: n = {u.shape[0]}, largest eigenvalue holds {share:.1%} of the energy")
             yield name, u

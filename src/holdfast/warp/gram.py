@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from holdfast import chat
+from holdfast import chat, models
 from holdfast.layers import Layer, inputs
 
 
@@ -44,7 +44,7 @@ def capture(
 
     for name, readers in inputs(layers).items():
         handles.append(readers[0].module.register_forward_pre_hook(hook(name)))
-    count = 0
+    count, few = 0, models.few_logits(model)
     model.eval()
     try:
         for start in range(0, len(encoded), batch_size):
@@ -56,7 +56,7 @@ def capture(
                 mask &= labels == chat.IGNORE
             keep["mask"] = mask
             count += int(mask.sum())
-            model(**batch, use_cache=False)
+            model(**batch, use_cache=False, **few)
             say(f"captured {min(start + batch_size, len(encoded))}/{len(encoded)} rows")
     finally:
         for handle in handles:

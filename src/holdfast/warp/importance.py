@@ -34,6 +34,8 @@ def score(
 
     The loss is the mean over response tokens of a batch; sums run in float32.
     """
+    # Once, not in every batch: a basis that was read from a file is not where the model is.
+    bases = {name: u.to(model.device, model.dtype) for name, u in (bases or {}).items()}
     scores = {layer.name: torch.zeros_like(layer.module.weight, dtype=torch.float32) for layer in layers}
     rotated: dict[str, torch.Tensor] = {}
     handles = []
@@ -42,16 +44,16 @@ def score(
         def rotate(module, args):
             if layer.input not in rotated:
                 h = args[0].detach().flatten(0, -2)
-                u = (bases or {}).get(layer.input)
-                rotated[layer.input] = h if u is None else h @ u.to(h)
+                u = bases.get(layer.input)
+                rotated[layer.input] = h if u is None else h @ u
 
         return rotate
 
     def after(layer: Layer) -> Callable:
         def watch(module, args, output):
             def add(grad):
-                grad, v = grad.flatten(0, -2), (bases or {}).get(layer.name)
-                grad = grad if v is None else grad @ v.to(grad)
+                grad, v = grad.flatten(0, -2), bases.get(layer.name)
+                grad = grad if v is None else grad @ v
                 scores[layer.name] += (grad.T @ rotated[layer.input]).abs().float()
 
             output.register_hook(add)
