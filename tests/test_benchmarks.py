@@ -103,6 +103,18 @@ def test_the_benchmark_writes_what_it_measured(tmp_path):
         if entry["name"].startswith("step"):
             assert entry["ours"] > 0 and entry["ratio_to_plain"]["low"] <= entry["ratio_to_plain"]["median"]
             assert entry["name"] in done.stdout
+            count = entry["operations"]
+            assert entry["floor_to_plain"] == count["ours"] / count["plain"] > 1 >= entry["floor_to_published"] > 0
+    assert "floor" in done.stdout
+
+
+def test_the_floor_of_a_step_is_two_products_per_module():
+    """4 Σ m n² operations more than plain: dL/dW U and ΔC Uᵀ."""
+    shape = bench.SHAPES["tiny"]
+    counted = bench.operations(bench.step_case(shape, 2, 16, 1))
+    targets = layers.resolve(shape.model(), MODULES)
+    more = sum(4 * x.module.weight.shape[0] * x.module.weight.shape[1] ** 2 for x in targets)
+    assert counted["ours"] - counted["plain"] == more
 
 
 def test_the_cost_at_scale_is_counted_from_its_parts(monkeypatch):

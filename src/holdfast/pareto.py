@@ -20,7 +20,7 @@ from holdfast.statistics import CONFIDENCE, pooled_rate, two_level
 FRONT = "(front)"
 COLUMNS = (
     "task", "arm", "refusal", "utility", "on_front", "front_probability", "hypervolume", "hypervolume_low",
-    "hypervolume_high", "share_of_front",
+    "hypervolume_high", "share_of_front", "refusal_sd", "utility_sd", "correlation",
 )  # fmt: skip
 
 
@@ -65,12 +65,20 @@ def rows(arms: Mapping[str, Group]) -> list[dict[str, Any]]:
         out.append(
             {"task": first.task, "arm": name, "refusal": point[0], "utility": point[1],
              "on_front": "yes" if front[i] else "no", "front_probability": float(often[i]),
-             "share_of_front": float(point.prod() / whole) if whole else 0.0}
+             "share_of_front": float(point.prod() / whole) if whole else 0.0, **_spread(draws[:, i])}
             | _interval(point.prod(), draws[:, i].prod(-1), _corners(refused[i], solved[i]))
         )  # fmt: skip
     total = {"task": first.task, "arm": FRONT, "front_probability": 1.0, "on_front": "yes", "share_of_front": 1.0}
     corners = np.array([_corners(x, y) for x, y in zip(refused, solved, strict=True)])
     return [*out, total | _interval(whole, hypervolume(draws), tuple(corners.max(0)))]
+
+
+def _spread(draws: np.ndarray) -> dict[str, float]:
+    """Standard deviations of draws (draws, 2) of refusal and utility, and their correlation: the region they fill."""
+    sd = draws.std(0)
+    varies = bool((sd > 1e-12).all())
+    together = float(np.corrcoef(draws.T)[0, 1]) if varies else 0.0
+    return {"refusal_sd": float(sd[0]), "utility_sd": float(sd[1]), "correlation": together}
 
 
 def _corners(refused: np.ndarray, solved: np.ndarray) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+from matplotlib.patches import Ellipse  # noqa: E402
 
 from holdfast import artifact, names  # noqa: E402
 
@@ -88,16 +89,32 @@ def _step(axis, points: list[tuple[float, float]]) -> None:
     axis.fill_between(xs, ys, color="#9AA5B1", alpha=0.10, lw=0, zorder=0)
 
 
+REGION = 5.991  # 95 % quantile of chi-squared with two degrees of freedom
+
+
+def _region(axis, r: Row, colour: str) -> None:
+    """The ellipse that 95 % of the bootstrap's draws of (utility, refusal) fill, were they normal."""
+    sd = np.array([_number(r, "utility_sd"), _number(r, "refusal_sd")]) * 100
+    rho = _number(r, "correlation")
+    covariance = np.outer(sd, sd) * np.array([[1, rho], [rho, 1]])
+    values, vectors = np.linalg.eigh(covariance)
+    width, height = 2 * np.sqrt(np.maximum(values, 0) * REGION)
+    angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
+    centre = 100 * _number(r, "utility"), 100 * _number(r, "refusal")
+    axis.add_patch(Ellipse(centre, width, height, angle=angle, color=colour, alpha=0.18, lw=0, zorder=0.5))
+
+
 def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str:
     """Refusal against utility per task; the aligned model's refusals as a line, the Pareto front of the arms as a
-    step. Intervals, unless a family has several points (a sweep)."""
+    step. Intervals and the bootstrap's regions, unless a family has several points (a sweep)."""
     look = _look(r["family"] for rows in by_task.values() for r in rows)
     swept = {r["family"] for rows in by_task.values() for r in rows if r["arm"] != r["family"]}
 
     def draw():
         figure, axes = _panels(len(by_task))
         for axis, (task, rows) in zip(axes, by_task.items(), strict=True):
-            front = [r for r in fronts if r["task"] == task and r["on_front"] == "yes" and r["utility"]]
+            drawn = {r["arm"]: r for r in fronts if r["task"] == task}
+            front = [r for r in drawn.values() if r["on_front"] == "yes" and r["utility"]]
             if front:
                 _step(axis, [(100 * _number(r, "utility"), 100 * _number(r, "refusal")) for r in front])
             for r in rows:
@@ -115,6 +132,8 @@ def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str
                 if r["family"] in swept:
                     axis.plot(x, y, color=colour, marker=marker, ms=4, alpha=0.7, ls="none", label=r["family"])
                     continue
+                if r["arm"] in drawn:
+                    _region(axis, drawn[r["arm"]], colour)
                 axis.errorbar(
                     x, y, xerr=np.maximum([[low[0]], [low[1]]], 0), yerr=np.maximum([[side[0]], [side[1]]], 0),
                     color=colour, marker=marker, ms=7, lw=0.9, capsize=2, label=r["arm"], ls="none",
@@ -126,6 +145,57 @@ def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str
         return figure
 
     return _svg(draw, png)
+
+
+def prices(by_task: dict[str, list[Row]], costs: list[Row]) -> str:
+    """What refusals are paid with, per task: above, refusal against over-refusal; below, against seconds of a cell,
+    with utility as the colour and peak memory as the area of a point."""
+    look = _look(r["family"] for rows in by_task.values() for r in rows)
+    spent: dict[tuple[str, str], list[Row]] = {}
+    for c in costs:
+        spent.setdefault((c["task"], c["arm"]), []).append(c)
+    memory = {k: np.mean([_number(c, names.PEAK_MEMORY) for c in cells]) for k, cells in spent.items()}
+    most = max(memory.values(), default=1.0)
+
+    def draw():
+        figure, axes = plt.subplots(
+            2, len(by_task), figsize=(4.1 * len(by_task), 7), squeeze=False, layout="constrained"
+        )
+        shown = None
+        for column, (task, rows) in enumerate(by_task.items()):
+            above, below = axes[:, column]
+            for r in rows:
+                if r["arm"] == "base":
+                    continue
+                colour, marker = look[r["family"]]
+                x, y = 100 * _number(r, names.OVER_REFUSAL), 100 * _number(r, names.REFUSAL_RATE)
+                ends = [
+                    [[abs(v - 100 * _number(r, f"{key}_{end}"))] for end in ("low", "high")]
+                    for v, key in ((x, names.OVER_REFUSAL), (y, names.REFUSAL_RATE))
+                ]
+                above.errorbar(
+                    x, y, xerr=ends[0], yerr=ends[1], color=colour, marker=marker, ms=7, lw=0.9, capsize=2,
+                    label=r["family"], ls="none",
+                )  # fmt: skip
+                if (task, r["arm"]) in spent:
+                    seconds = np.mean([_number(c, names.SECONDS) for c in spent[task, r["arm"]]])
+                    shown = below.scatter(
+                        max(seconds, 0.1), y, c=[100 * _number(r, "utility")], vmin=0, vmax=100, cmap="viridis",
+                        s=30 + 150 * memory[task, r["arm"]] / most, marker=marker, edgecolors=colour, linewidths=1.5,
+                    )  # fmt: skip
+            above.set(title=task, xlabel="harmless requests refused (%)", xlim=(-3, 103), ylim=(-3, 103))
+            below.set(xlabel="seconds of a cell", xscale="log", ylim=(-3, 103))
+        for row in axes:
+            row[0].set_ylabel("held-out hazards refused (%)")
+        if shown is not None:
+            figure.colorbar(shown, ax=axes[1].tolist(), label="utility (%)", shrink=0.8, location="bottom", aspect=60)
+        handles: dict[str, Any] = {}
+        for axis in axes[0]:
+            handles |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="outside right center")
+        return figure
+
+    return _svg(draw)
 
 
 def outcomes(by_task: dict[str, list[Row]]) -> str:

@@ -54,6 +54,7 @@ def build(
     fronts = csvfiles.read_csv(pareto)
     figures = {
         "frontier": plots.frontier(by_task, fronts, png=frontier),
+        "prices": plots.prices(by_task, csvfiles.read_csv(cost)),
         "outcomes": plots.outcomes(by_task),
         "categories": plots.breakdown(cells, "by_category"),
         "wrappers": plots.breakdown(cells, "by_wrapper"),
