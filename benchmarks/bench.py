@@ -203,27 +203,28 @@ def basis_case(shape: Shape) -> dict[str, Callable[[], Any]]:
 
 def merge_case(shape: Shape, folder: Path) -> dict[str, Callable[[], Any]]:
     """RESTA of three checkpoints; plain is copying the same bytes: three files read, one written."""
-    checkpoints = {}
-    for i, role in enumerate(("finetuned", "aligned", "unaligned")):
+    checkpoints = {role: folder / role / "model.safetensors" for role in ("finetuned", "aligned", "unaligned")}
+    for i, path in enumerate(checkpoints.values()):
         model = shape.model()
         with torch.no_grad():
             for p in model.parameters():
                 p.add_(0.01 * i)
-        path = folder / role
-        path.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(path)
-        checkpoints[role] = path / "model.safetensors"
-        models.stamp(checkpoints[role], {"role": role})  # sealed, as the models of a study are
-    cfg = {"method": "resta", "settings": {}, "seed": 0}
-
-    def ours() -> None:
-        merging.run(checkpoints=checkpoints, cfg=cfg, folder=folder / "merged", record_file=folder / "merged.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(path.parent)
+        models.stamp(path, {"role": path.parent.name})  # sealed, as the models of a study are
 
     def copying() -> None:
         for role, path in checkpoints.items():
             shutil.copyfile(path, folder / f"copy-{role}")
 
-    return {PLAIN: copying, OURS: ours}
+    return {PLAIN: copying, OURS: lambda: merge(folder)}
+
+
+def merge(folder: Path) -> None:
+    """RESTA of the checkpoints that `merge_case` left in a folder."""
+    checkpoints = {role: folder / role / "model.safetensors" for role in ("finetuned", "aligned", "unaligned")}
+    cfg = {"method": "resta", "settings": {}, "seed": 0}
+    merging.run(checkpoints=checkpoints, cfg=cfg, folder=folder / "merged", record_file=folder / "merged.json")
 
 
 def generation_case(shape: Shape) -> dict[str, Callable[[], Any]]:
@@ -316,8 +317,10 @@ def peak_memory(side: str, shape: Shape, step: tuple[int, int, int]) -> int:
 
 def merge_memory(shape: Shape) -> dict[str, Any]:
     """Anonymous memory that RESTA adds to a process of its own, against the three largest tensors."""
-    command = [sys.executable, "-m", "benchmarks.bench", "--memory-of", "merge", "--shapes", shape.name]
-    grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        merge_case(shape, Path(folder))
+        command = [sys.executable, "-m", "benchmarks.bench", "--memory-of", "merge", "--out", folder]
+        grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     sizes = sorted((p.numel() * p.element_size() for p in shape.model("meta").parameters()), reverse=True)
     return {
         "name": "memory of a merge", "shape": asdict(shape), OURS: grown, "three_largest": sum(sizes[:3]),
@@ -425,10 +428,7 @@ def main() -> None:
     logging.disable_progress_bar()
     shapes = [SHAPES[name] for name in args.shapes]
     if args.memory_of == "merge":
-        with tempfile.TemporaryDirectory() as folder:
-            work = merge_case(shapes[0], Path(folder))[OURS]
-            gc.collect()
-            print(grown_by(work))
+        print(grown_by(lambda: merge(args.out)))
         return
     if args.memory_of:
         step = stepper(args.memory_of, shapes[0], *args.step)

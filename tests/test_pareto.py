@@ -57,6 +57,14 @@ def test_arms_on_the_front_and_how_often(seeds):
     assert pareto.rows({"aligned": arms["aligned"]}) == []
 
 
+def test_regions_are_the_spread_of_the_draws():
+    draws = np.random.default_rng(0).multivariate_normal([0.5, 0.5], [[4e-4, 3e-4], [3e-4, 9e-4]], size=20_000)
+    found = pareto._spread(draws)
+    assert found["refusal_sd"] == pytest.approx(0.02, rel=0.03) and found["utility_sd"] == pytest.approx(0.03, rel=0.03)
+    assert found["correlation"] == pytest.approx(0.5, abs=0.03)
+    assert pareto._spread(np.ones((10, 2))) == {"refusal_sd": 0.0, "utility_sd": 0.0, "correlation": 0.0}
+
+
 def test_no_refusals_at_all_do_not_look_certain():
     found = pareto.rows({"full": _group("full", 0.0, 0.9), "other": _group("other", 0.0, 0.0)})
     assert all(r["hypervolume"] == 0 and r["hypervolume_high"] > 0 for r in found)

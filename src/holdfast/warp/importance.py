@@ -54,7 +54,7 @@ def score(
             def add(grad):
                 grad, v = grad.flatten(0, -2), bases.get(layer.name)
                 grad = grad if v is None else grad @ v
-                scores[layer.name] += (grad.T @ rotated[layer.input]).abs().float()
+                scores[layer.name].add_((grad.T @ rotated[layer.input]).abs_())
 
             output.register_hook(add)
 
@@ -65,17 +65,16 @@ def score(
         handles.append(layer.module.register_forward_pre_hook(before(layer)))
         handles.append(layer.module.register_forward_hook(after(layer)))
     try:
-        # No weight gradient is needed: the embeddings alone start the graph.
+        # No weight gradient is needed: the embedded tokens start the graph.
         for p in model.parameters():
             p.requires_grad_(False)
-        model.get_input_embeddings().weight.requires_grad_(True)
+        handles.append(model.get_input_embeddings().register_forward_hook(lambda m, a, out: out.requires_grad_()))
         model.eval()
         for start in range(0, len(encoded), batch_size):
             rotated.clear()
             batch = chat.collate(encoded[start : start + batch_size], pad_id)
             batch = {k: v.to(model.device) for k, v in batch.items()}
             model(**models.supervised(model, batch), use_cache=False).loss.backward()
-            model.zero_grad(set_to_none=True)
             if start // batch_size % 20 == 0:
                 say(f"scored {min(start + batch_size, len(encoded))}/{len(encoded)} rows")
     finally:

@@ -9,6 +9,7 @@ moment.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -188,15 +189,18 @@ class RotatedAdamW(torch.optim.Optimizer):
         used = [(g, p, r) for (g, p), r in zip(self._parameters(), self._rotations, strict=True) if p.grad is not None]
         if not used:
             return loss
-        work = [(group, p, rotation, self._acting_gradient(p, rotation)) for group, p, rotation in used]
+        mesh = used[0][1].device_mesh if shards else None
+        work = deque((group, p, rotation, self._acting_gradient(p, rotation)) for group, p, rotation in used)
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for *_, g in work]))
         if shards:
             norm = norm.square()
-            torch.distributed.all_reduce(norm, group=used[0][1].device_mesh.get_group())
+            torch.distributed.all_reduce(norm, group=mesh.get_group())
             norm = norm.sqrt()
         self.grad_norm = float(norm)
         scale = 1.0 if self.max_grad_norm is None else min(1.0, self.max_grad_norm / (self.grad_norm + 1e-6))
-        for group, p, rotation, gradient in work:
+        del used
+        while work:  # a gradient is freed as soon as it was used
+            group, p, rotation, gradient = work.popleft()
             weight, state = _local(p), self.state[p]
             if not state:
                 state["step"] = 0
@@ -211,8 +215,9 @@ class RotatedAdamW(torch.optim.Optimizer):
             state["exp_avg"].lerp_(gradient, 1 - beta1)
             state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
             correction1, correction2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
-            denominator = (state["exp_avg_sq"].sqrt() / correction2**0.5).add_(group["eps"])
-            update = state["exp_avg"].div(denominator).mul_(-group["lr"] / correction1)
+            del gradient
+            update = state["exp_avg_sq"].sqrt().div_(correction2**0.5).add_(group["eps"])
+            update = torch.div(state["exp_avg"], update, out=update).mul_(-group["lr"] / correction1)
             _apply(weight, update, group["lr"] * group["weight_decay"], rotation, state.get("coefficients"))
         return loss
 
