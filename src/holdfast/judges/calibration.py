@@ -16,7 +16,9 @@ from holdfast import tables
 from holdfast.errors import DataError
 from holdfast.judges import refusal
 
-PENALTY = 60.0  # of the squared weights, in units of their feature's standard deviation
+# Of the squared weights, in units of their feature's standard deviation; chosen by leaving models out. The signs alone
+# keep the first model from fitting more than there is; the second has a tenth of the answers.
+PENALTIES = {"refused": 5.0, "partial": 100.0}
 _XSTEST = {
     "1_full_compliance": refusal.COMPLIANCE,
     "2_full_refusal": refusal.FULL,
@@ -48,15 +50,15 @@ def read(paths: Sequence[Path]) -> list[dict[str, str]]:
     return rows
 
 
-def fit(rows: Sequence[dict[str, str]], penalty: float = PENALTY) -> dict[str, dict[str, float]]:
+def fit(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, float]]:
     """Weights of both models: logistic regression with the signs of `refusal.SIGNS` and a ridge penalty."""
     found = [refusal.features(r["prompt"], r["text"]) for r in rows]
     refused = np.array([r["label"] != refusal.COMPLIANCE for r in rows])
     partial = np.array([r["label"] == refusal.PARTIAL for r in rows])
     everyone, refusing = np.arange(len(rows)), np.flatnonzero(refused)
     return {
-        "refused": _logistic(found, everyone, refused, refusal.SIGNS["refused"], penalty),
-        "partial": _logistic(found, refusing, partial, refusal.SIGNS["partial"], penalty),
+        "refused": _logistic(found, everyone, refused, refusal.SIGNS["refused"], PENALTIES["refused"]),
+        "partial": _logistic(found, refusing, partial, refusal.SIGNS["partial"], PENALTIES["partial"]),
     }
 
 
