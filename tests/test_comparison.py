@@ -205,19 +205,19 @@ def test_a_choice_over_several_worlds_takes_the_mean_of_each_point(tmp_path):
 
 
 def test_a_family_looks_the_same_in_every_plot_and_the_ring_sits_on_the_chosen_point():
-    from holdfast import plots
+    from holdfast import drawing, tradeoffs
 
-    look = plots._look(["base", "aligned", "full", "warp", "full"])
-    assert look["full"] == plots._look(["full", "warp"])["full"] != look["warp"] and look["aligned"][0] == "#000000"
+    look = drawing.looks(["base", "aligned", "full", "warp", "full"])
+    assert look["full"] == drawing.looks(["full", "warp"])["full"] != look["warp"] and look["aligned"][0] == "#000000"
     chosen = {"learning_rate": 1e-3, "freeze_fraction": 0.3, "mask": "importance"}
     point = {"learning_rate": "0.001", "setting/freeze_fraction": "0.3"}
-    assert plots._is_choice(point, chosen)
-    assert not plots._is_choice(point | {"setting/freeze_fraction": "0.1"}, chosen)
-    assert not plots._is_choice(point | {"learning_rate": "0.002"}, chosen) and not plots._is_choice(point, {})
+    assert tradeoffs._is_choice(point, chosen)
+    assert not tradeoffs._is_choice(point | {"setting/freeze_fraction": "0.1"}, chosen)
+    assert not tradeoffs._is_choice(point | {"learning_rate": "0.002"}, chosen) and not tradeoffs._is_choice(point, {})
     rows = [
         {"task": "agnews", "arm": f"warp.{f}", "family": "warp", "learning_rate": "0.001", "utility": "0.5",
          names.REFUSAL_RATE: "0.5", "setting/freeze_fraction": f}
         for f in ("0.1", "0.3")
     ]  # fmt: skip
-    svg = plots.sweep(rows, {("warp", "agnews"): chosen})
+    svg = tradeoffs.sweep(rows, {("warp", "agnews"): chosen})
     assert "warp (0.1)" in svg and "warp (0.3)" in svg

@@ -173,6 +173,22 @@ def from_pydantic(
     )
 
 
+def refuse_credentials(value: Any, path: Path, where: str = "") -> None:
+    """An address with a name or password in it would end in logs, records and MLflow."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            refuse_credentials(item, path, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            refuse_credentials(item, path, where)
+    elif isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]*://[^/?#]*@", value, re.IGNORECASE):
+        raise StudyError(
+            f"{path}: {where} has a name or password in its address, which would end in logs and records.",
+            found=re.sub(r"//[^/?#]*@", "//...@", value)[:80], expected="an address without them",
+            do="fetch the file and name the copy, or log in with the service's own tool",
+        )  # fmt: skip
+
+
 class _Choice(Strict):
     learning_rate: float | None = Field(None, gt=0, lt=1)
     settings: dict[str, Any] = {}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from holdfast import artifact, comparison, csvfiles, files, names, plots, provenance, tables, tracking
+from holdfast import artifact, comparison, csvfiles, files, names, plots, provenance, tables, tracking, tradeoffs
 from holdfast.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
 
 Row = dict[str, Any]
@@ -53,8 +53,8 @@ def build(
     poisoned = [r for r in rows if r["task"] in series and r["arm"] not in comparison.ROLES] if tasks else []
     fronts = csvfiles.read_csv(pareto)
     figures = {
-        "frontier": plots.frontier(by_task, fronts, png=frontier),
-        "prices": plots.prices(by_task, csvfiles.read_csv(cost)),
+        "frontier": tradeoffs.frontier(by_task, fronts, png=frontier),
+        "prices": tradeoffs.prices(by_task, csvfiles.read_csv(cost)),
         "outcomes": plots.outcomes(by_task),
         "categories": plots.breakdown(cells, "by_category"),
         "wrappers": plots.breakdown(cells, "by_wrapper"),
@@ -62,8 +62,8 @@ def build(
         "spectrum": plots.spectrum(basis),
         "changes": plots.changes({p.parent: csvfiles.read_csv(p) for p in changes}) if changes else "",
         "profiles": plots.profiles({p.stem: csvfiles.read_csv(p) for p in profiles}) if profiles else "",
-        "risk": plots.risk(poisoned, csvfiles.read_csv(cost)) if poisoned else "",
-        "sweep": plots.sweep(points, _chosen(resolved)) if points else "",
+        "risk": tradeoffs.risk(poisoned, csvfiles.read_csv(cost)) if poisoned else "",
+        "sweep": tradeoffs.sweep(points, _chosen(resolved)) if points else "",
     }
     costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in csvfiles.read_csv(cost)]
     open_text = resolved["evaluation"]["source"] == "world"

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from holdfast import names, provenance, registry
 from holdfast.errors import StudyError
 from holdfast.judging import Judging
-from holdfast.reading import check_known, from_pydantic, read_chosen, read_study, unknown_key
+from holdfast.reading import check_known, from_pydantic, read_chosen, read_study, refuse_credentials, unknown_key
 from holdfast.study import HUB, WORLD, Arm, MaskSpec, NeuronSpec, ResolvedArm, Study, is_file
 
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
@@ -355,7 +355,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     check_known(judged, study_model.tasks, path, "constitution.tasks", "a task that the study does not have", "tasks")
     arms = study_model.constitution.arms
     check_known(arms, study_model.arms, path, "constitution.arms", "an arm that the study does not have", "arms")
-    _refuse_credentials(data, path)
+    refuse_credentials(data, path)
     chosen: dict[str, Any] = {}
     for file in study_model.chosen:
         chosen |= read_chosen(path.parent / file)
@@ -367,22 +367,6 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
                 do=f"correct {key}",
             )  # fmt: skip
     return Resolved(name, study_model, path, chosen)
-
-
-def _refuse_credentials(value: Any, path: Path, where: str = "") -> None:
-    """An address with a name or password in it would end in logs, records and MLflow."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_credentials(item, path, f"{where}.{key}" if where else str(key))
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_credentials(item, path, where)
-    elif isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]*://[^/?#]*@", value, re.IGNORECASE):
-        raise StudyError(
-            f"{path}: {where} has a name or password in its address, which would end in logs and records.",
-            found=re.sub(r"//[^/?#]*@", "//...@", value)[:80], expected="an address without them",
-            do="fetch the file and name the copy, or log in with the service's own tool",
-        )  # fmt: skip
 
 
 def _sources(study: Study) -> list[tuple[str, str]]:
