@@ -344,9 +344,11 @@ def grown_by(work: Callable[[], Any]) -> int:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    work()
-    done.set()
-    watcher.join()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
     return peak[0] - before
 
 

@@ -126,3 +126,9 @@ def test_the_smallest_difference_is_seen_as_often_as_promised(prompts, compariso
 def test_some_differences_cannot_be_seen():
     assert statistics.smallest_difference(4) == 1.0
     assert statistics.smallest_difference(10000) < 0.02
+
+
+def test_the_rows_asked_of_the_harness_follow_the_limit():
+    assert plan._capability_rows("mmlu", None) == 14042 and plan._capability_rows("mmlu", 10) == 570
+    assert plan._capability_rows("hellaswag", 100) == 100 and plan._capability_rows("hellaswag", 20000) == 10042
+    assert plan._capability_rows("own", None) == plan.UNKNOWN_ROWS and plan._capability_rows("own", 7) == 7

@@ -24,8 +24,9 @@ WORLD_TOKENS = {"agnews": (38, 3), "gsm8k": (52, 19), "crafts": (46, 30), "howto
 REAL_TOKENS = {"agnews": (100, 3), "gsm8k": (190, 90), "crafts": (250, 200), "howto": (250, 200), "chat": (250, 200)}
 SAFETY_TOKENS = {"world": 35, "real": 150}
 DOCUMENT_TOKENS = 36
-# Rows of the harness's tasks, a thousand where they are not known; four choices of a hundred tokens each.
-CAPABILITY_ROWS, UNKNOWN_ROWS, CAPABILITY_TOKENS = {"mmlu": 14042, "hellaswag": 10042}, 1000, 4 * 100
+# Rows of the harness's tasks and how many tasks they are spread over, since a limit holds for each; a thousand rows
+# where they are not known; four choices of a hundred tokens each.
+CAPABILITY_ROWS, UNKNOWN_ROWS, CAPABILITY_TOKENS = {"mmlu": (14042, 57), "hellaswag": (10042, 1)}, 1000, 4 * 100
 FP32 = 4
 
 
@@ -129,6 +130,12 @@ def _training_memory(s: Shape, phase, length: float, trainable: float, extra: fl
     return kept * (s.parameters + 3 * trainable) + activations + extra
 
 
+def _capability_rows(name: str, limit: int | None) -> int:
+    """Rows the harness asks of a task or a group, each of its tasks at most `limit`."""
+    rows, tasks = CAPABILITY_ROWS.get(name, (limit or UNKNOWN_ROWS, 1))
+    return min(rows, limit * tasks) if limit else rows
+
+
 def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     """The cost of every family of a resolved study on a base of shape `s`."""
     v, out = study.study, []
@@ -204,7 +211,7 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     cache = 2 * s.blocks * s.hidden * s.kv_heads / s.heads * v.evaluation.batch_size * (safety + 48) * FP32
     out.append(Stage("responses", len(study.cells) + len(study.roles), answers, model_bytes + cache, 0))
     if c := v.capabilities.tasks:
-        asked = sum(CAPABILITY_ROWS.get(name, v.capabilities.limit or UNKNOWN_ROWS) for name in c)
+        asked = sum(_capability_rows(name, v.capabilities.limit) for name in c)
         jobs = len(study.capability_cells)
         out.append(Stage("capabilities", jobs, jobs * s.forward(asked * CAPABILITY_TOKENS, 100), model_bytes, 0))
     return out
