@@ -403,7 +403,7 @@ def test_shipped_studies_plan(study):
 
 def test_a_study_killed_again_and_again_ends_with_the_same_bytes(project, tmp_path):
     folder = soak.copy_project(tmp_path / "killed")
-    hit = soak.killed_runs(folder, "smoke", kills=3, mean_seconds=5, seed=1)
+    hit = soak.killed_runs(folder, "smoke", kills=3, mean_seconds=2, seed=1)
     assert sum(hit.values()) >= 3
     assert soak.digests(folder, "smoke") == soak.digests(project, "smoke")
     assert soak.leftovers(folder, "smoke") == []
