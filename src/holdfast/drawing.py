@@ -31,6 +31,7 @@ def _style() -> dict[str, Any]:
 
 
 def svg(draw: Callable[[], Any], png: Path | None = None) -> str:
+    """The figure that `draw` makes, as inline SVG without date or path; also written as a PNG where one is named."""
     with plt.rc_context(_style()):
         figure = draw()
         if png is not None:
@@ -52,11 +53,13 @@ def looks(families: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def value_of(row: Row, key: str) -> float:
+    """A cell of a table as a number, NaN where it is empty or missing."""
     value = row.get(key)
     return float(value) if value not in (None, "") else float("nan")
 
 
 def panel_row(count: int, height: float = 3.6):
+    """A figure with `count` panels beside each other (at least one), inches high, and its axes."""
     figure, axes = plt.subplots(1, max(count, 1), figsize=(4.1 * max(count, 1), height), squeeze=False)
     return figure, axes[0]
 
