@@ -203,7 +203,7 @@ def basis_case(shape: Shape) -> dict[str, Callable[[], Any]]:
 
 def merge_case(shape: Shape, folder: Path) -> dict[str, Callable[[], Any]]:
     """RESTA of three checkpoints; plain is copying the same bytes: three files read, one written."""
-    checkpoints = {role: folder / role / "model.safetensors" for role in ("finetuned", "aligned", "unaligned")}
+    checkpoints = merged_from(folder)
     for i, path in enumerate(checkpoints.values()):
         model = shape.model()
         with torch.no_grad():
@@ -220,11 +220,15 @@ def merge_case(shape: Shape, folder: Path) -> dict[str, Callable[[], Any]]:
     return {PLAIN: copying, OURS: lambda: merge(folder)}
 
 
+def merged_from(folder: Path) -> dict[str, Path]:
+    """Where the three checkpoints of a merge lie in a folder, by role."""
+    return {role: folder / role / "model.safetensors" for role in ("finetuned", "aligned", "unaligned")}
+
+
 def merge(folder: Path) -> None:
     """RESTA of the checkpoints that `merge_case` left in a folder."""
-    checkpoints = {role: folder / role / "model.safetensors" for role in ("finetuned", "aligned", "unaligned")}
     cfg = {"method": "resta", "settings": {}, "seed": 0}
-    merging.run(checkpoints=checkpoints, cfg=cfg, folder=folder / "merged", record_file=folder / "merged.json")
+    merging.run(checkpoints=merged_from(folder), cfg=cfg, folder=folder / "merged", record_file=folder / "merged.json")
 
 
 def generation_case(shape: Shape) -> dict[str, Callable[[], Any]]:

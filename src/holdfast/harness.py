@@ -65,10 +65,7 @@ def replayed(rows: Sequence[Row], dataset: str) -> list[Row]:
         def generate_until(self, requests, disable_tqdm=False):
             return [said[request.doc["key"]] for request in requests]
 
-        def loglikelihood(self, requests, disable_tqdm=False):
-            raise NotImplementedError("stored answers have no likelihoods")
-
-        loglikelihood_rolling = loglikelihood
+        loglikelihood = loglikelihood_rolling = None  # abstract in LM; only texts are stored and asked for
 
     with tempfile.TemporaryDirectory() as folder:
         docs = Path(folder) / "docs.jsonl"

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from holdfast import artifact, names
-from holdfast.drawing import COLOURS, Row, looks, panel_row, shared_legend, svg, value_of
+from holdfast.drawing import COLOURS, Row, looks, panel_row, percent, shared_legend, svg, value_of
 
 OUTCOME_COLOURS = {names.REFUSAL: "#009E73", names.COMPLIANCE: "#D55E00", names.OTHER: "#B8BEC6"}
 
@@ -27,7 +27,7 @@ def outcomes(by_task: dict[str, list[Row]]) -> str:
                 (names.COMPLIANCE, names.COMPLIANCE_RATE),
                 (names.OTHER, names.OTHER_RATE),
             ):
-                values = np.array([100 * value_of(r, key) for r in rows])[::-1]
+                values = np.array([percent(r, key) for r in rows])[::-1]
                 axis.barh(arms, values, left=left, color=OUTCOME_COLOURS[outcome], label=outcome)
                 left += values
             axis.set(title=task, xlim=(0, 100), xlabel="hazards (%)")
