@@ -149,7 +149,7 @@ def run(shape: Shape, device: str, rounds: int, only: str) -> list[Entry]:
 
 
 def verdict(entry: Entry) -> str:
-    """What the target asks of an entry, and what it got."""
+    """What the target asks of an entry, and what it got; another shape than the target's is not judged."""
     limit = LIMITS.get(entry["name"])
     if limit is None:
         return ""
@@ -157,6 +157,8 @@ def verdict(entry: Entry) -> str:
     got, unit = entry[key], "" if key != OURS else " s"
     if got is None:
         return "did not fit into memory"
+    if entry["shape"] != asdict(SHAPE):
+        return f"target {limit:g}{unit} at the shape of {SHAPE.name}"
     return f"{'met' if got <= limit else 'MISSED'}: {got:.2f}{unit}, target {limit:g}{unit}"
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -129,7 +130,10 @@ def test_the_cost_at_scale_is_counted_from_its_parts(monkeypatch):
     for name in ("step bf16", "step pure_bf16"):
         assert entries[name]["ratio_to_plain"] == entries[name]["ours"] / entries[name]["plain"]
     text = scale.table(list(entries.values()))
-    assert "target 150 s" in text and "target 1.15" in text
+    assert "target 150 s" in text and "target 1.15" in text and "met" not in text  # a tiny model meets nothing
+    whole = {"shape": asdict(scale.SHAPE), "name": "importance"}
+    assert scale.verdict(whole | {"ours": 149.0}).startswith("met")
+    assert scale.verdict(whole | {"ours": 151.0}).startswith("MISSED")
 
     def too_large(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
