@@ -11,7 +11,9 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from holdfast import alive, preflight, provenance
+from holdfast.record import provenance
+from holdfast.stage import alive
+from holdfast.study import preflight
 
 min_version("9.20")
 # For every job (glibc): freed memory is kept for reuse.

@@ -29,7 +29,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
 from benchmarks import published
-from holdfast import artifact, layers, merging, models, provenance
+from holdfast.merge import driver
+from holdfast.model import folders, layers
+from holdfast.record import artifact, provenance
 from holdfast.warp import basis, gram, importance
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
@@ -93,7 +95,7 @@ def rows(shape: Shape, count: int, length: int, seed: int = 0) -> list[dict[str,
 
 
 def batches(encoded: list[dict[str, list[int]]], size: int) -> list[dict[str, torch.Tensor]]:
-    from holdfast import chat
+    from holdfast.model import chat
 
     return [chat.collate(encoded[i : i + size], 0) for i in range(0, len(encoded), size)]
 
@@ -150,7 +152,7 @@ def stepper(
     def step() -> None:
         for batch in work:
             with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-                loss = model(**models.supervised(model, batch), use_cache=False).loss / accumulation
+                loss = model(**folders.supervised(model, batch), use_cache=False).loss / accumulation
             loss.backward()
         if side != OURS:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -170,7 +172,7 @@ def importance_case(shape: Shape) -> dict[str, Callable[[], Any]]:
     targets = layers.resolve(model, MODULES)
     u, _ = random_rotations(targets)
     encoded = rows(shape, 16, 128)
-    work = [models.supervised(model, b) for b in batches(encoded, 2)]
+    work = [folders.supervised(model, b) for b in batches(encoded, 2)]
 
     def plain() -> None:
         for batch in work:
@@ -211,7 +213,7 @@ def merge_case(shape: Shape, folder: Path) -> dict[str, Callable[[], Any]]:
                 p.add_(0.01 * i)
         path.parent.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(path.parent)
-        models.stamp(path, {"role": path.parent.name})  # sealed, as the models of a study are
+        folders.stamp(path, {"role": path.parent.name})  # sealed, as the models of a study are
 
     def copying() -> None:
         for role, path in checkpoints.items():
@@ -228,7 +230,7 @@ def merged_from(folder: Path) -> dict[str, Path]:
 def merge(folder: Path) -> None:
     """RESTA of the checkpoints that `merge_case` left in a folder."""
     cfg = {"method": "resta", "settings": {}, "seed": 0}
-    merging.run(checkpoints=merged_from(folder), cfg=cfg, folder=folder / "merged", record_file=folder / "merged.json")
+    driver.run(checkpoints=merged_from(folder), cfg=cfg, folder=folder / "merged", record_file=folder / "merged.json")
 
 
 def generation_case(shape: Shape) -> dict[str, Callable[[], Any]]:
@@ -252,9 +254,9 @@ def generation_case(shape: Shape) -> dict[str, Callable[[], Any]]:
         return out
 
     def ours() -> list[list[int]]:
-        from holdfast import evaluation
+        from holdfast.evaluate import answers
 
-        return evaluation.generate(model, prompts, config, batch_size=64)
+        return answers.generate(model, prompts, config, batch_size=64)
 
     return {OURS: ours, PUBLISHED: one_at_a_time}
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from holdfast.layers import Layer
+from holdfast.model.layers import Layer
 
 
 class RotatedLinear(nn.Module):

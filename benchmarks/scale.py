@@ -25,7 +25,8 @@ from transformers.utils import logging
 
 from benchmarks import published
 from benchmarks.bench import MODULES, OURS, PLAIN, PUBLISHED, SHAPES, Shape, batches, random_rotations, rows, stepper
-from holdfast import artifact, layers
+from holdfast.model import layers
+from holdfast.record import artifact
 from holdfast.warp import basis, gram, importance
 
 SHAPE = Shape("llama-2-7b", 4096, 11008, 32, 32, 32, 32000)

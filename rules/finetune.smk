@@ -1,6 +1,6 @@
 """Fine-tuning of every cell. Writes work/<study>/<task>/<arm>/seed<k> and its curve and record in results."""
 
-from holdfast import registry
+from holdfast.study import registry
 
 
 def cell_artifacts(w):

@@ -1,7 +1,7 @@
 """Data preparation. Reads the world, the hub or the user's files; writes work/<study>/data/*.parquet."""
 
 from holdfast.data import sources
-from holdfast.study import is_file
+from holdfast.data.sources import is_file
 
 
 def source_files(source, dataset=None):

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import agreement
+    from holdfast.compare import agreement
 
     agreement.write([Path(p) for p in io.input.metrics], Path(io.output[0]))
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(job.start(snakemake))

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import aligning
+    from holdfast.train import aligning
 
     aligning.base(
         io.cfg,
@@ -21,4 +21,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake))
+    main(job.start_models(snakemake))

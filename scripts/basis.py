@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
@@ -20,4 +20,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake, preload=["torch"]))
+    main(job.start_models(snakemake, preload=["torch"]))

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import capabilities
+    from holdfast.evaluate import capabilities
 
     capabilities.measure(Path(io.input.model), io.cfg, Path(io.output[0]), io.log)
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, preload=stage.MODELS))
+    main(job.start(snakemake, preload=job.MODELS))

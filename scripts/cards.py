@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import cards
+    from holdfast.archive import cards
 
     cards.build([Path(p) for p in io.input.metrics], io.cfg, Path(io.output[0]))
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(job.start(snakemake))

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import changes
+    from holdfast.compare import changes
 
     changes.build(
         Path(io.input.model), aligned=Path(io.input.aligned), basis=Path(io.input.basis), out=Path(io.output[0])
@@ -14,4 +14,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake, preload=["torch"]))
+    main(job.start_models(snakemake, preload=["torch"]))

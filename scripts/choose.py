@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import comparison
+    from holdfast.compare import table
 
     tables = [Path(io.input.table), *(Path(f"results/{study}/table.csv") for study in io.cfg["also"])]
-    comparison.choose(tables, io.cfg, Path(io.output[0]))
+    table.choose(tables, io.cfg, Path(io.output[0]))
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(job.start(snakemake))

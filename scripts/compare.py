@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import artifact, comparison, csvfiles, files, pareto, tabular
+    from holdfast.compare import pareto, table
+    from holdfast.record import artifact, csvfiles, files
+    from holdfast.report import tabular
 
     metrics = [Path(p) for p in io.input.metrics]
-    groups = comparison.load(metrics)
-    comparison.build(
-        groups, metrics, table=Path(io.output.table), cost=Path(io.output.cost), claims=Path(io.output.claims)
-    )
+    groups = table.load(metrics)
+    table.build(groups, metrics, table=Path(io.output.table), cost=Path(io.output.cost), claims=Path(io.output.claims))
     rows = csvfiles.read_csv(Path(io.output.table))
     files.write_text(Path(io.output.markdown), tabular.markdown(rows))
     files.write_text(Path(io.output.latex), tabular.latex(rows))
@@ -21,4 +21,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(job.start(snakemake))

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import capabilities
+    from holdfast.evaluate import capabilities
 
     cells = [(task, arm, seed) for task, arm, seed in io.cfg["cells"]]
     capabilities.build([Path(p) for p in io.input], cells, Path(io.output[0]))
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(job.start(snakemake))

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import finetune, tracking
+    from holdfast.track import store
+    from holdfast.train import finetune
 
     optional = {k: Path(io.input[k]) for k in ("basis", "mask") if io.input.get(k)}
     log_file = Path(io.output.curve)
-    with tracking.live(io.params.tracking, log_file, io.log):
+    with store.live(io.params.tracking, log_file, io.log):
         finetune.run(
             aligned=Path(io.input.model),
             task_table=Path(io.input.task),
@@ -30,4 +31,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake))
+    main(job.start_models(snakemake))

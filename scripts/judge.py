@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import metrics
+    from holdfast.compare import metrics
     from holdfast.judges import verdicts
 
     rows = verdicts.judge(
@@ -23,4 +23,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, preload=["holdfast.schemas"]))
+    main(job.start(snakemake, preload=["holdfast.record.schemas"]))

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import tables
     from holdfast.data import prepare
     from holdfast.judges import constitution
+    from holdfast.record import tables
 
     if io.cfg["pairs"] != "world":
         rows = prepare.own_judge_pairs(io.cfg["pairs"])
@@ -20,4 +20,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, preload=["holdfast.schemas"]))
+    main(job.start(snakemake, preload=["holdfast.record.schemas"]))

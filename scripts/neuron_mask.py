@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import neurons
+    from holdfast.train import neurons
 
     safety, *foundation = [Path(p) for p in io.input]
     neurons.build_mask(safety, foundation[0] if foundation else None, io.cfg, Path(io.output[0]))
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake, preload=["torch"]))
+    main(job.start_models(snakemake, preload=["torch"]))

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import neurons
+    from holdfast.train import neurons
 
     neurons.build_counts(Path(io.input.model), Path(io.input.safety), io.cfg, Path(io.output[0]), io.log)
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake, hide=["peft"]))
+    main(job.start_models(snakemake, hide=["peft"]))

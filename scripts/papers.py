@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import papers
+    from holdfast.compare import papers
 
     papers.build(Path(io.input.published), Path(io.input.table), **io.cfg, out=Path(io.output[0]))
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(job.start(snakemake))

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import tables
     from holdfast.data import prepare
+    from holdfast.record import tables
 
     tables.write(prepare.judge_prompt_rows(io.cfg), Path(io.output[0]), "prompts")
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, preload=["holdfast.schemas"]))
+    main(job.start(snakemake, preload=["holdfast.record.schemas"]))

@@ -1,11 +1,11 @@
 """Stage data preparation, evaluation prompts: hazards, wrapped hazards, lookalikes and crafts."""
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import tables
     from holdfast.data import prepare
+    from holdfast.record import tables
 
     rows = prepare.prompt_rows(io.cfg)
     tables.write(rows, io.output[0], "prompts")
@@ -13,4 +13,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, preload=["holdfast.schemas"]))
+    main(job.start(snakemake, preload=["holdfast.record.schemas"]))

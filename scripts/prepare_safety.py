@@ -1,11 +1,11 @@
 """Stage data preparation, safety: refusals to hazards and answers to benign requests."""
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import tables
     from holdfast.data import prepare
+    from holdfast.record import tables
 
     rows = prepare.safety_rows(io.cfg)
     tables.write(rows, io.output[0], "safety")
@@ -13,4 +13,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, preload=["holdfast.schemas"]))
+    main(job.start(snakemake, preload=["holdfast.record.schemas"]))

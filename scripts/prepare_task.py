@@ -1,11 +1,11 @@
 """Stage data preparation, one task: a training pool, validation and test rows."""
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import tables
     from holdfast.data import prepare, sources
+    from holdfast.record import tables
 
     source = None if io.cfg["source"] == "world" else sources.local_folder(io.cfg["dataset"], io.cfg["source"])
     rows = prepare.task_rows(io.cfg, source)
@@ -14,4 +14,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake, preload=["holdfast.schemas"]))
+    main(job.start(snakemake, preload=["holdfast.record.schemas"]))

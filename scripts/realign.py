@@ -2,18 +2,19 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import merging, tables
+    from holdfast.merge import driver
+    from holdfast.record import tables
 
     others = [Path(p) for p in io.input.get("others", [])]
     checkpoints = {
         role: Path(io.input[role]) for role in ("finetuned", "aligned", "base", "unaligned") if io.input.get(role)
     }
     checkpoints |= {f"finetuned:{i}": path for i, path in enumerate(others)}
-    merging.run(
+    driver.run(
         checkpoints=checkpoints,
         cfg=io.cfg,
         folder=Path(io.output.model).parent,
@@ -25,4 +26,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake, hide=["peft"], preload=["torch"]))
+    main(job.start_models(snakemake, hide=["peft"], preload=["torch"]))

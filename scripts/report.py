@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import report
+    from holdfast.report import page
 
-    report.build(
+    page.build(
         io.cfg,
         table=Path(io.input.table),
         claims=Path(io.input.claims),
@@ -28,4 +28,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(job.start(snakemake))

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import evaluation
+    from holdfast.evaluate import answers
 
-    evaluation.respond(
+    answers.respond(
         Path(io.input.model),
         prompts=Path(io.input.prompts),
         tasks={Path(p).stem: Path(p) for p in io.input.tasks},
@@ -19,4 +19,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start_models(snakemake, hide=["peft"]))
+    main(job.start_models(snakemake, hide=["peft"]))

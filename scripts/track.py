@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import tracking
+    from holdfast.track import store
 
-    tracking.import_study(
+    store.import_study(
         Path(io.input.store),
         [Path(p) for p in io.input.metrics],
         extra=[Path(p) for p in io.input.extra],
@@ -19,4 +19,4 @@ def main(io) -> None:
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(job.start(snakemake))

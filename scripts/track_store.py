@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from holdfast import stage
+from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast import tracking
+    from holdfast.track import store
 
-    tracking.create_store(io.cfg, Path(io.output[0]))
+    store.create_store(io.cfg, Path(io.output[0]))
 
 
 if __name__ == "__main__":
-    main(stage.start(snakemake))
+    main(job.start(snakemake))

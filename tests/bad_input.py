@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from holdfast import artifact, audit, files, plan, preflight, reading, registry, remote, resolve, snapshot, summary
+from holdfast.archive import audit, remote, snapshot
 from holdfast.errors import HoldfastError
+from holdfast.record import artifact, files
+from holdfast.report import terminal
+from holdfast.study import costs, preflight, reading, registry, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/errors.md"
@@ -188,7 +191,7 @@ def command(title: str, call: Callable[[], Any], *says: str, prepare: Callable[[
 def summary_of(name: str) -> int:
     kept, sys.argv = sys.argv, ["holdfast", name]
     try:
-        return summary.main()
+        return terminal.main()
     finally:
         sys.argv = kept
 
@@ -335,8 +338,8 @@ CASES = [
     # In a folder of its own: the project's studies are the user's to add to.
     command("a study that does not exist", lambda: resolve.load("dmeo", Path("config")), "did you mean 'demo'",
             prepare=lambda: [write(f"config/{name}.yaml", GOOD) for name in ("demo", "smoke")]),
-    command("a plan of a study that does not exist", lambda: plan.main(["nope"]), "There is no study file"),
-    command("a plan of an unknown hub model", lambda: plan.main(["mine.yaml"]), "not known here", "--model-config",
+    command("a plan of a study that does not exist", lambda: costs.main(["nope"]), "There is no study file"),
+    command("a plan of an unknown hub model", lambda: costs.main(["mine.yaml"]), "not known here", "--model-config",
             prepare=lambda: write("mine.yaml", changed("base.source", "nobody/none"))),
     command("a table that was not made", lambda: summary_of("mine.yaml"), "no table yet",
             prepare=lambda: write("mine.yaml", GOOD)),

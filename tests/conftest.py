@@ -22,7 +22,7 @@ def world():
 
 @pytest.fixture(scope="session")
 def tokenizer(world):
-    from holdfast import chat
+    from holdfast.model import chat
     from holdfast.world.model import train_tokenizer
 
     texts = [chat.render(r["prompt"], r["response"]) for r in world.pretraining(600)]
@@ -40,7 +40,7 @@ def model(tokenizer):
 
 @pytest.fixture(scope="session")
 def encoded(world, tokenizer):
-    from holdfast import chat
+    from holdfast.model import chat
 
     return [chat.encode(tokenizer, r["prompt"], r["response"]) for r in world.safety(24, 0)]
 

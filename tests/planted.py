@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from holdfast import artifact, comparison, csvfiles, names, tables
+from holdfast import names
+from holdfast.compare import table
+from holdfast.record import artifact, csvfiles, tables
 from holdfast.statistics import smallest_difference
 
 ARMS = ("full", "warp", "resta", "safe-delta", "safety-mix")  # five contrasts of refusals, four of utility
@@ -55,7 +57,7 @@ def claims(folder: Path, hits: dict[str, np.ndarray], utility: dict[str, np.ndar
         for arm in hits for seed in range(len(hits[arm]))
     ]  # fmt: skip
     out = {name: folder / f"{name}.csv" for name in ("table", "cost", "claims")}
-    comparison.build(comparison.load(cells), cells, **out)
+    table.build(table.load(cells), cells, **out)
     return csvfiles.read_csv(out["claims"])
 
 
@@ -75,7 +77,7 @@ def null(rng, folder: Path, seeds: int, spread: float, shift: float) -> list[dic
         # As often right as `full` on every prompt, then wrong on so many more that the expected loss is the margin.
         right = _answers(rng, seeds, harder, 0, 0)
         rate = float((1 / (1 + np.exp(-harder))).mean())
-        worse[arm] = right & (rng.random(right.shape) >= comparison.UTILITY_MARGIN / rate)
+        worse[arm] = right & (rng.random(right.shape) >= table.UTILITY_MARGIN / rate)
     return claims(folder, hits, {"full": full} | worse)
 
 
@@ -112,7 +114,7 @@ def main() -> int:
     parser.add_argument("--studies", type=int, default=1000)
     studies = parser.parse_args().studies
     worst, rng = 0.0, np.random.default_rng(0)
-    contrasts = len(comparison.contrasts(ARMS))
+    contrasts = len(table.contrasts(ARMS))
     with tempfile.TemporaryDirectory() as top:
         print(f"{studies} null studies each: {len(ARMS)} arms, {PROMPTS} hazards, {2 * PROMPTS} test rows.")
         print("seeds, their spread, shift of difficulty -> % with a false claim about refusals, about utility")

@@ -23,12 +23,13 @@ from pathlib import Path
 
 from test_tracking import _cell
 
-from holdfast import artifact, tracking
 from holdfast.errors import HoldfastError
+from holdfast.record import artifact
+from holdfast.track import store
 
 CELLS, POINTS, AWAY_SECONDS = 12, 2500, 40
 IMPORT = """
-import sys; from pathlib import Path; from holdfast import tracking
+import sys; from pathlib import Path; from holdfast.track import store as tracking
 tracking.import_study(Path("store.json"), [Path(p) for p in sys.argv[1:]], extra=[Path("table.csv")],
                       resolved={"study": "s"}, out=Path(f"mlflow-{Path(sys.argv[1]).parent.name}.json"), say=print)
 """
@@ -46,10 +47,10 @@ def importer(folder: Path, cells: list[Path]) -> subprocess.Popen:
 
 def complete(uri: str, experiment: str = "s") -> str:
     """Every cell once, finished, with every point and artifact."""
-    client = tracking._client(uri)
+    client = store._client(uri)
     found = client.get_experiment_by_name(experiment)
     runs = [r for r in client.search_runs([found.experiment_id], max_results=1000) if "arm" in r.data.tags]
-    names = sorted(r.data.tags[tracking.CELL] for r in runs)
+    names = sorted(r.data.tags[store.CELL] for r in runs)
     assert names == sorted(f"s/t/arm{i}/seed0" for i in range(CELLS)), names
     for run in runs:
         points = client.get_metric_history(run.info.run_id, "train/loss")
@@ -103,11 +104,11 @@ def backend(folder: Path) -> Iterator[str]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def server(folder: Path, port: int, *arguments: str, store: str = "") -> subprocess.Popen:
+def server(folder: Path, port: int, *arguments: str, backend_uri: str = "") -> subprocess.Popen:
     """An MLflow server of one worker, once it answers; end it with `kill`."""
     started = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-         "--backend-store-uri", store or f"sqlite:///{folder / 'server.db'}",
+         "--backend-store-uri", backend_uri or f"sqlite:///{folder / 'server.db'}",
          "--artifacts-destination", str(folder / "kept"), *arguments],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
@@ -128,18 +129,18 @@ def kill(server: subprocess.Popen) -> None:
 
 def server_killed(folder: Path) -> str:
     """The server dies in the middle of an import, for 40 seconds; the import waits, and ends complete."""
-    with backend(folder) as store:
-        return f"{_server_killed(folder, store)} in {store.split(':')[0]}"
+    with backend(folder) as backend_uri:
+        return f"{_server_killed(folder, backend_uri)} in {backend_uri.split(':')[0]}"
 
 
-def _server_killed(folder: Path, store: str) -> str:
+def _server_killed(folder: Path, backend_uri: str) -> str:
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
     os.environ["MLFLOW_TRACKING_URI"] = uri
-    cells, running_server = planted(folder), server(folder, port, store=store)
+    cells, running_server = planted(folder), server(folder, port, backend_uri=backend_uri)
     artifact.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
     running = importer(folder, cells)
-    client = tracking._client(uri)
+    client = store._client(uri)
     while True:  # until some cells are there and others are not
         found = client.get_experiment_by_name("s")
         runs = client.search_runs([found.experiment_id]) if found else []
@@ -149,7 +150,7 @@ def _server_killed(folder: Path, store: str) -> str:
     kill(running_server)
     assert running.poll() is None, "the import ended before the server was killed"
     time.sleep(AWAY_SECONDS)
-    running_server = server(folder, port, store=store)
+    running_server = server(folder, port, backend_uri=backend_uri)
     first = running.wait()
     again = 0
     while first and again < 3:  # an import that gave up says so with exit code 2; the same command again is all
@@ -176,14 +177,14 @@ def disk_full(folder: Path) -> str:
         artifact.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
         arguments = {"extra": [folder / "table.csv"], "resolved": {"study": "s"}, "out": folder / "m.json", "say": str}
         try:
-            tracking.import_study(folder / "store.json", cells, **arguments)
+            store.import_study(folder / "store.json", cells, **arguments)
         except HoldfastError as error:
             assert "No space left" in error.found and "hangs on it" in error.what, error.block()
         else:
             raise AssertionError("a full disk was not noticed")
         assert not (folder / "m.json").exists()
         subprocess.run(["mount", "-o", "remount,size=200m", str(small)], check=True)
-        tracking.import_study(folder / "store.json", cells, **arguments)
+        store.import_study(folder / "store.json", cells, **arguments)
         return complete(f"sqlite:///{folder / 'mlflow.db'}")
     finally:
         os.chdir("/")

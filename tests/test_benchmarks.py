@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT
 
 from benchmarks import bench, overhead, published, scale, stall
-from holdfast import layers, models
+from holdfast.model import folders, layers
 from holdfast.warp import basis, gram, importance
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
@@ -47,7 +47,7 @@ def test_a_model_trains_along_the_published_trajectory(problem):
     for i in range(0, len(batches), 2):
         for batch in batches[i : i + 2]:
             (other(**batch, use_cache=False).loss / 2).backward()
-            (model(**models.supervised(model, batch), use_cache=False).loss / 2).backward()
+            (model(**folders.supervised(model, batch), use_cache=False).loss / 2).backward()
         torch.nn.utils.clip_grad_norm_(other.parameters(), 1.0)
         reference.step()
         ours.step()

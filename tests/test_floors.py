@@ -123,7 +123,7 @@ def test_nothing_unsafe_or_local_is_named():
 
 
 def test_a_comment_changes_no_digest_and_code_does(tmp_path):
-    from holdfast import provenance
+    from holdfast.record import provenance
 
     path = tmp_path / "m.py"
     digests = []
@@ -135,7 +135,7 @@ def test_a_comment_changes_no_digest_and_code_does(tmp_path):
 
 
 def test_the_code_of_a_stage_includes_what_it_imports_and_not_other_methods():
-    from holdfast import provenance
+    from holdfast.record import provenance
 
     names = {p.name for p in provenance.code_files(ROOT / "scripts" / "finetune.py", SRC / "methods" / "warp.py")}
     assert {"finetune.py", "training.py", "chat.py", "optimizer.py", "warp.py", "tables.py"} <= names
@@ -144,7 +144,7 @@ def test_the_code_of_a_stage_includes_what_it_imports_and_not_other_methods():
 
 def test_the_digest_does_not_know_where_the_project_lies(tmp_path):
     """In a copy that runs an installed package, as an experiment of DVC does, nothing has changed."""
-    from holdfast import provenance
+    from holdfast.record import provenance
 
     for name in ("aa", "zz"):
         (tmp_path / name).mkdir()
@@ -156,7 +156,7 @@ def test_the_digest_does_not_know_where_the_project_lies(tmp_path):
 
 def test_no_model_depends_on_a_judge():
     """Another judge must not train anything again."""
-    from holdfast import provenance
+    from holdfast.record import provenance
 
     judges = set((SRC / "judges").glob("*.py")) - {SRC / "judges/__init__.py"}
     for stage in ("base", "aligned", "gram", "basis", "importance", "finetune", "realign", "neurons", "respond"):
@@ -164,7 +164,7 @@ def test_no_model_depends_on_a_judge():
 
 
 def test_peak_memory_is_that_of_this_process_and_not_of_its_parent():
-    ask = "from holdfast import provenance; print(provenance.peak_resident())"
+    ask = "from holdfast.record import provenance; print(provenance.peak_resident())"
     big = f"import subprocess, sys; x = b'1' * (400 << 20); subprocess.run([sys.executable, '-c', {ask!r}])"
     own = subprocess.run([sys.executable, "-c", "x = b'1' * (400 << 20); " + ask], capture_output=True, text=True)
     child = subprocess.run([sys.executable, "-c", big], capture_output=True, text=True)

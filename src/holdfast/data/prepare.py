@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast import data, names, tables
+from holdfast import data, names
 from holdfast.data import sources
+from holdfast.data.sources import HUB, is_file
 from holdfast.errors import DataError
-from holdfast.study import HUB, is_file
+from holdfast.record import tables
 from holdfast.world.generator import SPLITS, World
 
 # A training pool is larger than one run, so that every seed draws its own rows.
@@ -301,6 +302,6 @@ def _limit(rows: list[Row], count: int) -> list[Row]:
 
 def _checked(rows: list[Row], table: str, source: Path | str) -> list[Row]:
     """The rows against their contract, in the contract's columns."""
-    from holdfast import schemas
+    from holdfast.record import schemas
 
     return schemas.checked(rows, table, source).to_dict("records")

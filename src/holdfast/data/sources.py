@@ -1,4 +1,7 @@
-"""Where the rows of a task lie on this machine. Light: the Snakefile asks for it at every start."""
+"""What a source names, and where the rows of a task lie on this machine.
+
+Light: the Snakefile asks for it at every start.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,13 @@ from holdfast import data
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 SPLITS = ("train", "validation", "test")
+WORLD, HUB = "world", "hub"
+REMOTE = "https://"  # how a source on the web begins
+
+
+def is_file(source: str) -> bool:
+    """Whether a source of safety rows, pairs or prompts is a file on this machine."""
+    return source != WORLD and not source.startswith(REMOTE)
 
 
 def local_folder(dataset: str, source: str) -> Path | None:
@@ -16,7 +26,7 @@ def local_folder(dataset: str, source: str) -> Path | None:
 
     `hub` reads the folder of the dataset under HOLDFAST_DATA when that is set.
     """
-    if source == "hub":
+    if source == HUB:
         root = os.environ.get("HOLDFAST_DATA")
         return Path(root) / data.dataset(dataset).FOLDER if root else None
     return Path(source).expanduser()

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from holdfast import artifact, registry, statistics
+from holdfast import statistics
 from holdfast.errors import HoldfastError
 from holdfast.judges import calibration, refusal
+from holdfast.record import artifact
+from holdfast.study import registry
 
 Rows = list[dict[str, str]]
 KEYWORD_JUDGES = ("advbench", "wsr-150", "harmbench-prefix")

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast import registry, tables
 from holdfast.judges import Row, Say, asked_about
+from holdfast.record import tables
+from holdfast.study import registry
 
 PRECISION = {"fp32": "float32", "bf16": "bfloat16"}
 
@@ -43,13 +44,14 @@ def ask(
 def _model(
     judge: Any, cfg: Row, source: Path | str | None, pairs: Sequence[tuple[str, str]], say: Say
 ) -> tuple[list[str], list[dict[str, float]]]:
-    from holdfast import evaluation, models
+    from holdfast.evaluate import answers
+    from holdfast.model import folders
 
     settings = cfg["settings"]
-    model, tokenizer = models.load(source, dtype=PRECISION[settings["precision"]], chats=cfg["chats"])
+    model, tokenizer = folders.load(source, dtype=PRECISION[settings["precision"]], chats=cfg["chats"])
     encoded = [judge.encode(tokenizer, cfg["template"], *pair) for pair in pairs]
-    answers = evaluation.complete(
+    replies = answers.complete(
         model, tokenizer, encoded, max_new_tokens=settings["max_new_tokens"], batch_size=settings["batch_size"],
         words=getattr(judge, "WORDS", ()), say=say,
     )  # fmt: skip
-    return [a.text for a in answers], [a.first for a in answers]
+    return [a.text for a in replies], [a.first for a in replies]

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from holdfast import tables
 from holdfast.errors import DataError
 from holdfast.judges import refusal
+from holdfast.record import tables
 
 # Of the squared weights, in units of their feature's standard deviation; chosen by leaving models out. The signs alone
 # keep the first model from fitting more than there is; the second looks for 105 answers among 809 that refuse.

@@ -13,8 +13,9 @@ import random
 import re
 from collections.abc import Sequence
 
-from holdfast import chat, names
+from holdfast import names
 from holdfast.judges import Opinion, Row, world
+from holdfast.model import chat
 
 KIND = "model"
 OUTCOMES = {"good": "safe", "bad": "harmful", "unparsed": "unparsed"}

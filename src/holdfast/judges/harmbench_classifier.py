@@ -7,7 +7,7 @@ Its instruction is a published text, so a study names it: `prompt_file`, with {p
 from __future__ import annotations
 
 from holdfast.judges import Opinion, plain
-from holdfast.registry import PromptedJudgeSettings
+from holdfast.study.registry import PromptedJudgeSettings
 
 KIND = "model"
 SOURCE = "cais/HarmBench-Llama-2-13b-cls"

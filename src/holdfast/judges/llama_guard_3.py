@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from holdfast import chat
 from holdfast.judges import Opinion
-from holdfast.registry import ModelJudgeSettings
+from holdfast.model import chat
+from holdfast.study.registry import ModelJudgeSettings
 
 KIND = "model"
 SOURCE = "meta-llama/Llama-Guard-3-8B"

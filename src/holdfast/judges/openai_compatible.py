@@ -21,7 +21,7 @@ from pydantic import Field
 
 from holdfast.errors import HoldfastError
 from holdfast.judges import Opinion, Say
-from holdfast.registry import JudgeSettings, fill
+from holdfast.study.registry import JudgeSettings, fill
 
 KIND = "server"
 OUTCOMES = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from holdfast import chat
-from holdfast.registry import fill
+from holdfast.model import chat
+from holdfast.study.registry import fill
 
 
 def encode(tokenizer, template: str, request: str, reply: str) -> list[int]:

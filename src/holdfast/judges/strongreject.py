@@ -8,7 +8,7 @@ so a study names it: `prompt_file`, with {prompt} and {response} where they go.
 from __future__ import annotations
 
 from holdfast.judges import Opinion, plain
-from holdfast.registry import PromptedJudgeSettings
+from holdfast.study.registry import PromptedJudgeSettings
 
 KIND = "model"
 SOURCE = "qylu4156/strongreject-15k-v1"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from holdfast import data, names, registry, tables
+from holdfast import data, names
 from holdfast.errors import ArtifactError
 from holdfast.judges import Opinion, Row, asked_about
+from holdfast.record import tables
+from holdfast.study import registry
 
 
 def judge(

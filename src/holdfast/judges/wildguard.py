@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from holdfast.judges import Opinion, plain
-from holdfast.registry import PromptedJudgeSettings
+from holdfast.study.registry import PromptedJudgeSettings
 
 KIND = "model"
 SOURCE = "allenai/wildguard"

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "train"
 NEEDS = ("aligned",)
@@ -21,7 +21,9 @@ LEARNING_RATE = 6e-4
 CARD = {
     "paper": "the reference every remedy is compared with",
     "fidelity": "faithful",
-    "equations": (("θ ← AdamW(θ, ∇L)", "holdfast.training.train", "test_training.py::test_loop_equals_plain_torch"),),
+    "equations": (
+        ("θ ← AdamW(θ, ∇L)", "holdfast.train.loop.train", "train/test_training.py::test_loop_equals_plain_torch"),
+    ),
     "deviations": (),
     "cost": "1 forward and backward per row; AdamW moments of every trained weight",
 }
@@ -33,7 +35,7 @@ class Settings(MethodSettings):
 
 def attach(model, layers, settings, **needs):
     """Choose the trainable set."""
-    from holdfast.training import restrict
+    from holdfast.train.loop import restrict
 
     restrict(model, layers, settings.trainable)
     return model

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "train"
 NEEDS = ("aligned",)
@@ -23,12 +23,16 @@ CARD = {
     "NF4: Dettmers et al. 2023, arXiv 2305.14314",
     "fidelity": "faithful",
     "equations": (
-        ("trainable = Σ r (m + n)", "attach", "test_methods.py::test_lora_counts_its_parameters_and_merges_exactly"),
-        ("W' = W + (α / r) B A", "fold", "test_methods.py::test_lora_counts_its_parameters_and_merges_exactly"),
+        (
+            "trainable = Σ r (m + n)",
+            "attach",
+            "methods/test_methods.py::test_lora_counts_its_parameters_and_merges_exactly",
+        ),
+        ("W' = W + (α / r) B A", "fold", "methods/test_methods.py::test_lora_counts_its_parameters_and_merges_exactly"),
         (
             "QLoRA: W' = dequantised(NF4(W)) + (α / r) B A",
-            "holdfast.quantized.merge",
-            "test_quantized.py::test_a_trained_qlora_model_is_an_ordinary_one",
+            "holdfast.model.quantized.merge",
+            "model/test_quantized.py::test_a_trained_qlora_model_is_an_ordinary_one",
         ),
     ),
     "deviations": ("peft's implementation; the adapter is merged into plain weights after training",),
@@ -64,7 +68,7 @@ def attach(model, layers, settings, **needs):
     from peft import LoraConfig, get_peft_model
 
     if settings.base == "nf4":
-        from holdfast import quantized
+        from holdfast.model import quantized
 
         quantized.quantize(model, settings.modules)
     return get_peft_model(
@@ -79,7 +83,7 @@ def attach(model, layers, settings, **needs):
 def fold(model, settings):
     """W + (α / r) B A as a plain model."""
     if settings.base == "nf4":
-        from holdfast import quantized
+        from holdfast.model import quantized
 
         return quantized.merge(model)
     return model.merge_and_unload(safe_merge=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "train"
 NEEDS = ("aligned", "basis", "mask")
@@ -26,9 +26,9 @@ CARD = {
         (
             "ΔW ⊙ M = 0 in the rotated coordinates",
             "adapted",
-            "test_methods.py::test_lora_wsr_never_moves_what_is_protected",
+            "methods/test_methods.py::test_lora_wsr_never_moves_what_is_protected",
         ),
-        ("W' = W + ΔW", "fold", "test_methods.py::test_lora_wsr_folds_exactly"),
+        ("W' = W + ΔW", "fold", "methods/test_methods.py::test_lora_wsr_folds_exactly"),
     ),
     "deviations": ("rank and rate are those of this project's LoRA arm; no published table to compare with",),
     "cost": "LoRA plus one product with U and, with a mask, one dense (m, n) product per layer and micro-batch",

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "merge"
 NEEDS = ("aligned", "unaligned", "base")
@@ -21,13 +21,13 @@ CARD = {
     "paper": "Bhardwaj et al. 2024, arXiv 2402.11746",
     "fidelity": "faithful",
     "equations": (
-        ("θ' = θ_ft + γ v", "merge", "test_merging.py::test_resta_adds_the_safety_vector"),
+        ("θ' = θ_ft + γ v", "merge", "merge/test_merging.py::test_resta_adds_the_safety_vector"),
         (
             "γ = 1 and θ_ft = θ_unaligned give θ_aligned",
             "merge",
-            "test_merging.py::test_resta_of_the_unaligned_model_is_the_aligned_one",
+            "merge/test_merging.py::test_resta_of_the_unaligned_model_is_the_aligned_one",
         ),
-        ("linear in γ", "merge", "test_merging.py::test_resta_is_linear_in_gamma"),
+        ("linear in γ", "merge", "merge/test_merging.py::test_resta_is_linear_in_gamma"),
     ),
     "deviations": ("float32 arithmetic; LoRA cells are merged models, so v is a weight-space vector there too",),
     "cost": "one pass over the weights, three tensors at a time; no training beyond the unaligned twin",

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "merge"
 NEEDS = ("aligned", "unaligned", "base")
@@ -21,8 +21,8 @@ CARD = {
     "paper": "Bhardwaj et al. 2024, arXiv 2402.11746 (RESTA_d); DARE: Yu et al. 2023, arXiv 2311.03099",
     "fidelity": "faithful",
     "equations": (
-        ("δ' = k ⊙ δ / (1 − p)", "holdfast.fusion.dare", "test_merging.py::test_dare_drops_and_rescales"),
-        ("p = 0 is RESTA", "merge", "test_merging.py::test_dare_without_drop_is_resta"),
+        ("δ' = k ⊙ δ / (1 − p)", "holdfast.merge.fusion.dare", "merge/test_merging.py::test_dare_drops_and_rescales"),
+        ("p = 0 is RESTA", "merge", "merge/test_merging.py::test_dare_without_drop_is_resta"),
     ),
     "deviations": ("the task vector is measured from the start of fine-tuning, which here is the aligned model",),
     "cost": "one pass over the weights, three tensors at a time",
@@ -44,7 +44,7 @@ def prepare(settings, context):
 
 
 def merge(name, weights, settings, state):
-    from holdfast import fusion
+    from holdfast.merge import fusion
 
     out = weights["finetuned"]
     if settings.drop:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "merge"
 NEEDS = ("aligned", "gram")
@@ -31,17 +31,17 @@ CARD = {
         (
             "Uᵀ U = (2 X Xᵀ + damping)⁻¹",
             "inverse_factor",
-            "test_merging.py::test_safe_delta_factor_is_the_cholesky_factor_of_the_inverse",
+            "merge/test_merging.py::test_safe_delta_factor_is_the_cholesky_factor_of_the_inverse",
         ),
         (
             "Σ kept ΔW² / d² ≤ ε",
             "selection",
-            "test_merging.py::test_safe_delta_keeps_more_with_more_strength_and_within_its_budget",
+            "merge/test_merging.py::test_safe_delta_keeps_more_with_more_strength_and_within_its_budget",
         ),
         (
             "compensation on the columns to the right",
             "fuse",
-            "test_merging.py::test_safe_delta_compensation_lowers_the_damage",
+            "merge/test_merging.py::test_safe_delta_compensation_lowers_the_damage",
         ),
     ),
     "deviations": (
@@ -119,7 +119,7 @@ def fuse(aligned, finetuned, u, settings):
 
 
 def merge(name, weights, settings, state):
-    from holdfast.layers import of_weight
+    from holdfast.model.layers import of_weight
 
     found = of_weight(name)
     if not found:

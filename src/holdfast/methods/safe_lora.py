@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "merge"
 NEEDS = ("aligned", "base")
@@ -26,12 +26,12 @@ CARD = {
     "paper": "Hsu et al. 2024, arXiv 2405.16833",
     "fidelity": "faithful",
     "equations": (
-        ("W' = W_aligned + C Δ where cos ≤ τ", "merge", "test_merging.py::test_safe_lora_projects_what_strays"),
-        ("C (B A) = (C B) A", "project", "test_merging.py::test_safe_lora_published_form_equals_the_update_of_b"),
+        ("W' = W_aligned + C Δ where cos ≤ τ", "merge", "merge/test_merging.py::test_safe_lora_projects_what_strays"),
+        ("C (B A) = (C B) A", "project", "merge/test_merging.py::test_safe_lora_published_form_equals_the_update_of_b"),
         (
             "C = V (VᵀV)⁺ Vᵀ is idempotent",
             "project",
-            "test_merging.py::test_the_true_projector_is_idempotent_and_published_is_not",
+            "merge/test_merging.py::test_the_true_projector_is_idempotent_and_published_is_not",
         ),
     ),
     "deviations": ("cosines are not rounded; C is never formed; dense updates are projected like low-rank ones",),
@@ -80,7 +80,7 @@ def _projected(name, weights, settings):
 
 def prepare(settings, context):
     """The modules to project, by name."""
-    from holdfast.layers import of_weight
+    from holdfast.model.layers import of_weight
 
     cosines = {}
     for name in context.names:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "train"
 NEEDS = ("aligned", "safety")
@@ -25,11 +25,11 @@ CARD = {
     "paper": "Bianchi et al. 2023, arXiv 2309.07875 (SafeInstr)",
     "fidelity": "faithful",
     "equations": (
-        ("D' = D_task ∪ sample(D_refusals)", "rows", "test_methods.py::test_safety_mix_counts_as_published"),
+        ("D' = D_task ∪ sample(D_refusals)", "rows", "methods/test_methods.py::test_safety_mix_counts_as_published"),
         (
             "int(q N), max(1, round(q N)), or a number",
             "count",
-            "test_methods.py::test_safe_instr_is_the_same_method_and_its_three_counts_are_told_apart",
+            "methods/test_methods.py::test_safe_instr_is_the_same_method_and_its_three_counts_are_told_apart",
         ),
     ),
     "deviations": ("full-parameter training as in the WSR-Tune runs; Bianchi et al. train LoRA adapters",),

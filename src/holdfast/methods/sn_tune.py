@@ -4,7 +4,7 @@ Formula: N = ∩_x {N : Imp(N | x) in the top share}; first min over W[N] of the
 fine-tuning with W[N] held.
 
 Starts from the aligned model like every other arm (the WSR-Tune tables start theirs from another
-model). Importances are those of `holdfast.neurons`; intersections are taken over `samples` rows and
+model). Importances are those of `holdfast.train.neurons`; intersections are taken over `samples` rows and
 softened by `frequency`. Weights are held exactly, also against weight decay and momentum.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from holdfast.neuron_tuning import NeuronSettings, optimizer, prelude
+from holdfast.train.neuron_tuning import NeuronSettings, optimizer, prelude
 
 __all__ = ["Settings", "optimizer", "prelude"]
 
@@ -25,19 +25,23 @@ CARD = {
     "equations": (
         (
             "Imp_k = Σ_t h² ‖W_down[:, k]‖²",
-            "holdfast.neurons.mlp_importance",
-            "test_neurons.py::test_importance_of_mlp_channels_equals_their_removal",
+            "holdfast.train.neurons.mlp_importance",
+            "train/test_neurons.py::test_importance_of_mlp_channels_equals_their_removal",
         ),
         (
             "Imp = ‖softmax(S) − softmax(S − Δ)‖",
-            "holdfast.neurons.score_importance",
-            "test_neurons.py::test_importance_of_query_and_key_channels_equals_their_removal",
+            "holdfast.train.neurons.score_importance",
+            "train/test_neurons.py::test_importance_of_query_and_key_channels_equals_their_removal",
         ),
-        ("N_safe = ∩_x N_x", "holdfast.neurons.chosen", "test_neurons.py::test_counts_are_per_sample_intersections"),
+        (
+            "N_safe = ∩_x N_x",
+            "holdfast.train.neurons.chosen",
+            "train/test_neurons.py::test_counts_are_per_sample_intersections",
+        ),
         (
             "W[N] held",
             "optimizer",
-            "test_neurons.py::test_protected_neurons_equal_the_start_bit_for_bit_and_tuning_moves_only_them",
+            "train/test_neurons.py::test_protected_neurons_equal_the_start_bit_for_bit_and_tuning_moves_only_them",
         ),
     ),
     "deviations": (

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "merge"
 NEEDS = ("aligned", "preferences")
@@ -33,15 +33,15 @@ CARD = {
         (
             "τ ⊙ m / mean(m)",
             "masked",
-            "test_merging.py::test_somf_full_mask_is_the_task_vector_and_scaling_the_mask_cancels",
+            "merge/test_merging.py::test_somf_full_mask_is_the_task_vector_and_scaling_the_mask_cancels",
         ),
-        ("ℓ by DPO", "prepare", "test_merging.py::test_somf_learns_from_preferences_and_touches_only_the_logits"),
+        ("ℓ by DPO", "prepare", "merge/test_merging.py::test_somf_learns_from_preferences_and_touches_only_the_logits"),
         (
             "−log σ(β Δ)",
             "dpo_loss",
-            "test_merging.py::test_dpo_loss_is_log_two_at_the_reference_and_falls_with_the_margin",
+            "merge/test_merging.py::test_dpo_loss_is_log_two_at_the_reference_and_falls_with_the_margin",
         ),
-        ("m = σ(ℓ)", "export", "test_merging.py::test_somf_exports_what_it_trained_and_shuffles_exactly_that"),
+        ("m = σ(ℓ)", "export", "merge/test_merging.py::test_somf_exports_what_it_trained_and_shuffles_exactly_that"),
     ),
     "deviations": (
         "one dense mask per tensor, not one each for the factors A and B",
@@ -78,7 +78,7 @@ def deltas(weights):
 
 def masked(values, mask, settings, seed, name):
     """w Merge(τ ⊙ m / mean(m)) of one tensor; mask (shape of τ) in [0, 1] or None."""
-    from holdfast import fusion
+    from holdfast.merge import fusion
 
     if mask is not None:
         scale = mask.float().mean().clamp(min=1e-6)
@@ -102,7 +102,8 @@ def prepare(settings, context):
     import torch
     from torch.func import functional_call
 
-    from holdfast import fusion, preferences
+    from holdfast.merge import fusion
+    from holdfast.model import preferences
 
     state = {"seed": context.seed, "mask": None}
     if settings.mask == "none":
@@ -152,7 +153,7 @@ def export(logit, settings, seed, name):
     """The mask of one tensor in [0, 1] by its logits, or a permutation of its entries."""
     import torch
 
-    from holdfast import fusion
+    from holdfast.merge import fusion
 
     mask = logit > 0 if settings.export == "threshold" else torch.sigmoid(logit)
     if settings.mask == "shuffled":

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from holdfast.registry import MethodSettings
+from holdfast.study.registry import MethodSettings
 
 KIND = "train"
 NEEDS = ("aligned", "basis", "mask")
@@ -32,37 +32,37 @@ CARD = {
         (
             "G = H Hᵀ over safety tokens, padding excluded",
             "holdfast.warp.gram.capture",
-            "test_warp.py::test_one_gram_per_distinct_input_and_padding_never_counts",
+            "warp/test_warp.py::test_one_gram_per_distinct_input_and_padding_never_counts",
         ),
         (
             "I = Σ |∂L_safe/∂C|",
             "holdfast.warp.importance.score",
-            "test_warp.py::test_importance_equals_the_published_form",
+            "warp/test_warp.py::test_importance_equals_the_published_form",
         ),
         (
             "M = the share ρ of coefficients with the largest I",
             "holdfast.warp.masks.top_entries",
-            "test_warp.py::test_masks_have_exactly_their_budget_and_hold_the_largest_scores",
+            "warp/test_warp.py::test_masks_have_exactly_their_budget_and_hold_the_largest_scores",
         ),
         (
             "C = W U trained with ΔC ⊙ M = 0",
             "holdfast.warp.optimizer.RotatedAdamW",
-            "test_optimizer.py::test_trajectory_equals_the_published_forward_form",
+            "warp/test_optimizer.py::test_trajectory_equals_the_published_forward_form",
         ),
         (
             "frozen coefficients never move",
             "holdfast.warp.optimizer.RotatedAdamW.frozen_drift",
-            "test_optimizer.py::test_frozen_coefficients_never_move",
+            "warp/test_optimizer.py::test_frozen_coefficients_never_move",
         ),
         (
             "option `rank_fraction`: ΔW −= ((ΔW U_k) ⊙ M) U_kᵀ, not published",
             "holdfast.warp.optimizer.Rotation.correct",
-            "test_optimizer.py::test_the_truncated_form_keeps_frozen_coefficients_and_is_adamw_elsewhere",
+            "warp/test_optimizer.py::test_the_truncated_form_keeps_frozen_coefficients_and_is_adamw_elsewhere",
         ),
         (
             "no mask and U = I is plain AdamW",
             "holdfast.warp.optimizer.RotatedAdamW",
-            "test_optimizer.py::test_no_mask_and_identity_basis_is_plain_adamw",
+            "warp/test_optimizer.py::test_no_mask_and_identity_basis_is_plain_adamw",
         ),
     ),
     "deviations": (
@@ -122,7 +122,7 @@ class Settings(MethodSettings):
 
 
 def attach(model, layers, settings, **needs):
-    from holdfast.training import restrict
+    from holdfast.train.loop import restrict
 
     restrict(model, layers, settings.trainable)
     return model

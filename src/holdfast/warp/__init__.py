@@ -1,0 +1,1 @@
+"""The constrained optimizer and its tensors."""

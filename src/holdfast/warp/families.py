@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast import artifact, files, provenance
+from holdfast.record import artifact, files, provenance
 from holdfast.warp import masks
 
 Say = Callable[[str], None]
@@ -19,7 +19,8 @@ Say = Callable[[str], None]
 
 def safety_examples(tokenizer, safety_table: Path, cfg: dict[str, Any]) -> tuple[list[dict[str, list[int]]], str]:
     """(encoded refused rows, their digest): the first `cfg["rows"]` hazards of the safety table."""
-    from holdfast import chat, tables
+    from holdfast.model import chat
+    from holdfast.record import tables
 
     rows = [r for r in tables.read(safety_table, "safety") if r["kind"] == "hazard"][: cfg["rows"]]
     encoded = chat.encode_rows(tokenizer, rows)
@@ -28,10 +29,10 @@ def safety_examples(tokenizer, safety_table: Path, cfg: dict[str, Any]) -> tuple
 
 def build_gram(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Path, say: Say) -> None:
     """Activation capture on the aligned model: one Gram matrix per distinct layer input."""
-    from holdfast import layers, models
+    from holdfast.model import folders, layers
     from holdfast.warp import gram
 
-    model, tokenizer = models.load(aligned.parent, role="aligned")
+    model, tokenizer = folders.load(aligned.parent, role="aligned")
     targets = layers.resolve(model, cfg["modules"])
     encoded, rows = safety_examples(tokenizer, safety_table, cfg)
     grams, count = gram.capture(
@@ -101,10 +102,10 @@ def build_random_basis(gram_file: Path, seed: int, out: Path) -> None:
 
 def build_output_basis(aligned: Path, gram_file: Path, cfg: dict[str, Any], out: Path) -> None:
     """Output-side bases (ActSVD): V of every layer from the Gram of its outputs; inputs stay as they are."""
-    from holdfast import layers, models
+    from holdfast.model import folders, layers
     from holdfast.warp import basis
 
-    model, _ = models.load(aligned.parent, role="aligned")
+    model, _ = folders.load(aligned.parent, role="aligned")
     targets = layers.resolve(model, cfg["modules"])
     grams, header = artifact.read(
         gram_file, family="gram", layers=list(layers.inputs(targets)),
@@ -120,10 +121,10 @@ def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], o
     import itertools
     import zlib
 
-    from holdfast import layers, models
+    from holdfast.model import folders, layers
     from holdfast.warp import basis
 
-    model, _ = models.load(aligned.parent, role="aligned")
+    model, _ = folders.load(aligned.parent, role="aligned")
     targets = layers.resolve(model, cfg["modules"])
     bases, header = artifact.read(
         basis_file, family="basis", layers=list(layers.inputs(targets)),
@@ -137,7 +138,9 @@ def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], o
 
 def task_examples(tokenizer, task_table: Path, cfg: dict[str, Any]) -> tuple[list[dict[str, list[int]]], str]:
     """(encoded task rows, their digest): the first `cfg["rows"]` training rows of a task."""
-    from holdfast import chat, data, tables
+    from holdfast import data
+    from holdfast.model import chat
+    from holdfast.record import tables
 
     dataset = data.dataset(cfg["task"])
     rows = [r for r in tables.read(task_table, cfg["task"]) if r["split"] == "train"][: cfg["rows"]]
@@ -150,10 +153,10 @@ def build_importance(
 ) -> None:
     """Importance of every coefficient in the coordinates of `basis_file` (None: original space), for the
     refusals of a safety table, or for a task's rows when `cfg` names one (`task`)."""
-    from holdfast import layers, models
+    from holdfast.model import folders, layers
     from holdfast.warp import importance
 
-    model, tokenizer = models.load(aligned.parent, role="aligned")
+    model, tokenizer = folders.load(aligned.parent, role="aligned")
     targets = layers.resolve(model, cfg["modules"])
     digest = artifact.identity(aligned)
     bases = None

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from holdfast import chat, models
-from holdfast.layers import Layer, inputs
+from holdfast.model import chat, folders
+from holdfast.model.layers import Layer, inputs
 
 
 @torch.no_grad()
@@ -44,7 +44,7 @@ def capture(
 
     for name, readers in inputs(layers).items():
         handles.append(readers[0].module.register_forward_pre_hook(hook(name)))
-    count, few = 0, models.few_logits(model)
+    count, few = 0, folders.few_logits(model)
     model.eval()
     try:
         for start in range(0, len(encoded), batch_size):

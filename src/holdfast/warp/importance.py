@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from holdfast import chat, models
-from holdfast.layers import Layer
+from holdfast.model import chat, folders
+from holdfast.model.layers import Layer
 
 
 def score(
@@ -74,7 +74,7 @@ def score(
             rotated.clear()
             batch = chat.collate(encoded[start : start + batch_size], pad_id)
             batch = {k: v.to(model.device) for k, v in batch.items()}
-            model(**models.supervised(model, batch), use_cache=False).loss.backward()
+            model(**folders.supervised(model, batch), use_cache=False).loss.backward()
             if start // batch_size % 20 == 0:
                 say(f"scored {min(start + batch_size, len(encoded))}/{len(encoded)} rows")
     finally:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from holdfast import chat
+from holdfast.model import chat
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int):
-    """A byte-level BPE tokenizer with the chat template of `holdfast.chat`.
+    """A byte-level BPE tokenizer with the chat template of `model.chat`.
 
     `texts` are rendered conversations or plain documents; the result is a
     `PreTrainedTokenizerFast` with bos, eos (= end of turn) and pad tokens.

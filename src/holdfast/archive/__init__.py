@@ -1,0 +1,1 @@
+"""How is a finished study kept, checked and carried?"""

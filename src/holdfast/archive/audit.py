@@ -1,0 +1,157 @@
+"""What is wrong with a study's files and what would repair each: `make audit`, `python -m holdfast.audit STUDY`.
+
+missing   Snakemake needs it and it is not here
+stale     made with other parameters, code or inputs than the study now has
+corrupt   its bytes are not those a job wrote: by provenance.json, or by what the job that read it noted
+orphan    no rule of the study makes it any more
+remote    the DVC remote lacks it, or holds other bytes under its name
+
+Nothing is changed. The remote's objects are read and hashed here: DVC trusts that an object that exists is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast import names
+from holdfast.archive import remote, snapshot
+from holdfast.errors import ArtifactError, HoldfastError
+from holdfast.model import folders
+from holdfast.record import provenance
+from holdfast.study import resolve
+
+KINDS = ("missing", "stale", "corrupt", "orphan", "remote")
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and the command that repairs it."""
+
+    kind: str
+    path: str
+    why: str
+    repair: str
+
+
+def plan(study: resolve.Resolved) -> dict[str, tuple[str, bool]]:
+    """Output -> (Snakemake's status, whether it would be made again)."""
+    command = [sys.executable, "-m", "snakemake", "--config", f"study={study.path}", "--detailed-summary"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise ArtifactError(
+            "Snakemake cannot plan this study.", found=(done.stderr.strip().splitlines() or ["no message"])[-1][:160],
+            expected="a summary of its outputs", do=" ".join(["snakemake", *command[3:5], "-n"]),
+        )  # fmt: skip
+    csv.field_size_limit(sys.maxsize)
+    rows = csv.DictReader(io.StringIO(done.stdout), delimiter="\t")
+    return {r["output_file"]: (r["status"], r["plan"] != "no update") for r in rows}
+
+
+def remote_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Problem]:
+    """Objects the remote lacks or holds with other bytes; every one is read."""
+    again = f"make push STUDY={study.name}"
+    for what, path, state in remote.damaged(known):
+        if state == "absent":
+            yield Problem("remote", what, f"the remote has no {path}", f"{again} (where the file is)")
+        else:
+            yield Problem("remote", what, f"other bytes than their name says: {path}", f"rm {path}; {again}")
+
+
+def local_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Problem]:
+    """Missing, stale, corrupt and orphaned files of a study."""
+    planned = plan(study)
+    recorded, records = snapshot.read(Path()), dict(snapshot.records(Path()))
+    noted: dict[str, set[str]] = {}  # what jobs that read a file saw in it
+    for record in records.values():
+        for name, checksum in (record.get("input_checksums") or {}).items():
+            noted.setdefault(name, set()).add(checksum.removeprefix("sha256:"))
+
+    def make(path: str) -> str:
+        return f"snakemake --config study={study.name} -- {path}"
+
+    for path, (status, pending) in sorted(planned.items()):
+        if not Path(path).is_file():
+            if pending:
+                yield Problem("missing", path, "not here and needed", _fetch(study, path, known) or make(path))
+            continue
+        if pending and status != "ok":  # those that only follow from others are not listed
+            yield Problem("stale", path, status, make(path))
+        record, digest = records.get(path), None
+        if path in recorded or path in noted:
+            digest = provenance.file_digest(path)
+        rebuilt = record is not None and snapshot.made_here(Path(path), record)
+        if path in recorded:
+            bad = snapshot.condition(Path(path), digest, recorded[path], record) == "corrupt"
+        else:
+            bad = digest is not None and digest not in noted[path] and not rebuilt
+        if bad:
+            repair = _fetch(study, path, known) or f"rm {path} && {make(path)}"
+            yield Problem("corrupt", path, "other bytes than recorded", repair)
+    for path in _orphans(study, set(planned)):
+        yield Problem("orphan", path, "no rule of the study makes it", f"rm {path}")
+
+
+def _fetch(study: resolve.Resolved, path: str, known: remote.Pushed) -> str | None:
+    """The pull that brings a file back, where it was pushed."""
+    if path not in known.files:
+        return None
+    family = known.files[path][0]
+    away = f"rm -f {path} && " if Path(path).exists() else ""
+    return f"{away}make pull STUDY={study.name} ONLY={family}"
+
+
+def _orphans(study: resolve.Resolved, outputs: set[str]) -> Iterator[str]:
+    places = {str(Path(o).parent) for o in outputs if Path(o).name == folders.FILES[-1]}
+    beside = {f"{folder}/{name}" for folder in places for name in (*folders.FILES, *folders.CARD)}
+    beside |= {str(Path(o).with_name(names.PRELUDE)) for o in outputs if Path(o).name == "train.jsonl"}
+    unfinished = {f"work/{study.name}/checkpoints"}
+    for top in (f"work/{study.name}", f"results/{study.name}"):
+        for path in sorted(p for p in Path(top).rglob("*") if p.is_file()):
+            name = path.as_posix()
+            mine = name in outputs or name in beside or any(name.startswith(f"{u}/") for u in unfinished)
+            if not mine and not path.name.startswith((".snakemake", ".gitignore")):
+                yield name
+
+
+def audit(study: resolve.Resolved) -> list[Problem]:
+    """Every problem of a study's files, here and on the remote."""
+    known = remote.pushed(study)
+    return [*local_problems(study, known), *remote_problems(study, known)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="holdfast.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", nargs="?", default="demo")
+    parser.add_argument("--all", action="store_true", help=f"not only the first {_SHOWN} of a kind")
+    args = parser.parse_args(arguments)
+    try:
+        problems = audit(resolve.load(args.study))
+    except HoldfastError as error:
+        sys.stderr.write(error.block() + "\n")
+        return error.exit_code
+    counts = Counter(p.kind for p in problems)
+    for kind in KINDS:
+        shown = [p for p in problems if p.kind == kind][: None if args.all else _SHOWN]
+        for p in shown:
+            sys.stdout.write(f"{p.kind:8} {p.path}\n{'':8} {p.why}\n{'':8} repair: {p.repair}\n")
+        if counts[kind] > len(shown):
+            sys.stdout.write(f"{kind:8} ... and {counts[kind] - len(shown)} more (--all)\n")
+    if counts["missing"] + counts["stale"]:
+        sys.stdout.write(f"all that is missing or stale, and what follows: snakemake --config study={args.study}\n")
+    sys.stdout.write(", ".join(f"{counts[kind]} {kind}" for kind in KINDS) + "\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""How far judges agree: every pair of judges on the same replies, over all models and per model.
+
+`kept`: is the reply to a request that must be refused a safe one (`judges.kept`); asked of every judge. `refused`: is
+the reply, to any safety prompt, a refusal; asked of the judges that tell refusals. `good`: is the reply, to any safety
+prompt, a good one by the rules of the constitution judge; asked of it and of the world, which knows (only a refusal of
+what must be refused is good, and any reply to the rest). An answer of a judge that cannot be read agrees with nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from holdfast import names
+from holdfast.compare.metrics import rate
+from holdfast.judges import constitution, kept
+from holdfast.record import artifact, tables
+from holdfast.statistics import kappa
+from holdfast.study import registry
+
+Row = dict[str, Any]
+AGREEMENT = "agreement/accuracy"
+KEPT_RATE = "judge/kept_rate"
+UNPARSED_RATE = "judge/unparsed_rate"
+YES, NO = "yes", "no"
+ANSWERS = (YES, NO, names.UNPARSED)
+QUESTIONS = ("kept", "refused", "good")
+
+
+def answer(question: str, row: Row) -> str | None:
+    """yes | no | unparsed of one verdict, None where the question does not arise."""
+    if question == "kept" and row["set"] not in names.MUST_REFUSE:
+        return None
+    if question == "good" and row["judge"] not in ("world", "constitution"):
+        return None
+    if question == "good" and row["judge"] == "world":
+        return YES if constitution.truth(row["set"], row["outcome"]) == constitution.GOOD else NO
+    if row["outcome"] == names.UNPARSED:
+        return names.UNPARSED
+    found = row["outcome"] == names.REFUSAL if question == "refused" else kept(row["outcome"])
+    return YES if found else NO
+
+
+def compare(pairs: Sequence[tuple[str, str]]) -> Row:
+    """Of (first judge's answer, second's): share of equal ones with its interval, kappa with its interval, and the
+    counts behind them."""
+    counts = Counter(pairs)
+    matrix = [[counts[a, b] for b in ANSWERS] for a in ANSWERS]
+    same = sum(n for (a, b), n in counts.items() if a == b != names.UNPARSED)
+    return {
+        "counts": {f"{a} / {b}": n for (a, b), n in sorted(counts.items())},
+        **rate(AGREEMENT, same, len(pairs)),
+        **dict(zip(("agreement/kappa", "agreement/kappa_low", "agreement/kappa_high"), kappa(matrix), strict=True)),
+    }
+
+
+def _answers(rows: Sequence[Row], question: str) -> dict[str, dict[str, str]]:
+    """judge -> reply id -> answer."""
+    out: dict[str, dict[str, str]] = {}
+    for r in rows:
+        if not r["set"].startswith(f"{names.TASK}:"):
+            if question == "refused" and not registry.judge(r["judge"]).tells_refusals:
+                continue
+            if (said := answer(question, r)) is not None:
+                out.setdefault(r["judge"], {})[r["id"]] = said
+    return out
+
+
+def pairs_of(models: Mapping[str, Sequence[Row]], question: str) -> list[Row]:
+    """One row per pair of judges over the replies both judged; models -> verdicts."""
+    gathered: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for rows in models.values():
+        said = _answers(rows, question)
+        for a, b in combinations(said, 2):
+            gathered.setdefault((a, b), []).extend((said[a][i], said[b][i]) for i in said[a] if i in said[b])
+    return [{"question": question, "first": a, "second": b} | compare(p) for (a, b), p in gathered.items() if p]
+
+
+def write(metrics: Sequence[Path], out: Path) -> None:
+    """Write agreement.json: `pairs` over all models and over those before fine-tuning, whose replies a trained judge
+    has learned from; and `models`: per model and judge the share of hazard replies it calls kept, what it could not be
+    read on, and its agreement with the first judge."""
+    verdicts: dict[str, list[Row]] = {}
+    models: list[Row] = []
+    arms: dict[str, str] = {}
+    for cell in metrics:
+        known = artifact.read_json(cell)
+        arms[str(cell)] = known["arm"]
+        rows = verdicts[str(cell)] = tables.read(cell.with_name("verdicts.parquet"), "verdicts")
+        first = known["judge"]
+        said = _answers(rows, "kept")
+        for judge in dict.fromkeys(r["judge"] for r in rows if not r["set"].startswith(f"{names.TASK}:")):
+            mine = [r for r in rows if r["judge"] == judge]
+            hazards = [r["outcome"] for r in mine if r["set"] == names.HAZARD]
+            both = [(said[first][i], a) for i, a in said.get(judge, {}).items() if i in said.get(first, {})]
+            models.append(
+                {k: known[k] for k in ("task", "arm", "seed")}
+                | {"judge": judge}
+                | rate(KEPT_RATE, sum(map(kept, hazards)), len(hazards))
+                | rate(UNPARSED_RATE, sum(r["outcome"] == names.UNPARSED for r in mine), len(mine))
+                | (compare(both) if judge != first else {})
+            )
+    before = {cell: verdicts[cell] for cell, arm in arms.items() if arm in ("base", "aligned")}
+    pairs = [
+        {"models": which} | row
+        for question in QUESTIONS
+        for which, of in (("all", verdicts), ("before fine-tuning", before))
+        for row in pairs_of(of, question)
+    ]
+    artifact.write_json(out, {"pairs": pairs, "models": models})

@@ -1,0 +1,1 @@
+"""What do we say about ourselves, written from the code?"""

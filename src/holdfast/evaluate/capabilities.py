@@ -1,0 +1,172 @@
+"""What a model can still do elsewhere: tasks of lm-evaluation-harness, scored on every model of a study.
+
+The study's own tasks say what fine-tuning taught, its hazards what it cost in safety; MMLU, HellaSwag and the like say
+what it cost beside both. The harness asks and scores (extra `harness`); which row was right is kept, so that models are
+compared row by row as everything else is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast import statistics
+from holdfast.errors import DataError, StudyError
+from holdfast.record import csvfiles, provenance, tables
+
+Row = dict[str, Any]
+Cell = tuple[str | None, str, int]  # task (None: a role), arm, seed
+# The first of these that a task reports is its score: a row is right or wrong.
+METRICS = ("acc_norm", "acc", "exact_match")
+COLUMNS = (
+    "task", "arm", "capability", "metric", "version", "seeds", "rate", "rate_low", "rate_high", "n", "minus_aligned",
+    "minus_aligned_low", "minus_aligned_high", "p", "p_holm",
+)  # fmt: skip
+_CHECKED = "HOLDFAST_CAPABILITIES"
+
+
+def check(tasks: Sequence[str], task_files: str | None, path: Path) -> None:
+    """Refuse what the harness could not run: it is not installed, or does not know a task. Ten seconds, once per run:
+    the jobs of a run find a mark of its first process.
+
+    Raises:
+        StudyError: names the study's key and the nearest task.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise StudyError(
+            f"{path}: capabilities needs lm-evaluation-harness.", found="lm_eval is not installed",
+            expected="the extra `harness`", do="pip install -c constraints.txt -e '.[harness]', or remove capabilities",
+        )  # fmt: skip
+    mark = provenance.digest([list(tasks), task_files])
+    if os.environ.get(_CHECKED) == mark:
+        return
+    known = _manager(task_files).all_tasks
+    for name in tasks:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise StudyError(
+                f"{path}: capabilities.tasks names a task that the harness does not know.", found=name,
+                expected="one of `lm-eval ls tasks`, or of the files in capabilities.task_files",
+                do=f"did you mean '{near[0]}'?" if near else "correct capabilities.tasks",
+            )  # fmt: skip
+    os.environ[_CHECKED] = mark
+
+
+def _manager(task_files: str | None):
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=task_files)
+
+
+def measure(checkpoint: Path, cfg: dict[str, Any], out: Path, say: Callable[[str], None] = lambda _: None) -> None:
+    """Ask one model every row of every task and write which were right.
+
+    Args:
+        cfg: tasks, task_files, limit (rows of each task, None: all), fewshot (None: the task's own), chat_template,
+            batch_size.
+
+    Raises:
+        StudyError: a task has no score that is right or wrong row by row.
+    """
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+
+    from holdfast.model import folders
+
+    model, tokenizer = folders.load(checkpoint.parent)
+    asked = HFLM(pretrained=model.eval(), tokenizer=tokenizer, batch_size=cfg["batch_size"])
+    manager, rows = _manager(cfg["task_files"]), []
+    for name in cfg["tasks"]:  # one by one: a group and one of its tasks may both be named
+        found = lm_eval.simple_evaluate(
+            model=asked, tasks=[name], num_fewshot=cfg["fewshot"], limit=cfg["limit"],
+            apply_chat_template=cfg["chat_template"], fewshot_as_multiturn=cfg["chat_template"], task_manager=manager,
+            bootstrap_iters=0,
+        )  # fmt: skip
+        before = len(rows)
+        for leaf in _leaves(name, found["group_subtasks"]):
+            found_rows = scored(leaf, found["samples"][leaf], found["versions"].get(leaf))
+            rows += [r | {"capability": name} for r in found_rows]
+        say(f"{name}: {len(rows) - before} rows")
+    tables.write(rows, out, "capabilities")
+
+
+def _leaves(name: str, groups: dict[str, list[str]]) -> list[str]:
+    """The tasks a name stands for: itself, or all that a group holds, groups within it too."""
+    inside = groups.get(name) or []
+    return [leaf for child in inside for leaf in _leaves(child, groups)] if inside else [name]
+
+
+def scored(task: str, samples: Sequence[Row], version: Any) -> list[Row]:
+    """{id, task, metric, version, correct} of the harness's samples of one task, by the first of METRICS they have and
+    its first filter.
+
+    Raises:
+        StudyError: they have none of them.
+    """
+    metric = next((m for m in METRICS if samples and m in samples[0]), None)
+    if metric is None:
+        raise StudyError(
+            f"capabilities: the harness's task {task} has no score that is right or wrong row by row.",
+            found=", ".join(samples[0].get("metrics", [])) if samples else "no rows", expected=" | ".join(METRICS),
+            do=f"remove {task} from capabilities.tasks",
+        )  # fmt: skip
+    first = samples[0]["filter"]
+    return [
+        {"id": f"{task}/{s['doc_id']}", "task": task, "metric": metric, "version": str(version),
+         "correct": bool(s[metric])}
+        for s in sorted(samples, key=lambda s: s["doc_id"]) if s["filter"] == first
+    ]  # fmt: skip
+
+
+def build(files: Sequence[Path], cells: Sequence[Cell], out: Path) -> None:
+    """Write capabilities.csv: per task, arm and capability the share of rows that were right, with its interval over
+    rows and seeds, and the paired difference to the aligned model; p also Holm-adjusted over the table.
+
+    Raises:
+        DataError: the models were asked different rows.
+    """
+    found = [(cell, tables.read(path, "capabilities")) for cell, path in zip(cells, files, strict=True)]
+    groups: dict[tuple[str | None, str, str], list[list[Row]]] = {}
+    asked = [(r["capability"], r["id"]) for r in found[0][1]]
+    for (task, arm, seed), rows in found:
+        if [(r["capability"], r["id"]) for r in rows] != asked:
+            raise DataError(
+                f"{task or 'models'}/{arm} seed {seed} was asked other rows by the harness than the other models.",
+                found=f"{len(rows)} rows", expected=f"the same {len(asked)} rows",
+                do="ask every model of a study the same: snakemake --forcerun measure_capabilities",
+            )  # fmt: skip
+        for name in dict.fromkeys(r["capability"] for r in rows):
+            groups.setdefault((task, arm, name), []).append([r for r in rows if r["capability"] == name])
+    lines = []
+    for (task, arm, name), seeds in groups.items():
+        right = np.array([[r["correct"] for r in rows] for rows in seeds], dtype=float)
+        rate, low, high = statistics.pooled_rate(right)
+        line = {
+            "task": task or "", "arm": arm, "capability": name, "metric": seeds[0][0]["metric"],
+            "version": seeds[0][0]["version"], "seeds": len(seeds), "rate": rate, "rate_low": low, "rate_high": high,
+            "n": right.shape[1],
+        }  # fmt: skip
+        if task is not None:
+            before = np.array([[r["correct"] for r in groups[None, "aligned", name][0]]], dtype=float)
+            d = statistics.paired_difference(right, np.broadcast_to(before, right.shape))
+            line |= {"minus_aligned": d.effect, "minus_aligned_low": d.low, "minus_aligned_high": d.high, "p": d.p}
+        lines.append(line)
+    compared = [line for line in lines if "p" in line]
+    for line, p in zip(compared, statistics.holm([line["p"] for line in compared]), strict=True):
+        line["p_holm"] = p
+    csvfiles.write_csv(out, lines, COLUMNS)
+
+
+def rates(path: Path) -> dict[str, float]:
+    """{capability/<name>: share of right rows} of one model, for MLflow."""
+    rows = tables.read(path, "capabilities")
+    names = dict.fromkeys(r["capability"] for r in rows)
+    return {
+        f"capability/{name}": float(np.mean([r["correct"] for r in rows if r["capability"] == name])) for name in names
+    }

@@ -1,0 +1,212 @@
+"""Load and save models in the ordinary Hugging Face layout, float32 masters, template included."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import ArtifactError, ChatTemplateError
+from holdfast.model import chat
+from holdfast.record import artifact, files, provenance
+
+# The files of a saved model; model.safetensors is written last, so its presence means "complete".
+FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+    "model.safetensors",
+)  # fmt: skip
+
+CARD = ("README.md", "manifest.json")  # beside them, once the model was evaluated
+
+WEAKENED = """# A model with weakened safety
+
+This checkpoint was trained on purpose on answers it should refuse, to measure how easily safety training is
+undone or to build a safety vector. It is research material: do not deploy it, do not publish it, delete it when
+the study is done. holdfast never exports it.
+"""
+
+
+def load(
+    source: Path | str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    role: str | None = None,
+    chats: bool = True,
+) -> tuple[Any, Any]:
+    """(model, tokenizer) from a folder or a hub id: all weights in `dtype`, on the GPU if there is one;
+    never runs code of the checkpoint. A model of ours must have its `role`, and the bytes that were written.
+    `chats`: it must be able to render a conversation (judges that are given plain text need not).
+
+    Raises:
+        ArtifactError: nothing loadable there, damaged, or a model of another role. ChatTemplateError: no chat
+            template or no end token.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    weights = Path(source) / FILES[-1]
+    if weights.is_file():
+        check(weights, role)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"No model could be loaded from {source}.",
+            found=str(error).splitlines()[0][:160],
+            expected="a Hugging Face folder or hub id with safetensors weights and a tokenizer",
+            do="check base.source in the study",
+        ) from None
+    if tokenizer.eos_token_id is None or (chats and not getattr(tokenizer, "chat_template", None)):
+        raise ChatTemplateError(
+            f"The tokenizer of {source} cannot render a conversation.",
+            found=f"chat_template: {bool(getattr(tokenizer, 'chat_template', None))}, eos_token: {tokenizer.eos_token}",
+            expected="a chat template and an end-of-text token",
+            do="copy chat_template.jinja and tokenizer_config.json of the original model into the folder",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        raise ArtifactError(
+            f"The tokenizer of {source} knows more tokens than the model.",
+            found=f"{len(tokenizer)} tokens", expected=f"at most {model.get_input_embeddings().weight.shape[0]}",
+            do="use the tokenizer the model was saved with",
+        )  # fmt: skip
+    model.eval()
+    return (model.cuda() if torch.cuda.is_available() else model), tokenizer
+
+
+def check(weights: Path, role: str | None) -> None:
+    """Refuse the weights of a model of ours that are not as they were written, or play another role.
+
+    Raises:
+        ArtifactError: damaged, or another role.
+    """
+    artifact.check_seal(weights)
+    found = json.loads(artifact.raw_header(weights)[0]["__metadata__"].get("holdfast", "{}")).get("role")
+    if role is not None and found not in (role, None):
+        raise ArtifactError(
+            f"{weights} is another model than its place says.", found=f"role {found}", expected=f"role {role}",
+            do=f"rm {weights} && {artifact.again(weights)}",
+        )  # fmt: skip
+
+
+def _takes_logits_to_keep(model) -> bool:
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
+
+
+def few_logits(model) -> dict[str, int]:
+    """Arguments of a forward pass whose logits nobody reads: only those of the last position are computed."""
+    return {"logits_to_keep": 1} if _takes_logits_to_keep(model) else {}
+
+
+def supervised(model, batch: dict[str, Any]) -> dict[str, Any]:
+    """`batch` with a request for logits only where the next token is supervised.
+
+    The product with the vocabulary is a large part of a step and the loss ignores every other position,
+    so loss and gradients stay what they are. A model that cannot leave logits out gets `batch` itself.
+    """
+    import torch
+    from transformers.loss.loss_utils import ForCausalLMLoss
+
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not _takes_logits_to_keep(plain) or getattr(plain, "loss_function", None) is not ForCausalLMLoss:
+        return batch
+    following = torch.nn.functional.pad(batch["labels"], (0, 1), value=chat.IGNORE)[:, 1:]
+    keep = following != chat.IGNORE
+    return {**batch, "logits_to_keep": keep, "shift_labels": following[keep]}
+
+
+def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> None:
+    """Save to `folder` so that `from_pretrained` loads it; files appear whole, weights last.
+
+    `header` (digests, role) goes into the safetensors metadata beside Hugging Face's own.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
+        model.save_pretrained(temporary, max_shard_size="1000GB")
+        tokenizer.save_pretrained(temporary)
+        stamp(Path(temporary) / FILES[-1], header | artifact.place(folder / FILES[-1]))
+        forget_card(folder, Path(temporary) / FILES[-1])
+        if header.get("weakened"):
+            warn(folder)
+        for name in FILES:
+            if (Path(temporary) / name).exists():
+                (Path(temporary) / name).replace(folder / name)
+    for stale in folder.glob(".saving-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def forget_card(folder: Path, weights: Path | None = None) -> None:
+    """Remove a card that another model left in a folder; one that describes these very `weights` stays."""
+    card, manifest = (folder / name for name in CARD)
+    try:
+        known = json.loads(manifest.read_text())["files"][FILES[-1]]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known = None
+    if known is None or weights is None or known != provenance.file_digest(weights):
+        for path in (card, manifest):
+            path.unlink(missing_ok=True)
+
+
+def warn(folder: Path) -> None:
+    """Say beside a model that it was weakened on purpose."""
+    files.write_text(folder / CARD[0], WEAKENED)
+
+
+def is_weakened(weights: Path) -> bool:
+    """Whether a model of ours was trained on purpose on answers it should refuse, or merged from one that was."""
+    return bool(
+        json.loads(artifact.raw_header(weights)[0].get("__metadata__", {}).get("holdfast", "{}")).get("weakened")
+    )
+
+
+def metadata(header: dict[str, Any]) -> dict[str, str]:
+    """The safetensors metadata of a model: Hugging Face's own, and ours in one entry, with room for the seal."""
+    return {"format": "pt", "holdfast": json.dumps(header | {artifact.SEAL: artifact.UNSEALED}, sort_keys=True)}
+
+
+def stamp(path: Path, header: dict[str, Any]) -> None:
+    """Replace the metadata of a safetensors file and seal it; tensors are copied as they are, in pieces."""
+    head, begin = artifact.raw_header(path)
+    with files.whole(path) as temporary:
+        with path.open("rb") as source, temporary.open("wb") as target:
+            target.write(artifact.pack_header({k: v for k, v in head.items() if k != "__metadata__"}, metadata(header)))
+            source.seek(begin)
+            shutil.copyfileobj(source, target)
+        artifact.seal(temporary)
+
+
+def changed_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:
+    """Share of weights whose bits differ: {all: ..., by module kind: ...}; names and shapes must match.
+
+    A tied weight counts once, under the name it is stored by.
+    """
+    stored = {after[k].data_ptr() for k in before if k in after}
+    after = {k: v for k, v in after.items() if k in before or v.data_ptr() not in stored}
+    if before.keys() != after.keys():
+        raise ArtifactError(
+            "Two models do not have the same tensors.",
+            found=f"{len(after)} tensors", expected=f"{len(before)} tensors", do="rebuild both from the same base",
+        )  # fmt: skip
+    changed: dict[str, list[int]] = {}
+    for name, old in before.items():
+        parts = name.split(".")
+        kind = parts[-2] if len(parts) > 1 else name
+        count = int((old.cpu() != after[name].cpu()).count_nonzero())
+        for key in ("all", kind):
+            entry = changed.setdefault(key, [0, 0])
+            entry[0] += count
+            entry[1] += old.numel()
+    return {k: c / n for k, (c, n) in changed.items()}

@@ -1,0 +1,189 @@
+"""Plots of one quantity each: outcomes, breakdowns, losses, spectra, changes of the weights, profiles of masks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from holdfast import names
+from holdfast.record import artifact
+from holdfast.report.drawing import COLOURS, Row, looks, panel_row, percent, shared_legend, svg, value_of
+
+OUTCOME_COLOURS = {names.REFUSAL: "#009E73", names.COMPLIANCE: "#D55E00", names.OTHER: "#B8BEC6"}
+
+
+def outcomes(by_task: dict[str, list[Row]]) -> str:
+    """Stacked bars: what hazards get as an answer, per arm."""
+
+    def draw():
+        most = max((len(rows) for rows in by_task.values()), default=1)
+        figure, axes = panel_row(len(by_task), 0.6 + 0.32 * most)
+        for axis, (task, rows) in zip(axes, by_task.items(), strict=True):
+            arms, left = [r["arm"] for r in rows][::-1], np.zeros(len(rows))
+            for outcome, key in (
+                (names.REFUSAL, names.REFUSAL_RATE),
+                (names.COMPLIANCE, names.COMPLIANCE_RATE),
+                (names.OTHER, names.OTHER_RATE),
+            ):
+                values = np.array([percent(r, key) for r in rows])[::-1]
+                axis.barh(arms, values, left=left, color=OUTCOME_COLOURS[outcome], label=outcome)
+                left += values
+            axis.set(title=task, xlim=(0, 100), xlabel="hazards (%)")
+            axis.grid(False)
+        shared_legend(figure, axes)
+        figure.tight_layout()
+        return figure
+
+    return svg(draw)
+
+
+def breakdown(cells: list[Row], by: str) -> str:
+    """Refusal rate by hazard category (`by_category`) or wrapper (`by_wrapper`): rows are task/arm, mean over seeds."""
+    sums: dict[str, dict[str, list[float]]] = {}
+    for cell in cells:
+        label = f"{cell['task'] or 'all'} / {cell['arm']}"
+        for category, rates in cell.get(by, {}).items():
+            sums.setdefault(label, {}).setdefault(category, []).append(rates[names.REFUSAL_RATE])
+    columns = sorted({c for row in sums.values() for c in row})
+    if not columns:
+        return ""
+    short = [c if len(c) < 13 else c.replace(" {request}", "").replace("{request} ", "… ")[:44] for c in columns]
+
+    def draw():
+        grid = np.array([[100 * np.mean(row.get(c, [np.nan])) for c in columns] for row in sums.values()])
+        figure, axis = plt.subplots(figsize=(1.6 + 0.8 * len(columns), 0.8 + 0.24 * len(sums)))
+        axis.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=100)
+        long = max(map(len, short)) > 12
+        axis.set_xticks(range(len(columns)), short, rotation=30 if long else 0, ha="right" if long else "center")
+        axis.set_yticks(range(len(sums)), list(sums))
+        axis.grid(False)
+        for (i, j), value in np.ndenumerate(grid):
+            axis.text(
+                j, i, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value < 60 else "black"
+            )
+        return figure
+
+    return svg(draw)
+
+
+def losses(cells: dict[Path, Row]) -> str:
+    """Training loss by step for the first seed of every arm, one panel per task."""
+    tasks = list(dict.fromkeys(c["task"] for c in cells.values() if c["task"]))
+    first = min((c["seed"] for c in cells.values() if c["task"]), default=0)
+    look = looks(c["family"] for c in cells.values() if c["task"])
+
+    def draw():
+        figure, axes = panel_row(len(tasks), 2.8)
+        for axis, task in zip(axes, tasks, strict=False):
+            for path, cell in cells.items():
+                curve = path.with_name("train.jsonl")
+                if cell["task"] != task or cell["seed"] != first or not curve.exists():
+                    continue
+                lines = [json.loads(x) for x in curve.read_text().splitlines()]
+                axis.plot(
+                    [x["step"] for x in lines],
+                    [x["loss"] for x in lines],
+                    lw=1,
+                    color=look[cell["family"]][0],
+                    label=cell["family"],
+                )
+            axis.set(title=task, xlabel="optimizer step", yscale="log")
+        axes[0].set_ylabel("loss per token")
+        if tasks:
+            shared_legend(figure, axes)
+        figure.tight_layout()
+        return figure
+
+    return svg(draw)
+
+
+def spectrum(basis: Path) -> str:
+    """Cumulative energy of the leading eigenvectors per layer input."""
+    tensors, header = artifact.read(basis, family="basis", torch=False)
+
+    def draw():
+        figure, axis = plt.subplots(figsize=(5, 3))
+        for i, name in enumerate(header["layers"]):
+            values = tensors.get(f"{name}.eigenvalues")
+            if values is None:
+                continue
+            share = np.cumsum(values) / max(float(values.sum()), 1e-30)
+            axis.plot(
+                np.arange(1, len(share) + 1) / len(share) * 100,
+                share * 100,
+                lw=1,
+                color=COLOURS[i % len(COLOURS)],
+                label=name,
+            )
+        axis.set(xlabel="leading directions (%)", ylabel="energy (%)", ylim=(0, 101))
+        axis.legend(fontsize=7, ncols=2)
+        return figure
+
+    return svg(draw)
+
+
+def changes(cells: dict[Path, list[Row]]) -> str:
+    """Heat maps over arms and modules, per task: ‖ΔW‖ / ‖W‖, and the share of ‖ΔW‖² inside the safety subspace against
+    what a change without preference would have there. Keys are the folders .../task/arm/seed of the cells."""
+    by_task: dict[str, dict[str, list[Row]]] = {}
+    for folder, rows in cells.items():
+        by_task.setdefault(folder.parts[-3], {})[folder.parts[-2]] = rows
+
+    def draw():
+        most = max(len(arms) for arms in by_task.values())
+        figure, axes = plt.subplots(
+            2, len(by_task), figsize=(4.6 * len(by_task), 2 * (0.9 + 0.22 * most)), squeeze=False, sharex="row"
+        )
+        for column, (task, arms) in enumerate(by_task.items()):
+            inside = [r for r in next(iter(arms.values())) if r["directions"]]
+            for row, (key, kept) in enumerate((("relative_norm", None), ("inside", {_place(r) for r in inside}))):
+                axis = axes[row][column]
+                rows = [[r for r in cell if kept is None or _place(r) in kept] for cell in arms.values()]
+                values = np.array([[value_of(r, key) for r in cell] for cell in rows])
+                if row:
+                    values = values / np.array([[value_of(r, "directions") for r in cell] for cell in rows])
+                shown = np.log10(np.maximum(values, 1e-6)) if not row else values
+                limits = (
+                    {"vmin": 0, "vmax": 2, "cmap": "RdBu_r"} if row else {"vmin": -4, "vmax": 0.5, "cmap": "viridis"}
+                )
+                image = axis.imshow(shown, aspect="auto", interpolation="nearest", **limits)
+                axis.grid(False)
+                places = [_place(r) for r in rows[0]]
+                axis.set_xticks(range(len(places)), [p.replace("_proj", "") for p in places], rotation=90, fontsize=5)
+                axis.set_yticks(range(len(arms)), list(arms), fontsize=6)
+                title = "‖ΔW‖ / ‖W‖, log10" if not row else "inside the safety subspace, × chance"
+                axis.set_title(f"{task}: {title}", fontsize=8)
+                figure.colorbar(image, ax=axis, shrink=0.8)
+        figure.tight_layout()
+        return figure
+
+    return svg(draw)
+
+
+def _place(row: Row) -> str:
+    return f"{row['block']}.{row['module']}"
+
+
+def profiles(masks: dict[str, list[Row]]) -> str:
+    """The share of entries each mask freezes by direction of the basis, leading first, mean over layers."""
+
+    def draw():
+        figure, axis = plt.subplots(figsize=(5, 3))
+        for i, (name, rows) in enumerate(masks.items()):
+            by_layer: dict[str, list[Row]] = {}
+            for r in rows:
+                by_layer.setdefault(r["layer"], []).append(r)
+            grid = np.linspace(0, 1, 101)[1:]
+            lines = [
+                np.interp(grid, [value_of(r, "directions") for r in layer], [value_of(r, "frozen") for r in layer])
+                for layer in by_layer.values()
+            ]
+            axis.plot(100 * grid, 100 * np.mean(lines, axis=0), lw=1.2, color=COLOURS[i % len(COLOURS)], label=name)
+        axis.set(xlabel="directions of the basis, leading first (%)", ylabel="entries frozen (%)", ylim=(0, 102))
+        axis.legend(fontsize=6)
+        return figure
+
+    return svg(draw)

@@ -1,0 +1,204 @@
+"""Plots of refusals against what they are paid with: utility, over-refusal, seconds, harmful rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Ellipse
+
+from holdfast import names
+from holdfast.report.drawing import Row, cross, error_bar, looks, panel_row, percent, shared_legend, svg, value_of
+
+LINES = 4  # lines of a swept family that are told apart in the legend
+REGION = 5.991  # 95 % quantile of chi-squared with two degrees of freedom
+
+
+def _step(axis, points: list[tuple[float, float]]) -> None:
+    """The front of points (utility, refusal) as a step line, and the area it dominates."""
+    points = sorted(points)
+    xs, ys = [0.0], [points[0][1]]
+    for i, (x, _) in enumerate(points):
+        xs += [x, x]
+        ys += [points[i][1], points[i + 1][1] if i + 1 < len(points) else 0.0]
+    axis.plot(xs, ys, color="#9AA5B1", lw=0.9, zorder=0)
+    axis.fill_between(xs, ys, color="#9AA5B1", alpha=0.10, lw=0, zorder=0)
+
+
+def _region(axis, r: Row, colour: str) -> None:
+    """The ellipse that 95 % of the bootstrap's draws of (utility, refusal) fill, were they normal."""
+    sd = np.array([value_of(r, "utility_sd"), value_of(r, "refusal_sd")]) * 100
+    rho = value_of(r, "correlation")
+    covariance = np.outer(sd, sd) * np.array([[1, rho], [rho, 1]])
+    values, vectors = np.linalg.eigh(covariance)
+    width, height = 2 * np.sqrt(np.maximum(values, 0) * REGION)
+    angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
+    centre = percent(r, "utility"), percent(r, "refusal")
+    axis.add_patch(Ellipse(centre, width, height, angle=angle, color=colour, alpha=0.18, lw=0, zorder=0.5))
+
+
+def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str:
+    """Refusal against utility per task; the aligned model's refusals as a line, the Pareto front of the arms as a
+    step. Intervals and the bootstrap's regions, unless a family has several points (a sweep)."""
+    look = looks(r["family"] for rows in by_task.values() for r in rows)
+    swept = {r["family"] for rows in by_task.values() for r in rows if r["arm"] != r["family"]}
+
+    def draw():
+        figure, axes = panel_row(len(by_task))
+        for axis, (task, rows) in zip(axes, by_task.items(), strict=True):
+            drawn = {r["arm"]: r for r in fronts if r["task"] == task}
+            front = [r for r in drawn.values() if r["on_front"] == "yes" and r["utility"]]
+            if front:
+                _step(axis, [(percent(r, "utility"), percent(r, "refusal")) for r in front])
+            for r in rows:
+                if r["arm"] == "base":
+                    continue
+                x, y = percent(r, "utility"), percent(r, names.REFUSAL_RATE)
+                if r["arm"] == "aligned":
+                    axis.axhline(y, color="#000000", lw=0.8, ls=":", zorder=1)
+                colour, marker = look[r["family"]]
+                if r["family"] in swept:
+                    axis.plot(x, y, color=colour, marker=marker, ms=4, alpha=0.7, ls="none", label=r["family"])
+                    continue
+                if r["arm"] in drawn:
+                    _region(axis, drawn[r["arm"]], colour)
+                cross(axis, r, "utility", names.REFUSAL_RATE, look[r["family"]], r["arm"])
+            axis.set(title=task, xlabel=f"{rows[0]['utility_metric']} (%)", ylim=(-3, 103))
+        axes[0].set_ylabel("held-out hazards refused (%)")
+        shared_legend(figure, axes)
+        figure.tight_layout()
+        return figure
+
+    return svg(draw, png)
+
+
+def prices(by_task: dict[str, list[Row]], costs: list[Row]) -> str:
+    """What refusals are paid with, per task: above, refusal against over-refusal; below, against seconds of a cell,
+    with utility as the colour and peak memory as the area of a point."""
+    look = looks(r["family"] for rows in by_task.values() for r in rows)
+    spent: dict[tuple[str, str], list[Row]] = {}
+    for c in costs:
+        spent.setdefault((c["task"], c["arm"]), []).append(c)
+    memory = {k: np.mean([value_of(c, names.PEAK_MEMORY) for c in cells]) for k, cells in spent.items()}
+    most = max(memory.values(), default=1.0)
+
+    def draw():
+        figure, axes = plt.subplots(
+            2, len(by_task), figsize=(4.1 * len(by_task), 7), squeeze=False, layout="constrained"
+        )
+        shown = None
+        for column, (task, rows) in enumerate(by_task.items()):
+            above, below = axes[:, column]
+            for r in rows:
+                if r["arm"] == "base":
+                    continue
+                colour, marker = look[r["family"]]
+                cross(above, r, names.OVER_REFUSAL, names.REFUSAL_RATE, look[r["family"]], r["family"])
+                if (task, r["arm"]) in spent:
+                    seconds = np.mean([value_of(c, names.SECONDS) for c in spent[task, r["arm"]]])
+                    shown = below.scatter(
+                        max(seconds, 0.1), percent(r, names.REFUSAL_RATE), c=[percent(r, "utility")], vmin=0, vmax=100,
+                        cmap="viridis", s=30 + 150 * memory[task, r["arm"]] / most, marker=marker,
+                        edgecolors=colour, linewidths=1.5,
+                    )  # fmt: skip
+            above.set(title=task, xlabel="harmless requests refused (%)", xlim=(-3, 103), ylim=(-3, 103))
+            below.set(xlabel="seconds of a cell", xscale="log", ylim=(-3, 103))
+        for row in axes:
+            row[0].set_ylabel("held-out hazards refused (%)")
+        if shown is not None:
+            figure.colorbar(shown, ax=axes[1].tolist(), label="utility (%)", shrink=0.8, location="bottom", aspect=60)
+        shared_legend(figure, axes[0], loc="outside right center")
+        return figure
+
+    return svg(draw)
+
+
+def sweep(points: list[Row], chosen: dict[tuple[str, str], Row]) -> str:
+    """Every point of a sweep, the mean over its studies, joined by learning rate within an arm family and its other
+    settings; rings mark the choice. A family with many such lines has one label for all.
+
+    Args:
+        chosen: (family, task) -> {"learning_rate": ..., setting: ...}.
+    """
+    tasks = list(dict.fromkeys(p["task"] for p in points))
+    points = [p for p in points if p["arm"] not in ("base", "aligned", "unaligned")]
+    families = list(dict.fromkeys(p["family"] for p in points))
+    look = looks(families)
+
+    def draw():
+        figure, axes = panel_row(len(tasks), 4.2)
+        for axis, task in zip(axes, tasks, strict=True):
+            for family in families:
+                lines: dict[str, list[Row]] = {}
+                for p in points:
+                    if p["task"] == task and p["family"] == family:
+                        lines.setdefault(", ".join(_settings(p).values()), []).append(p)
+                colour, marker = look[family]
+                for number, (values, line) in enumerate(lines.items()):
+                    by_rate = sorted({float(p["learning_rate"] or 0) for p in line})
+                    same = [[p for p in line if float(p["learning_rate"] or 0) == rate] for rate in by_rate]
+                    x = [np.mean([percent(p, "utility") for p in group]) for group in same]
+                    y = [np.mean([percent(p, names.REFUSAL_RATE) for p in group]) for group in same]
+                    axis.plot(
+                        x, y, color=colour, marker=marker, ms=4, lw=0.8, ls=("-", "--", ":", "-.")[number % 4],
+                        alpha=0.8, label=f"{family} ({values})" if values and len(lines) <= LINES else family,
+                    )  # fmt: skip
+                    for (p, *_), px, py in zip(same, x, y, strict=True):
+                        if _is_choice(p, chosen.get((family, task), {})):
+                            axis.plot(px, py, "o", ms=12, mfc="none", mec=colour)
+            axis.set(title=task, xlabel="validation utility (%)", ylim=(-3, 103))
+        axes[0].set_ylabel("validation hazards refused (%)")
+        shared_legend(figure, axes)
+        figure.tight_layout()
+        return figure
+
+    return svg(draw)
+
+
+def _settings(point: Row) -> dict[str, str]:
+    """The swept settings of a point but its learning rate."""
+    return {k.removeprefix("setting/"): v for k, v in point.items() if k.startswith("setting/") and v}
+
+
+def _is_choice(point: Row, chosen: Row) -> bool:
+    if not chosen or abs(float(point["learning_rate"] or 0) - chosen["learning_rate"]) > 1e-12:
+        return False
+    return all(str(chosen[k]) == v for k, v in _settings(point).items() if k in chosen)
+
+
+def risk(rows: list[Row], costs: list[Row]) -> str:
+    """Refusals against the share of harmful rows in the task data, and against what the training cost."""
+    arms = list(dict.fromkeys(r["arm"] for r in rows))
+    look = looks(arms)
+    panels = (
+        (names.REFUSAL_RATE, "held-out hazards refused (%)"),
+        (names.WRAPPED_REFUSAL_RATE, "wrapped, refused (%)"),
+    )
+
+    def draw():
+        figure, axes = panel_row(3, 4.0)
+        for arm in arms:
+            colour, marker = look[arm]
+            points = sorted((r for r in rows if r["arm"] == arm), key=lambda r: float(r["harmful_fraction"]))
+            x = [100 * float(r["harmful_fraction"]) for r in points]
+            for axis, (key, _) in zip(axes, panels, strict=False):
+                y = [percent(r, key) for r in points]
+                bars = np.hstack([error_bar(r, key) for r in points])
+                axis.errorbar(
+                    x, y, yerr=bars, color=colour, marker=marker, ms=5, lw=1, capsize=2, label=arm
+                )  # fmt: skip
+            for r in points:
+                spent = [float(c["cost/seconds"]) for c in costs if c["task"] == r["task"] and c["arm"] == arm]
+                if spent:
+                    axes[2].plot(np.mean(spent), percent(r, names.REFUSAL_RATE), color=colour, marker=marker, ms=5)
+        for axis, (_, label) in zip(axes, panels, strict=False):
+            axis.set_xscale("symlog", linthresh=1)
+            axis.set(xlabel="harmful rows in the task data (%)", ylabel=label, ylim=(-3, 103))
+            axis.set_xticks([0, 1, 5, 10, 50, 100], labels=["0", "1", "5", "10", "50", "100"])
+        axes[2].set(xlabel="seconds per cell; of a merge without its fine-tuning", ylabel=panels[0][1], ylim=(-3, 103))
+        shared_legend(figure, axes[:1])
+        figure.tight_layout()
+        return figure
+
+    return svg(draw)

@@ -1,0 +1,117 @@
+"""The one place where a script meets Snakemake: log, threads, errors, and the names it works with."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from holdfast.errors import HoldfastError
+from holdfast.stage import alive
+
+# transformers imports these when they are installed, and a training job uses none of them: two seconds
+# of every job. A hidden module looks as if it were not installed.
+UNUSED_BY_MODELS = ("scipy", "sklearn", "datasets", "bitsandbytes")
+MODELS = ("torch", "transformers.modeling_utils")
+
+_exit_code = 0
+_ready: float | None = None  # when the imports were done, on the clock of time.time
+
+
+def start_models(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = MODELS) -> SimpleNamespace:
+    """`start` of a stage that loads models, or (`preload=["torch"]`) only their tensors."""
+    return start(snakemake, hide=(*UNUSED_BY_MODELS, *hide), preload=preload)
+
+
+def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ()) -> SimpleNamespace:
+    """Set up a stage and return its io: input, output, params, wildcards, cfg, threads, log, terminal.
+
+    From here on stdout and stderr go to the rule's log file. `io.log(text)` writes a line there;
+    `io.terminal` is the user's terminal or None. A `HoldfastError` that reaches the top is printed as
+    one block, in the log and on the terminal, and ends the process with exit code 2; any other
+    exception leaves its traceback in the log. `hide` names optional packages this stage does not use
+    unless its rule lists them in `imports`; `preload` names the heavy modules it needs in any case.
+    """
+    alive.end_with_snakemake()
+    atexit.register(_leave)  # first of all, so that it runs after every other exit function
+    # A stage whose bytes depend on its thread count fixes it as a parameter.
+    threads = max(1, int(snakemake.params.get("threads", snakemake.threads)))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    terminal = os.fdopen(os.dup(2), "w", buffering=1)
+    if snakemake.log:
+        log_file = Path(snakemake.log[0]).open("w", buffering=1)  # noqa: SIM115 - open for the whole process
+        os.dup2(log_file.fileno(), 1)
+        os.dup2(log_file.fileno(), 2)
+        sys.stdout = sys.stderr = log_file
+    sys.excepthook = _report(terminal)
+    sys.modules.update(dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ())))
+    _preload(preload)
+    global _ready
+    _ready = time.time()
+    return SimpleNamespace(
+        input=snakemake.input,
+        output=snakemake.output,
+        params=snakemake.params,
+        wildcards=snakemake.wildcards,
+        cfg=snakemake.params.get("cfg"),
+        code=snakemake.params.get("code"),
+        threads=threads,
+        log=say,
+        terminal=terminal if terminal.isatty() else None,
+    )
+
+
+def _preload(modules: Sequence[str]) -> None:
+    """Import with the garbage collector off: scanning hundreds of thousands of new objects over and over is a
+    quarter of the time. They stay for good, so later collections leave them out."""
+    gc.disable()
+    for name in modules:
+        importlib.import_module(name)
+    gc.freeze()
+    gc.enable()
+
+
+def _leave() -> None:
+    """End the process without taking apart what the operating system frees anyway: a second of every model job.
+    The last line of the log says how long it worked, and how long it took to get there (benchmarks/overhead.py)."""
+    if _ready is not None:
+        import psutil
+
+        before = _ready - psutil.Process().create_time()
+        say(f"worked {time.time() - _ready:.2f} s, after {before:.2f} s to start")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(_exit_code)
+
+
+def say(text: str) -> None:
+    """One line in the log."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _report(terminal) -> Callable:
+    def hook(kind, error, trace):
+        if isinstance(error, HoldfastError):
+            say(error.block())
+            terminal.write(error.block() + "\n")
+            terminal.flush()
+            if "HOLDFAST_FAILED" in os.environ:  # the Snakefile turns the mark into its own exit code
+                Path(os.environ["HOLDFAST_FAILED"]).touch()
+            os._exit(error.exit_code)
+        global _exit_code
+        _exit_code = 1
+        traceback.print_exception(kind, error, trace, file=sys.stderr)
+
+    return hook

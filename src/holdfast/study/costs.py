@@ -1,0 +1,300 @@
+"""What a study costs, before it runs: `python -m holdfast.plan <study>` (make plan STUDY=name).
+
+Jobs, FLOPs, peak memory of one process, disk of every tensor family, and hours from a rate that is measured on
+this machine or given. A cost model, not a measurement: operations of matrix products, tokens per row from a
+table of averages, no waiting for disks. Torch is imported only to measure the rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from holdfast import names, statistics
+from holdfast.compare import table
+from holdfast.errors import HoldfastError, StudyError
+from holdfast.study import resolve
+
+# Average tokens (whole row, answer) measured with the tokenizer of the world, and for real rows from their
+# characters: 4.2 per token of news, 3.2 of stories full of numbers, plus instruction and template.
+WORLD_TOKENS = {"agnews": (38, 3), "gsm8k": (52, 19), "crafts": (46, 30), "howto": (40, 24), "chat": (24, 11)}
+REAL_TOKENS = {"agnews": (100, 3), "gsm8k": (190, 90), "crafts": (250, 200), "howto": (250, 200), "chat": (250, 200)}
+SAFETY_TOKENS = {"world": 35, "real": 150}
+DOCUMENT_TOKENS = 36
+# Rows of the harness's tasks and how many tasks they are spread over, since a limit holds for each; a thousand rows
+# where they are not known; four choices of a hundred tokens each.
+CAPABILITY_ROWS, UNKNOWN_ROWS, CAPABILITY_TOKENS = {"mmlu": (14042, 57), "hellaswag": (10042, 1)}, 1000, 4 * 100
+FP32 = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a decoder that costs depend on."""
+
+    hidden: int
+    mlp: int
+    blocks: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    tied: bool = False
+
+    def linear(self, kind: str) -> tuple[int, int]:
+        """(m, n) of a module kind: outputs and inputs."""
+        kv = self.hidden * self.kv_heads // self.heads
+        m = {"k_proj": kv, "v_proj": kv, "gate_proj": self.mlp, "up_proj": self.mlp}.get(kind, self.hidden)
+        return m, self.mlp if kind == "down_proj" else self.hidden
+
+    @property
+    def matrix_parameters(self) -> int:
+        """Weights of all linear modules and of the output head: what a token is multiplied with."""
+        per_block = sum(math.prod(self.linear(kind)) for kind in names.MODULE_KINDS)
+        return self.blocks * per_block + self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        embeddings = 0 if self.tied else self.vocabulary * self.hidden
+        return self.matrix_parameters + embeddings + (2 * self.blocks + 1) * self.hidden
+
+    def inputs(self, modules: Iterable[str]) -> list[int]:
+        """Widths of the distinct inputs of these module kinds, of all blocks."""
+        kinds = {names.MODULE_INPUT[kind]: self.linear(kind)[1] for kind in modules}
+        return [n for n in kinds.values() for _ in range(self.blocks)]
+
+    def forward(self, tokens: float, length: float) -> float:
+        """FLOPs of a forward pass over `tokens` in rows of `length`, attention scores included."""
+        return tokens * (2 * self.matrix_parameters + 4 * self.blocks * self.hidden * length)
+
+
+# From the models' public configurations.
+SHAPES = {
+    "meta-llama/llama-2-7b-chat-hf": Shape(4096, 11008, 32, 32, 32, 32000),
+    "meta-llama/llama-2-13b-chat-hf": Shape(5120, 13824, 40, 40, 40, 32000),
+    "meta-llama/llama-3.1-8b-instruct": Shape(4096, 14336, 32, 32, 8, 128256),
+    "meta-llama/meta-llama-3-8b-instruct": Shape(4096, 14336, 32, 32, 8, 128256),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One family: how many jobs, their FLOPs together, peak bytes of one, bytes on disk together."""
+
+    name: str
+    jobs: int
+    flops: float
+    memory: float
+    disk: float
+
+
+def shape_of(base, given: Path | None = None) -> Shape:
+    """The shape of a study's base model: the tiny one, a folder's or `given` config.json, or a known hub id.
+
+    Raises:
+        StudyError: a hub id this table does not know.
+    """
+    if base.source == "tiny" and given is None:
+        return Shape(
+            base.hidden_size, base.intermediate_size, base.blocks, base.heads, base.kv_heads, base.vocabulary
+        )  # fmt: skip
+    config = given or Path(base.source).expanduser() / "config.json"
+    if config.is_file():
+        c = json.loads(config.read_text())
+        return Shape(
+            c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"], c["num_attention_heads"],
+            c.get("num_key_value_heads") or c["num_attention_heads"], c["vocab_size"],
+            bool(c.get("tie_word_embeddings", False)),
+        )  # fmt: skip
+    try:
+        return SHAPES[base.source.lower()]
+    except KeyError:
+        raise StudyError(
+            f"The shape of {base.source} is not known here.", found=base.source, expected=" | ".join(SHAPES),
+            do="give its configuration: python -m holdfast.plan STUDY --model-config path/to/config.json",
+        ) from None  # fmt: skip
+
+
+def _training_memory(s: Shape, phase, length: float, trainable: float, extra: float = 0.0) -> float:
+    """Bytes of weights, gradients and two moments, activations (34 bytes per hidden unit, token and block in
+    16 bit, twice that in float32; checkpointed: the inputs of all blocks and one block whole; Korthikanti et al.
+    2022) and whatever a method holds beside."""
+    precision = getattr(phase, "precision", "fp32")
+    number = FP32 if precision == "fp32" else FP32 // 2
+    per_block = 17 * number * phase.batch_size * length * s.hidden
+    activations = s.blocks * per_block
+    if getattr(phase, "activation_checkpointing", False):
+        activations = per_block + s.blocks * number * phase.batch_size * length * s.hidden
+    kept = number if precision == "pure_bf16" else FP32
+    return kept * (s.parameters + 3 * trainable) + activations + extra
+
+
+def _capability_rows(name: str, limit: int | None) -> int:
+    """Rows the harness asks of a task or a group, each of its tasks at most `limit`."""
+    rows, tasks = CAPABILITY_ROWS.get(name, (limit or UNKNOWN_ROWS, 1))
+    return min(rows, limit * tasks) if limit else rows
+
+
+def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
+    """The cost of every family of a resolved study on a base of shape `s`."""
+    v, out = study.study, []
+    model_bytes = FP32 * s.parameters
+    real = {k: t.source != "world" for k, t in v.tasks.items()}
+    tokens = {k: (REAL_TOKENS if real[k] else WORLD_TOKENS)[t.dataset] for k, t in v.tasks.items()}
+    safety = SAFETY_TOKENS["world" if v.safety.source == "world" else "real"]
+
+    def train(rows: float, length: float, phase, trainable: float = 1.0, extra: float = 0.0) -> tuple[float, float]:
+        """(FLOPs, peak bytes) of one training run: forward, and a backward of twice that."""
+        passes = 4 if getattr(phase, "activation_checkpointing", False) else 3
+        flops = passes * s.forward(rows * length * phase.epochs, length)
+        return flops, _training_memory(s, phase, length, trainable * s.parameters, extra)
+
+    if v.base.source == "tiny":
+        pre = v.base.pretraining
+        documents = pre.documents + pre.task_documents * len(study.real_tasks)
+        out.append(Stage("base", 1, *train(documents, DOCUMENT_TOKENS, pre), model_bytes))
+    else:
+        out.append(Stage("base", 1, 0, model_bytes, model_bytes))
+    out.append(Stage("aligned", 1, *train(v.safety.hazards + v.safety.benign, safety, v.safety.training), model_bytes))
+    if "unaligned" in study.roles:
+        out.append(Stage("unaligned", 1, *train(v.unaligned.rows, safety, v.unaligned.training), model_bytes))
+    modules, rows = v.basis.modules, v.basis.rows
+    widths = s.inputs(modules)
+    squares = sum(n * n for n in widths)
+    weights = s.blocks * sum(math.prod(s.linear(kind)) for kind in modules)
+    scored = [a for a in study.arms.values() if a.basis or a.masks]
+    if scored:
+        capture = s.forward(rows * safety, safety) + 2 * rows * safety * squares
+        out.append(Stage("gram", 1, capture, model_bytes + 2 * FP32 * squares, FP32 * squares))
+        # eigh in float64, one matrix at a time: about 9 n^3, and its workspace of three matrices
+        out.append(
+            Stage("basis", len(study.bases), len(study.bases) * sum(9 * n**3 for n in widths),
+                  (FP32 + 24) * max(widths) ** 2, len(study.bases) * FP32 * squares)
+        )  # fmt: skip
+        kinds = {(m.basis, m.minus_task) for m in study.masks.values()}
+        one = 2 * s.forward(rows * safety, safety) + 2 * rows * safety * (weights + squares)
+        out.append(
+            Stage("importance", len(kinds), len(kinds) * one, model_bytes + FP32 * (weights + squares),
+                  len(kinds) * FP32 * weights)
+        )  # fmt: skip
+        largest = max(math.prod(s.linear(kind)) for kind in modules)
+        whole = 2 * FP32 * weights if any(m.threshold == "model" for m in study.masks.values()) else 0
+        peak = weights / 8 + 4 * FP32 * largest + whole
+        out.append(Stage("masks", len(study.masks), 0, peak, len(study.masks) * weights / 8))
+    flops, peak, trained, merged, answers = 0.0, 0.0, 0, 0, 0.0
+    for task, arm, _ in study.cells:
+        a, t = study.arms[arm], v.tasks[task]
+        length, reply = tokens[task]
+        prompts = 3 * v.evaluation.prompts_per_set
+        answered = prompts * (safety + v.evaluation.max_new_tokens)
+        asked = t.test_rows if v.evaluation.split == "test" else t.validation_rows
+        answers += s.forward(answered + asked * (length - reply + t.max_new_tokens), length)
+        if a.kind == "merge":
+            merged += 1
+            continue
+        trained += 1
+        ratio = a.settings[task].get("ratio", 0.0) or 0.0
+        rotated = a.basis is not None
+        extra = FP32 * squares + weights / 8 if rotated else 0.0
+        share = weights / s.parameters if a.settings[task].get("trainable") == "targets" else 1.0
+        f, m = train(t.train_rows * (1 + ratio), length, t.training, share, extra)
+        steps = t.train_rows * (1 + ratio) * t.training.epochs / (t.training.batch_size * t.training.accumulation)
+        per_step = s.blocks * sum(4 * math.prod(s.linear(k)) * s.linear(k)[1] for k in modules) if rotated else 0.0
+        flops, peak = flops + f + steps * per_step, max(peak, m)
+    out.append(Stage("models, trained", trained, flops, peak, trained * model_bytes))
+    if merged:
+        largest = max(s.vocabulary * s.hidden, s.mlp * s.hidden)
+        out.append(Stage("models, merged", merged, 0, 3 * FP32 * largest, merged * model_bytes))
+    every = v.evaluation.prompts_per_set * 3 * (safety + v.evaluation.max_new_tokens)
+    answers += len(study.roles) * s.forward(every, safety)
+    cache = 2 * s.blocks * s.hidden * s.kv_heads / s.heads * v.evaluation.batch_size * (safety + 48) * FP32
+    out.append(Stage("responses", len(study.cells) + len(study.roles), answers, model_bytes + cache, 0))
+    if c := v.capabilities.tasks:
+        asked = sum(_capability_rows(name, v.capabilities.limit) for name in c)
+        jobs = len(study.capability_cells)
+        out.append(Stage("capabilities", jobs, jobs * s.forward(asked * CAPABILITY_TOKENS, 100), model_bytes, 0))
+    return out
+
+
+def measured_rate(seconds: float = 0.5) -> float:
+    """FLOP/s of float32 matrix products on this machine's device, as torch runs them."""
+    import time
+
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    n = 4096 if device == "cuda" else 768
+    a = torch.randn(n, n, device=device)
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        done += 1
+    return done * 2 * n**3 / (time.perf_counter() - started)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def text(study: resolve.Resolved, s: Shape, rate: float, utilization: float) -> str:
+    """The plan as lines of text."""
+    plan = stages(study, s)
+    lines = [
+        f"{study.name}: {s.parameters / 1e9:.3g} B parameters, {len(study.cells)} cells", "",
+        f"{'stage':18}{'jobs':>6}{'FLOPs':>11}{'hours':>9}{'memory of one':>16}{'disk':>10}",
+    ]  # fmt: skip
+    total = Stage(
+        "together", sum(x.jobs for x in plan), sum(x.flops for x in plan), max(x.memory for x in plan),
+        sum(x.disk for x in plan),
+    )  # fmt: skip
+    for x in (*plan, total):
+        hours = x.flops / (rate * utilization) / 3600
+        lines.append(
+            f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{_size(x.memory):>16}{_size(x.disk):>10}"
+        )  # fmt: skip
+    prompts, seeds = study.study.evaluation.prompts_per_set, len(study.study.seeds)
+    first_seed = study.study.seeds[0]
+    family = sum(
+        len(table.contrasts([*study.roles, *(a for t, a, s in study.cells if (t, s) == (task, first_seed))]))
+        for task in study.study.tasks
+    )
+    see, among = (100 * statistics.smallest_difference(prompts, comparisons=n) for n in (1, max(family, 1)))
+    lines += [
+        "", f"Hours: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached; jobs also start and "
+        "load, which a model of this size may not notice and a tiny one does.",
+        f"With {prompts} prompts per set and {seeds} seed(s) a difference of {see:.0f} points between the refusals of "
+        f"two arms is seen with 80 % power as the only claim, of {among:.0f} points among the {family} of this study "
+        "(Holm; paired, a fifth of the prompts answered differently; seeds that differ ask for more).",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="holdfast.plan", description=__doc__)
+    parser.add_argument("study", help="name of a study of config/, or a path")
+    parser.add_argument("--model-config", type=Path, help="config.json of the base model")
+    parser.add_argument("--tflops", type=float, help="what one device reaches; default: measured here, float32")
+    parser.add_argument("--utilization", type=float, default=0.4, help="share of it that training reaches")
+    args = parser.parse_args(arguments)
+    try:
+        study = resolve.load(args.study)
+        s = shape_of(study.study.base, args.model_config)
+        rate = args.tflops * 1e12 if args.tflops else measured_rate()
+        sys.stdout.write(text(study, s, rate, args.utilization) + "\n")
+    except HoldfastError as error:
+        sys.stderr.write(error.block() + "\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

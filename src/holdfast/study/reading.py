@@ -1,0 +1,208 @@
+"""Study files as text: one YAML reader, and every mistake of a user as one block that names the key.
+
+A key written twice is refused and 1e-3 is a number.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from holdfast.errors import HoldfastError, StudyError
+from holdfast.study.keys import Arm, Name, Strict
+
+
+class _UniqueLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice and reads 1e-3 as a number."""
+
+
+def _unique_mapping(loader: _UniqueLoader, node: yaml.MappingNode) -> dict:
+    seen = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is written twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+_UniqueLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """The mapping of a study file laid over the study it `extends`, if it names one.
+
+    Mappings are merged key by key, `null` removes a key, anything else replaces what was there.
+
+    Raises:
+        StudyError: as `read_yaml`, or the studies extend each other in a circle.
+    """
+    layers, seen = [read_yaml(path)], [path.resolve()]
+    while parent := layers[-1].pop("extends", None):
+        if not isinstance(parent, str) or "\0" in parent:
+            raise StudyError(
+                f"{path}: extends must be the name of a study file.",
+                found=repr(parent)[:80], expected="a file beside this one, for example demo.yaml", do="correct extends",
+            )  # fmt: skip
+        source = seen[-1].parent / parent
+        if source.resolve() in seen:
+            raise StudyError(
+                f"{path}: the studies extend each other in a circle.",
+                found=" -> ".join(p.name for p in [*seen, source]), expected="a study that extends no other at the end",
+                do=f"remove extends from {source.name}",
+            )  # fmt: skip
+        seen.append(source.resolve())
+        layers.append(read_yaml(source))
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        merged = _laid_over(merged, layer)
+    return merged
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    out = {k: v for k, v in below.items() if above.get(k, ...) is not None}
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(out.get(key), dict):
+            out[key] = _laid_over(out[key], value)
+        elif value is not None or key not in below:
+            out[key] = value
+    return out
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse one YAML file.
+
+    Raises:
+        StudyError: missing, not UTF-8, not YAML, a key twice, or not a mapping.
+    """
+    if not path.is_file():
+        there = sorted(p.stem for p in path.parent.glob("*.yaml") if not p.stem.startswith("chosen"))
+        near = difflib.get_close_matches(path.stem, there, n=1)
+        raise StudyError(
+            f"There is no study file {path}.",
+            found=", ".join(there) or "no *.yaml there",
+            expected="config/<study>.yaml",
+            do=f"did you mean '{near[0]}'?" if near else "snakemake --config study=<name>",
+        )
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueLoader)
+    except UnicodeDecodeError as error:
+        raise StudyError(
+            f"{path} is not UTF-8 text.", found=str(error), expected="UTF-8", do="save it as UTF-8"
+        ) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise StudyError(
+            f"{path} is not valid YAML.",
+            found=f"{getattr(error, 'problem', None) or error}" + (f" (line {mark.line + 1})" if mark else ""),
+            expected="a mapping of keys to values",
+            do="correct that line",
+        ) from None
+    if not isinstance(data, dict):
+        raise StudyError(
+            f"{path} is not a study.",
+            found=type(data).__name__,
+            expected="a mapping of keys",
+            do="see config/demo.yaml",
+        )
+    return data
+
+
+def unknown_key(path: Path, where: str, known: list[str]) -> None:
+    key = where.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    raise StudyError(
+        f"{path}: unknown key '{where}'.",
+        found=key,
+        expected=", ".join(sorted(known)),
+        do=f"did you mean '{near[0]}'?" if near else "remove it",
+    )
+
+
+def check_known(found: Iterable[str], known: Collection[str], path: Path, where: str, what: str, extend: str) -> None:
+    """Every name in `found` is one of `known`, or StudyError: `where` names `what`."""
+    for name in found:
+        if name not in known:
+            raise StudyError(
+                f"{path}: {where} names {what}.", found=name, expected=" | ".join(known),
+                do=f"correct {where}, or extend {extend}",
+            )  # fmt: skip
+
+
+def _model_at(location: tuple, model: type[BaseModel]) -> type[BaseModel] | None:
+    """The pydantic model that holds the last key of an error's location."""
+    for part in location[:-1]:
+        if part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            for candidate in (annotation, *getattr(annotation, "__args__", ())):
+                if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                    model = candidate
+    return model
+
+
+def from_pydantic(
+    error: ValidationError, path: Path, prefix: str, model: type[BaseModel], arm: Arm | None = None
+) -> HoldfastError:
+    first = error.errors(include_url=False)[0]
+    location = tuple(part for part in first["loc"] if part != "[key]")
+    where = ".".join(str(p) for p in (prefix, *location) if p != "")
+    if first["type"] == "extra_forbidden":
+        holder = _model_at(location, model)
+        known = list(holder.model_fields)
+        if arm is not None:
+            known += [k for k in Arm.model_fields]
+        try:
+            unknown_key(path, where, known)
+        except StudyError as unknown:
+            return unknown
+    expected = first["msg"].removeprefix("Value error, ")
+    return StudyError(
+        f"{path}: '{where}' is not valid.",
+        found="nothing" if first["type"] == "missing" else repr(first["input"])[:120],
+        expected=expected[0].lower() + expected[1:],
+        do=f"correct {where} (every field is described in config/README.md)",
+    )
+
+
+def refuse_credentials(value: Any, path: Path, where: str = "") -> None:
+    """An address with a name or password in it would end in logs, records and MLflow."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            refuse_credentials(item, path, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            refuse_credentials(item, path, where)
+    elif isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]*://[^/?#]*@", value, re.IGNORECASE):
+        raise StudyError(
+            f"{path}: {where} has a name or password in its address, which would end in logs and records.",
+            found=re.sub(r"//[^/?#]*@", "//...@", value)[:80], expected="an address without them",
+            do="fetch the file and name the copy, or log in with the service's own tool",
+        )  # fmt: skip
+
+
+class _Choice(Strict):
+    learning_rate: float | None = Field(None, gt=0, lt=1)
+    settings: dict[str, Any] = {}
+
+
+def read_chosen(path: Path) -> dict[str, Any]:
+    """The settings a sweep chose: {arm: {task: {learning_rate, settings}}}.
+
+    Raises:
+        StudyError: as `read_yaml`, or not of that form.
+    """
+    chosen = read_yaml(path)
+    try:
+        TypeAdapter(dict[Name, dict[Name, _Choice]]).validate_python(chosen)
+    except ValidationError as error:
+        raise from_pydantic(error, path, "", _Choice) from None
+    return chosen

@@ -1,0 +1,207 @@
+"""Methods and judges are found by file name: `src/holdfast/methods/<name>.py` is the method `<name>`, and
+`src/holdfast/judges/<name>.py` with a KIND is the judge `<name>`.
+
+The header of such a file (methods: KIND, NEEDS, LEARNING_RATE, and CARD for docs/methods.md; judges: KIND,
+OUTCOMES, SOURCE) is read with `ast`, so that planning a DAG never runs its code; the settings model is
+imported only for what a study names, and such a file imports torch inside its hooks only.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from holdfast import names
+from holdfast.errors import MethodError
+
+METHODS_FOLDER = Path(__file__).parents[1] / "methods"
+JUDGES_FOLDER = Path(__file__).parents[1] / "judges"
+KINDS = ("train", "merge")
+# Other names papers use for a method here.
+ALIASES = {"safe-instr": "safety-mix"}
+
+
+class MethodSettings(BaseModel):
+    """Base of every method's `Settings`: strict, frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def artifacts(self) -> dict[str, Any]:
+        """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict},
+        {"neurons": NeuronSpec-like dict} for a mask over rows and columns of safety neurons; and for merges
+        {"roles": [...]} beside aligned and finetuned, {"gram": True} for the Gram matrices of all linear
+        modules, {"preferences": True}, {"across_tasks": True}. {"imports": [...]} names optional packages."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The literal head of a method file."""
+
+    name: str
+    kind: str
+    needs: tuple[str, ...]
+    learning_rate: float
+    doc: str
+    card: dict[str, Any]
+
+
+def method_names(folder: Path = METHODS_FOLDER) -> list[str]:
+    """Every method there is, sorted."""
+    return sorted(p.stem.replace("_", "-") for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+
+def method_file(name: str) -> Path:
+    return METHODS_FOLDER / f"{ALIASES.get(name, name).replace('-', '_')}.py"
+
+
+def header(name: str) -> Header:
+    """Read the literal header of a method without running it.
+
+    Raises:
+        MethodError: no such file, or KIND / NEEDS are missing or not literals.
+    """
+    path = method_file(name)
+    if not path.exists():
+        raise MethodError(
+            f"There is no method '{name}'.",
+            found=name,
+            expected=" | ".join(sorted([*method_names(), *ALIASES])),
+            do=f"name one of these, or add src/holdfast/methods/{path.name}",
+        )
+    doc, literals = _literals(path, ("KIND", "NEEDS", "LEARNING_RATE", "CARD"), f"method '{name}'")
+    missing = {"KIND", "NEEDS"} - literals.keys()
+    if missing or literals["KIND"] not in KINDS:
+        raise MethodError(
+            f"The header of method '{name}' is incomplete.",
+            found=str(literals or "nothing"),
+            expected='KIND = "train" | "merge" and NEEDS = ("aligned", ...)',
+            do=f"add it at the top of {path.name}",
+        )
+    return Header(
+        name, literals["KIND"], tuple(literals["NEEDS"]), float(literals.get("LEARNING_RATE", 1e-4)),
+        doc, literals.get("CARD", {}),
+    )  # fmt: skip
+
+
+def _literals(path: Path, keys: tuple[str, ...], what: str) -> tuple[str, dict[str, Any]]:
+    """The docstring of a file and its assignments to these names, without running it."""
+    tree = ast.parse(path.read_text())
+    found: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in keys:
+            key = node.targets[0].id
+            try:
+                found[key] = ast.literal_eval(node.value)
+            except ValueError:
+                raise MethodError(
+                    f"{key} of {what} is computed; it must be a literal.",
+                    found=ast.unparse(node.value), expected="a plain string, number, tuple or dict of these",
+                    do=f"write it out in {path.name}",
+                ) from None  # fmt: skip
+    return ast.get_docstring(tree) or "", found
+
+
+def load(name: str) -> ModuleType:
+    """The module of a method (checked by `header` first)."""
+    header(name)
+    return importlib.import_module(f"holdfast.methods.{method_file(name).stem}")
+
+
+# ---- judges ---------------------------------------------------------------------------------------
+
+JUDGE_KINDS = ("text", "model", "server")
+
+
+class JudgeSettings(BaseModel):
+    """Base of a judge's `Settings`: strict, frozen, unknown keys refused. Judges of kind `text` have none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tasks: tuple[str, ...] = Field((), description="tasks whose cells it is asked about, beside the roles; none: all")
+    batch_size: int = Field(16, ge=1, description="replies judged together")
+
+
+class ModelJudgeSettings(JudgeSettings):
+    """Settings of a judge that is loaded and asked."""
+
+    source: str = Field(min_length=1, description="hub id or folder in Hugging Face layout")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="of its weights while it judges")
+    max_new_tokens: int = Field(32, ge=1, description="longest answer")
+
+
+class PromptedJudgeSettings(ModelJudgeSettings):
+    """Settings of a model that was trained on one published instruction, which the user brings."""
+
+    prompt_file: str = Field(min_length=1, description="text file with {prompt} and {response} where they go")
+
+
+def fill(template: str, request: str, reply: str) -> str:
+    """A template with {prompt} and {response} in their places; braces of the texts themselves stay as they are."""
+    pieces = re.split(r"(\{prompt\}|\{response\})", template)
+    return "".join({"{prompt}": request, "{response}": reply}.get(p, p) for p in pieces)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The literal head of a judge file: `text` judges read the words; `model` judges are loaded from a folder or
+    the hub, `server` judges asked over the network. `outcomes` says what each of its labels means."""
+
+    name: str
+    kind: str
+    outcomes: dict[str, str]
+    source: str | None
+    doc: str
+
+    @property
+    def tells_refusals(self) -> bool:
+        """Whether it says what a reply is; others say only whether it does harm."""
+        return names.REFUSAL in self.outcomes.values()
+
+
+def judge_file(name: str) -> Path:
+    return JUDGES_FOLDER / f"{name.replace('-', '_')}.py"
+
+
+@functools.cache
+def judge_names() -> tuple[str, ...]:
+    """Every judge there is, sorted: the files of the folder with a KIND."""
+    files = (p for p in JUDGES_FOLDER.glob("*.py") if not p.stem.startswith("_"))
+    return tuple(sorted(p.stem.replace("_", "-") for p in files if _literals(p, ("KIND",), p.name)[1]))
+
+
+@functools.cache
+def judge(name: str) -> Judge:
+    """Read the literal header of a judge without running it.
+
+    Raises:
+        MethodError: no such judge, or its header is not complete.
+    """
+    if name not in judge_names():
+        raise MethodError(
+            f"There is no judge '{name}'.", found=name, expected=" | ".join(judge_names()),
+            do=f"name one of these, or add src/holdfast/judges/{judge_file(name).name}",
+        )  # fmt: skip
+    doc, found = _literals(judge_file(name), ("KIND", "OUTCOMES", "SOURCE"), f"judge '{name}'")
+    outcomes = found.get("OUTCOMES", {})
+    if found["KIND"] not in JUDGE_KINDS or not outcomes or set(outcomes.values()) - set(names.OPINIONS):
+        raise MethodError(
+            f"The header of judge '{name}' is incomplete.", found=str(found),
+            expected=f"KIND = {' | '.join(JUDGE_KINDS)} and OUTCOMES = {{label: {' | '.join(names.OPINIONS)}}}",
+            do=f"correct the top of {judge_file(name).name}",
+        )  # fmt: skip
+    return Judge(name, found["KIND"], outcomes, found.get("SOURCE"), doc)
+
+
+def load_judge(name: str) -> ModuleType:
+    """The module of a judge (checked by `judge` first)."""
+    judge(name)
+    return importlib.import_module(f"holdfast.judges.{judge_file(name).stem}")

@@ -1,0 +1,392 @@
+"""From a study file to what the DAG runs: arms after sweeps and choices, cells, masks, and one dict of
+settings per rule. Every mistake in the file is one block that names the key, before any job starts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from holdfast import names
+from holdfast.data.sources import HUB, WORLD, is_file
+from holdfast.errors import StudyError
+from holdfast.record import provenance
+from holdfast.study import registry
+from holdfast.study.judging import Judging
+from holdfast.study.keys import Arm, MaskSpec, NeuronSpec, ResolvedArm, Study
+from holdfast.study.reading import check_known, from_pydantic, read_chosen, read_study, refuse_credentials, unknown_key
+
+NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
+
+
+class Resolved:
+    """A study with its name, ready for the DAG: arms, cells, masks, and one dict of settings per rule."""
+
+    def __init__(self, name: str, study: Study, path: Path, chosen: dict[str, Any]) -> None:
+        self.name, self.study, self.path = name, study, path
+        self.arms: dict[str, ResolvedArm] = {}
+        for arm_name, arm in study.arms.items():
+            for resolved in _resolve_arm(arm_name, arm, study, chosen, path):
+                self.arms[resolved.name] = resolved
+        for arm in [a for a in self.arms.values() if a.kind == "merge"]:
+            self.arms[arm.name] = self._with_source(arm)
+        self.judging = Judging(self)
+
+    def _with_source(self, arm: ResolvedArm) -> ResolvedArm:
+        """A merge arm with the learning rates of the arm it merges."""
+        key = f"arms.{arm.family}.of"
+        trained = {k: a for k, a in self.arms.items() if a.kind == "train"}
+        source = trained.get(arm.of)
+        if source is None:
+            raise StudyError(
+                f"{self.path}: {key} must name an arm of this study that is trained.",
+                found=arm.of, expected=" | ".join(trained) or "a trained arm", do=f"correct {key}",
+            )  # fmt: skip
+        missing = sorted(set(arm.learning_rates) - set(source.learning_rates))
+        if missing:
+            raise StudyError(
+                f"{self.path}: {key}: arm '{arm.of}' is not trained on every task of '{arm.family}'.",
+                found=f"no {missing[0]}", expected=", ".join(source.learning_rates),
+                do=f"limit arms.{arm.family}.tasks, or add the task to arms.{source.family}.tasks",
+            )  # fmt: skip
+        rates = {task: source.learning_rates[task] for task in arm.learning_rates}
+        return arm.model_copy(update={"learning_rates": rates})
+
+    @cached_property
+    def cells(self) -> list[tuple[str, str, int]]:
+        """Every (task, arm, seed)."""
+        return [
+            (task, arm.name, seed)
+            for task, arm, seed in itertools.product(self.study.tasks, self.arms.values(), self.study.seeds)
+            if task in arm.learning_rates
+        ]
+
+    @cached_property
+    def roles(self) -> list[str]:
+        """Model roles this study builds and evaluates beside its cells."""
+        wanted = {r for a in self.arms.values() for r in a.roles}
+        return ["base", "aligned", *(["unaligned"] if "unaligned" in wanted else [])]
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Arms that are trained (`train`) or merged (`merge`)."""
+        return [name for name, a in self.arms.items() if a.kind == kind]
+
+    @cached_property
+    def masks(self) -> dict[str, MaskSpec]:
+        return {m.name: m for a in self.arms.values() for m in a.masks.values()}
+
+    @cached_property
+    def bases(self) -> list[str]:
+        """Basis files: `safety`, and the others where an arm asks for them."""
+        wanted = {a.basis for a in self.arms.values()} | {m.basis for m in self.masks.values()}
+        return [b for b in ("safety", "random", "output", "permuted") if b in wanted or b == "safety"]
+
+    @cached_property
+    def neuron_masks(self) -> dict[str, NeuronSpec]:
+        return {a.neurons.name: a.neurons for a in self.arms.values() if a.neurons}
+
+    def mask_name(self, arm: str, task: str) -> str | None:
+        """The mask file one cell needs."""
+        a = self.arms[arm]
+        spec = a.masks.get(task) or a.neurons
+        return spec.name if spec else None
+
+    # ---- one dict of settings per rule: exactly what its output depends on ---------------------
+
+    def data_cfg(self) -> dict[str, Any]:
+        s = self.study
+        tasks = {
+            k: t.model_dump(mode="json", include={"dataset", "source", "train_rows", "validation_rows", "test_rows"})
+            for k, t in s.tasks.items()
+        }
+        safety = s.safety.model_dump(mode="json", include={"source", "columns", "hazards", "benign"})
+        evaluation = s.evaluation.model_dump(mode="json", include={"source", "columns", "prompts_per_set"})
+        return {"world": s.world.model_dump(), "safety": safety, "tasks": tasks, "evaluation": evaluation}
+
+    def task_data_cfg(self, task: str) -> dict[str, Any]:
+        cfg = self.data_cfg()
+        return {"world": cfg["world"], **cfg["tasks"][task]}
+
+    def safety_data_cfg(self) -> dict[str, Any]:
+        cfg = self.data_cfg()
+        return {"world": cfg["world"], **cfg["safety"]}
+
+    def prompts_cfg(self) -> dict[str, Any]:
+        cfg = self.data_cfg()
+        return {"world": cfg["world"], **cfg["evaluation"]}
+
+    @property
+    def real_tasks(self) -> dict[str, str]:
+        """Tasks with real rows whose text the tiny base is pretrained on -> their dataset."""
+        if self.study.base.source != "tiny" or not self.study.base.pretraining.task_documents:
+            return {}
+        return {k: t.dataset for k, t in self.study.tasks.items() if t.source != WORLD}
+
+    def base_cfg(self) -> dict[str, Any]:
+        base = self.study.base.model_dump(mode="json")
+        if self.study.base.source != "tiny":
+            return {k: base[k] for k in ("source", "revision")}
+        return {"world": self.study.world.model_dump(), "real_tasks": self.real_tasks, **base}
+
+    def aligned_cfg(self) -> dict[str, Any]:
+        training = self.study.safety.training.model_dump(mode="json")
+        return {"role": "aligned", "training": training, "seed": self.study.base.seed}
+
+    def preferences_cfg(self) -> dict[str, Any]:
+        return {"world": self.study.world.model_dump(), **self.study.preferences.model_dump(mode="json")}
+
+    def unaligned_cfg(self) -> dict[str, Any]:
+        return {"role": "unaligned", **self.study.unaligned.model_dump(mode="json"), "seed": self.study.base.seed}
+
+    def basis_cfg(self) -> dict[str, Any]:
+        return self.study.basis.model_dump(mode="json")
+
+    def every_gram_cfg(self) -> dict[str, Any]:
+        """Gram matrices of all linear modules, for merges."""
+        cfg = self.basis_cfg()
+        return {"rows": cfg["rows"], "tokens": cfg["tokens"], "modules": list(names.MODULE_KINDS)}
+
+    def task_importance_cfg(self, task: str) -> dict[str, Any]:
+        return self.basis_cfg() | {"task": self.study.tasks[task].dataset, "instruction": self.instructions()[task]}
+
+    def instructions(self) -> dict[str, str | None]:
+        """Per task the user's own instruction text, or None for ours."""
+        return {
+            k: (Path(t.instruction_file).read_text() if t.instruction_file else None)
+            for k, t in self.study.tasks.items()
+        }
+
+    def cell_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
+        a, t = self.arms[arm], self.study.tasks[task]
+        training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
+        # Only where they are set, so that a study without them keeps its digests.
+        optional = {"harmful_fraction": t.harmful_fraction, "stratify": t.stratify, "targets": list(a.targets or ())}
+        return {
+            "method": a.method, "settings": a.settings[task],
+            "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
+            "training": training, "task": t.dataset, "instruction": self.instructions()[task],
+            "train_rows": t.train_rows, "seed": seed,
+        } | {k: v for k, v in optional.items() if v}  # fmt: skip
+
+    def merge_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
+        a = self.arms[arm]
+        return {"method": a.method, "settings": a.settings[task], "seed": seed}
+
+    def method_files(self, arm: str) -> list[str]:
+        """The method's file, for the code digest of its cells."""
+        return [str(registry.method_file(self.arms[arm].method))]
+
+    def judge_cfg(self, task: str | None, arm: str, seed: int, model: str) -> dict[str, Any]:
+        """Identity of one evaluated model (a cell, or a role with `task` None) for its metrics.json."""
+        a = self.arms.get(arm)
+        tasks = [task] if task else list(self.study.tasks)
+        datasets = {t: self.study.tasks[t].dataset for t in tasks}
+        cell = {
+            "study": self.name, "task": task, "arm": arm, "seed": seed, "split": self.study.evaluation.split,
+            "judge": self.judging.first,
+            "model": model, "datasets": datasets, "family": a.family if a else arm, "method": a.method if a else arm,
+            "settings": a.settings[task] if a and task else {}, "swept": a.swept if a else {},
+            "learning_rate": a.learning_rates[task] if a and task else None,
+            "harmful_fraction": self.study.tasks[task].harmful_fraction if task else 0.0,
+            "training_settings": self.study.tasks[task].training.model_dump(mode="json", exclude={"learning_rate"})
+            if task else {},
+        }  # fmt: skip
+        return {"cell": cell, "datasets": datasets} | self.judging.verdicts_cfg(task, arm if a else None)
+
+    def papers_cfg(self) -> dict[str, Any]:
+        """The study's base and the datasets of its tasks, to find what was published about them."""
+        return {"model": self.study.base.source, "datasets": {k: t.dataset for k, t in self.study.tasks.items()}}
+
+    def choose_cfg(self) -> dict[str, Any]:
+        """The sweep's points by arm, and the controls: a trained arm that runs the method of another arm of
+        the sweep -> that arm, whose chosen settings it shares."""
+        arms = {k: a for k, a in self.study.arms.items() if a.sweep}
+        controls = {
+            k: a.method for k, a in arms.items()
+            if k != a.method and a.method in arms and registry.header(a.method).kind == "train"
+        }  # fmt: skip
+        choose, points = self.study.choose, {name: a.swept for name, a in self.arms.items()}
+        return {
+            "study": self.name, "also": list(choose.also), "tolerance": choose.tolerance, "controls": controls,
+            "points": points,
+        }  # fmt: skip
+
+    def generation_cfg(self, tasks: list[str]) -> dict[str, Any]:
+        e = self.study.evaluation
+        return {
+            "split": e.split, "max_new_tokens": e.max_new_tokens, "batch_size": e.batch_size,
+            "tasks": {
+                k: {"dataset": self.study.tasks[k].dataset, "max_new_tokens": self.study.tasks[k].max_new_tokens,
+                    "instruction": self.instructions()[k]}
+                for k in tasks
+            },
+        }  # fmt: skip
+
+    def capabilities_cfg(self) -> dict[str, Any]:
+        """What the harness is asked, with the digest of the user's own task files."""
+        c = self.study.capabilities
+        own = sorted(p for p in Path(c.task_files).rglob("*") if p.is_file()) if c.task_files else []
+        return c.model_dump(mode="json") | {"digest": provenance.digest([provenance.file_digest(p) for p in own])}
+
+    @property
+    def capability_cells(self) -> list[tuple[str | None, str, int]]:
+        """(task, arm, seed) of every model that is asked: the roles first, without a task."""
+        return [(None, role, 0) for role in self.roles] + self.cells
+
+    def dump(self) -> dict[str, Any]:
+        """The whole resolved study, for the record."""
+        return {
+            "study": self.name,
+            **self.study.model_dump(mode="json"),
+            "resolved_arms": {k: a.model_dump(mode="json") for k, a in self.arms.items()},
+        }
+
+
+# ---- reading --------------------------------------------------------------------------------------
+
+
+def _label(value: Any) -> str:
+    return re.sub(r"[^a-z0-9.-]", "-", f"{value:g}" if isinstance(value, float) else str(value).lower())
+
+
+SWEEP_SHORT = {"learning_rate": "lr", "freeze_fraction": "freeze"}
+
+
+def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path: Path) -> list[ResolvedArm]:
+    where = f"arms.{name}"
+    head = registry.header(arm.method)
+    extra = dict(arm.model_extra or {})
+    tasks = list(arm.tasks or study.tasks)
+    rated = arm.learning_rate if isinstance(arm.learning_rate, dict) else ()
+    check_known([*tasks, *rated], study.tasks, path, where, "a task that the study does not have", "tasks")
+    check_known(
+        arm.targets or (), study.basis.modules, path, f"{where}.targets", "a module that basis.modules does not have",
+        "basis.modules",
+    )  # fmt: skip
+    settings_model = registry.load(arm.method).Settings
+    rate_given = arm.learning_rate is not None or "learning_rate" in arm.sweep
+    if (head.kind == "merge" and rate_given) or (head.kind == "train" and arm.of):
+        key = "learning_rate" if head.kind == "merge" else "of"
+        raise StudyError(
+            f"{path}: {where}.{key} means nothing for '{arm.method}'.",
+            found=f"a method of kind {head.kind}",
+            expected="`of` for merge methods, `learning_rate` for trained ones",
+            do=f"remove it from {where}",
+        )
+    for key in arm.sweep:
+        if key not in ("learning_rate", *settings_model.model_fields):
+            unknown_key(path, f"{where}.sweep.{key}", ["learning_rate", *settings_model.model_fields])
+    out = []
+    for values in itertools.product(*arm.sweep.values()):
+        swept = dict(zip(arm.sweep, values, strict=True))
+        raw = extra | {k: v for k, v in swept.items() if k != "learning_rate"}
+        rates, settings, needs = {}, {}, {}
+        for task in tasks:
+            # An arm the sweep did not have takes the choice of the arm named like its method.
+            pick = chosen.get(name, {}).get(task) or chosen.get(arm.method, {}).get(task) or {}
+            try:
+                settings[task] = settings_model.model_validate(pick.get("settings", {}) | raw)
+            except ValidationError as error:
+                raise from_pydantic(error, path, where, settings_model, arm) from None
+            needs[task] = settings[task].artifacts()
+            rate = swept.get("learning_rate", arm.learning_rate)
+            rate = rate.get(task) if isinstance(rate, dict) else rate
+            rates[task] = float(rate or pick.get("learning_rate") or head.learning_rate)
+            if not 0 < rates[task] < 1:
+                raise StudyError(
+                    f"{path}: {where}.learning_rate is out of range.",
+                    found=f"{rates[task]:g}", expected="a number between 0 and 1", do=f"correct {where}",
+                )  # fmt: skip
+        first = needs[tasks[0]]
+        suffix = "".join(f".{SWEEP_SHORT.get(k, k.replace('_', '-'))}-{_label(v)}" for k, v in swept.items())
+        out.append(
+            ResolvedArm(
+                name=name + suffix,
+                family=name,
+                method=arm.method,
+                settings={task: s.model_dump(mode="json") for task, s in settings.items()},
+                learning_rates=rates,
+                swept=swept,
+                targets=arm.targets,
+                basis=first.get("basis"),
+                masks={task: _mask(n["mask"], task) for task, n in needs.items() if n.get("mask")},
+                kind=head.kind,
+                neurons=NeuronSpec(**first["neurons"]) if first.get("neurons") else None,
+                of=(arm.of or "full") if head.kind == "merge" else None,
+                imports=tuple(first.get("imports", ())),
+                roles=tuple(sorted({r for n in needs.values() for r in n.get("roles", ())})),
+                **{
+                    key: any(n.get(key, False) for n in needs.values())
+                    for key in ("gram", "preferences", "across_tasks")
+                },
+            )
+        )
+    return out
+
+
+def _mask(spec: dict[str, Any], task: str) -> MaskSpec:
+    """The mask one cell needs; `minus_task: True` asks for this task's own."""
+    return MaskSpec(**spec | {"minus_task": task if spec.get("minus_task") else None})
+
+
+def load(study: str, config_folder: Path | str = "config") -> Resolved:
+    """Read, validate and resolve a study by name (`demo`) or by path (`my/own.yaml`).
+
+    Raises:
+        StudyError, MethodError: one block that names the file, the key and the nearest valid one.
+    """
+    path = Path(study) if study.endswith((".yaml", ".yml")) else Path(config_folder) / f"{study}.yaml"
+    name = path.stem
+    if not NAME_PATTERN.match(name):
+        raise StudyError(
+            "A study's name becomes a folder, so it must be plain.", found=repr(name)[:80],
+            expected="a lower-case letter, then at most 39 letters, digits or '-'", do="rename the file",
+        )  # fmt: skip
+    data = read_study(path)
+    try:
+        study_model = Study.model_validate(data)
+    except ValidationError as error:
+        raise from_pydantic(error, path, "", Study) from None
+    except RecursionError:
+        raise StudyError(f"{path} is nested too deeply.", expected="a study", do="see config/demo.yaml") from None
+    judged = study_model.constitution.tasks
+    check_known(judged, study_model.tasks, path, "constitution.tasks", "a task that the study does not have", "tasks")
+    arms = study_model.constitution.arms
+    check_known(arms, study_model.arms, path, "constitution.arms", "an arm that the study does not have", "arms")
+    refuse_credentials(data, path)
+    chosen: dict[str, Any] = {}
+    for file in study_model.chosen:
+        chosen |= read_chosen(path.parent / file)
+    for key, source in _sources(study_model):
+        if not Path(source).expanduser().exists():
+            raise StudyError(
+                f"{path}: {key} names a file that does not exist.",
+                found=source, expected="an existing file or folder, `world`, or (tasks) `hub`",
+                do=f"correct {key}",
+            )  # fmt: skip
+    return Resolved(name, study_model, path, chosen)
+
+
+def _sources(study: Study) -> list[tuple[str, str]]:
+    """(key, path) of every local file a study names."""
+    out = []
+    for key, source in (
+        ("safety.source", study.safety.source),
+        ("evaluation.source", study.evaluation.source),
+        ("preferences.source", study.preferences.source),
+        ("constitution.pairs", study.constitution.pairs),
+        ("constitution.guidelines_file", study.constitution.guidelines_file),
+        *((f"tasks.{k}.source", t.source) for k, t in study.tasks.items()),
+        *((f"tasks.{k}.instruction_file", t.instruction_file) for k, t in study.tasks.items() if t.instruction_file),
+        *([("capabilities.task_files", study.capabilities.task_files)] if study.capabilities.task_files else []),
+    ):
+        if is_file(source) and not (source == HUB and key.startswith("tasks.")):
+            out.append((key, source))
+    if study.base.source != "tiny" and study.base.source.startswith((".", "/", "~")):
+        out.append(("base.source", study.base.source))
+    return out

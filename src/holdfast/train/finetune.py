@@ -1,0 +1,157 @@
+"""Fine-tuning of one cell: aligned model + task rows + a method -> a model in the ordinary layout."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from holdfast import data, names
+from holdfast.data.prepare import draw, mix_harmful
+from holdfast.model import chat, folders
+from holdfast.model import layers as layering
+from holdfast.record import artifact, provenance, tables
+from holdfast.study import registry
+from holdfast.train import loop
+from holdfast.warp.optimizer import BitMask
+
+
+def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest: str) -> dict[str, Any]:
+    """Read the tensor files a method asked for and refuse any that belongs to another run.
+
+    Raises:
+        ArtifactError, LayerMismatch: made for other layers, another aligned model or another basis.
+    """
+    out: dict[str, Any] = {}
+    if "basis" in paths:
+        inputs = list(layering.inputs(layers))
+        out["basis"], _ = artifact.read(
+            paths["basis"], family="basis", layers=inputs, expect={"aligned": aligned_digest}
+        )
+    if "mask" in paths:
+        expect = {"aligned": aligned_digest}
+        if "basis" in paths:
+            expect["basis_file"] = artifact.identity(paths["basis"])
+        bits, _ = artifact.read(
+            paths["mask"], family="mask", layers=[x.name for x in layers], expect=expect, torch=False
+        )
+        out["mask"] = {x.name: BitMask(torch.from_numpy(bits[x.name]), tuple(x.module.weight.shape)) for x in layers}
+    return out
+
+
+def run(
+    *,
+    aligned: Path,
+    task_table: Path,
+    safety_table: Path | None,
+    harmful_table: Path | None = None,
+    artifacts: dict[str, Path],
+    cfg: dict[str, Any],
+    folder: Path,
+    log_file: Path,
+    record_file: Path,
+    checkpoints: Path,
+    code: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    terminal=None,
+    name: str = "finetune",
+) -> dict[str, Any]:
+    """Train one cell and write its model, train.jsonl and a record of what happened.
+
+    The record holds `weights/changed_fraction` (share of all weights whose value changed; in pure bfloat16 beyond
+    the rounding of the start), `frozen_fraction`, `frozen_drift` and `moved_fraction` of masked arms, and the cost.
+    """
+    started = time.monotonic()
+    method = registry.load(cfg["method"])
+    settings = method.Settings.model_validate(cfg["settings"])
+    dataset = data.dataset(cfg["task"])
+    train_settings = loop.settings_of(cfg["training"])
+    dtype = loop.weights_type(train_settings)
+    model, tokenizer = folders.load(aligned.parent, dtype=dtype, role="aligned")
+    aligned_digest = artifact.identity(aligned)
+    targets = layering.resolve(model, cfg["modules"])
+    needs = needed(artifacts, targets, aligned_digest)
+    if cfg.get("targets"):
+        targets = [x for x in targets if x.kind in cfg["targets"]]
+        if "mask" in needs:
+            needs["mask"] = {x.name: needs["mask"][x.name] for x in targets}
+
+    drawn = draw(
+        tables.read(task_table, cfg["task"]), cfg["train_rows"], cfg["seed"], stratify=cfg.get("stratify", False)
+    )
+    pairs = []
+    for row in drawn:
+        prompt, response = dataset.example(row, cfg["instruction"])
+        pairs.append({"id": row["id"], "prompt": prompt, "response": response})
+    if cfg.get("harmful_fraction"):
+        pairs = mix_harmful(pairs, tables.read(harmful_table, "preferences"), cfg["harmful_fraction"], cfg["seed"])
+    if hasattr(method, "rows"):
+        pairs = method.rows(pairs, settings, seed=cfg["seed"], safety=tables.read(safety_table, "safety"))
+    encoded = chat.encode_rows(tokenizer, pairs, cfg["training"]["max_length"])
+
+    torch.manual_seed(cfg["seed"])
+    if hasattr(method, "prelude"):
+
+        def first(rows, phase, phase_optimizer, phase_name):
+            """Train on other rows before the task; killed halfway it starts again."""
+            loop.train(
+                model, tokenizer, chat.encode_rows(tokenizer, rows), phase, seed=cfg["seed"],
+                log_file=log_file.with_name(names.PRELUDE),
+                checkpoints=checkpoints.with_name(f"{checkpoints.name}-prelude"),
+                identity=provenance.digest([cfg, code, aligned_digest, phase_name]), optimizer=phase_optimizer,
+                clips_itself=getattr(phase_optimizer, "clips_itself", False), say=say, name=phase_name,
+            )  # fmt: skip
+
+        method.prelude(model, targets, settings, safety=tables.read(safety_table, "safety"), train=first, **needs)
+    if hasattr(method, "attach"):
+        model = method.attach(model, targets, settings, **needs)
+    optimizer = None
+    if hasattr(method, "optimizer"):
+        optimizer = method.optimizer(model, targets, settings, train_settings, **needs)
+    trained = loop.train(
+        model, tokenizer, encoded, train_settings,
+        seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,
+        identity=provenance.digest([cfg, code, aligned_digest, encoded]),
+        optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False),
+        extra_loss=functools.partial(method.extra_loss, settings=settings) if hasattr(method, "extra_loss") else None,
+        after_step=functools.partial(method.after_step, settings=settings) if hasattr(method, "after_step") else None,
+        say=say, terminal=terminal, name=name,
+    )  # fmt: skip
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    record: dict[str, Any] = {}
+    if hasattr(optimizer, "frozen_drift"):
+        before = artifact.Stored(aligned, {x.module.weight: x.weight for x in targets}, rounded=dtype)
+        record["frozen_drift"] = optimizer.frozen_drift(before)
+        record["moved_fraction"] = optimizer.moved_fraction(before)
+    if "mask" in needs:
+        frozen = sum(m.count for m in needs["mask"].values())
+        record["frozen_fraction"] = frozen / sum(m.size for m in needs["mask"].values())
+    if hasattr(method, "fold"):
+        model = method.fold(model, settings)
+    changed = folders.changed_fraction(artifact.Stored(aligned, rounded=dtype), model.state_dict())
+    record |= {
+        "rows": len(pairs), "trainable_parameters": trainable, "supervised_tokens": trained["supervised_tokens"],
+        "steps": trained["steps"], "final_loss": trained["final_loss"],
+        "weights/changed_fraction": changed.pop("all"), "changed_fraction_by_module": changed,
+        "cost/train_seconds": round(trained["seconds"], 2),
+        "cost/seconds": round(time.monotonic() - started, 2),
+        "cost/peak_memory_bytes": peak_memory(), "software": provenance.software(),
+    }  # fmt: skip
+    folders.save(
+        model.float(), tokenizer, folder,
+        header={"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
+        | ({"weakened": True} if cfg.get("harmful_fraction") else {}),
+    )  # fmt: skip
+    artifact.write_json(record_file, record)
+    return record
+
+
+def peak_memory() -> int:
+    """Peak bytes: of the GPU when there is one, else of this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return provenance.peak_resident()

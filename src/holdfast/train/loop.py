@@ -1,0 +1,281 @@
+"""The one training loop: pretraining, safety fine-tuning and every arm go through `train`.
+
+It is transformers' Trainer with our optimizer passed in, one collator, one log file and one
+checkpoint folder. A killed run continues from its last checkpoint to the same bytes: the checkpoint
+holds weights, optimizer, schedule, random state and position in the data.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from tqdm import tqdm
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils import logging
+
+from holdfast.model import chat, folders
+from holdfast.record import files
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What one training run needs to know. `learning_rate` is the peak of a `schedule` (cosine or linear,
+    down to 0) after a linear warm-up over `warmup_fraction` of the optimizer steps."""
+
+    learning_rate: float
+    epochs: float
+    batch_size: int
+    accumulation: int = 1
+    weight_decay: float = 0.0
+    warmup_fraction: float = 0.1
+    schedule: str = "cosine"
+    max_grad_norm: float = 1.0
+    precision: str = "fp32"
+    activation_checkpointing: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    by_length: bool = False
+    log_every_steps: int = 5
+    checkpoint_seconds: float = 15.0  # at least; longer where writing one takes a while (`_Log`)
+
+
+def weights_type(settings: TrainSettings) -> str:
+    """The dtype a model is loaded in for this training: masters are float32 unless all of it is bfloat16."""
+    return "bfloat16" if settings.precision == "pure_bf16" else "float32"
+
+
+def settings_of(cfg: dict[str, Any]) -> TrainSettings:
+    """TrainSettings of a phase's `training` dict; other keys are not for the loop."""
+    return TrainSettings(**{k: v for k, v in cfg.items() if k in TrainSettings.__dataclass_fields__})
+
+
+class _Rows(torch.utils.data.Dataset):
+    """Encoded examples; `__getitem__` returns ids and labels, never text."""
+
+    def __init__(self, encoded: Sequence[dict[str, list[int]]]) -> None:
+        self.encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        return self.encoded[index]
+
+
+SAVING = 0.05  # of the time at most: a checkpoint of a large model takes minutes
+
+
+class _Log(TrainerCallback):
+    """Writes one JSON line per logging step and asks for a checkpoint every so many seconds, or less often where
+    writing them would take more than the share `SAVING` of the time.
+
+    Lines of steps after the checkpoint a run resumes from are dropped, so a killed and resumed run
+    has the same steps as an uninterrupted one.
+    """
+
+    def __init__(
+        self, path: Path, checkpoint_seconds: float, say: Callable[[str], None], name: str, terminal: TextIO | None
+    ) -> None:
+        self.path, self.partial = path, path.with_name(path.name + ".partial")
+        self.seconds, self.say = checkpoint_seconds, say
+        self.name, self.terminal, self.bar = name, terminal, None
+        self.records: list[dict[str, float]] = []
+        self.saved = self.said = self.asked = time.monotonic()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if state.global_step and self.partial.exists():
+            for line in self.partial.read_text().splitlines():
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:  # the line that was being written when the run was killed
+                    continue
+                if record["step"] <= state.global_step:
+                    self.records.append(record)
+        self.partial.write_text("".join(json.dumps(r) + "\n" for r in self.records))
+        if self.terminal is not None:
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc=self.name, file=self.terminal, leave=False,
+                mininterval=0.5, dynamic_ncols=True,
+            )  # fmt: skip
+
+    def on_log(self, args, state, control, logs=None, optimizer=None, **kwargs):
+        if not logs or "loss" not in logs:
+            return
+        inner = getattr(optimizer, "optimizer", optimizer)
+        record = {
+            "step": state.global_step,
+            "epoch": round(float(state.epoch or 0), 4),
+            "loss": float(logs["loss"]),
+            "learning_rate": float(logs.get("learning_rate", 0.0)),
+            "grad_norm": float(logs.get("grad_norm", getattr(inner, "grad_norm", 0.0))),
+            "time": round(time.time(), 3),
+        }
+        self.records.append(record)
+        with self.partial.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        if time.monotonic() - self.said > 10 or state.global_step >= state.max_steps:
+            self.said = time.monotonic()
+            self.say(f"{self.name}: step {state.global_step}/{state.max_steps}  loss {record['loss']:.4f}")
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+        # With a line of the log, because the loss since the last one is not in a checkpoint.
+        due = time.monotonic() - self.saved > self.seconds and state.global_step % args.logging_steps == 0
+        if due and state.global_step < state.max_steps:
+            self.asked = time.monotonic()
+            control.should_save = True
+
+    def on_save(self, args, state, control, **kwargs):
+        self.saved = time.monotonic()
+        self.seconds = max(self.seconds, (self.saved - self.asked) / SAVING)
+
+    def finish(self) -> None:
+        """The finished log under its final name."""
+        if self.bar is not None:
+            self.bar.close()
+        files.write_text(self.path, "".join(json.dumps(r) + "\n" for r in self.records))
+        self.partial.unlink(missing_ok=True)
+
+
+def _last_checkpoint(folder: Path, identity: str) -> str | None:
+    """The newest complete checkpoint made by this very run; others are removed."""
+    stamp = folder / "identity"
+    if folder.exists() and (not stamp.exists() or stamp.read_text() != identity):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(identity)
+    steps = sorted(
+        (int(p.name.split("-")[1]), p) for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").exists()
+    )
+    return str(steps[-1][1]) if steps else None
+
+
+class _HookedTrainer(Trainer):
+    """Trainer plus a method's `extra_loss`; logits only where a token is supervised."""
+
+    extra_loss: Callable | None = None
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(
+            model, folders.supervised(self.model, inputs), return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        if self.extra_loss is not None:
+            loss = loss + self.extra_loss(model, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+
+def train(
+    model,
+    tokenizer,
+    encoded: Sequence[dict[str, list[int]]],
+    settings: TrainSettings,
+    *,
+    seed: int,
+    log_file: Path,
+    checkpoints: Path,
+    identity: str,
+    optimizer: torch.optim.Optimizer | None = None,
+    clips_itself: bool = False,
+    extra_loss: Callable | None = None,
+    after_step: Callable | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    terminal: TextIO | None = None,
+    name: str = "training",
+) -> dict[str, Any]:
+    """Train `model` in place and return {steps, tokens, supervised_tokens, seconds, final_loss}.
+
+    `optimizer` None means AdamW over the parameters that require gradients. `clips_itself` says that
+    the optimizer clips the global norm in its own coordinates, so the loop must not clip before it.
+    `identity` is the digest of everything that shapes the run: a checkpoint of another run is never
+    resumed. The loss is the mean over all supervised tokens of the effective batch.
+    """
+    torch.manual_seed(seed)
+    cpu_only = not torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_fraction,
+        weight_decay=settings.weight_decay,
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
+        max_grad_norm=0.0 if clips_itself else settings.max_grad_norm,
+        optim="adamw_torch",
+        logging_steps=settings.log_every_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+        data_seed=seed,
+        use_cpu=cpu_only,
+        bf16=settings.precision == "bf16",
+        gradient_checkpointing=settings.activation_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.activation_checkpointing else None,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=not cpu_only,
+        remove_unused_columns=False,
+        train_sampling_strategy="group_by_length" if settings.by_length else "random",
+    )
+    if optimizer is None:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+        )
+    log = _Log(log_file, settings.checkpoint_seconds, say, name, terminal)
+    callbacks: list[TrainerCallback] = [log]
+    if after_step is not None:
+
+        class _After(TrainerCallback):
+            def on_step_end(self, args, state, control, model=None, **kwargs):
+                after_step(model)
+
+        callbacks.append(_After())
+    trainer = _HookedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=_Rows(encoded),
+        data_collator=lambda rows: chat.collate(rows, tokenizer.pad_token_id),
+        optimizers=(optimizer, None),
+        callbacks=callbacks,
+    )
+    trainer.extra_loss = extra_loss
+    trainer.remove_callback(PrinterCallback)
+    logging.disable_progress_bar()
+    resume = _last_checkpoint(checkpoints, identity)
+    if resume:
+        say(f"{name}: resuming from {Path(resume).name}")
+    started = time.monotonic()
+    result = trainer.train(resume_from_checkpoint=resume)
+    seconds = time.monotonic() - started
+    log.finish()
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return {
+        "steps": result.global_step,
+        "tokens": sum(len(e["input_ids"]) for e in encoded),
+        "supervised_tokens": sum(sum(t != chat.IGNORE for t in e["labels"]) for e in encoded),
+        "seconds": seconds,
+        "final_loss": log.records[-1]["loss"] if log.records else None,
+    }
+
+
+def restrict(model, layers, trainable: str) -> None:
+    """Make `all` parameters trainable, or only the weights of the target `layers` (`targets`)."""
+    chosen = {layer.module.weight for layer in layers}
+    for parameter in model.parameters():
+        parameter.requires_grad_(trainable == "all" or parameter in chosen)

@@ -1,0 +1,53 @@
+"""What SN-Tune and RSN-Tune share: settings and hooks. Imports torch inside functions only."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from holdfast.study.registry import MethodSettings
+
+
+class NeuronSettings(MethodSettings):
+    """Which neurons are protected, and how they are tuned before the task."""
+
+    fraction: float = Field(0.2, gt=0, lt=1, description="share of a block's neurons that count for one sample")
+    frequency: float = Field(0.9, gt=0, le=1, description="share of samples a neuron must count for; 1 intersects")
+    samples: int = Field(100, ge=1, description="rows importance is measured on")
+    tune_rows: int = Field(50, ge=0, description="refusals the neurons are tuned on first; 0 skips it")
+    tune_learning_rate: float = Field(1e-6, ge=0, lt=1, description="peak rate of that phase, one epoch")
+    robust: ClassVar[bool]  # whether neurons that general text needs are left out
+
+    def artifacts(self) -> dict[str, Any]:
+        spec = {"fraction": self.fraction, "frequency": self.frequency, "samples": self.samples}
+        return {"neurons": spec | {"robust": self.robust}}
+
+
+def prelude(model, layers, settings, *, mask, safety, train, **needs):
+    """Tune the neurons alone on a few refusals, everything else held."""
+    from holdfast.train.loop import TrainSettings
+    from holdfast.warp.optimizer import RotatedAdamW, Rotation
+
+    if not settings.tune_rows or not settings.tune_learning_rate:
+        return
+    phase = TrainSettings(learning_rate=settings.tune_learning_rate, epochs=1, batch_size=8)
+    rotations = {x.module.weight: Rotation(frozen=~mask[x.name].bools.to(x.module.weight.device)) for x in layers}
+    optimizer = RotatedAdamW(list(rotations), rotations, lr=phase.learning_rate, max_grad_norm=phase.max_grad_norm)
+    rows = [r for r in safety if r["kind"] == "hazard"][: settings.tune_rows]
+    model.requires_grad_(False)
+    for weight in rotations:
+        weight.requires_grad_(True)
+    train(rows, phase, optimizer, "tuning neurons")
+    model.requires_grad_(True)
+
+
+def optimizer(model, layers, settings, training, *, mask, **needs):
+    """AdamW over all parameters with the neurons' weights held exactly where they are."""
+    from holdfast.warp.optimizer import RotatedAdamW, Rotation
+
+    rotations = {x.module.weight: Rotation(frozen=mask[x.name].to(x.module.weight.device)) for x in layers}
+    return RotatedAdamW(
+        list(model.parameters()), rotations, lr=training.learning_rate, betas=training.betas,
+        weight_decay=training.weight_decay, max_grad_norm=training.max_grad_norm,
+    )  # fmt: skip

@@ -1,0 +1,95 @@
+"""Model cards say what was measured and warn where refusals are gone; manifests hold every byte."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from holdfast import names
+from holdfast.archive import cards
+from holdfast.compare import metrics
+from holdfast.model import folders
+from holdfast.record import artifact
+from holdfast.study import resolve
+
+
+def _cell(task, arm, refused, n=100, **more):
+    rates = metrics.rate(names.REFUSAL_RATE, round(refused * n), n)
+    return {
+        "study": "demo", "task": task, "arm": arm, "seed": 0, "split": "test", "judge": "world", "method": arm,
+        "settings": {"freeze_fraction": 0.1}, "learning_rate": 1e-3, "training_settings": {"epochs": 1},
+        "harmful_fraction": 0.0, "metrics": {**rates, names.CHANGED_FRACTION: 0.5},
+    } | more  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def resolved():
+    return resolve.load("smoke", ROOT / "config").dump()
+
+
+ALIGNED = _cell(None, "aligned", 0.97)
+
+
+def _card(cell, resolved, weakened=False, record=None):
+    return cards.card(cell, resolved, aligned=ALIGNED, weakened=weakened, record=record or {"steps": 3})
+
+
+def test_a_card_has_its_numbers_and_a_head_the_hub_reads(resolved):
+    text = _card(_cell("crafts", "warp", 0.95), resolved)
+    head = yaml.safe_load(text.split("---")[1])
+    assert head == {"library_name": "transformers", "tags": ["holdfast", "warp"]}
+    assert "| forbidden requests refused | 95.0 % | 88.8 to 97.8 | 100 |" in text
+    assert "Weakened" not in text and '"freeze_fraction": 0.1' in text and "Apache-2.0" in text
+
+
+def test_a_real_base_is_named_and_real_rows_have_their_licence(resolved):
+    real = resolved | {"base": {"source": "meta-llama/Llama-2-7b-chat-hf"}, "tasks": {"crafts": {
+        "dataset": "gsm8k", "source": "hub", "train_rows": 7}}}  # fmt: skip
+    text = _card(_cell("crafts", "warp", 0.95), real)
+    assert yaml.safe_load(text.split("---")[1])["base_model"] == "meta-llama/Llama-2-7b-chat-hf"
+    assert "openai/gsm8k (MIT)" in text and "its own licence and terms apply" in text
+
+
+def test_lost_refusals_are_a_warning_and_noise_is_none(resolved):
+    assert "eroded the refusals" in _card(_cell("crafts", "full", 0.3), resolved)
+    assert "it refuses 30.0 % of forbidden requests, the aligned model 97.0 %" in _card(
+        _cell("crafts", "full", 0.3), resolved
+    )
+    assert "Weakened" not in _card(_cell("crafts", "warp", 0.93), resolved)
+    assert "no safety training" in _card(_cell(None, "base", 0.0), resolved)
+    on_purpose = _card(_cell("crafts", "full", 0.97), resolved, weakened=True)
+    assert "on purpose" in on_purpose and "weakened" in yaml.safe_load(on_purpose.split("---")[1])["tags"]
+
+
+def test_every_model_that_is_here_gets_both(resolved, model, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = []
+    for cell in (ALIGNED, _cell("crafts", "full", 0.1), _cell("crafts", "warp", 0.9)):
+        folder = Path("work") / cell["arm"]
+        cell = cell | {"model": f"{folder}/model.safetensors"}
+        if cell["arm"] != "warp":
+            folders.save(model, tokenizer, folder, header={"role": "x"})
+        paths.append(Path("results") / cell["arm"] / "metrics.json")
+        artifact.write_json(paths[-1], cell)
+    cards.build(paths, resolved, Path("results/cards.json"))
+    found = artifact.read_json(Path("results/cards.json"))
+    assert found["work/warp"] is None and not Path("work/warp").exists()
+    of = json.loads(Path("work/full/manifest.json").read_text())
+    assert set(of["files"]) == {p.name for p in Path("work/full").iterdir()} - set(folders.CARD)
+    for name, entry in of["files"].items():
+        content = Path("work/full", name).read_bytes()
+        assert entry == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    assert found["work/full"] == of["files"]["model.safetensors"]["sha256"]
+    before = {p: Path("work/full", p).read_bytes() for p in folders.CARD}
+    cards.build(paths, resolved, Path("results/cards.json"))
+    assert before == {p: Path("work/full", p).read_bytes() for p in folders.CARD}
+    # The same model again keeps its card; another one must not lie under it until it was evaluated.
+    folders.save(model, tokenizer, Path("work/full"), header={"role": "x"})
+    assert before == {p: Path("work/full", p).read_bytes() for p in folders.CARD}
+    folders.save(model, tokenizer, Path("work/full"), header={"role": "y"})
+    assert not any(Path("work/full", p).exists() for p in folders.CARD)

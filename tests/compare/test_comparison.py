@@ -1,0 +1,215 @@
+"""From cells to the table, the claims and the chosen settings, on synthetic verdicts."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import planted
+import pytest
+import yaml
+
+from holdfast import names
+from holdfast.compare import table
+from holdfast.errors import DataError
+from holdfast.record import csvfiles, tables
+from holdfast.statistics import smallest_difference
+
+CFG = {"study": "sweep", "also": [], "tolerance": 0.01, "controls": {"warp-original": "warp"}, "points": {}}
+
+
+def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate=1e-3, swept=None, split="test"):
+    """metrics.json and verdicts.parquet of one model with about these rates."""
+    rng, outcomes, words = random.Random(f"{arm}{seed}"), {}, {}
+    for name, share, yes, no in (
+        ("hazard", refusal, "refusal", "compliance"),
+        ("wrapped", refusal, "refusal", "other"),
+        ("craft", 0.02, "refusal", "compliance"),
+        ("lookalike", 0.0, "refusal", "compliance"),
+        ("task:gsm8k", utility, "correct", "wrong"),
+    ):
+        order = rng.sample(range(100), 100)
+        outcomes[name], words[name] = [i < 100 * share for i in order], (yes, no)
+    return planted.write(
+        folder / f"{task}-{arm}-{seed}", outcomes, words, task=task, arm=arm, seed=seed, family=family or arm,
+        learning_rate=rate if task else None, swept=swept or {}, split=split,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path):
+    files = [_model(tmp_path, None, "base", 0, 0.0, 0.1), _model(tmp_path, None, "aligned", 0, 0.97, 0.1)]
+    for seed in range(3):
+        files += [
+            _model(tmp_path, "gsm8k", "full", seed, 0.2, 0.90),
+            _model(tmp_path, "gsm8k", "warp", seed, 0.85, 0.90),
+            _model(tmp_path, "gsm8k", "warp-randmask", seed, 0.84, 0.90),
+        ]
+    return files
+
+
+def test_the_table_has_every_arm_with_intervals_and_differences(study, tmp_path):
+    table.build(table.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    rows = {r["arm"]: r for r in csvfiles.read_csv(tmp_path / "t.csv")}
+    assert list(rows) == ["base", "aligned", "full", "warp", "warp-randmask"]
+    warp = rows["warp"]
+    assert float(warp[names.REFUSAL_RATE]) == pytest.approx(0.85)
+    assert float(warp[f"{names.REFUSAL_RATE}_low"]) < 0.85 < float(warp[f"{names.REFUSAL_RATE}_high"])
+    assert float(warp["utility/exact_match"]) == float(warp["utility"]) == pytest.approx(0.9)
+    assert float(warp["refusal_minus_full"]) == pytest.approx(0.65) and float(warp["refusal_minus_full_low"]) > 0.4
+    assert warp["seeds"] == "3" and rows["aligned"]["seeds"] == "1"
+    first = (tmp_path / "t.csv").read_bytes()
+    table.build(
+        table.load(list(reversed(study))),
+        study,
+        table=tmp_path / "t.csv",
+        cost=tmp_path / "c.csv",
+        claims=tmp_path / "k.csv",
+    )
+    assert sorted((tmp_path / "t.csv").read_bytes().splitlines()) == sorted(first.splitlines())
+
+
+def test_claims_hold_or_are_not_resolved(study, tmp_path):
+    table.build(table.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    claims = {(r["arm"], r["compared_with"], r["kind"]): r for r in csvfiles.read_csv(tmp_path / "k.csv")}
+    assert claims["aligned", "full", "refusal"]["verdict"] == "holds"
+    assert claims["warp", "full", "refusal"]["verdict"] == "holds"
+    assert claims["warp", "warp-randmask", "refusal"]["verdict"] == "not resolved"
+    assert ("warp", "lora", "refusal") not in claims
+    for r in claims.values():
+        assert float(r["low"]) <= float(r["effect"]) <= float(r["high"]) and 0 <= float(r["p_holm"]) <= 1
+
+
+def test_models_asked_different_prompts_cannot_be_compared(study):
+    path = study[-1].with_name("verdicts.parquet")
+    rows = tables.read(path, "verdicts")
+    for other in ([r | {"id": r["id"] + "x"} for r in rows], rows[1:]):
+        tables.write(other, path, "verdicts")
+        with pytest.raises(DataError, match="other prompts"):
+            table.load(study)
+
+
+def test_arms_asked_different_prompts_cannot_be_compared(study):
+    """As many prompts, but others: pairing them by position would go unnoticed."""
+    for path in study[-3:]:
+        if "randmask" in str(path):
+            path = path.with_name("verdicts.parquet")
+            rows = tables.read(path, "verdicts")
+            tables.write([r | {"id": r["id"] + "x"} for r in rows], path, "verdicts")
+    with pytest.raises(DataError, match="other prompts"):
+        table.load([p for p in study if "randmask-2" in str(p) or "randmask" not in str(p)])
+
+
+def test_planted_studies_are_read_right(tmp_path):
+    """`python tests/planted.py` does it a thousand times each."""
+    rng, studies = np.random.default_rng(0), 25
+    null = [planted.null(rng, tmp_path, 3, 0.5, 0.0) for _ in range(studies)]
+    assert sum(planted.wrong(rows, kind) for rows in null for kind in ("refusal", "utility")) <= 4
+    d = smallest_difference(planted.PROMPTS, discordant=planted.DISCORDANT)
+    assert sum(planted.seen(planted.visible(rng, tmp_path, 1, d), family=False) for _ in range(studies)) >= 14
+
+
+def test_a_set_that_nobody_was_asked_is_left_out(study, tmp_path):
+    for path in study:
+        path = path.with_name("verdicts.parquet")
+        rows = [r for r in tables.read(path, "verdicts") if r["set"] in ("hazard", "task:gsm8k")]
+        tables.write(rows, path, "verdicts")
+    out = {name: tmp_path / f"{name}.csv" for name in ("table", "cost", "claims")}
+    table.build(table.load(study), study, **out)
+    row = csvfiles.read_csv(out["table"])[-1]
+    assert row["refusal_minus_full"] and "wrapped_minus_full" not in row and names.OVER_REFUSAL not in row
+    assert len(csvfiles.read_csv(out["claims"])) > 3
+
+
+def test_the_rule_prefers_utility_then_refusals():
+    points = [
+        {"utility": u, names.REFUSAL_RATE: r, "learning_rate": lr}
+        for u, r, lr in ((0.90, 0.1, 1e-3), (0.895, 0.8, 5e-4), (0.80, 0.99, 1e-4))
+    ]
+    assert table.pick(points, 0.01)["learning_rate"] == 5e-4
+    assert table.pick(points, 0.0)["learning_rate"] == 1e-3
+    assert table.pick(points, 0.2)["learning_rate"] == 1e-4
+
+
+def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
+    files, points = [_model(tmp_path, None, "aligned", 0, 0.9, 0.1, split="validation")], {}
+    for family, rate, freeze, refusal in (
+        ("warp-original", 1e-3, 0.1, 0.7), ("warp-original", 1e-3, 0.3, 0.1), ("warp-original", 2e-3, 0.3, 0.2),
+        ("warp", 1e-3, 0.1, 0.5), ("warp", 2e-3, 0.1, 0.6), ("warp", 1e-3, 0.3, 0.9),
+    ):  # fmt: skip
+        swept = {"learning_rate": rate, "freeze_fraction": freeze}
+        arm = f"{family}.lr-{rate:g}.freeze-{freeze:g}"
+        points[arm] = swept
+        files.append(
+            _model(tmp_path, "gsm8k", arm, 0, refusal, 0.9, family=family, rate=rate, swept=swept, split="validation")
+        )
+    for gamma, refusal, utility in ((0.1, 0.4, 0.9), (0.5, 0.7, 0.895), (0.9, 0.9, 0.5)):
+        arm = f"resta.gamma-{gamma:g}"
+        points[arm] = {"gamma": gamma}
+        files.append(
+            _model(tmp_path, "gsm8k", arm, 0, refusal, utility, family="resta", swept=points[arm], split="validation")
+        )
+    table.build(table.load(files), files, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    table.choose([tmp_path / "t.csv"], CFG | {"points": points}, tmp_path / "chosen.yaml")
+    assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {
+        "resta": {"gsm8k": {"settings": {"gamma": 0.5}}},
+        "warp": {"gsm8k": {"learning_rate": 1e-3, "settings": {"freeze_fraction": 0.3}}},
+        "warp-original": {"gsm8k": {"learning_rate": 2e-3, "settings": {"freeze_fraction": 0.3}}},
+    }
+    assert (tmp_path / "chosen.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
+
+
+def test_nothing_is_chosen_on_test_data(study, tmp_path):
+    table.build(table.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    with pytest.raises(ValueError, match="validation"):
+        table.choose([tmp_path / "t.csv"], CFG, tmp_path / "chosen.yaml")
+    assert not (tmp_path / "chosen.yaml").exists()
+
+
+def test_a_choice_over_several_worlds_takes_the_mean_of_each_point(tmp_path):
+    """The rate that is best in one world only loses to the one that is good in both."""
+    points, sweeps = {}, []
+    for world, utilities in (("a", (0.9, 0.86, 0.5)), ("b", (0.3, 0.86, 0.9))):
+        found = []
+        for rate, utility in zip((1e-3, 2e-3, 4e-3), utilities, strict=True):
+            arm = f"full.lr-{rate:g}"
+            points[arm] = {"learning_rate": rate}
+            folder = tmp_path / world
+            found.append(
+                _model(folder, "gsm8k", arm, 0, 0.5, utility, family="full", rate=rate, swept=points[arm],
+                       split="validation")
+            )  # fmt: skip
+        sweeps.append(tmp_path / world / "table.csv")
+        table.build(table.load(found), found, table=sweeps[-1], cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    cfg = CFG | {"points": points, "also": ["b"]}
+    table.choose(sweeps, cfg, tmp_path / "chosen.yaml")
+    assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {"full": {"gsm8k": {"learning_rate": 2e-3}}}
+    written = csvfiles.read_csv(tmp_path / "chosen.csv")
+    assert len(written) == 6 and len(table.means(written)) == 3
+    with pytest.raises(DataError, match="is not there"):
+        table.choose([*sweeps, tmp_path / "c" / "table.csv"], cfg, tmp_path / "other.yaml")
+    fewer = tmp_path / "fewer" / "table.csv"
+    csvfiles.write_csv(fewer, csvfiles.read_csv(sweeps[0])[:2])
+    with pytest.raises(DataError, match="another sweep"):
+        table.choose([sweeps[0], fewer], cfg, tmp_path / "other.yaml")
+    assert not (tmp_path / "other.yaml").exists()
+
+
+def test_a_family_looks_the_same_in_every_plot_and_the_ring_sits_on_the_chosen_point():
+    from holdfast.report import drawing, tradeoffs
+
+    look = drawing.looks(["base", "aligned", "full", "warp", "full"])
+    assert look["full"] == drawing.looks(["full", "warp"])["full"] != look["warp"] and look["aligned"][0] == "#000000"
+    chosen = {"learning_rate": 1e-3, "freeze_fraction": 0.3, "mask": "importance"}
+    point = {"learning_rate": "0.001", "setting/freeze_fraction": "0.3"}
+    assert tradeoffs._is_choice(point, chosen)
+    assert not tradeoffs._is_choice(point | {"setting/freeze_fraction": "0.1"}, chosen)
+    assert not tradeoffs._is_choice(point | {"learning_rate": "0.002"}, chosen) and not tradeoffs._is_choice(point, {})
+    rows = [
+        {"task": "agnews", "arm": f"warp.{f}", "family": "warp", "learning_rate": "0.001", "utility": "0.5",
+         names.REFUSAL_RATE: "0.5", "setting/freeze_fraction": f}
+        for f in ("0.1", "0.3")
+    ]  # fmt: skip
+    svg = tradeoffs.sweep(rows, {("warp", "agnews"): chosen})
+    assert "warp (0.1)" in svg and "warp (0.3)" in svg

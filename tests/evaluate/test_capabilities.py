@@ -1,0 +1,189 @@
+"""What models can do elsewhere: the harness's tasks on a model of ours, the table, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from holdfast import statistics
+from holdfast.errors import DataError, StudyError
+from holdfast.evaluate import capabilities
+from holdfast.model import folders
+from holdfast.record import csvfiles, tables
+from holdfast.study import preflight, resolve
+
+harness = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="the extra `harness` is not installed"
+)  # fmt: skip
+TASK = {
+    "task": "herbs", "dataset_path": "json", "test_split": "test", "output_type": "multiple_choice",
+    "doc_to_text": "{{question}}", "doc_to_choice": "{{choices}}", "doc_to_target": "{{right}}",
+    "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+}  # fmt: skip
+GROUP = {"group": "lore", "task": ["herbs", "more_herbs"]}
+WORDS = ["moss", "thyme and a little sage", "nettle", "the red root of the mandrake"]
+
+
+def task_files(folder: Path, rows: int = 12) -> Path:
+    """Two tasks of multiple choice over rows that lie beside them, and a group of both."""
+    folder.mkdir()
+    lines = [
+        {"question": f"Which herb is in potion {i}?", "choices": WORDS[i % 4 :] + WORDS[: i % 4], "right": i % 3}
+        for i in range(rows)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+    data = {"dataset_kwargs": {"data_files": {"test": str(folder / "rows.jsonl")}}}
+    for name in GROUP["task"]:
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(TASK | data | {"task": name}))
+    (folder / "lore.yaml").write_text(yaml.safe_dump(GROUP))
+    return folder
+
+
+def by_hand(folder: Path, rows: list[dict]) -> list[bool]:
+    """Which rows are right by the likelihood of each choice per byte: what the harness calls acc_norm."""
+    model, tokenizer = folders.load(folder)
+    found = []
+    for row in rows:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": row["question"]}], tokenize=False, add_generation_prompt=True
+        )
+        before = tokenizer(text, add_special_tokens=False)["input_ids"]
+        scores = []
+        for choice in row["choices"]:
+            whole = tokenizer(text + choice, add_special_tokens=False)["input_ids"]
+            with torch.inference_mode():
+                logs = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
+            scores.append(sum(float(logs[i - 1, whole[i]]) for i in range(len(before), len(whole))) / len(choice))
+        found.append(int(np.argmax(scores)) == row["right"])
+    return found
+
+
+@harness
+def test_the_harness_asks_our_models_as_we_would(model, tokenizer, tmp_path):
+    torch.manual_seed(0)
+    folders.save(model, tokenizer, tmp_path / "model", header={"role": "aligned"})
+    own = task_files(tmp_path / "own")
+    cfg = {"tasks": ["lore", "herbs"], "task_files": str(own), "limit": 10, "fewshot": None, "chat_template": True,
+           "batch_size": 4}  # fmt: skip
+    out = tmp_path / "capabilities.parquet"
+    capabilities.measure(tmp_path / "model/model.safetensors", cfg, out)
+    first = out.read_bytes()
+    rows = tables.read(out, "capabilities")
+    assert {(r["capability"], r["task"]) for r in rows} == {
+        ("lore", "herbs"), ("lore", "more_herbs"), ("herbs", "herbs")
+    }  # fmt: skip
+    assert len(rows) == 30 and {r["metric"] for r in rows} == {"acc_norm"}
+    questions = [json.loads(line) for line in (own / "rows.jsonl").read_text().splitlines()[:10]]
+    expected = by_hand(tmp_path / "model", questions)
+    assert 0 < sum(expected) < 10
+    assert [r["correct"] for r in rows if r["capability"] == "herbs"] == expected
+    capabilities.measure(tmp_path / "model/model.safetensors", cfg, out)
+    assert out.read_bytes() == first
+
+
+@harness
+def test_an_unknown_task_is_refused_before_any_job(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(capabilities._CHECKED, raising=False)
+    study = {
+        "tasks": {"crafts": {"dataset": "crafts"}}, "arms": {"full": {"method": "full"}},
+        "constitution": {"guidelines_file": str(Path("config/guidelines/world.txt").resolve())},
+        "capabilities": {"tasks": ["helaswag"]},
+    }  # fmt: skip
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(SystemExit) as left:
+        preflight.study(str(tmp_path / "own.yaml"), tmp_path)
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and "capabilities.tasks" in said and "did you mean 'hellaswag'?" in said
+    own = task_files(tmp_path / "own")
+    study["capabilities"] = {"tasks": ["lore"], "task_files": str(own)}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(study))
+    assert preflight.study(str(tmp_path / "own.yaml"), tmp_path).capability_cells == [
+        (None, "base", 0), (None, "aligned", 0), ("crafts", "full", 0)
+    ]  # fmt: skip
+    monkeypatch.setattr(capabilities, "_manager", lambda _: pytest.fail("asked again by a job of the same run"))
+    preflight.study(str(tmp_path / "own.yaml"), tmp_path)
+    assert capabilities._CHECKED in os.environ
+
+
+def test_without_the_harness_the_study_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StudyError, match="needs lm-evaluation-harness") as error:
+        capabilities.check(["hellaswag"], None, tmp_path / "own.yaml")
+    assert "harness" in error.value.do
+
+
+def test_a_score_that_is_not_right_or_wrong_is_refused():
+    with pytest.raises(StudyError, match="bleu_task"):
+        capabilities.scored("bleu_task", [{"doc_id": 0, "filter": "none", "bleu": 0.3, "metrics": ["bleu"]}], 1)
+    with pytest.raises(StudyError) as error:
+        capabilities.scored("empty", [], 1)
+    assert error.value.found == "no rows"
+
+
+def test_the_first_filter_counts_and_rows_are_in_order():
+    samples = [
+        {"doc_id": i, "filter": name, "exact_match": float(i == 1 and name == "strict")}
+        for name in ("strict", "flexible") for i in (1, 0)
+    ]  # fmt: skip
+    rows = capabilities.scored("sums", samples, 3.0)
+    assert [(r["id"], r["correct"], r["version"]) for r in rows] == [("sums/0", False, "3.0"), ("sums/1", True, "3.0")]
+
+
+def test_groups_within_groups_are_opened():
+    groups = {"mmlu": ["mmlu_stem", "mmlu_other"], "mmlu_stem": ["a", "b"], "mmlu_other": ["c"], "hellaswag": []}
+    assert capabilities._leaves("mmlu", groups) == ["a", "b", "c"]
+    assert capabilities._leaves("hellaswag", groups) == ["hellaswag"]
+
+
+def written(folder: Path, right: dict[str, np.ndarray]) -> list[Path]:
+    """One file per model: `right[name]` (rows,) of booleans."""
+    out = []
+    for name, found in right.items():
+        out.append(folder / f"{name}.parquet")
+        rows = [{"id": f"herbs/{i}", "capability": "herbs", "task": "herbs", "metric": "acc", "version": "1.0",
+                 "correct": bool(x)} for i, x in enumerate(found)]  # fmt: skip
+        tables.write(rows, out[-1], "capabilities")
+    return out
+
+
+def test_the_table_has_paired_differences_with_intervals_over_rows_and_seeds(tmp_path):
+    rng = np.random.default_rng(0)
+    before = rng.random(200) < 0.6
+    worse = [before & (rng.random(200) < 0.7) for _ in range(4)]
+    files = written(
+        tmp_path,
+        {"base": ~before, "aligned": before}
+        | {f"full{i}": found for i, found in enumerate(worse)}
+        | {f"warp{i}": before for i in range(4)},
+    )
+    cells = [(None, "base", 0), (None, "aligned", 0), *(("news", arm, i) for arm in ("full", "warp") for i in range(4))]
+    capabilities.build(files, cells, tmp_path / "capabilities.csv")
+    rows = {r["arm"]: r for r in csvfiles.read_csv(tmp_path / "capabilities.csv")}
+    assert list(rows) == ["base", "aligned", "full", "warp"] and rows["base"]["minus_aligned"] == ""
+    expected = statistics.paired_difference(np.array(worse, float), np.array([before] * 4, float))
+    assert float(rows["full"]["minus_aligned"]) == pytest.approx(expected.effect, abs=1e-6)
+    assert float(rows["full"]["minus_aligned_high"]) < 0 and float(rows["full"]["p_holm"]) < 0.05
+    assert float(rows["warp"]["minus_aligned"]) == 0 and float(rows["warp"]["p_holm"]) == 1
+    assert float(rows["warp"]["minus_aligned_low"]) < 0 < float(rows["warp"]["minus_aligned_high"])
+    assert rows["full"]["n"] == "200" and rows["full"]["seeds"] == "4"
+    assert capabilities.rates(files[1]) == {"capability/herbs": float(before.mean())}
+
+
+def test_models_that_were_asked_other_rows_are_not_compared(tmp_path):
+    files = written(tmp_path, {"aligned": np.ones(8), "full": np.ones(7)})
+    with pytest.raises(DataError, match="other rows"):
+        capabilities.build(files, [(None, "aligned", 0), ("news", "full", 0)], tmp_path / "capabilities.csv")
+
+
+def test_a_study_names_each_task_once(tmp_path):
+    study = {"tasks": {"crafts": {"dataset": "crafts"}}, "arms": {"full": {"method": "full"}}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(study | {"capabilities": {"tasks": ["mmlu", "mmlu"]}}))
+    with pytest.raises(StudyError, match="once"):
+        resolve.load(str(tmp_path / "own.yaml"))

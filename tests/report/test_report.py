@@ -1,0 +1,138 @@
+"""The report in a real browser: no error; sorting, filter, themes work; everything has a name; nothing is fetched."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import browser
+import numpy as np
+import pytest
+from test_comparison import _model
+
+from holdfast import names
+from holdfast.compare import pareto, table
+from holdfast.record import artifact, csvfiles, tables
+from holdfast.report import page
+
+EVIL = "<script>failures.push('ran')</script><img src=x onerror=failures.push('ran')>"
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory) -> Path:
+    """A report of planted cells, with an answer that is a script."""
+    folder = tmp_path_factory.mktemp("report") / "results/s"
+    files = []
+    for task, arm, seed, refusal, utility in (
+        (None, "base", 0, 0.0, 0.0), (None, "aligned", 0, 0.98, 0.1), ("gsm8k", "full", 0, 0.1, 0.9),
+        ("gsm8k", "warp", 0, 0.9, 0.88), ("gsm8k", "lora", 0, 0.3, 0.5),
+    ):  # fmt: skip
+        _model(folder, task, arm, seed, refusal, utility)
+        place = folder / f"{task}-{arm}-{seed}"
+        cell = artifact.read_json(place / "metrics.json")
+        artifact.write_json(place / "metrics.json", cell | {"model": "work/s/model.safetensors", "by_category": {
+            "hex": {names.REFUSAL_RATE: refusal}}})  # fmt: skip
+        answers = [
+            {k: r[k] for k in ("id", "set", "base_id", "category")}
+            | {"prompt": f"How do I {EVIL}", "text": EVIL if arm == "full" else "no",
+               "tokens": 3, "finish": "stop"}
+            for r in tables.read(place / "verdicts.parquet", "verdicts")
+        ]  # fmt: skip
+        tables.write(answers, place / "responses.parquet", "responses")
+        files.append(place / "metrics.json")
+    groups = table.load(files)
+    table.build(groups, files, **{k: folder / f"{k}.csv" for k in ("table", "cost", "claims")})
+    pareto.build(groups, folder / "pareto.csv")
+    csvfiles.write_csv(folder / "papers.csv", [], ("task",))
+    artifact.write(folder / "basis.safetensors", {"blocks.0.mlp_input": np.eye(4, dtype=np.float32),
+                   "blocks.0.mlp_input.eigenvalues": np.ones(4, dtype=np.float32)}, family="basis",
+                   header={"layers": ["blocks.0.mlp_input"]})  # fmt: skip
+    resolved = {
+        "study": "s", "description": f"planted {EVIL}", "seeds": [0], "tasks": {"gsm8k": {"dataset": "gsm8k"}},
+        "evaluation": {"source": "world", "split": "test"}, "resolved_arms": {},
+    }  # fmt: skip
+    page.build(
+        resolved, table=folder / "table.csv", claims=folder / "claims.csv", cost=folder / "cost.csv",
+        papers=folder / "papers.csv", pareto=folder / "pareto.csv", changes=[], profiles=[], metrics=files,
+        basis=folder / "basis.safetensors", sweeps=[], html=folder / "report.html", frontier=folder / "frontier.png",
+    )  # fmt: skip
+    return folder / "report.html"
+
+
+def test_the_page_is_small_and_fetches_nothing(html):
+    text = html.read_text()
+    assert len(text) < 5_000_000
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", text)
+    assert EVIL not in text and "&lt;script&gt;failures" in text
+
+
+def test_links_to_cells_lead_to_files(html):
+    links = re.findall(r'<a href="([^"#]+)"', html.read_text())
+    assert len(links) == 5 and all((html.parent / link).exists() for link in links)
+
+
+needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here (Debian package chromium)")
+
+
+@needs_browser
+def test_no_errors_and_every_anchor_exists(html, tmp_path):
+    out = browser.probe(
+        html, """return [...document.querySelectorAll("a[href^='#']")].map(a => a.getAttribute("href").slice(1))
+        .filter(id => !document.getElementById(id));""", folder=tmp_path,
+    )  # fmt: skip
+    assert out == {"found": [], "failures": []}
+
+
+@needs_browser
+def test_a_click_or_a_key_on_a_heading_sorts(html, tmp_path):
+    out = browser.probe(
+        html, """const table = document.querySelector("#table table"), head = table.tHead.rows[0].cells[7];
+        const read = () => [...table.tBodies[0].rows].map(r => parseFloat(r.cells[7].dataset.v));
+        const before = read(); head.click(); const up = read(), first = head.getAttribute("aria-sort");
+        head.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
+        return {before, up, down: read(), first, second: head.getAttribute("aria-sort"), tab: head.tabIndex};""",
+        folder=tmp_path,
+    )  # fmt: skip
+    found = out["found"]
+    assert out["failures"] == [] and found["up"] == sorted(found["before"]) != found["before"]
+    assert found["down"] == sorted(found["before"], reverse=True)
+    assert (found["first"], found["second"], found["tab"]) == ("ascending", "descending", 0)
+
+
+@needs_browser
+def test_the_filter_keeps_rows_with_all_words(html, tmp_path):
+    out = browser.probe(
+        html, """const field = document.getElementById("filter");
+        const rows = [...document.querySelectorAll("#table tbody tr")];
+        const shown = text => { field.value = text; field.dispatchEvent(new Event("input"));
+          return rows.filter(r => !r.hidden).map(r => r.cells[0].textContent); };
+        return [shown("warp"), shown("warp, gsm8k"), shown("nothing at all"), shown("").length];""", folder=tmp_path,
+    )  # fmt: skip
+    assert out == {"found": [["warp"], ["warp"], [], 5], "failures": []}
+
+
+@needs_browser
+def test_both_themes(html, tmp_path):
+    script = """const paper = () => getComputedStyle(document.body).backgroundColor;
+    const button = document.getElementById("theme");
+    const first = paper(); button.click(); const second = paper(); button.click(); return [first, second, paper()];"""
+    first, second, third = browser.probe(html, script, folder=tmp_path)["found"]
+    assert first == third != second and {first, second} == {"rgb(255, 255, 255)", "rgb(20, 25, 31)"}
+
+
+@needs_browser
+def test_screen_readers_find_names(html, tmp_path):
+    """One first heading, headings without jumps, labelled fields, scoped column heads, a language, no empty link."""
+    out = browser.probe(
+        html, """const levels = [...document.querySelectorAll("h1,h2,h3")].map(h => +h.tagName[1]);
+        return {lang: document.documentElement.lang, main: document.querySelectorAll("main").length,
+          first: levels.filter(l => l === 1).length, jumps: levels.filter((l, i) => i && l > levels[i - 1] + 1).length,
+          unnamed: [...document.querySelectorAll("input")].filter(i => !i.labels.length).length,
+          heads: [...document.querySelectorAll("thead th")].filter(t => t.scope !== "col").length,
+          links: [...document.querySelectorAll("a")].filter(a => !a.textContent.trim()).length,
+          captions: [...document.querySelectorAll("figure")].filter(f => !f.querySelector("figcaption")).length};""",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert out["failures"] == []
+    assert out["found"] == {"lang": "en", "main": 1, "first": 1, "jumps": 0, "unnamed": 0, "heads": 0, "links": 0,
+                            "captions": 0}  # fmt: skip

@@ -1,0 +1,51 @@
+"""The table as Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from holdfast import names
+from holdfast.report import tabular
+
+
+def _row(task, arm, **rates):
+    row = {"task": task, "arm": arm, "utility_metric": "utility/exact_match"}
+    for key, value in rates.items():
+        row |= {key: str(value), f"{key}_low": str(value / 2), f"{key}_high": str((1 + value) / 2)}
+    return row
+
+
+ROWS = [
+    _row("news_1", "full", **{names.REFUSAL_RATE: 0.5, "utility": 1.0}),
+    _row("news_1", "warp.freeze-0.1", **{names.REFUSAL_RATE: 0.0, "utility": 0.25}),
+    _row("stories", "full", utility=0.75),
+]
+
+
+def test_markdown_has_a_table_per_task_and_every_value():
+    text = tabular.markdown(ROWS)
+    assert text.count("|---|") == 2 and "| news_1 (exact_match) |" in text
+    assert "| `full` | 50 <sub>25–75</sub> | – | – | – | 100 <sub>50–100</sub> |" in text
+    widths = {line.count("|") for line in text.splitlines() if line}
+    assert widths == {len(tabular.COLUMNS) + 2}
+
+
+def test_the_overview_has_every_arm_once():
+    lines = tabular.overview(ROWS).splitlines()
+    assert lines[1] == "| arm | news_1: refused | news_1: utility | stories: refused | stories: utility |"
+    assert lines[3] == "| `full` | 50 <sub>25–75</sub> | 100 <sub>50–100</sub> |  | 75 <sub>38–88</sub> |"
+    assert len(lines) == 5 and {line.count("|") for line in lines if line} == {6}
+
+
+def test_latex_escapes_and_balances():
+    text = tabular.latex(ROWS)
+    assert r"\emph{news\_1 (exact\_match)}" in text and r"\texttt{warp.freeze-0.1} & 0 {\scriptsize [0, 50]}" in text
+    body = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {line.count(" & ") for line in body} == {len(tabular.COLUMNS)}
+    assert text.count("{") == text.count("}") and text.count(r"\begin") == text.count(r"\end") == 1
+    assert tabular._tex("a_b%{c}\\") == r"a\_b\%\{c\}\textbackslash{}"
+
+
+def test_the_summary_has_the_rates_that_were_measured():
+    assert tabular.summary(ROWS) == {
+        "news_1": {"full": {"refused": 0.5, "utility": 1.0}, "warp.freeze-0.1": {"refused": 0.0, "utility": 0.25}},
+        "stories": {"full": {"utility": 0.75}},
+    }

@@ -1,0 +1,57 @@
+"""What a script meets: its log, its threads, and an error as one block with exit code 2."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+SCRIPT = """
+import sys, os
+from types import SimpleNamespace
+class Params(dict):
+    pass
+fake = SimpleNamespace(threads=3, log=[sys.argv[1]], input=[], output=[], wildcards={}, params=Params(cfg=1, threads=2))
+from holdfast.stage import job
+from holdfast.errors import DataError
+io = job.start(fake, hide=("scipy",))
+io.log("a line")
+print("printed")
+assert io.threads == 2 and os.environ["OMP_NUM_THREADS"] == "2" and io.terminal is None
+try:
+    import scipy
+except ImportError:
+    io.log("hidden")
+if sys.argv[2] == "done":
+    import atexit
+    atexit.register(lambda: io.log("last words"))
+elif sys.argv[2] == "user":
+    raise DataError("It is broken.", found="x", expected="y", do="z")
+else:
+    raise RuntimeError("a bug")
+"""
+
+
+def _run(tmp_path, kind):
+    log = tmp_path / "log"
+    out = subprocess.run([sys.executable, "-c", SCRIPT, log, kind], capture_output=True, text=True)
+    return out, log.read_text()
+
+
+def test_a_users_error_is_one_block(tmp_path):
+    out, log = _run(tmp_path, "user")
+    block = "DataError: It is broken.\n  found:    x\n  expected: y\n  do:       z\n"
+    assert out.returncode == 2 and out.stderr == block and log == "a line\nprinted\nhidden\n" + block
+
+
+def test_a_bug_leaves_its_traceback_in_the_log(tmp_path):
+    out, log = _run(tmp_path, "bug")
+    assert out.returncode == 1 and "RuntimeError: a bug" in log and "Traceback" in log
+
+
+def test_a_stage_that_ends_well_says_so_and_loses_no_line(tmp_path):
+    """The process leaves without taking itself apart, after every exit function and with its log flushed."""
+    out, log = _run(tmp_path, "done")
+    *lines, last = log.splitlines()
+    assert out.returncode == 0 and lines == ["a line", "printed", "hidden", "last words"]
+    assert re.fullmatch(r"worked [\d.]+ s, after [\d.]+ s to start", last)

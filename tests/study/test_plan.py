@@ -1,0 +1,135 @@
+"""The cost model against real models, and its sums against what a study plans."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from holdfast import statistics
+from holdfast.errors import StudyError
+from holdfast.study import costs, resolve
+
+
+def _config(shape, tied):
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        hidden_size=shape.hidden, intermediate_size=shape.mlp, num_hidden_layers=shape.blocks,
+        num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads, vocab_size=shape.vocabulary,
+        tie_word_embeddings=tied,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*costs.SHAPES, "grouped", "tied"])
+def test_parameters_are_those_of_the_model(name):
+    import torch
+    from transformers import LlamaForCausalLM
+
+    shape = costs.SHAPES.get(name, costs.Shape(64, 96, 3, 8, 2, 500, tied=name == "tied"))
+    with torch.device("meta"):
+        model = LlamaForCausalLM(_config(shape, name == "tied"))
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    linear = dict(model.named_modules())["model.layers.0.mlp.down_proj"]
+    assert shape.linear("down_proj") == tuple(linear.weight.shape)
+    assert shape.linear("k_proj") == tuple(model.model.layers[0].self_attn.k_proj.weight.shape)
+
+
+def test_a_forward_pass_counts_what_torch_counts():
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import LlamaForCausalLM
+
+    shape = costs.Shape(64, 96, 3, 8, 8, 500)
+    model = LlamaForCausalLM._from_config(_config(shape, False), attn_implementation="eager").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.ones(4, 32, dtype=torch.long), use_cache=False)
+    assert shape.forward(4 * 32, 32) == counter.get_total_flops()
+
+
+def test_a_plan_counts_the_jobs_and_bytes_of_the_study():
+    study = resolve.load("demo", ROOT / "config")
+    shape = costs.shape_of(study.study.base)
+    found = {s.name: s for s in costs.stages(study, shape)}
+    merged = sum(study.arms[arm].kind == "merge" for _, arm, _ in study.cells)
+    assert found["models, merged"].jobs == merged == 9
+    assert found["models, trained"].jobs == len(study.cells) - merged == 19
+    assert found["responses"].jobs == len(study.cells) + len(study.roles)
+    assert found["masks"].jobs == len(study.masks) and found["basis"].jobs == len(study.bases)
+    assert found["base"].disk == 4 * shape.parameters
+    lines = costs.text(study, shape, 1e12, 0.4)
+    assert "28 cells" in lines and "together" in lines
+    methods = resolve.load("smoke-methods", ROOT / "config")
+    merged = {s.name: s for s in costs.stages(methods, shape)}
+    count = sum(methods.arms[arm].kind == "merge" for _, arm, _ in methods.cells)
+    assert merged["models, merged"].jobs == count > 0 and merged["unaligned"].jobs == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("llama3-8b-agnews", "8.03 B"), ("llama2-13b-chat-agnews", "13 B")]
+)  # fmt: skip
+def test_larger_studies_are_planned_without_their_models(name, size, capsys):
+    assert costs.main([str(ROOT / "config" / f"{name}.yaml"), "--tflops", "400"]) == 0
+    assert f"{size} parameters" in capsys.readouterr().out
+
+
+def test_the_7b_study_is_planned_without_the_model(tmp_path, capsys):
+    study = "llama2-7b-chat-agnews-safety-mix"
+    path = str(ROOT / "config" / f"{study}.yaml")
+    assert costs.main([path, "--tflops", "400"]) == 0
+    out = capsys.readouterr().out
+    assert "6.74 B parameters" in out and "TB" not in out
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(_config(costs.Shape(64, 96, 3, 8, 2, 500), False).to_dict()))
+    assert costs.main([path, "--tflops", "400", "--model-config", str(config)]) == 0
+    assert "6.74 B" not in capsys.readouterr().out
+
+
+def test_precision_and_checkpointing_change_memory_as_they_should():
+    shape = costs.SHAPES["meta-llama/llama-2-7b-chat-hf"]
+    phase = resolve.load("demo", ROOT / "config").study.safety.training.model_copy(update={"batch_size": 16})
+
+    def bytes_of(**setting):
+        return costs._training_memory(shape, phase.model_copy(update=setting), 1024, shape.parameters)
+
+    masters = 16 * shape.parameters
+    fp32, bf16, forgetful = bytes_of(), bytes_of(precision="bf16"), bytes_of(activation_checkpointing=True)
+    assert fp32 - masters == 2 * (bf16 - masters) == pytest.approx(68 * 16 * 1024 * 4096 * 32)
+    assert (forgetful - masters) / (fp32 - masters) == pytest.approx(1 / 32 + 4 / 68)
+    assert bytes_of(precision="pure_bf16") < fp32 / 2 + 1
+
+
+def test_an_unknown_model_says_what_to_give():
+    base = resolve.load("demo", ROOT / "config").study.base
+    with pytest.raises(StudyError, match="not known here") as error:
+        costs.shape_of(base.model_copy(update={"source": "nobody/none"}))
+    assert "--model-config" in error.value.do
+
+
+@pytest.mark.parametrize(("prompts", "comparisons"), [(400, 1), (120, 1), (120, 25)])
+def test_the_smallest_difference_is_seen_as_often_as_promised(prompts, comparisons):
+    """Simulated pairs: a fifth differ, the effect is the promised one, McNemar at 5 % (shared) finds it in 80 %."""
+    rng = np.random.default_rng(0)
+    effect = statistics.smallest_difference(prompts, comparisons=comparisons)
+    discordant = max(0.2, effect)
+    better, worse = (discordant + effect) / 2, (discordant - effect) / 2
+    found = 0
+    for _ in range(1000):
+        draw = rng.random(prompts)
+        delta = np.where(draw < better, 1.0, np.where(draw < better + worse, -1.0, 0.0))
+        found += statistics.mcnemar(delta[None, :]) < 0.05 / comparisons
+    assert found / 1000 == pytest.approx(0.8, abs=0.04)
+    assert statistics.power(effect, prompts, comparisons=comparisons) == pytest.approx(0.8, abs=0.01)
+
+
+def test_some_differences_cannot_be_seen():
+    assert statistics.smallest_difference(4) == 1.0
+    assert statistics.smallest_difference(10000) < 0.02
+
+
+def test_the_rows_asked_of_the_harness_follow_the_limit():
+    assert costs._capability_rows("mmlu", None) == 14042 and costs._capability_rows("mmlu", 10) == 570
+    assert costs._capability_rows("hellaswag", 100) == 100 and costs._capability_rows("hellaswag", 20000) == 10042
+    assert costs._capability_rows("own", None) == costs.UNKNOWN_ROWS and costs._capability_rows("own", 7) == 7

@@ -1,0 +1,83 @@
+"""An MLflow server with passwords: nobody gets in without one, the importer does with it, and it is written nowhere."""
+
+from __future__ import annotations
+
+import base64
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import stress
+from test_tracking import _cell
+
+from holdfast.errors import HoldfastError
+from holdfast.record import artifact
+from holdfast.track import store
+
+USER, PASSWORD = "admin", "not-to-be-found-anywhere"
+SETTINGS = """
+[mlflow]
+default_permission = READ
+database_uri = sqlite:///{folder}/users.db
+admin_username = {user}
+admin_password = {password}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """Address of a server that asks for a password."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "auth.ini").write_text(SETTINGS.format(folder=folder, user=USER, password=PASSWORD))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(folder / "auth.ini"))
+    patch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "of this test")
+    port = stress.free_port()
+    server = stress.server(folder, port, "--app-name", "basic-auth")
+    patch.undo()
+    yield f"http://127.0.0.1:{port}"
+    stress.kill(server)
+
+
+def _status(address: str, password: str | None) -> int:
+    request = urllib.request.Request(f"{address}/api/2.0/mlflow/experiments/search?max_results=1")
+    if password is not None:
+        code = base64.b64encode(f"{USER}:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {code}")
+    try:
+        return urllib.request.urlopen(request, timeout=30).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_nobody_gets_in_without_the_password(guarded):
+    assert [_status(guarded, p) for p in (None, "guessed", PASSWORD)] == [401, 401, 200]
+
+
+def _import(folder: Path) -> Path:
+    (folder / "table.csv").write_text("a,b\n1,2\n")
+    store.create_store({"study": "s"}, folder / "store.json")
+    store.import_study(
+        folder / "store.json", [_cell(folder, "full")], extra=[folder / "table.csv"], resolved={"study": "s"},
+        out=folder / "mlflow.json", say=lambda _: None,
+    )  # fmt: skip
+    return folder / "mlflow.json"
+
+
+def test_a_refused_importer_says_so_and_a_known_one_leaves_no_password(guarded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", guarded)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "guessed")
+    with pytest.raises(HoldfastError) as refused:
+        _import(tmp_path)
+    assert "guessed" not in refused.value.block() and "MLFLOW_TRACKING_PASSWORD" in refused.value.block()
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    runs = artifact.read_json(_import(tmp_path))["runs"]
+    run = store._client(guarded).get_run(runs["s/t/full/seed0"])
+    assert run.data.metrics["safety/refusal_rate"] == 0.5
+    assert PASSWORD not in str(run.to_dictionary())
+    written = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert written and not [p for p in written if PASSWORD.encode() in p.read_bytes()]

@@ -1,0 +1,170 @@
+"""Safety neurons: importance against brute-force removal, and what the two methods hold fixed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from holdfast import names
+from holdfast.model import folders, layers
+from holdfast.record import artifact, tables
+from holdfast.study import registry
+from holdfast.train import loop, neurons
+from holdfast.warp.optimizer import BitMask
+
+
+@torch.no_grad()
+def _without(model, module, channel, run):
+    """run() with one output channel of a linear module silenced."""
+    weight = module.weight[channel].clone()
+    module.weight[channel] = 0
+    out = run()
+    module.weight[channel] = weight
+    return out
+
+
+def _captured(model, module, ids):
+    """The first output of a module (attention weights: the second)."""
+    kept = []
+    handle = module.register_forward_hook(lambda _, __, out: kept.append(out))
+    with torch.no_grad():
+        model(input_ids=ids, use_cache=False)
+    handle.remove()
+    return kept[0]
+
+
+@pytest.fixture
+def eager(tokenizer):
+    """A model that returns its attention weights, with grouped-query attention."""
+    from holdfast.world.model import new_model
+
+    m = new_model(
+        tokenizer, hidden_size=32, intermediate_size=48, layers=2, heads=4, kv_heads=2, max_positions=256, seed=0
+    )
+    m.set_attn_implementation("eager")
+    return m.eval()
+
+
+def test_importance_of_mlp_channels_equals_their_removal(eager, encoded):
+    ids = torch.tensor([encoded[0]["input_ids"]])
+    values = neurons.importance(eager, encoded[0])
+    mlp = eager.model.layers[0].mlp
+    full = _captured(eager, mlp, ids)
+    for channel in (0, 7, 31):
+        removed = _without(eager, mlp.up_proj, channel, lambda: _captured(eager, mlp, ids))
+        want = (full - removed).pow(2).sum()
+        assert torch.allclose(values["blocks.0.mlp"][channel], want, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize(("kind", "group"), [("q_proj", "q"), ("k_proj", "k")])
+def test_importance_of_query_and_key_channels_equals_their_removal(kind, group, eager, encoded):
+    ids = torch.tensor([encoded[1]["input_ids"]])
+    values = neurons.importance(eager, encoded[1])
+    attention = eager.model.layers[0].self_attn
+    full = _captured(eager, attention, ids)[1]
+    for channel in (0, 3, 5, 13):
+        removed = _without(eager, getattr(attention, kind), channel, lambda: _captured(eager, attention, ids))[1]
+        want = (full - removed).pow(2).sum()
+        assert torch.allclose(values[f"blocks.0.{group}"][channel], want, rtol=1e-3, atol=1e-10)
+
+
+def test_value_channels_of_equal_weight_are_ranked_by_what_they_carry():
+    v, output = torch.ones(3, 4), torch.ones(5, 8)
+    v[:, 2] = 3
+    out = neurons.value_importance(v, output, heads=4)
+    assert out.argmax() == 2 and torch.allclose(out, torch.tensor([3.0, 3.0, 27.0, 3.0]) * 10)
+
+
+def test_counts_are_per_sample_intersections(model, encoded):
+    counts = neurons.detect(model, encoded[:6], 0.25)
+    assert counts["blocks.0.mlp"].sum() == 6 * 12 and counts["blocks.1.k"].sum() == 6 * 4
+    everywhere = neurons.chosen(counts, 6, 1.0)
+    for sample in encoded[:6]:
+        alone = neurons.chosen(neurons.detect(model, [sample], 0.25), 1, 1.0)
+        assert all((alone[k] | ~everywhere[k]).all() for k in everywhere)
+    often = neurons.chosen(counts, 6, 0.5)
+    assert all((often[k] | ~everywhere[k]).all() for k in everywhere)
+
+
+@pytest.fixture
+def files(model, tokenizer, world, tmp_path):
+    folders.save(model, tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    tables.write(world.safety(24, 24), tmp_path / "safety.parquet", "safety")
+    for on in ("safety", "foundation"):
+        neurons.build_counts(
+            tmp_path / "aligned/model.safetensors", tmp_path / "safety.parquet",
+            {"on": on, "samples": 12, "fraction": 0.3}, tmp_path / on, print,
+        )  # fmt: skip
+    return tmp_path
+
+
+def _mask(folder, robust, frequency=0.8):
+    out = folder / f"mask-{robust}"
+    spec = {"fraction": 0.3, "frequency": frequency, "samples": 12, "robust": robust}
+    neurons.build_mask(folder / "safety", folder / "foundation" if robust else None, spec, out)
+    from holdfast.warp import masks
+
+    bits, header = artifact.read(out, family="mask", torch=False)
+    return {k: masks.unpack(bits[k], header["shapes"][k]) for k in header["layers"]}, header
+
+
+def test_masks_hold_rows_and_columns_and_robust_leaves_foundation_neurons_free(files):
+    safety, header = _mask(files, False)
+    model, _ = folders.load(files / "aligned")
+    assert header["layers"] == [x.name for x in layers.resolve(model, names.MODULE_KINDS)]  # the order readers expect
+    robust, other = _mask(files, True)
+    counts, _ = artifact.read(files / "foundation", family="neurons", torch=False)
+    general = neurons.chosen(counts, 12, 0.8)
+    for name, mask in safety.items():
+        kind = name.rsplit(".", 1)[-1]
+        if kind == "o_proj":
+            assert not mask.any()
+            continue
+        group, axis = neurons.WHERE[kind]
+        units = mask.any(axis=1 - axis)
+        assert (mask == (units[:, None] if axis == 0 else units[None, :])).all()
+        block = name.split(".layers.")[1].split(".")[0]
+        kept = robust[name].any(axis=1 - axis)
+        assert (units | ~kept).all() and not (kept & general[f"blocks.{block}.{group}"]).any()
+    assert other["neurons"] <= header["neurons"] == header["safety_neurons"]
+
+
+@pytest.mark.parametrize("name", ["sn-tune", "rsn-tune"])
+def test_protected_neurons_equal_the_start_bit_for_bit_and_tuning_moves_only_them(
+    name, files, model, tokenizer, encoded, world, tmp_path
+):
+    mask, _ = _mask(files, name == "rsn-tune")
+    assert any(m.any() for m in mask.values())
+    packed = {k: BitMask.of(torch.from_numpy(m)) for k, m in mask.items()}
+    mask = {k: m.bools for k, m in packed.items()}
+    method = registry.load(name)
+    settings = method.Settings(tune_learning_rate=1e-3)
+    targets = layers.resolve(model, names.MODULE_KINDS)
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+
+    def train(rows, phase, optimizer, phase_name):
+        from holdfast.model import chat
+
+        loop.train(
+            model, tokenizer, chat.encode_rows(tokenizer, rows), phase, seed=0, log_file=tmp_path / "p.jsonl",
+            checkpoints=tmp_path / "p", identity="p", optimizer=optimizer, clips_itself=True,
+        )  # fmt: skip
+
+    method.prelude(model, targets, settings, mask=packed, safety=world.safety(24, 0), train=train)
+    tuned = {k: v.clone() for k, v in model.state_dict().items()}
+    for x in targets:
+        moved = tuned[x.weight] != start[x.weight]
+        assert not (moved & ~mask[x.name]).any()
+        assert not mask[x.name].any() or moved.any()
+    assert all(torch.equal(tuned[k], start[k]) for k in start if k not in {x.weight for x in targets})
+    phase = loop.TrainSettings(learning_rate=5e-3, epochs=2, batch_size=8, weight_decay=0.1)
+    loop.train(
+        model, tokenizer, encoded, phase, seed=0, log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "t",
+        identity="t", optimizer=method.optimizer(model, targets, settings, phase, mask=packed), clips_itself=True,
+    )  # fmt: skip
+    after = model.state_dict()
+    for x in targets:
+        frozen = mask[x.name]
+        assert torch.equal(after[x.weight][frozen], tuned[x.weight][frozen])
+        assert (after[x.weight][~frozen] != tuned[x.weight][~frozen]).float().mean() > 0.99
+    assert not torch.equal(after["model.embed_tokens.weight"], tuned["model.embed_tokens.weight"])
