@@ -32,7 +32,7 @@ use rule respond as respond_for_judge with:
     benchmark:
         f"{L}/benchmarks/judge/answers-{{role}}.tsv"
     params:
-        cfg=S.judging.answers_cfg(),
+        cfg=S.judge_answers_cfg(),
         code=code("respond"),
 
 

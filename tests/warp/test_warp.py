@@ -234,7 +234,7 @@ def files(model, tokenizer, world, tmp_path):
 
 
 def _mask(files, basis, **spec):
-    from holdfast.study.keys import MaskSpec
+    from holdfast.study.arms import MaskSpec
     from holdfast.warp import families
 
     aligned, cfg, folder = files
@@ -269,7 +269,7 @@ def test_a_rank_fraction_spends_the_same_budget_among_the_leading_directions(fil
 
 
 def test_two_masks_free_what_the_task_needs(files):
-    from holdfast.study.keys import MaskSpec
+    from holdfast.study.arms import MaskSpec
     from holdfast.warp import families
 
     aligned, cfg, folder = files

@@ -73,7 +73,7 @@ def _parsed(path: Path) -> tuple[str, frozenset[str]]:
 _NOT_CODE = {
     PACKAGE / name
     for name in (
-        "errors.py", "study/keys.py", "study/reading.py", "study/resolve.py", "study/registry.py",
+        "errors.py", "study/keys.py", "study/arms.py", "study/reading.py", "study/resolve.py", "study/registry.py",
         "record/provenance.py", "stage/job.py", "track/store.py",
     )
 }  # fmt: skip

@@ -7,8 +7,9 @@ verdicts.parquet and in the agreement table.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,9 +19,6 @@ from holdfast.record import provenance
 from holdfast.study import registry
 from holdfast.study.keys import Study
 from holdfast.study.reading import check_known, from_pydantic
-
-if TYPE_CHECKING:
-    from holdfast.study.resolve import Resolved
 
 Cell = tuple[str, str, int]
 
@@ -32,8 +30,9 @@ class Judging:
         StudyError, MethodError: a judge there is not, that cannot judge these prompts, or with wrong settings.
     """
 
-    def __init__(self, resolved: Resolved) -> None:
-        self.resolved, self.study, self.path = resolved, resolved.study, resolved.path
+    def __init__(self, study: Study, path: Path, families: Mapping[str, str]) -> None:
+        """`families`: arm after sweeps -> the arm of the study file it comes from."""
+        self.study, self.path, self.families = study, path, families
         named = self.study.evaluation.judges
         check_names(self.study, self.path)
         self.heads = {name: registry.judge(name) for name in named}
@@ -79,7 +78,7 @@ class Judging:
             return name in self.text
         if name == "constitution":
             of = self.study.constitution
-            if arm is not None and of.arms and self.resolved.arms[arm].family not in of.arms:
+            if arm is not None and of.arms and self.families[arm] not in of.arms:
                 return False
             tasks = of.tasks
         else:
@@ -135,9 +134,6 @@ class Judging:
 
     def prompts_cfg(self) -> dict[str, Any]:
         return {"world": self.study.world.model_dump(), "prompts_per_set": self.study.constitution.prompts_per_set}
-
-    def answers_cfg(self) -> dict[str, Any]:
-        return self.resolved.generation_cfg([]) | {"split": "train"}
 
     def pairs_cfg(self) -> dict[str, Any]:
         include = {"pairs", "mismatched", "seed"}

@@ -292,67 +292,6 @@ class Study(Strict):
         return value
 
 
-class MaskSpec(Strict):
-    """Which coefficients are frozen: the settings that shape one mask file."""
-
-    basis: Literal["safety", "random", "original", "output", "permuted"] = "safety"
-    scores: Literal["importance", "random"] = "importance"
-    unit: Literal["entry", "column", "row"] = "entry"
-    threshold: Literal["layer", "model"] = "layer"
-    freeze_fraction: float = Field(0.1, gt=0, lt=1)
-    rank_fraction: float = Field(1.0, gt=0, le=1)
-    minus_task: str | None = None
-
-    @property
-    def name(self) -> str:
-        model = "-model" if self.threshold == "model" else ""
-        rank = f"-rank-{self.rank_fraction:g}" if self.rank_fraction < 1 else ""
-        task = f"-minus-{self.minus_task}" if self.minus_task else ""
-        return f"{self.basis}-{self.scores}-{self.unit}{model}-{self.freeze_fraction:g}{rank}{task}"
-
-
-class NeuronSpec(Strict):
-    """Which neurons are protected (SN-Tune, RSN-Tune): the settings that shape one mask file."""
-
-    fraction: float = Field(0.2, gt=0, lt=1)
-    frequency: float = Field(0.9, gt=0, le=1)
-    samples: int = Field(100, ge=1)
-    robust: bool = False
-
-    @property
-    def counts(self) -> list[str]:
-        """Names of the count files it is built from: over refusals, and over general text."""
-        kinds = ["safety", *(["foundation"] if self.robust else [])]
-        return [f"{kind}-{self.fraction:g}-{self.samples}" for kind in kinds]
-
-    @property
-    def name(self) -> str:
-        robust = "-robust" if self.robust else ""
-        return f"neurons-{self.fraction:g}-{self.frequency:g}-{self.samples}{robust}"
-
-
-class ResolvedArm(Strict):
-    """An arm after sweeps and choices: one method with checked settings, one learning rate per task."""
-
-    name: str
-    family: str
-    method: str
-    settings: dict[str, dict[str, Any]]  # by task
-    learning_rates: dict[str, float]  # by task
-    swept: dict[str, Any]
-    targets: tuple[str, ...] | None = None
-    basis: str | None = None
-    masks: dict[str, MaskSpec] = {}  # by task
-    neurons: NeuronSpec | None = None
-    kind: str = "train"
-    of: str | None = None
-    roles: tuple[str, ...] = ()
-    gram: bool = False
-    preferences: bool = False
-    across_tasks: bool = False
-    imports: tuple[str, ...] = ()
-
-
 def json_schema() -> str:
     """The JSON schema of a study file, for editors."""
     schema = Study.model_json_schema()

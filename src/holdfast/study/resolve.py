@@ -17,9 +17,10 @@ from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import StudyError
 from holdfast.record import provenance
 from holdfast.study import registry
+from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
 from holdfast.study.judging import Judging
-from holdfast.study.keys import Arm, MaskSpec, NeuronSpec, ResolvedArm, Study
-from holdfast.study.reading import check_known, from_pydantic, read_chosen, read_study, refuse_credentials, unknown_key
+from holdfast.study.keys import Study
+from holdfast.study.reading import check_known, from_pydantic, read_chosen, read_study, refuse_credentials
 
 NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
 
@@ -31,31 +32,12 @@ class Resolved:
         self.name, self.study, self.path = name, study, path
         self.arms: dict[str, ResolvedArm] = {}
         for arm_name, arm in study.arms.items():
-            for resolved in _resolve_arm(arm_name, arm, study, chosen, path):
+            for resolved in resolve_arm(arm_name, arm, study, chosen, path):
                 self.arms[resolved.name] = resolved
         for arm in [a for a in self.arms.values() if a.kind == "merge"]:
-            self.arms[arm.name] = self._with_source(arm)
-        self.judging = Judging(self)
-
-    def _with_source(self, arm: ResolvedArm) -> ResolvedArm:
-        """A merge arm with the learning rates of the arm it merges."""
-        key = f"arms.{arm.family}.of"
-        trained = {k: a for k, a in self.arms.items() if a.kind == "train"}
-        source = trained.get(arm.of)
-        if source is None:
-            raise StudyError(
-                f"{self.path}: {key} must name an arm of this study that is trained.",
-                found=arm.of, expected=" | ".join(trained) or "a trained arm", do=f"correct {key}",
-            )  # fmt: skip
-        missing = sorted(set(arm.learning_rates) - set(source.learning_rates))
-        if missing:
-            raise StudyError(
-                f"{self.path}: {key}: arm '{arm.of}' is not trained on every task of '{arm.family}'.",
-                found=f"no {missing[0]}", expected=", ".join(source.learning_rates),
-                do=f"limit arms.{arm.family}.tasks, or add the task to arms.{source.family}.tasks",
-            )  # fmt: skip
-        rates = {task: source.learning_rates[task] for task in arm.learning_rates}
-        return arm.model_copy(update={"learning_rates": rates})
+            self.arms[arm.name] = with_source(arm, self.arms, path)
+        families = {name: arm.family for name, arm in self.arms.items()}
+        self.judging = Judging(study, path, families)
 
     @cached_property
     def cells(self) -> list[tuple[str, str, int]]:
@@ -227,6 +209,10 @@ class Resolved:
             },
         }  # fmt: skip
 
+    def judge_answers_cfg(self) -> dict[str, Any]:
+        """What base and aligned model are asked so that a judge can learn from their answers."""
+        return self.generation_cfg([]) | {"split": "train"}
+
     def capabilities_cfg(self) -> dict[str, Any]:
         """What the harness is asked, with the digest of the user's own task files."""
         c = self.study.capabilities
@@ -245,93 +231,6 @@ class Resolved:
             **self.study.model_dump(mode="json"),
             "resolved_arms": {k: a.model_dump(mode="json") for k, a in self.arms.items()},
         }
-
-
-# ---- reading --------------------------------------------------------------------------------------
-
-
-def _label(value: Any) -> str:
-    return re.sub(r"[^a-z0-9.-]", "-", f"{value:g}" if isinstance(value, float) else str(value).lower())
-
-
-SWEEP_SHORT = {"learning_rate": "lr", "freeze_fraction": "freeze"}
-
-
-def _resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path: Path) -> list[ResolvedArm]:
-    where = f"arms.{name}"
-    head = registry.header(arm.method)
-    extra = dict(arm.model_extra or {})
-    tasks = list(arm.tasks or study.tasks)
-    rated = arm.learning_rate if isinstance(arm.learning_rate, dict) else ()
-    check_known([*tasks, *rated], study.tasks, path, where, "a task that the study does not have", "tasks")
-    check_known(
-        arm.targets or (), study.basis.modules, path, f"{where}.targets", "a module that basis.modules does not have",
-        "basis.modules",
-    )  # fmt: skip
-    settings_model = registry.load(arm.method).Settings
-    rate_given = arm.learning_rate is not None or "learning_rate" in arm.sweep
-    if (head.kind == "merge" and rate_given) or (head.kind == "train" and arm.of):
-        key = "learning_rate" if head.kind == "merge" else "of"
-        raise StudyError(
-            f"{path}: {where}.{key} means nothing for '{arm.method}'.",
-            found=f"a method of kind {head.kind}",
-            expected="`of` for merge methods, `learning_rate` for trained ones",
-            do=f"remove it from {where}",
-        )
-    for key in arm.sweep:
-        if key not in ("learning_rate", *settings_model.model_fields):
-            unknown_key(path, f"{where}.sweep.{key}", ["learning_rate", *settings_model.model_fields])
-    out = []
-    for values in itertools.product(*arm.sweep.values()):
-        swept = dict(zip(arm.sweep, values, strict=True))
-        raw = extra | {k: v for k, v in swept.items() if k != "learning_rate"}
-        rates, settings, needs = {}, {}, {}
-        for task in tasks:
-            # An arm the sweep did not have takes the choice of the arm named like its method.
-            pick = chosen.get(name, {}).get(task) or chosen.get(arm.method, {}).get(task) or {}
-            try:
-                settings[task] = settings_model.model_validate(pick.get("settings", {}) | raw)
-            except ValidationError as error:
-                raise from_pydantic(error, path, where, settings_model, arm) from None
-            needs[task] = settings[task].artifacts()
-            rate = swept.get("learning_rate", arm.learning_rate)
-            rate = rate.get(task) if isinstance(rate, dict) else rate
-            rates[task] = float(rate or pick.get("learning_rate") or head.learning_rate)
-            if not 0 < rates[task] < 1:
-                raise StudyError(
-                    f"{path}: {where}.learning_rate is out of range.",
-                    found=f"{rates[task]:g}", expected="a number between 0 and 1", do=f"correct {where}",
-                )  # fmt: skip
-        first = needs[tasks[0]]
-        suffix = "".join(f".{SWEEP_SHORT.get(k, k.replace('_', '-'))}-{_label(v)}" for k, v in swept.items())
-        out.append(
-            ResolvedArm(
-                name=name + suffix,
-                family=name,
-                method=arm.method,
-                settings={task: s.model_dump(mode="json") for task, s in settings.items()},
-                learning_rates=rates,
-                swept=swept,
-                targets=arm.targets,
-                basis=first.get("basis"),
-                masks={task: _mask(n["mask"], task) for task, n in needs.items() if n.get("mask")},
-                kind=head.kind,
-                neurons=NeuronSpec(**first["neurons"]) if first.get("neurons") else None,
-                of=(arm.of or "full") if head.kind == "merge" else None,
-                imports=tuple(first.get("imports", ())),
-                roles=tuple(sorted({r for n in needs.values() for r in n.get("roles", ())})),
-                **{
-                    key: any(n.get(key, False) for n in needs.values())
-                    for key in ("gram", "preferences", "across_tasks")
-                },
-            )
-        )
-    return out
-
-
-def _mask(spec: dict[str, Any], task: str) -> MaskSpec:
-    """The mask one cell needs; `minus_task: True` asks for this task's own."""
-    return MaskSpec(**spec | {"minus_task": task if spec.get("minus_task") else None})
 
 
 def load(study: str, config_folder: Path | str = "config") -> Resolved:

@@ -1,0 +1,182 @@
+"""From the arms of a study file to what a cell runs: methods' settings checked, sweeps spread out, choices applied."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from holdfast.errors import StudyError
+from holdfast.study import registry
+from holdfast.study.keys import Arm, Strict, Study
+from holdfast.study.reading import check_known, from_pydantic, unknown_key
+
+
+class MaskSpec(Strict):
+    """Which coefficients are frozen: the settings that shape one mask file."""
+
+    basis: Literal["safety", "random", "original", "output", "permuted"] = "safety"
+    scores: Literal["importance", "random"] = "importance"
+    unit: Literal["entry", "column", "row"] = "entry"
+    threshold: Literal["layer", "model"] = "layer"
+    freeze_fraction: float = Field(0.1, gt=0, lt=1)
+    rank_fraction: float = Field(1.0, gt=0, le=1)
+    minus_task: str | None = None
+
+    @property
+    def name(self) -> str:
+        model = "-model" if self.threshold == "model" else ""
+        rank = f"-rank-{self.rank_fraction:g}" if self.rank_fraction < 1 else ""
+        task = f"-minus-{self.minus_task}" if self.minus_task else ""
+        return f"{self.basis}-{self.scores}-{self.unit}{model}-{self.freeze_fraction:g}{rank}{task}"
+
+
+class NeuronSpec(Strict):
+    """Which neurons are protected (SN-Tune, RSN-Tune): the settings that shape one mask file."""
+
+    fraction: float = Field(0.2, gt=0, lt=1)
+    frequency: float = Field(0.9, gt=0, le=1)
+    samples: int = Field(100, ge=1)
+    robust: bool = False
+
+    @property
+    def counts(self) -> list[str]:
+        """Names of the count files it is built from: over refusals, and over general text."""
+        kinds = ["safety", *(["foundation"] if self.robust else [])]
+        return [f"{kind}-{self.fraction:g}-{self.samples}" for kind in kinds]
+
+    @property
+    def name(self) -> str:
+        robust = "-robust" if self.robust else ""
+        return f"neurons-{self.fraction:g}-{self.frequency:g}-{self.samples}{robust}"
+
+
+class ResolvedArm(Strict):
+    """An arm after sweeps and choices: one method with checked settings, one learning rate per task."""
+
+    name: str
+    family: str
+    method: str
+    settings: dict[str, dict[str, Any]]  # by task
+    learning_rates: dict[str, float]  # by task
+    swept: dict[str, Any]
+    targets: tuple[str, ...] | None = None
+    basis: str | None = None
+    masks: dict[str, MaskSpec] = {}  # by task
+    neurons: NeuronSpec | None = None
+    kind: str = "train"
+    of: str | None = None
+    roles: tuple[str, ...] = ()
+    gram: bool = False
+    preferences: bool = False
+    across_tasks: bool = False
+    imports: tuple[str, ...] = ()
+
+
+def _label(value: Any) -> str:
+    return re.sub(r"[^a-z0-9.-]", "-", f"{value:g}" if isinstance(value, float) else str(value).lower())
+
+
+SWEEP_SHORT = {"learning_rate": "lr", "freeze_fraction": "freeze"}
+
+
+def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path: Path) -> list[ResolvedArm]:
+    where = f"arms.{name}"
+    head = registry.header(arm.method)
+    extra = dict(arm.model_extra or {})
+    tasks = list(arm.tasks or study.tasks)
+    rated = arm.learning_rate if isinstance(arm.learning_rate, dict) else ()
+    check_known([*tasks, *rated], study.tasks, path, where, "a task that the study does not have", "tasks")
+    check_known(
+        arm.targets or (), study.basis.modules, path, f"{where}.targets", "a module that basis.modules does not have",
+        "basis.modules",
+    )  # fmt: skip
+    settings_model = registry.load(arm.method).Settings
+    rate_given = arm.learning_rate is not None or "learning_rate" in arm.sweep
+    if (head.kind == "merge" and rate_given) or (head.kind == "train" and arm.of):
+        key = "learning_rate" if head.kind == "merge" else "of"
+        raise StudyError(
+            f"{path}: {where}.{key} means nothing for '{arm.method}'.",
+            found=f"a method of kind {head.kind}",
+            expected="`of` for merge methods, `learning_rate` for trained ones",
+            do=f"remove it from {where}",
+        )
+    for key in arm.sweep:
+        if key not in ("learning_rate", *settings_model.model_fields):
+            unknown_key(path, f"{where}.sweep.{key}", ["learning_rate", *settings_model.model_fields])
+    out = []
+    for values in itertools.product(*arm.sweep.values()):
+        swept = dict(zip(arm.sweep, values, strict=True))
+        raw = extra | {k: v for k, v in swept.items() if k != "learning_rate"}
+        rates, settings, needs = {}, {}, {}
+        for task in tasks:
+            # An arm the sweep did not have takes the choice of the arm named like its method.
+            pick = chosen.get(name, {}).get(task) or chosen.get(arm.method, {}).get(task) or {}
+            try:
+                settings[task] = settings_model.model_validate(pick.get("settings", {}) | raw)
+            except ValidationError as error:
+                raise from_pydantic(error, path, where, settings_model, arm) from None
+            needs[task] = settings[task].artifacts()
+            rate = swept.get("learning_rate", arm.learning_rate)
+            rate = rate.get(task) if isinstance(rate, dict) else rate
+            rates[task] = float(rate or pick.get("learning_rate") or head.learning_rate)
+            if not 0 < rates[task] < 1:
+                raise StudyError(
+                    f"{path}: {where}.learning_rate is out of range.",
+                    found=f"{rates[task]:g}", expected="a number between 0 and 1", do=f"correct {where}",
+                )  # fmt: skip
+        first = needs[tasks[0]]
+        suffix = "".join(f".{SWEEP_SHORT.get(k, k.replace('_', '-'))}-{_label(v)}" for k, v in swept.items())
+        out.append(
+            ResolvedArm(
+                name=name + suffix,
+                family=name,
+                method=arm.method,
+                settings={task: s.model_dump(mode="json") for task, s in settings.items()},
+                learning_rates=rates,
+                swept=swept,
+                targets=arm.targets,
+                basis=first.get("basis"),
+                masks={task: _mask(n["mask"], task) for task, n in needs.items() if n.get("mask")},
+                kind=head.kind,
+                neurons=NeuronSpec(**first["neurons"]) if first.get("neurons") else None,
+                of=(arm.of or "full") if head.kind == "merge" else None,
+                imports=tuple(first.get("imports", ())),
+                roles=tuple(sorted({r for n in needs.values() for r in n.get("roles", ())})),
+                **{
+                    key: any(n.get(key, False) for n in needs.values())
+                    for key in ("gram", "preferences", "across_tasks")
+                },
+            )
+        )
+    return out
+
+
+def _mask(spec: dict[str, Any], task: str) -> MaskSpec:
+    """The mask one cell needs; `minus_task: True` asks for this task's own."""
+    return MaskSpec(**spec | {"minus_task": task if spec.get("minus_task") else None})
+
+
+def with_source(arm: ResolvedArm, arms: Mapping[str, ResolvedArm], path: Path) -> ResolvedArm:
+    """A merge arm with the learning rates of the arm it merges."""
+    key = f"arms.{arm.family}.of"
+    trained = {k: a for k, a in arms.items() if a.kind == "train"}
+    source = trained.get(arm.of)
+    if source is None:
+        raise StudyError(
+            f"{path}: {key} must name an arm of this study that is trained.",
+            found=arm.of, expected=" | ".join(trained) or "a trained arm", do=f"correct {key}",
+        )  # fmt: skip
+    missing = sorted(set(arm.learning_rates) - set(source.learning_rates))
+    if missing:
+        raise StudyError(
+            f"{path}: {key}: arm '{arm.of}' is not trained on every task of '{arm.family}'.",
+            found=f"no {missing[0]}", expected=", ".join(source.learning_rates),
+            do=f"limit arms.{arm.family}.tasks, or add the task to arms.{source.family}.tasks",
+        )  # fmt: skip
+    rates = {task: source.learning_rates[task] for task in arm.learning_rates}
+    return arm.model_copy(update={"learning_rates": rates})
