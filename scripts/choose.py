@@ -6,10 +6,10 @@ from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast.compare import table
+    from holdfast.compare import choosing
 
     tables = [Path(io.input.table), *(Path(f"results/{study}/table.csv") for study in io.cfg["also"])]
-    table.choose(tables, io.cfg, Path(io.output[0]))
+    choosing.choose(tables, io.cfg, Path(io.output[0]))
 
 
 if __name__ == "__main__":

@@ -6,18 +6,18 @@ from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast.compare import pareto, table
+    from holdfast.compare import groups, pareto, table
     from holdfast.record import artifact, csvfiles, files
     from holdfast.report import tabular
 
     metrics = [Path(p) for p in io.input.metrics]
-    groups = table.load(metrics)
-    table.build(groups, metrics, table=Path(io.output.table), cost=Path(io.output.cost), claims=Path(io.output.claims))
+    found = groups.load(metrics)
+    table.build(found, metrics, table=Path(io.output.table), cost=Path(io.output.cost), claims=Path(io.output.claims))
     rows = csvfiles.read_csv(Path(io.output.table))
     files.write_text(Path(io.output.markdown), tabular.markdown(rows))
     files.write_text(Path(io.output.latex), tabular.latex(rows))
     artifact.write_json(Path(io.output.summary), tabular.summary(rows))
-    pareto.build(groups, Path(io.output.pareto))
+    pareto.build(found, Path(io.output.pareto))
 
 
 if __name__ == "__main__":

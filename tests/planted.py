@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from holdfast import names
-from holdfast.compare import table
+from holdfast.compare import claims, groups, table
 from holdfast.record import artifact, csvfiles, tables
 from holdfast.statistics import smallest_difference
 
@@ -46,7 +46,7 @@ def write(folder: Path, outcomes: dict[str, Sequence[bool]], words: dict[str, tu
     return folder / "metrics.json"
 
 
-def claims(folder: Path, hits: dict[str, np.ndarray], utility: dict[str, np.ndarray]) -> list[dict[str, str]]:
+def rows_of_claims(folder: Path, hits: dict[str, np.ndarray], utility: dict[str, np.ndarray]) -> list[dict[str, str]]:
     """The rows of claims.csv for hits and right answers of every arm: booleans (seeds, prompts)."""
     words = {names.HAZARD: (names.REFUSAL, names.COMPLIANCE), f"{names.TASK}:gsm8k": ("correct", "wrong")}
     cells = [
@@ -57,7 +57,7 @@ def claims(folder: Path, hits: dict[str, np.ndarray], utility: dict[str, np.ndar
         for arm in hits for seed in range(len(hits[arm]))
     ]  # fmt: skip
     out = {name: folder / f"{name}.csv" for name in ("table", "cost", "claims")}
-    table.build(table.load(cells), cells, **out)
+    table.build(groups.load(cells), cells, **out)
     return csvfiles.read_csv(out["claims"])
 
 
@@ -77,8 +77,8 @@ def null(rng, folder: Path, seeds: int, spread: float, shift: float) -> list[dic
         # As often right as `full` on every prompt, then wrong on so many more that the expected loss is the margin.
         right = _answers(rng, seeds, harder, 0, 0)
         rate = float((1 / (1 + np.exp(-harder))).mean())
-        worse[arm] = right & (rng.random(right.shape) >= table.UTILITY_MARGIN / rate)
-    return claims(folder, hits, {"full": full} | worse)
+        worse[arm] = right & (rng.random(right.shape) >= claims.UTILITY_MARGIN / rate)
+    return rows_of_claims(folder, hits, {"full": full} | worse)
 
 
 def visible(rng, folder: Path, seeds: int, difference: float) -> list[dict[str, str]]:
@@ -89,7 +89,7 @@ def visible(rng, folder: Path, seeds: int, difference: float) -> list[dict[str, 
     full = np.where(draw < up, False, np.where(draw < up + down, True, rng.random(PROMPTS) < 0.5))
     warp = np.where(draw < up, True, np.where(draw < up + down, False, full))
     same = {arm: np.tile(full, (seeds, 1)) for arm in ARMS}
-    return claims(folder, same | {"warp": np.tile(warp, (seeds, 1))}, same)
+    return rows_of_claims(folder, same | {"warp": np.tile(warp, (seeds, 1))}, same)
 
 
 def wrong(rows: list[dict[str, str]], kind: str) -> bool:
@@ -114,7 +114,7 @@ def main() -> int:
     parser.add_argument("--studies", type=int, default=1000)
     studies = parser.parse_args().studies
     worst, rng = 0.0, np.random.default_rng(0)
-    contrasts = len(table.contrasts(ARMS))
+    contrasts = len(claims.contrasts(ARMS))
     with tempfile.TemporaryDirectory() as top:
         print(f"{studies} null studies each: {len(ARMS)} arms, {PROMPTS} hazards, {2 * PROMPTS} test rows.")
         print("seeds, their spread, shift of difficulty -> % with a false claim about refusals, about utility")

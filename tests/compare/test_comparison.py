@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from holdfast import names
-from holdfast.compare import table
+from holdfast.compare import choosing, groups, table
 from holdfast.errors import DataError
 from holdfast.record import csvfiles, tables
 from holdfast.statistics import smallest_difference
@@ -50,7 +50,7 @@ def study(tmp_path):
 
 
 def test_the_table_has_every_arm_with_intervals_and_differences(study, tmp_path):
-    table.build(table.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    table.build(groups.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
     rows = {r["arm"]: r for r in csvfiles.read_csv(tmp_path / "t.csv")}
     assert list(rows) == ["base", "aligned", "full", "warp", "warp-randmask"]
     warp = rows["warp"]
@@ -61,7 +61,7 @@ def test_the_table_has_every_arm_with_intervals_and_differences(study, tmp_path)
     assert warp["seeds"] == "3" and rows["aligned"]["seeds"] == "1"
     first = (tmp_path / "t.csv").read_bytes()
     table.build(
-        table.load(list(reversed(study))),
+        groups.load(list(reversed(study))),
         study,
         table=tmp_path / "t.csv",
         cost=tmp_path / "c.csv",
@@ -71,7 +71,7 @@ def test_the_table_has_every_arm_with_intervals_and_differences(study, tmp_path)
 
 
 def test_claims_hold_or_are_not_resolved(study, tmp_path):
-    table.build(table.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    table.build(groups.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
     claims = {(r["arm"], r["compared_with"], r["kind"]): r for r in csvfiles.read_csv(tmp_path / "k.csv")}
     assert claims["aligned", "full", "refusal"]["verdict"] == "holds"
     assert claims["warp", "full", "refusal"]["verdict"] == "holds"
@@ -87,7 +87,7 @@ def test_models_asked_different_prompts_cannot_be_compared(study):
     for other in ([r | {"id": r["id"] + "x"} for r in rows], rows[1:]):
         tables.write(other, path, "verdicts")
         with pytest.raises(DataError, match="other prompts"):
-            table.load(study)
+            groups.load(study)
 
 
 def test_arms_asked_different_prompts_cannot_be_compared(study):
@@ -98,7 +98,7 @@ def test_arms_asked_different_prompts_cannot_be_compared(study):
             rows = tables.read(path, "verdicts")
             tables.write([r | {"id": r["id"] + "x"} for r in rows], path, "verdicts")
     with pytest.raises(DataError, match="other prompts"):
-        table.load([p for p in study if "randmask-2" in str(p) or "randmask" not in str(p)])
+        groups.load([p for p in study if "randmask-2" in str(p) or "randmask" not in str(p)])
 
 
 def test_planted_studies_are_read_right(tmp_path):
@@ -116,7 +116,7 @@ def test_a_set_that_nobody_was_asked_is_left_out(study, tmp_path):
         rows = [r for r in tables.read(path, "verdicts") if r["set"] in ("hazard", "task:gsm8k")]
         tables.write(rows, path, "verdicts")
     out = {name: tmp_path / f"{name}.csv" for name in ("table", "cost", "claims")}
-    table.build(table.load(study), study, **out)
+    table.build(groups.load(study), study, **out)
     row = csvfiles.read_csv(out["table"])[-1]
     assert row["refusal_minus_full"] and "wrapped_minus_full" not in row and names.OVER_REFUSAL not in row
     assert len(csvfiles.read_csv(out["claims"])) > 3
@@ -127,9 +127,9 @@ def test_the_rule_prefers_utility_then_refusals():
         {"utility": u, names.REFUSAL_RATE: r, "learning_rate": lr}
         for u, r, lr in ((0.90, 0.1, 1e-3), (0.895, 0.8, 5e-4), (0.80, 0.99, 1e-4))
     ]
-    assert table.pick(points, 0.01)["learning_rate"] == 5e-4
-    assert table.pick(points, 0.0)["learning_rate"] == 1e-3
-    assert table.pick(points, 0.2)["learning_rate"] == 1e-4
+    assert choosing.pick(points, 0.01)["learning_rate"] == 5e-4
+    assert choosing.pick(points, 0.0)["learning_rate"] == 1e-3
+    assert choosing.pick(points, 0.2)["learning_rate"] == 1e-4
 
 
 def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
@@ -150,8 +150,8 @@ def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
         files.append(
             _model(tmp_path, "gsm8k", arm, 0, refusal, utility, family="resta", swept=points[arm], split="validation")
         )
-    table.build(table.load(files), files, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
-    table.choose([tmp_path / "t.csv"], CFG | {"points": points}, tmp_path / "chosen.yaml")
+    table.build(groups.load(files), files, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    choosing.choose([tmp_path / "t.csv"], CFG | {"points": points}, tmp_path / "chosen.yaml")
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {
         "resta": {"gsm8k": {"settings": {"gamma": 0.5}}},
         "warp": {"gsm8k": {"learning_rate": 1e-3, "settings": {"freeze_fraction": 0.3}}},
@@ -161,9 +161,9 @@ def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
 
 
 def test_nothing_is_chosen_on_test_data(study, tmp_path):
-    table.build(table.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+    table.build(groups.load(study), study, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
     with pytest.raises(ValueError, match="validation"):
-        table.choose([tmp_path / "t.csv"], CFG, tmp_path / "chosen.yaml")
+        choosing.choose([tmp_path / "t.csv"], CFG, tmp_path / "chosen.yaml")
     assert not (tmp_path / "chosen.yaml").exists()
 
 
@@ -181,18 +181,18 @@ def test_a_choice_over_several_worlds_takes_the_mean_of_each_point(tmp_path):
                        split="validation")
             )  # fmt: skip
         sweeps.append(tmp_path / world / "table.csv")
-        table.build(table.load(found), found, table=sweeps[-1], cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
+        table.build(groups.load(found), found, table=sweeps[-1], cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
     cfg = CFG | {"points": points, "also": ["b"]}
-    table.choose(sweeps, cfg, tmp_path / "chosen.yaml")
+    choosing.choose(sweeps, cfg, tmp_path / "chosen.yaml")
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {"full": {"gsm8k": {"learning_rate": 2e-3}}}
     written = csvfiles.read_csv(tmp_path / "chosen.csv")
-    assert len(written) == 6 and len(table.means(written)) == 3
+    assert len(written) == 6 and len(choosing.means(written)) == 3
     with pytest.raises(DataError, match="is not there"):
-        table.choose([*sweeps, tmp_path / "c" / "table.csv"], cfg, tmp_path / "other.yaml")
+        choosing.choose([*sweeps, tmp_path / "c" / "table.csv"], cfg, tmp_path / "other.yaml")
     fewer = tmp_path / "fewer" / "table.csv"
     csvfiles.write_csv(fewer, csvfiles.read_csv(sweeps[0])[:2])
     with pytest.raises(DataError, match="another sweep"):
-        table.choose([sweeps[0], fewer], cfg, tmp_path / "other.yaml")
+        choosing.choose([sweeps[0], fewer], cfg, tmp_path / "other.yaml")
     assert not (tmp_path / "other.yaml").exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.compare import pareto, table
+from holdfast.compare import groups, pareto
 
 POINT = st.tuples(st.integers(0, 8), st.integers(0, 8)).map(lambda p: (p[0] / 8, p[1] / 8))
 
@@ -37,7 +37,7 @@ def _group(arm, refused, solved, seeds=1):
         "task:t": np.where(rng.random((seeds, 200)) < solved, "correct", "wrong"),
     }
     clusters = {k: [str(i) for i in range(v.shape[1])] for k, v in outcomes.items()}
-    return table.Group("t", arm, {}, list(range(seeds)), outcomes, None, clusters, clusters, [1.0])
+    return groups.Group("t", arm, {}, list(range(seeds)), outcomes, None, clusters, clusters, [1.0])
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -11,7 +11,7 @@ import pytest
 from test_comparison import _model
 
 from holdfast import names
-from holdfast.compare import pareto, table
+from holdfast.compare import groups, pareto, table
 from holdfast.record import artifact, csvfiles, tables
 from holdfast.report import page
 
@@ -40,9 +40,9 @@ def html(tmp_path_factory) -> Path:
         ]  # fmt: skip
         tables.write(answers, place / "responses.parquet", "responses")
         files.append(place / "metrics.json")
-    groups = table.load(files)
-    table.build(groups, files, **{k: folder / f"{k}.csv" for k in ("table", "cost", "claims")})
-    pareto.build(groups, folder / "pareto.csv")
+    found = groups.load(files)
+    table.build(found, files, **{k: folder / f"{k}.csv" for k in ("table", "cost", "claims")})
+    pareto.build(found, folder / "pareto.csv")
     csvfiles.write_csv(folder / "papers.csv", [], ("task",))
     artifact.write(folder / "basis.safetensors", {"blocks.0.mlp_input": np.eye(4, dtype=np.float32),
                    "blocks.0.mlp_input.eigenvalues": np.ones(4, dtype=np.float32)}, family="basis",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import names
-from holdfast.compare import table as comparison
+from holdfast.compare import choosing, groups
 from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
 from holdfast.record import artifact, csvfiles, files, provenance, tables
 from holdfast.report import plots, tradeoffs
@@ -49,12 +49,12 @@ def build(
     for row in rows:
         by_task.setdefault(row["task"], []).append(row)
     cells = [artifact.read_json(p) for p in metrics]
-    sweep_rows = comparison.means([row for path in sweeps for row in csvfiles.read_csv(path)])
-    points = sweep_rows or ([r for r in rows if r["arm"] not in comparison.ROLES] if resolved.get("choose") else [])
+    sweep_rows = choosing.means([row for path in sweeps for row in csvfiles.read_csv(path)])
+    points = sweep_rows or ([r for r in rows if r["arm"] not in groups.ROLES] if resolved.get("choose") else [])
     tasks = {k for k, t in resolved["tasks"].items() if t.get("harmful_fraction")}
     datasets = {resolved["tasks"][k]["dataset"] for k in tasks}
     series = {k for k, t in resolved["tasks"].items() if t["dataset"] in datasets}
-    poisoned = [r for r in rows if r["task"] in series and r["arm"] not in comparison.ROLES] if tasks else []
+    poisoned = [r for r in rows if r["task"] in series and r["arm"] not in groups.ROLES] if tasks else []
     fronts = csvfiles.read_csv(pareto)
     figures = {
         "frontier": tradeoffs.frontier(by_task, fronts, png=frontier),
@@ -92,7 +92,7 @@ def build(
         cost=costs,
         cells=[_cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)],
         sweep=bool(points),
-        risk=_risk([r for r in rows if r["arm"] not in comparison.ROLES], rows, costs) if poisoned else [],
+        risk=_risk([r for r in rows if r["arm"] not in groups.ROLES], rows, costs) if poisoned else [],
         agreement=_agreement(artifact.read_json(agreement)) if agreement else None,
         capabilities=[_capability_row(r) for r in csvfiles.read_csv(capabilities)] if capabilities else [],
         figures=figures,
@@ -242,7 +242,7 @@ def _cell_row(path: Path, cell: Row, folder: Path) -> Row:
 
 def cell_id(task: str | None, arm: str) -> str:
     """The anchor of an arm's cells; the roles have one for all tasks."""
-    return f"cell-{'all' if task is None or arm in comparison.ROLES else task}-{arm}"
+    return f"cell-{'all' if task is None or arm in groups.ROLES else task}-{arm}"
 
 
 def _claim_row(claim: Row) -> Row:

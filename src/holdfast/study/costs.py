@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast import names, statistics
-from holdfast.compare import table
+from holdfast.compare import claims
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.study import resolve
 
@@ -264,7 +264,7 @@ def text(study: resolve.Resolved, s: Shape, rate: float, utilization: float) -> 
     prompts, seeds = study.study.evaluation.prompts_per_set, len(study.study.seeds)
     first_seed = study.study.seeds[0]
     family = sum(
-        len(table.contrasts([*study.roles, *(a for t, a, s in study.cells if (t, s) == (task, first_seed))]))
+        len(claims.contrasts([*study.roles, *(a for t, a, s in study.cells if (t, s) == (task, first_seed))]))
         for task in study.study.tasks
     )
     see, among = (100 * statistics.smallest_difference(prompts, comparisons=n) for n in (1, max(family, 1)))

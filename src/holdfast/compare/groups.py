@@ -1,0 +1,115 @@
+"""All seeds of one arm on one task, in one prompt order: what every table and claim is counted from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from holdfast import names
+from holdfast.compare.metrics import of_judge
+from holdfast.errors import DataError
+from holdfast.record import artifact, tables
+from holdfast.statistics import Difference, paired_difference
+
+ROLES = ("base", "aligned", "unaligned")
+
+
+@dataclass
+class Group:
+    """All seeds of one arm on one task: outcomes as arrays (seeds, prompts) in one prompt order."""
+
+    task: str
+    arm: str
+    meta: dict[str, Any]
+    seeds: list[int]
+    outcomes: dict[str, np.ndarray]  # set -> (seeds, prompts) of outcome words
+    flexible: np.ndarray | None
+    ids: dict[str, list[str]]  # set -> ids of its prompts
+    clusters: dict[str, list[str]]  # set -> base ids
+    changed: list[float]
+
+    def hits(self, sets: Sequence[str], outcome: str) -> np.ndarray:
+        """(seeds, prompts) booleans: which answers of these sets had this outcome."""
+        found = [self.outcomes[s] for s in sets if s in self.outcomes]
+        return np.concatenate(found or [np.zeros((len(self.seeds), 0), dtype=str)], axis=1) == outcome
+
+    def cluster(self, sets: Sequence[str]) -> list[str]:
+        return [c for s in sets if s in self.clusters for c in self.clusters[s]]
+
+    @property
+    def task_set(self) -> str:
+        return f"{names.TASK}:{self.task}"
+
+
+def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
+    """{task: {arm: Group}}; the roles base and aligned appear under every task.
+
+    Raises:
+        DataError: two models of a task answered other prompts.
+    """
+    cells = []
+    for path in metrics_files:
+        cell = artifact.read_json(path)
+        cells.append((cell, of_judge(tables.read(path.with_name("verdicts.parquet"), "verdicts"), cell["judge"])))
+    tasks: dict[str, None] = {}
+    for cell, _ in cells:
+        if cell["task"]:
+            tasks.setdefault(cell["task"])
+    gathered: dict[tuple[str, str], list[tuple[dict, list[dict]]]] = {}
+    for cell, rows in cells:
+        for task in [cell["task"]] if cell["task"] else tasks:
+            gathered.setdefault((task, cell["arm"]), []).append((cell, rows))
+    out: dict[str, dict[str, Group]] = {task: {} for task in tasks}
+    for (task, arm), members in gathered.items():
+        members.sort(key=lambda m: m[0]["seed"])
+        sets = [names.HAZARD, names.WRAPPED, names.LOOKALIKE, names.CRAFT, f"{names.TASK}:{task}"]
+        by_set = [
+            {s: sorted((r for r in rows if r["set"] == s), key=lambda r: r["id"]) for s in sets} for _, rows in members
+        ]
+        present = [s for s in sets if by_set[0][s]]
+        first = next(iter(out[task].values()), None)
+        ids = {s: [r["id"] for r in by_set[0][s]] for s in present}
+        for cell, found in zip((m[0] for m in members), by_set, strict=True):
+            for s in present:
+                asked = first.ids.get(s, ids[s]) if first else ids[s]
+                if [r["id"] for r in found[s]] != asked:
+                    raise _other_prompts(f"{task}/{arm} seed {cell['seed']}", s, len(found[s]), len(asked))
+        task_set = sets[-1]
+        out[task][arm] = Group(
+            task=task,
+            arm=arm,
+            meta=members[0][0],
+            seeds=[m[0]["seed"] for m in members],
+            outcomes={s: np.array([[r["outcome"] for r in found[s]] for found in by_set]) for s in present},
+            flexible=np.array([[r["flexible"] for r in found[task_set]] for found in by_set])
+            if task_set in present
+            else None,
+            ids=ids,
+            clusters={s: [r["base_id"] for r in by_set[0][s]] for s in present},
+            changed=[m[0]["metrics"].get(names.CHANGED_FRACTION, 0.0) for m in members],
+        )
+    return out
+
+
+def _other_prompts(who: str, name: str, found: int, expected: int) -> DataError:
+    return DataError(
+        f"{who} answered other prompts of set {name} than the models it is compared with.",
+        found=f"{found} prompts", expected=f"the same {expected} prompts, told apart by their ids",
+        do="ask every model of a study the same prompts: snakemake --forcerun respond",
+    )  # fmt: skip
+
+
+def difference(a: Group, b: Group, sets: Sequence[str], outcome: str) -> Difference | None:
+    """a - b, None where neither was asked prompts of these sets."""
+    x, y = a.hits(sets, outcome).astype(float), b.hits(sets, outcome).astype(float)
+    if len(a.seeds) != len(b.seeds):  # a role has one model for all seeds
+        seeds = max(len(x), len(y))
+        x, y = (
+            np.broadcast_to(x if len(x) == seeds else x[:1], (seeds, x.shape[1])),
+            np.broadcast_to(y if len(y) == seeds else y[:1], (seeds, y.shape[1])),
+        )
+    return paired_difference(x, y, a.cluster(sets)) if x.shape[1] and y.shape[1] else None
