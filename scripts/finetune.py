@@ -6,12 +6,12 @@ from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast.track import store
+    from holdfast.track import live
     from holdfast.train import finetune
 
     optional = {k: Path(io.input[k]) for k in ("basis", "mask") if io.input.get(k)}
     log_file = Path(io.output.curve)
-    with store.live(io.params.tracking, log_file, io.log):
+    with live.live(io.params.tracking, log_file, io.log):
         finetune.run(
             aligned=Path(io.input.model),
             task_table=Path(io.input.task),

@@ -6,9 +6,9 @@ from holdfast.stage import job
 
 
 def main(io) -> None:
-    from holdfast.track import store
+    from holdfast.track import importing
 
-    store.import_study(
+    importing.import_study(
         Path(io.input.store),
         [Path(p) for p in io.input.metrics],
         extra=[Path(p) for p in io.input.extra],

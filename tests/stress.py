@@ -25,12 +25,12 @@ from test_tracking import _cell
 
 from holdfast.errors import HoldfastError
 from holdfast.record import artifact
-from holdfast.track import store
+from holdfast.track import importing, store
 
 CELLS, POINTS, AWAY_SECONDS = 12, 2500, 40
 IMPORT = """
-import sys; from pathlib import Path; from holdfast.track import store as tracking
-tracking.import_study(Path("store.json"), [Path(p) for p in sys.argv[1:]], extra=[Path("table.csv")],
+import sys; from pathlib import Path; from holdfast.track import importing
+importing.import_study(Path("store.json"), [Path(p) for p in sys.argv[1:]], extra=[Path("table.csv")],
                       resolved={"study": "s"}, out=Path(f"mlflow-{Path(sys.argv[1]).parent.name}.json"), say=print)
 """
 
@@ -47,7 +47,7 @@ def importer(folder: Path, cells: list[Path]) -> subprocess.Popen:
 
 def complete(uri: str, experiment: str = "s") -> str:
     """Every cell once, finished, with every point and artifact."""
-    client = store._client(uri)
+    client = store.client_of(uri)
     found = client.get_experiment_by_name(experiment)
     runs = [r for r in client.search_runs([found.experiment_id], max_results=1000) if "arm" in r.data.tags]
     names = sorted(r.data.tags[store.CELL] for r in runs)
@@ -140,7 +140,7 @@ def _server_killed(folder: Path, backend_uri: str) -> str:
     cells, running_server = planted(folder), server(folder, port, backend_uri=backend_uri)
     artifact.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
     running = importer(folder, cells)
-    client = store._client(uri)
+    client = store.client_of(uri)
     while True:  # until some cells are there and others are not
         found = client.get_experiment_by_name("s")
         runs = client.search_runs([found.experiment_id]) if found else []
@@ -177,14 +177,14 @@ def disk_full(folder: Path) -> str:
         artifact.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
         arguments = {"extra": [folder / "table.csv"], "resolved": {"study": "s"}, "out": folder / "m.json", "say": str}
         try:
-            store.import_study(folder / "store.json", cells, **arguments)
+            importing.import_study(folder / "store.json", cells, **arguments)
         except HoldfastError as error:
             assert "No space left" in error.found and "hangs on it" in error.what, error.block()
         else:
             raise AssertionError("a full disk was not noticed")
         assert not (folder / "m.json").exists()
         subprocess.run(["mount", "-o", "remount,size=200m", str(small)], check=True)
-        store.import_study(folder / "store.json", cells, **arguments)
+        importing.import_study(folder / "store.json", cells, **arguments)
         return complete(f"sqlite:///{folder / 'mlflow.db'}")
     finally:
         os.chdir("/")

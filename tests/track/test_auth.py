@@ -13,7 +13,7 @@ from test_tracking import _cell
 
 from holdfast.errors import HoldfastError
 from holdfast.record import artifact
-from holdfast.track import store
+from holdfast.track import importing, store
 
 USER, PASSWORD = "admin", "not-to-be-found-anywhere"
 SETTINGS = """
@@ -59,7 +59,7 @@ def test_nobody_gets_in_without_the_password(guarded):
 def _import(folder: Path) -> Path:
     (folder / "table.csv").write_text("a,b\n1,2\n")
     store.create_store({"study": "s"}, folder / "store.json")
-    store.import_study(
+    importing.import_study(
         folder / "store.json", [_cell(folder, "full")], extra=[folder / "table.csv"], resolved={"study": "s"},
         out=folder / "mlflow.json", say=lambda _: None,
     )  # fmt: skip
@@ -76,7 +76,7 @@ def test_a_refused_importer_says_so_and_a_known_one_leaves_no_password(guarded, 
     assert "guessed" not in refused.value.block() and "MLFLOW_TRACKING_PASSWORD" in refused.value.block()
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     runs = artifact.read_json(_import(tmp_path))["runs"]
-    run = store._client(guarded).get_run(runs["s/t/full/seed0"])
+    run = store.client_of(guarded).get_run(runs["s/t/full/seed0"])
     assert run.data.metrics["safety/refusal_rate"] == 0.5
     assert PASSWORD not in str(run.to_dictionary())
     written = [p for p in tmp_path.rglob("*") if p.is_file()]

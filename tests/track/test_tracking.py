@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.record import artifact
-from holdfast.track import store
+from holdfast.track import importing, live, store
 
 POINTS = 40
 
@@ -59,7 +59,7 @@ def opened(template, tmp_path, monkeypatch):
 
 
 def _runs(opened):
-    client = store._client(opened["uri"])
+    client = store.client_of(opened["uri"])
     return client, client.search_runs([opened["experiment_id"]])
 
 
@@ -83,13 +83,13 @@ def test_a_store_whose_making_was_killed_is_made_again(tmp_path, monkeypatch):
     assert process.wait() != 0 and half.exists() and not (tmp_path / "mlflow.db").exists()
     opened = store.create_store({"study": "s"}, tmp_path / "store.json")
     assert (tmp_path / "mlflow.db").exists() and not half.exists()
-    assert store._client(opened["uri"]).get_experiment_by_name("s").experiment_id == opened["experiment_id"]
+    assert store.client_of(opened["uri"]).get_experiment_by_name("s").experiment_id == opened["experiment_id"]
 
 
 def test_importing_twice_changes_nothing_and_no_point_is_lost(opened, tmp_path):
     path = _cell(tmp_path, "full")
-    first = store.import_cell(opened, path, {"a": 1}, print)
-    assert store.import_cell(opened, path, {"a": 1}, print) == first
+    first = importing.import_cell(opened, path, {"a": 1}, print)
+    assert importing.import_cell(opened, path, {"a": 1}, print) == first
     client, runs = _runs(opened)
     assert [r.info.status for r in runs] == ["FINISHED"]
     assert len(client.get_metric_history(first, "train/loss")) == POINTS
@@ -98,14 +98,14 @@ def test_importing_twice_changes_nothing_and_no_point_is_lost(opened, tmp_path):
 
 def test_changed_files_replace_the_run_and_a_rename_survives(opened, tmp_path):
     path = _cell(tmp_path, "full")
-    first = store.import_cell(opened, path, {}, print)
+    first = importing.import_cell(opened, path, {}, print)
     client, _ = _runs(opened)
     client.set_tag(first, "mlflow.runName", "my favourite")
     client.set_tag(first, "mlflow.note.content", "look at step 3")
     client.set_tag(first, "paper", "figure 2")
-    assert store.import_cell(opened, path, {}, print) == first
+    assert importing.import_cell(opened, path, {}, print) == first
     _cell(tmp_path, "full", rate=0.7, points=POINTS + 5)
-    second = store.import_cell(opened, path, {}, print)
+    second = importing.import_cell(opened, path, {}, print)
     _, runs = _runs(opened)
     # What the user added moves to the new run.
     assert runs[0].info.run_name == "my favourite" and runs[0].data.tags["paper"] == "figure 2"
@@ -118,7 +118,7 @@ def test_an_interrupted_import_is_replaced(opened, tmp_path):
     path = _cell(tmp_path, "full")
     client, _ = _runs(opened)
     client.create_run(opened["experiment_id"], tags={store.CELL: "s/t/full/seed0"})  # RUNNING for ever
-    kept = store.import_cell(opened, path, {}, print)
+    kept = importing.import_cell(opened, path, {}, print)
     _, runs = _runs(opened)
     assert [(r.info.run_id, r.info.status) for r in runs] == [(kept, "FINISHED")]
 
@@ -128,7 +128,7 @@ def _import(arguments):
     import os
 
     os.chdir(folder)
-    return store.import_cell(opened, Path(path), {}, lambda _: None)
+    return importing.import_cell(opened, Path(path), {}, lambda _: None)
 
 
 def test_parallel_imports_of_the_same_and_of_other_cells(opened, tmp_path):
@@ -141,15 +141,15 @@ def test_parallel_imports_of_the_same_and_of_other_cells(opened, tmp_path):
 
 
 def test_live_curves_appear_while_training(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "LIVE_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(store, "LIVE_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(live, "LIVE_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(live, "LIVE_EVERY_SECONDS", 0.1)
     path = _cell(tmp_path, "full")
     curve = path.with_name("train.jsonl")
     lines = curve.read_text().splitlines(keepends=True)
     partial = curve.with_name("train.jsonl.partial")
     partial.write_text("".join(lines[:10]) + '{"step": 1')  # and a line being written
     seen = 0
-    with store.live({"study": "s", "cell": "s/t/full/seed0"}, curve, print):
+    with live.live({"study": "s", "cell": "s/t/full/seed0"}, curve, print):
         client, _ = _runs(opened)
         end = time.monotonic() + 20
         while time.monotonic() < end and seen < 10:
@@ -157,7 +157,7 @@ def test_live_curves_appear_while_training(opened, tmp_path, monkeypatch):
             seen = len(client.get_metric_history(runs[0].info.run_id, "train/loss")) if runs else 0
             time.sleep(0.1)
     assert seen == 10
-    store.import_cell(opened, path, {}, print)
+    importing.import_cell(opened, path, {}, print)
     _, runs = _runs(opened)
     assert len(runs) == 1 and len(client.get_metric_history(runs[0].info.run_id, "train/loss")) == POINTS
 
@@ -167,8 +167,8 @@ def test_points_of_a_real_training_are_in_mlflow_before_it_ends(
 ):
     from holdfast.train import loop
 
-    monkeypatch.setattr(store, "LIVE_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(store, "LIVE_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(live, "LIVE_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(live, "LIVE_EVERY_SECONDS", 0.1)
     client, _ = _runs(opened)
     curve, step, seen = tmp_path / "cell" / "train.jsonl", [0], []
 
@@ -182,7 +182,7 @@ def test_points_of_a_real_training_are_in_mlflow_before_it_ends(
                     seen.append(run.info.status)
             time.sleep(0.1)
 
-    with store.live({"study": "s", "cell": "s/t/full/seed0"}, curve, print):
+    with live.live({"study": "s", "cell": "s/t/full/seed0"}, curve, print):
         loop.train(
             model, tokenizer, encoded, loop.TrainSettings(learning_rate=1e-3, epochs=10, batch_size=8), seed=0,
             log_file=curve, checkpoints=tmp_path / "checkpoints", identity="x", after_step=look,
@@ -191,10 +191,10 @@ def test_points_of_a_real_training_are_in_mlflow_before_it_ends(
 
 
 def test_training_does_not_notice_a_store_that_is_down(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "LIVE_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(live, "LIVE_AFTER_SECONDS", 0.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
     said, started = [], time.monotonic()
-    with store.live({"study": "s", "cell": "c"}, tmp_path / "train.jsonl", said.append):
+    with live.live({"study": "s", "cell": "c"}, tmp_path / "train.jsonl", said.append):
         while not said and time.monotonic() - started < 30:
             time.sleep(0.05)
     assert "live curves" in said[0]

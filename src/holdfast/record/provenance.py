@@ -74,7 +74,7 @@ _NOT_CODE = {
     PACKAGE / name
     for name in (
         "errors.py", "study/keys.py", "study/arms.py", "study/reading.py", "study/resolve.py", "study/registry.py",
-        "record/provenance.py", "stage/job.py", "track/store.py",
+        "record/provenance.py", "stage/job.py", "track/store.py", "track/importing.py", "track/live.py",
     )
 }  # fmt: skip
 

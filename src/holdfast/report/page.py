@@ -11,7 +11,7 @@ from holdfast.compare import choosing, groups
 from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
 from holdfast.record import artifact, csvfiles, files, provenance, tables
 from holdfast.report import plots, tradeoffs
-from holdfast.track import store
+from holdfast.track import importing
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -236,7 +236,7 @@ def _cell_row(path: Path, cell: Row, folder: Path) -> Row:
     return {
         "id": cell_id(cell["task"], cell["arm"]), "task": cell["task"] or "all", "arm": cell["arm"],
         "seed": cell["seed"], "href": path.relative_to(folder).as_posix(), "model": cell["model"],
-        "run": store.cell_name(cell), "digest": provenance.file_digest(path)[:12],
+        "run": importing.cell_name(cell), "digest": provenance.file_digest(path)[:12],
     }  # fmt: skip
 
 
