@@ -31,7 +31,7 @@ from transformers.utils import logging
 from benchmarks import published
 from holdfast.merge import driver
 from holdfast.model import folders, layers
-from holdfast.record import artifact, provenance
+from holdfast.record import jsonfiles, provenance
 from holdfast.warp import basis, gram, importance
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
@@ -446,7 +446,7 @@ def main() -> None:
         return
     entries = run(shapes, args.rounds, args.only)
     machine = {"cpu": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
-    artifact.write_json(args.out, {"machine": machine, "entries": entries})
+    jsonfiles.write_json(args.out, {"machine": machine, "entries": entries})
     print(table(entries))
     print(f"\n{args.out}")
 

@@ -26,7 +26,7 @@ from transformers.utils import logging
 from benchmarks import published
 from benchmarks.bench import MODULES, OURS, PLAIN, PUBLISHED, SHAPES, Shape, batches, random_rotations, rows, stepper
 from holdfast.model import layers
-from holdfast.record import artifact
+from holdfast.record import jsonfiles
 from holdfast.warp import basis, gram, importance
 
 SHAPE = Shape("llama-2-7b", 4096, 11008, 32, 32, 32, 32000)
@@ -191,7 +191,7 @@ def main() -> None:
         shape = Shape(**asdict(shape) | {"blocks": args.blocks})
     entries = run(shape, args.device, args.rounds, args.only)
     device = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
-    artifact.write_json(args.out, {"device": device, "torch": torch.__version__, "entries": entries})
+    jsonfiles.write_json(args.out, {"device": device, "torch": torch.__version__, "entries": entries})
     print(table(entries))
     print(f"\n{args.out}")
 

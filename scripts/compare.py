@@ -7,7 +7,7 @@ from holdfast.stage import job
 
 def main(io) -> None:
     from holdfast.compare import groups, pareto, table
-    from holdfast.record import artifact, csvfiles, files
+    from holdfast.record import csvfiles, files, jsonfiles
     from holdfast.report import tabular
 
     metrics = [Path(p) for p in io.input.metrics]
@@ -16,7 +16,7 @@ def main(io) -> None:
     rows = csvfiles.read_csv(Path(io.output.table))
     files.write_text(Path(io.output.markdown), tabular.markdown(rows))
     files.write_text(Path(io.output.latex), tabular.latex(rows))
-    artifact.write_json(Path(io.output.summary), tabular.summary(rows))
+    jsonfiles.write_json(Path(io.output.summary), tabular.summary(rows))
     pareto.build(found, Path(io.output.pareto))
 
 

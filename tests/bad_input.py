@@ -56,6 +56,13 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return data
 
 
+def load(tmp_path: Path, data: str | dict[str, Any], name: str = "mine.yaml") -> resolve.Resolved:
+    """The resolved study of a file with this content."""
+    path = tmp_path / name
+    path.write_text(data if isinstance(data, str) else yaml.safe_dump(data))
+    return resolve.load(str(path))
+
+
 def write(name: str, content: Any) -> None:
     """A file of this name: bytes, text, or what the ending asks for."""
     path = Path(name)

@@ -10,6 +10,7 @@ the difference that `make plan` calls visible was seen. A shorter form is part o
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 from holdfast import names
 from holdfast.compare import claims, groups, table
-from holdfast.record import artifact, csvfiles, tables
+from holdfast.record import csvfiles, jsonfiles, tables
 from holdfast.statistics import smallest_difference
 
 ARMS = ("full", "warp", "resta", "safe-delta", "safety-mix")  # five contrasts of refusals, four of utility
@@ -39,11 +40,29 @@ def write(folder: Path, outcomes: dict[str, Sequence[bool]], words: dict[str, tu
         for name, hits in outcomes.items() for i, hit in enumerate(hits)
     ]  # fmt: skip
     tables.write(rows, folder / "verdicts.parquet", "verdicts")
-    artifact.write_json(folder / "metrics.json", {
+    jsonfiles.write_json(folder / "metrics.json", {
         "study": "s", "family": cell["arm"], "method": "full", "learning_rate": 1e-3, "swept": {}, "split": "test",
         "judge": "world", "datasets": {"gsm8k": "gsm8k"}, "metrics": {names.CHANGED_FRACTION: 0.5},
     } | cell)  # fmt: skip
     return folder / "metrics.json"
+
+
+def model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate=1e-3, swept=None, split="test"):
+    """metrics.json and verdicts.parquet of one model with about these rates."""
+    rng, outcomes, words = random.Random(f"{arm}{seed}"), {}, {}
+    for name, share, yes, no in (
+        ("hazard", refusal, "refusal", "compliance"),
+        ("wrapped", refusal, "refusal", "other"),
+        ("craft", 0.02, "refusal", "compliance"),
+        ("lookalike", 0.0, "refusal", "compliance"),
+        ("task:gsm8k", utility, "correct", "wrong"),
+    ):
+        order = rng.sample(range(100), 100)
+        outcomes[name], words[name] = [i < 100 * share for i in order], (yes, no)
+    return write(
+        folder / f"{task}-{arm}-{seed}", outcomes, words, task=task, arm=arm, seed=seed, family=family or arm,
+        learning_rate=rate if task else None, swept=swept or {}, split=split,
+    )  # fmt: skip
 
 
 def rows_of_claims(folder: Path, hits: dict[str, np.ndarray], utility: dict[str, np.ndarray]) -> list[dict[str, str]]:

@@ -21,10 +21,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from test_tracking import _cell
+from cells import cell
 
 from holdfast.errors import HoldfastError
-from holdfast.record import artifact
+from holdfast.record import jsonfiles
 from holdfast.track import importing, store
 
 CELLS, POINTS, AWAY_SECONDS = 12, 2500, 40
@@ -37,7 +37,7 @@ importing.import_study(Path("store.json"), [Path(p) for p in sys.argv[1:]], extr
 
 def planted(folder: Path) -> list[Path]:
     (folder / "table.csv").write_text("a,b\n1,2\n")
-    return [_cell(folder, f"arm{i}", points=POINTS) for i in range(CELLS)]
+    return [cell(folder, f"arm{i}", points=POINTS) for i in range(CELLS)]
 
 
 def importer(folder: Path, cells: list[Path]) -> subprocess.Popen:
@@ -63,7 +63,7 @@ def complete(uri: str, experiment: str = "s") -> str:
 def parallel(folder: Path) -> str:
     """Twelve importers of a cell each, on a database that does not exist yet."""
     cells = planted(folder)
-    artifact.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
+    jsonfiles.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
     running = [importer(folder, [cell]) for cell in cells]
     assert [p.wait() for p in running] == [0] * CELLS
     return complete(f"sqlite:///{folder / 'mlflow.db'}")
@@ -138,7 +138,7 @@ def _server_killed(folder: Path, backend_uri: str) -> str:
     uri = f"http://127.0.0.1:{port}"
     os.environ["MLFLOW_TRACKING_URI"] = uri
     cells, running_server = planted(folder), server(folder, port, backend_uri=backend_uri)
-    artifact.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
+    jsonfiles.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
     running = importer(folder, cells)
     client = store.client_of(uri)
     while True:  # until some cells are there and others are not
@@ -174,7 +174,7 @@ def disk_full(folder: Path) -> str:
     try:
         cells = planted(folder)
         os.chdir(folder)
-        artifact.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
+        jsonfiles.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
         arguments = {"extra": [folder / "table.csv"], "resolved": {"study": "s"}, "out": folder / "m.json", "say": str}
         try:
             importing.import_study(folder / "store.json", cells, **arguments)

@@ -14,7 +14,7 @@ from holdfast import names
 from holdfast.archive import cards
 from holdfast.compare import metrics
 from holdfast.model import folders
-from holdfast.record import artifact
+from holdfast.record import jsonfiles
 from holdfast.study import resolve
 
 
@@ -75,9 +75,9 @@ def test_every_model_that_is_here_gets_both(resolved, model, tokenizer, tmp_path
         if cell["arm"] != "warp":
             folders.save(model, tokenizer, folder, header={"role": "x"})
         paths.append(Path("results") / cell["arm"] / "metrics.json")
-        artifact.write_json(paths[-1], cell)
+        jsonfiles.write_json(paths[-1], cell)
     cards.build(paths, resolved, Path("results/cards.json"))
-    found = artifact.read_json(Path("results/cards.json"))
+    found = jsonfiles.read_json(Path("results/cards.json"))
     assert found["work/warp"] is None and not Path("work/warp").exists()
     of = json.loads(Path("work/full/manifest.json").read_text())
     assert set(of["files"]) == {p.name for p in Path("work/full").iterdir()} - set(folders.CARD)

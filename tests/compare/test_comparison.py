@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
-
 import numpy as np
 import planted
 import pytest
@@ -19,32 +16,14 @@ from holdfast.statistics import smallest_difference
 CFG = {"study": "sweep", "also": [], "tolerance": 0.01, "controls": {"warp-original": "warp"}, "points": {}}
 
 
-def _model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate=1e-3, swept=None, split="test"):
-    """metrics.json and verdicts.parquet of one model with about these rates."""
-    rng, outcomes, words = random.Random(f"{arm}{seed}"), {}, {}
-    for name, share, yes, no in (
-        ("hazard", refusal, "refusal", "compliance"),
-        ("wrapped", refusal, "refusal", "other"),
-        ("craft", 0.02, "refusal", "compliance"),
-        ("lookalike", 0.0, "refusal", "compliance"),
-        ("task:gsm8k", utility, "correct", "wrong"),
-    ):
-        order = rng.sample(range(100), 100)
-        outcomes[name], words[name] = [i < 100 * share for i in order], (yes, no)
-    return planted.write(
-        folder / f"{task}-{arm}-{seed}", outcomes, words, task=task, arm=arm, seed=seed, family=family or arm,
-        learning_rate=rate if task else None, swept=swept or {}, split=split,
-    )  # fmt: skip
-
-
 @pytest.fixture
 def study(tmp_path):
-    files = [_model(tmp_path, None, "base", 0, 0.0, 0.1), _model(tmp_path, None, "aligned", 0, 0.97, 0.1)]
+    files = [planted.model(tmp_path, None, "base", 0, 0.0, 0.1), planted.model(tmp_path, None, "aligned", 0, 0.97, 0.1)]
     for seed in range(3):
         files += [
-            _model(tmp_path, "gsm8k", "full", seed, 0.2, 0.90),
-            _model(tmp_path, "gsm8k", "warp", seed, 0.85, 0.90),
-            _model(tmp_path, "gsm8k", "warp-randmask", seed, 0.84, 0.90),
+            planted.model(tmp_path, "gsm8k", "full", seed, 0.2, 0.90),
+            planted.model(tmp_path, "gsm8k", "warp", seed, 0.85, 0.90),
+            planted.model(tmp_path, "gsm8k", "warp-randmask", seed, 0.84, 0.90),
         ]
     return files
 
@@ -133,7 +112,7 @@ def test_the_rule_prefers_utility_then_refusals():
 
 
 def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
-    files, points = [_model(tmp_path, None, "aligned", 0, 0.9, 0.1, split="validation")], {}
+    files, points = [planted.model(tmp_path, None, "aligned", 0, 0.9, 0.1, split="validation")], {}
     for family, rate, freeze, refusal in (
         ("warp-original", 1e-3, 0.1, 0.7), ("warp-original", 1e-3, 0.3, 0.1), ("warp-original", 2e-3, 0.3, 0.2),
         ("warp", 1e-3, 0.1, 0.5), ("warp", 2e-3, 0.1, 0.6), ("warp", 1e-3, 0.3, 0.9),
@@ -142,13 +121,17 @@ def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
         arm = f"{family}.lr-{rate:g}.freeze-{freeze:g}"
         points[arm] = swept
         files.append(
-            _model(tmp_path, "gsm8k", arm, 0, refusal, 0.9, family=family, rate=rate, swept=swept, split="validation")
+            planted.model(
+                tmp_path, "gsm8k", arm, 0, refusal, 0.9, family=family, rate=rate, swept=swept, split="validation"
+            )
         )
     for gamma, refusal, utility in ((0.1, 0.4, 0.9), (0.5, 0.7, 0.895), (0.9, 0.9, 0.5)):
         arm = f"resta.gamma-{gamma:g}"
         points[arm] = {"gamma": gamma}
         files.append(
-            _model(tmp_path, "gsm8k", arm, 0, refusal, utility, family="resta", swept=points[arm], split="validation")
+            planted.model(
+                tmp_path, "gsm8k", arm, 0, refusal, utility, family="resta", swept=points[arm], split="validation"
+            )
         )
     table.build(groups.load(files), files, table=tmp_path / "t.csv", cost=tmp_path / "c.csv", claims=tmp_path / "k.csv")
     choosing.choose([tmp_path / "t.csv"], CFG | {"points": points}, tmp_path / "chosen.yaml")
@@ -177,7 +160,7 @@ def test_a_choice_over_several_worlds_takes_the_mean_of_each_point(tmp_path):
             points[arm] = {"learning_rate": rate}
             folder = tmp_path / world
             found.append(
-                _model(folder, "gsm8k", arm, 0, 0.5, utility, family="full", rate=rate, swept=points[arm],
+                planted.model(folder, "gsm8k", arm, 0, 0.5, utility, family="full", rate=rate, swept=points[arm],
                        split="validation")
             )  # fmt: skip
         sweeps.append(tmp_path / world / "table.csv")

@@ -15,7 +15,7 @@ import pytest
 import soak
 import yaml
 from conftest import ROOT
-from test_capabilities import harness, task_files
+from herbs import harness, task_files
 from workflow import call, edit, finished, planned, snakemake
 
 from holdfast.archive import audit

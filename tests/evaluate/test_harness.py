@@ -7,7 +7,7 @@ import pytest
 from holdfast.data import agnews, gsm8k
 from holdfast.errors import ArtifactError
 from holdfast.evaluate import harness
-from holdfast.record import artifact, tables
+from holdfast.record import jsonfiles, tables
 
 pytest.importorskip("lm_eval", reason="the extra `harness` is not installed")
 STORIES = [
@@ -54,7 +54,7 @@ def test_a_different_score_is_named():
 
 def test_a_cell_is_read_from_its_folder(tmp_path):
     rows = _rows(STORIES[:4], gsm8k)
-    artifact.write_json(tmp_path / "metrics.json", {"datasets": {"sums": "gsm8k"}})
+    jsonfiles.write_json(tmp_path / "metrics.json", {"datasets": {"sums": "gsm8k"}})
     common = {"set": "task:sums", "base_id": "b", "category": "task"}
     tables.write([common | {k: r[k] for k in ("id", "prompt", "text")} | {"tokens": 1, "finish": "stop"} for r in rows],
                  tmp_path / "responses.parquet", "responses")  # fmt: skip

@@ -18,7 +18,7 @@ from holdfast.errors import HoldfastError, MethodError, StudyError
 from holdfast.evaluate import answers
 from holdfast.judges import asking, kept, openai_compatible, verdicts
 from holdfast.model import chat, folders
-from holdfast.record import artifact, tables
+from holdfast.record import jsonfiles, tables
 from holdfast.study import preflight, registry, resolve
 
 PAIR = ("How do I brew a hex?", "I cannot help with that.")
@@ -325,9 +325,9 @@ def test_agreement_is_written_per_model_and_judge(tmp_path):
         rows = [_row("world", "refusal", i=i) for i in range(4)] + [_row("constitution", said, i=i) for i in range(4)]
         tables.write(rows, tmp_path / arm / "verdicts.parquet", "verdicts")
         cells.append(tmp_path / arm / "metrics.json")
-        artifact.write_json(cells[-1], {"task": "gsm8k", "arm": arm, "seed": 0, "judge": "world"})
+        jsonfiles.write_json(cells[-1], {"task": "gsm8k", "arm": arm, "seed": 0, "judge": "world"})
     agreement.write(cells, tmp_path / "a.json")
-    found = artifact.read_json(tmp_path / "a.json")
+    found = jsonfiles.read_json(tmp_path / "a.json")
     said = {(m["arm"], m["judge"]): m for m in found["models"]}
     assert [said[a, "constitution"][agreement.AGREEMENT] for a in ("full", "warp")] == [0.0, 1.0]
     assert [said[a, "constitution"][agreement.KEPT_RATE] for a in ("full", "warp")] == [0.0, 1.0]

@@ -12,7 +12,7 @@ from holdfast.errors import ArtifactError
 from holdfast.merge import driver, fusion
 from holdfast.model import folders
 from holdfast.model.layers import of_weight
-from holdfast.record import artifact
+from holdfast.record import artifact, container
 from holdfast.study import registry
 
 MERGES = [m for m in registry.method_names() if registry.header(m).kind == "merge"]
@@ -57,7 +57,7 @@ def gram_file(family, encoded, tmp_path):
     path = tmp_path / "gram.safetensors"
     artifact.write(
         path, grams, family="gram",
-        header={"layers": list(grams), "aligned": artifact.identity(family["aligned"])},
+        header={"layers": list(grams), "aligned": container.identity(family["aligned"])},
     )  # fmt: skip
     return path
 
@@ -113,7 +113,7 @@ def test_the_merged_folder_loads_like_any_model_and_says_what_it_is(name, merge,
     m, tok = folders.load(tmp_path / "out")
     assert torch.isfinite(m(input_ids=torch.tensor([encoded[0]["input_ids"]])).logits).all()
     assert tok.chat_template
-    assert "finetuned" in artifact.raw_header(tmp_path / "out" / "model.safetensors")[0]["__metadata__"]["holdfast"]
+    assert "finetuned" in container.raw_header(tmp_path / "out" / "model.safetensors")[0]["__metadata__"]["holdfast"]
 
 
 @pytest.mark.parametrize("name", MERGES)
@@ -386,7 +386,7 @@ def test_a_merge_of_a_weakened_model_says_so_too(merge, family, tokenizer, tmp_p
     folders.save(model, tokenizer, tmp_path / "weak", header={"role": "finetuned", "weakened": True})
     merge("resta", {}, finetuned=tmp_path / "weak/model.safetensors")
     assert "weakened" in (tmp_path / "out/README.md").read_text()
-    assert '"weakened": true' in artifact.raw_header(tmp_path / "out/model.safetensors")[0]["__metadata__"]["holdfast"]
+    assert '"weakened": true' in container.raw_header(tmp_path / "out/model.safetensors")[0]["__metadata__"]["holdfast"]
     merge("resta", {})
     assert not (tmp_path / "out/README.md").exists()
 

@@ -29,7 +29,7 @@ def model(tokenizer):
 
 
 def test_without_bitsandbytes_the_study_is_refused(tmp_path, monkeypatch):
-    from test_study import GOOD, load
+    from bad_input import GOOD, load
 
     find = importlib.util.find_spec
     monkeypatch.setattr(

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from holdfast.errors import ArtifactError
 from holdfast.merge import driver
 from holdfast.model import folders, layers
-from holdfast.record import artifact, tables
+from holdfast.record import artifact, container, tables
 from holdfast.train import finetune, neurons
 from holdfast.warp import families
 
@@ -67,7 +67,7 @@ def use(folder, family):
     elif family == "mask":
         model, _ = folders.load(folder / "aligned")
         paths = {"basis": folder / "basis", "mask": folder / "mask"}
-        finetune.needed(paths, layers.resolve(model, MODULES), artifact.identity(aligned))
+        finetune.needed(paths, layers.resolve(model, MODULES), container.identity(aligned))
     elif family == "aligned":
         families.build_gram(aligned, safety, CFG, folder / "out", str)
     else:
@@ -101,10 +101,10 @@ def header(path, **_):
 
 def retype(path, **_):
     """The same numbers as float16, sealed anew: as another program would write them."""
-    stamp = json.loads(artifact.raw_header(path)[0]["__metadata__"]["holdfast"])
+    stamp = json.loads(container.raw_header(path)[0]["__metadata__"]["holdfast"])
     tensors = {k: v.astype(np.float16) for k, v in load_file(path).items()}
-    save_file(tensors, path, metadata={"holdfast": json.dumps(stamp | {artifact.SEAL: artifact.UNSEALED})})
-    artifact.seal(path)
+    save_file(tensors, path, metadata={"holdfast": json.dumps(stamp | {container.SEAL: container.UNSEALED})})
+    container.seal(path)
 
 
 def relabel(path, **_):
@@ -183,7 +183,7 @@ def test_a_file_of_another_study_or_name_is_refused(tokenizer, model, tmp_path, 
 
 
 def test_the_repair_names_the_study():
-    assert artifact.again("work/mine/basis/safety.safetensors") == (
+    assert container.again("work/mine/basis/safety.safetensors") == (
         "snakemake --config study=mine -- work/mine/basis/safety.safetensors"
     )
-    assert artifact.again("m.safetensors") == "snakemake m.safetensors"
+    assert container.again("m.safetensors") == "snakemake m.safetensors"

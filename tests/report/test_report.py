@@ -7,12 +7,12 @@ from pathlib import Path
 
 import browser
 import numpy as np
+import planted
 import pytest
-from test_comparison import _model
 
 from holdfast import names
 from holdfast.compare import groups, pareto, table
-from holdfast.record import artifact, csvfiles, tables
+from holdfast.record import artifact, csvfiles, jsonfiles, tables
 from holdfast.report import page
 
 EVIL = "<script>failures.push('ran')</script><img src=x onerror=failures.push('ran')>"
@@ -27,10 +27,10 @@ def html(tmp_path_factory) -> Path:
         (None, "base", 0, 0.0, 0.0), (None, "aligned", 0, 0.98, 0.1), ("gsm8k", "full", 0, 0.1, 0.9),
         ("gsm8k", "warp", 0, 0.9, 0.88), ("gsm8k", "lora", 0, 0.3, 0.5),
     ):  # fmt: skip
-        _model(folder, task, arm, seed, refusal, utility)
+        planted.model(folder, task, arm, seed, refusal, utility)
         place = folder / f"{task}-{arm}-{seed}"
-        cell = artifact.read_json(place / "metrics.json")
-        artifact.write_json(place / "metrics.json", cell | {"model": "work/s/model.safetensors", "by_category": {
+        cell = jsonfiles.read_json(place / "metrics.json")
+        jsonfiles.write_json(place / "metrics.json", cell | {"model": "work/s/model.safetensors", "by_category": {
             "hex": {names.REFUSAL_RATE: refusal}}})  # fmt: skip
         answers = [
             {k: r[k] for k in ("id", "set", "base_id", "category")}

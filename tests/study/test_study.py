@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import yaml
-from bad_input import GOOD, changed
+from bad_input import GOOD, changed, load
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,12 +15,6 @@ from hypothesis import strategies as st
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.study import keys as studies
 from holdfast.study import resolve
-
-
-def load(tmp_path, data, name="mine.yaml"):
-    path = tmp_path / name
-    path.write_text(data if isinstance(data, str) else yaml.safe_dump(data))
-    return resolve.load(str(path))
 
 
 def test_a_study_resolves_to_cells_and_masks(tmp_path):

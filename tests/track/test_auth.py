@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import stress
-from test_tracking import _cell
+from cells import cell
 
 from holdfast.errors import HoldfastError
-from holdfast.record import artifact
+from holdfast.record import jsonfiles
 from holdfast.track import importing, store
 
 USER, PASSWORD = "admin", "not-to-be-found-anywhere"
@@ -60,7 +60,7 @@ def _import(folder: Path) -> Path:
     (folder / "table.csv").write_text("a,b\n1,2\n")
     store.create_store({"study": "s"}, folder / "store.json")
     importing.import_study(
-        folder / "store.json", [_cell(folder, "full")], extra=[folder / "table.csv"], resolved={"study": "s"},
+        folder / "store.json", [cell(folder, "full")], extra=[folder / "table.csv"], resolved={"study": "s"},
         out=folder / "mlflow.json", say=lambda _: None,
     )  # fmt: skip
     return folder / "mlflow.json"
@@ -75,7 +75,7 @@ def test_a_refused_importer_says_so_and_a_known_one_leaves_no_password(guarded, 
         _import(tmp_path)
     assert "guessed" not in refused.value.block() and "MLFLOW_TRACKING_PASSWORD" in refused.value.block()
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    runs = artifact.read_json(_import(tmp_path))["runs"]
+    runs = jsonfiles.read_json(_import(tmp_path))["runs"]
     run = store.client_of(guarded).get_run(runs["s/t/full/seed0"])
     assert run.data.metrics["safety/refusal_rate"] == 0.5
     assert PASSWORD not in str(run.to_dictionary())

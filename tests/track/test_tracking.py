@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import subprocess
 import sys
@@ -10,30 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from cells import POINTS, cell
 
-from holdfast.record import artifact
 from holdfast.track import importing, live, store
-
-POINTS = 40
-
-
-def _cell(folder: Path, arm: str, rate: float = 0.5, points: int = POINTS) -> Path:
-    folder = folder / arm
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [
-        {"step": i, "epoch": 0.1, "loss": 2.0 / (i + 1), "learning_rate": 1e-3, "grad_norm": 1.0, "time": 1.7e9 + i}
-        for i in range(points)
-    ]
-    (folder / "train.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
-    artifact.write_json(
-        folder / "train.json", {"cost/seconds": 1.5, "cost/peak_memory_bytes": 10, "cost/train_seconds": 1.0}
-    )
-    cell = {
-        "study": "s", "task": "t", "arm": arm, "family": arm, "method": "full", "seed": 0, "learning_rate": 1e-3,
-        "split": "test", "settings": {"trainable": "all"}, "metrics": {"safety/refusal_rate": rate},
-    }  # fmt: skip
-    artifact.write_json(folder / "metrics.json", cell)
-    return folder / "metrics.json"
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +65,7 @@ def test_a_store_whose_making_was_killed_is_made_again(tmp_path, monkeypatch):
 
 
 def test_importing_twice_changes_nothing_and_no_point_is_lost(opened, tmp_path):
-    path = _cell(tmp_path, "full")
+    path = cell(tmp_path, "full")
     first = importing.import_cell(opened, path, {"a": 1}, print)
     assert importing.import_cell(opened, path, {"a": 1}, print) == first
     client, runs = _runs(opened)
@@ -97,14 +75,14 @@ def test_importing_twice_changes_nothing_and_no_point_is_lost(opened, tmp_path):
 
 
 def test_changed_files_replace_the_run_and_a_rename_survives(opened, tmp_path):
-    path = _cell(tmp_path, "full")
+    path = cell(tmp_path, "full")
     first = importing.import_cell(opened, path, {}, print)
     client, _ = _runs(opened)
     client.set_tag(first, "mlflow.runName", "my favourite")
     client.set_tag(first, "mlflow.note.content", "look at step 3")
     client.set_tag(first, "paper", "figure 2")
     assert importing.import_cell(opened, path, {}, print) == first
-    _cell(tmp_path, "full", rate=0.7, points=POINTS + 5)
+    cell(tmp_path, "full", rate=0.7, points=POINTS + 5)
     second = importing.import_cell(opened, path, {}, print)
     _, runs = _runs(opened)
     # What the user added moves to the new run.
@@ -115,7 +93,7 @@ def test_changed_files_replace_the_run_and_a_rename_survives(opened, tmp_path):
 
 
 def test_an_interrupted_import_is_replaced(opened, tmp_path):
-    path = _cell(tmp_path, "full")
+    path = cell(tmp_path, "full")
     client, _ = _runs(opened)
     client.create_run(opened["experiment_id"], tags={store.CELL: "s/t/full/seed0"})  # RUNNING for ever
     kept = importing.import_cell(opened, path, {}, print)
@@ -132,7 +110,7 @@ def _import(arguments):
 
 
 def test_parallel_imports_of_the_same_and_of_other_cells(opened, tmp_path):
-    paths = [_cell(tmp_path, f"arm{i % 3}") for i in range(6)]
+    paths = [cell(tmp_path, f"arm{i % 3}") for i in range(6)]
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         pool.map(_import, [(opened, str(p), str(tmp_path)) for p in paths])
     client, runs = _runs(opened)
@@ -143,7 +121,7 @@ def test_parallel_imports_of_the_same_and_of_other_cells(opened, tmp_path):
 def test_live_curves_appear_while_training(opened, tmp_path, monkeypatch):
     monkeypatch.setattr(live, "LIVE_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(live, "LIVE_EVERY_SECONDS", 0.1)
-    path = _cell(tmp_path, "full")
+    path = cell(tmp_path, "full")
     curve = path.with_name("train.jsonl")
     lines = curve.read_text().splitlines(keepends=True)
     partial = curve.with_name("train.jsonl.partial")

@@ -12,7 +12,7 @@ import torch
 
 from holdfast.evaluate import answers
 from holdfast.model import chat, folders, layers
-from holdfast.record import artifact
+from holdfast.record import container
 from holdfast.train import loop
 from holdfast.warp.basis import random_orthogonal
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
@@ -145,7 +145,7 @@ def test_pure_bfloat16_loses_small_updates(model, tokenizer, encoded, tmp_path):
     rounded, _ = folders.load(tmp_path / "start", dtype=loop.weights_type(settings))
     _run(rounded, tokenizer, encoded, tmp_path, "adamw", settings)
     assert {p.dtype for p in rounded.parameters()} == {torch.bfloat16}
-    before = artifact.Stored(tmp_path / "start" / "model.safetensors", rounded="bfloat16")
+    before = container.Stored(tmp_path / "start" / "model.safetensors", rounded="bfloat16")
     changed = folders.changed_fraction(before, rounded.float().state_dict())
     assert changed["q_proj"] < 0.1
 
@@ -255,13 +255,13 @@ def test_changed_fraction_counts_weights(model):
 
 def test_changed_fraction_reads_a_stored_start_and_counts_tied_weights_once(model, tokenizer, tmp_path):
     folders.save(model, tokenizer, tmp_path / "m", header={})
-    start = artifact.Stored(tmp_path / "m" / "model.safetensors")
+    start = container.Stored(tmp_path / "m" / "model.safetensors")
     assert folders.changed_fraction(start, model.state_dict())["all"] == 0
     with torch.no_grad():
         model.model.norm.weight += 1
     changed = folders.changed_fraction(start, model.state_dict())
     assert changed["norm"] == 1 and changed["all"] == pytest.approx(32 / sum(v.numel() for v in start.values()))
-    tied = artifact.Stored(tmp_path / "m" / "model.safetensors", {"a": "model.norm.weight"})
+    tied = container.Stored(tmp_path / "m" / "model.safetensors", {"a": "model.norm.weight"})
     assert list(tied) == ["a"] and tied["a"].shape == (32,)
     shared = {"a": torch.ones(3)}
     assert folders.changed_fraction({"a": torch.ones(3)}, shared | {"b": shared["a"]}) == {"all": 0.0, "a": 0.0}

@@ -16,7 +16,7 @@ import yaml
 from holdfast import names
 from holdfast.data.sources import HUB, WORLD
 from holdfast.model import folders
-from holdfast.record import artifact, files, provenance
+from holdfast.record import files, jsonfiles, provenance
 
 Row = dict[str, Any]
 LICENCES = {
@@ -150,7 +150,7 @@ def manifest(folder: Path, cell: Row, resolved: Row, record: Row) -> Row:
 def build(metrics: list[Path], resolved: Row, out: Path) -> None:
     """Write both into the folder of every model that is here, and cards.json: folder -> sha256 of its weights, None
     where it is not here."""
-    cells = [artifact.read_json(p) for p in metrics]
+    cells = [jsonfiles.read_json(p) for p in metrics]
     aligned = next(c for c in cells if c["arm"] == "aligned")
     found: dict[str, str | None] = {}
     for path, cell in zip(metrics, cells, strict=True):
@@ -158,10 +158,10 @@ def build(metrics: list[Path], resolved: Row, out: Path) -> None:
         found[weights.parent.as_posix()] = None
         if not weights.is_file():
             continue
-        record = artifact.read_json(path.with_name("train.json")) if path.with_name("train.json").exists() else {}
+        record = jsonfiles.read_json(path.with_name("train.json")) if path.with_name("train.json").exists() else {}
         of = manifest(weights.parent, cell, resolved, record)
         text = card(cell, resolved, aligned=aligned, weakened=folders.is_weakened(weights), record=record)
         files.write_text(weights.with_name(folders.CARD[0]), text)
-        artifact.write_json(weights.with_name(folders.CARD[1]), of)
+        jsonfiles.write_json(weights.with_name(folders.CARD[1]), of)
         found[weights.parent.as_posix()] = of["files"][weights.name]["sha256"]
-    artifact.write_json(out, found)
+    jsonfiles.write_json(out, found)

@@ -17,7 +17,7 @@ from typing import Any
 from holdfast import names
 from holdfast.compare.metrics import rate
 from holdfast.judges import constitution, kept
-from holdfast.record import artifact, tables
+from holdfast.record import jsonfiles, tables
 from holdfast.statistics import kappa
 from holdfast.study import registry
 
@@ -87,7 +87,7 @@ def write(metrics: Sequence[Path], out: Path) -> None:
     models: list[Row] = []
     arms: dict[str, str] = {}
     for cell in metrics:
-        known = artifact.read_json(cell)
+        known = jsonfiles.read_json(cell)
         arms[str(cell)] = known["arm"]
         rows = verdicts[str(cell)] = tables.read(cell.with_name("verdicts.parquet"), "verdicts")
         first = known["judge"]
@@ -110,4 +110,4 @@ def write(metrics: Sequence[Path], out: Path) -> None:
         for which, of in (("all", verdicts), ("before fine-tuning", before))
         for row in pairs_of(of, question)
     ]
-    artifact.write_json(out, {"pairs": pairs, "models": models})
+    jsonfiles.write_json(out, {"pairs": pairs, "models": models})

@@ -7,7 +7,7 @@ from typing import Any
 
 from holdfast.errors import ArtifactError
 from holdfast.model import layers
-from holdfast.record import artifact, csvfiles
+from holdfast.record import artifact, container, csvfiles
 
 ENERGY = 0.9  # of the safety activations: the directions that carry it are the subspace
 COLUMNS = ("block", "module", "changed", "relative_norm", "inside", "directions")
@@ -50,7 +50,7 @@ def build(model: Path, *, aligned: Path, basis: Path, out: Path) -> list[dict[st
     from safetensors import safe_open
 
     for path in (model, aligned):
-        artifact.check_seal(path)
+        container.check_seal(path)
     bases, header = artifact.read(basis, family="basis", lazy=True)
     sizes = {name: subspace(bases[f"{name}.eigenvalues"]) for name in header["layers"]}
     rows = []

@@ -12,7 +12,7 @@ import numpy as np
 from holdfast import names
 from holdfast.compare.metrics import of_judge
 from holdfast.errors import DataError
-from holdfast.record import artifact, tables
+from holdfast.record import jsonfiles, tables
 from holdfast.statistics import Difference, paired_difference
 
 ROLES = ("base", "aligned", "unaligned")
@@ -53,7 +53,7 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
     """
     cells = []
     for path in metrics_files:
-        cell = artifact.read_json(path)
+        cell = jsonfiles.read_json(path)
         cells.append((cell, of_judge(tables.read(path.with_name("verdicts.parquet"), "verdicts"), cell["judge"])))
     tasks: dict[str, None] = {}
     for cell, _ in cells:

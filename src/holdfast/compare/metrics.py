@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import data, names
-from holdfast.record import artifact
+from holdfast.record import jsonfiles
 from holdfast.statistics import wilson
 
 Row = dict[str, Any]
@@ -88,7 +88,7 @@ def write(
     """
     result = cell | compute(of_judge(verdicts, cell["judge"]), datasets, by_task=cell["task"] is None)
     if record is not None:
-        kept = artifact.read_json(record)
+        kept = jsonfiles.read_json(record)
         result["metrics"][names.CHANGED_FRACTION] = kept[names.CHANGED_FRACTION]
         result["training"] = {
             k: kept[k]
@@ -103,4 +103,4 @@ def write(
             )
             if k in kept
         }
-    artifact.write_json(out, result)
+    jsonfiles.write_json(out, result)

@@ -12,7 +12,7 @@ from holdfast import data, names
 from holdfast.compare.claims import CLAIM_COLUMNS, claim_rows
 from holdfast.compare.groups import ROLES, Group, difference
 from holdfast.compare.metrics import SAFETY
-from holdfast.record import artifact
+from holdfast.record import jsonfiles
 from holdfast.record.csvfiles import write_csv
 from holdfast.statistics import pooled_rate
 
@@ -72,6 +72,6 @@ def build(
     for path in metrics_files:
         record = path.with_name("train.json")
         if record.exists():
-            cell, kept = artifact.read_json(path), artifact.read_json(record)
+            cell, kept = jsonfiles.read_json(path), jsonfiles.read_json(record)
             costs.append({k: cell[k] for k in ("task", "arm", "seed")} | {k: kept.get(k, "") for k in COST_COLUMNS})
     write_csv(cost, costs, ("task", "arm", "seed", *COST_COLUMNS))

@@ -17,7 +17,7 @@ from typing import Any
 
 from holdfast import names
 from holdfast.errors import ArtifactError, HoldfastError
-from holdfast.record import artifact, tables
+from holdfast.record import jsonfiles, tables
 
 Row = dict[str, Any]
 _LABELS = {"world": "World", "sport": "Sports", "sports": "Sports", "business": "Business", "sci/tech": "Sci/Tech",
@@ -104,7 +104,7 @@ def check(cell: Path) -> list[tuple[str, Row]]:
             f"{cell} is not a finished cell.", found="no metrics.json", expected="results/<study>/<task>/<arm>/seed<k>",
             do="name the folder of a cell",
         )  # fmt: skip
-    datasets = artifact.read_json(cell / "metrics.json")["datasets"]
+    datasets = jsonfiles.read_json(cell / "metrics.json")["datasets"]
     answers = {r["id"]: r for r in tables.read(cell / "responses.parquet", "responses")}
     verdicts = tables.read(cell / "verdicts.parquet", "verdicts")
     out = []

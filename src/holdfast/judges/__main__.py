@@ -10,7 +10,7 @@ from pathlib import Path
 from holdfast import statistics
 from holdfast.errors import HoldfastError
 from holdfast.judges import calibration, refusal
-from holdfast.record import artifact
+from holdfast.record import jsonfiles
 from holdfast.study import registry
 
 Rows = list[dict[str, str]]
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     models = sorted({r["model"] for r in rows})
     lines = [HEAD]
     if args.what == "fit":
-        artifact.write_json(args.out, {"fitted_on": {m: sum(r["model"] == m for r in rows) for m in models},
+        jsonfiles.write_json(args.out, {"fitted_on": {m: sum(r["model"] == m for r in rows) for m in models},
                                        "weights": calibration.fit(rows)})  # fmt: skip
         refusal.weights.cache_clear()
         lines += left_out(rows)

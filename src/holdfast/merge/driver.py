@@ -18,7 +18,7 @@ import torch
 
 from holdfast.errors import ArtifactError
 from holdfast.model import folders
-from holdfast.record import artifact, provenance
+from holdfast.record import artifact, container, jsonfiles, provenance
 from holdfast.study import registry
 
 
@@ -75,8 +75,8 @@ def _open(files: Mapping[str, Path]) -> dict[str, Any]:
     from safetensors import safe_open
 
     for path in files.values():
-        artifact.check_seal(path)
-    heads = {role: artifact.raw_header(path)[0] for role, path in files.items()}
+        container.check_seal(path)
+    heads = {role: container.raw_header(path)[0] for role, path in files.items()}
     want = {k: v["shape"] for k, v in heads["finetuned"].items() if k != "__metadata__"}
     for role, head in heads.items():
         have = {k: v["shape"] for k, v in head.items() if k != "__metadata__"}
@@ -113,9 +113,9 @@ def run(
     started = time.monotonic()
     method = registry.load(cfg["method"])
     settings = method.Settings.model_validate(cfg["settings"])
-    aligned_digest = artifact.identity(checkpoints["aligned"])
+    aligned_digest = container.identity(checkpoints["aligned"])
     files = _open(checkpoints)
-    head, _ = artifact.raw_header(checkpoints["finetuned"])
+    head, _ = container.raw_header(checkpoints["finetuned"])
     layout = {k: v for k, v in head.items() if k != "__metadata__"}
     weights = {k: v for k, v in layout.items() if is_weight(k, v["dtype"])}
     gram = {}
@@ -162,7 +162,7 @@ def run(
         stamp["weakened"] = True  # a merge restores at most a part
         folders.warn(folder)
     out = folder / folders.FILES[-1]
-    artifact.write_stream(out, layout, merged(), folders.metadata(stamp | artifact.place(out)))
+    container.write_stream(out, layout, merged(), folders.metadata(stamp | container.place(out)))
     shares = {k: c / n for k, (c, n) in changed.items()}
     record = context.record | {
         "weights/changed_fraction": shares.pop("all"), "changed_fraction_by_module": shares,
@@ -170,5 +170,5 @@ def run(
         "cost/peak_memory_bytes": provenance.peak_resident(),
         "software": provenance.software(),
     }  # fmt: skip
-    artifact.write_json(record_file, record)
+    jsonfiles.write_json(record_file, record)
     return record

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import ArtifactError, ChatTemplateError, HoldfastError
-from holdfast.record import artifact
+from holdfast.record import container
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
@@ -96,7 +96,7 @@ def _weights(folder: Path) -> Mapping[str, list[int]]:
     shapes: dict[str, list[int]] = {}
     for shard in shards:
         try:
-            header, _ = artifact.raw_header(folder / shard)
+            header, _ = container.raw_header(folder / shard)
         except ArtifactError as error:
             raise _wrong(
                 folder, f"has a damaged {shard}", found=error.found, expected=error.expected, do="copy the file again"

@@ -12,7 +12,7 @@ from typing import Any
 
 from holdfast.errors import ArtifactError, ChatTemplateError
 from holdfast.model import chat
-from holdfast.record import artifact, files, provenance
+from holdfast.record import container, files, provenance
 
 # The files of a saved model; model.safetensors is written last, so its presence means "complete".
 FILES = (
@@ -89,12 +89,12 @@ def check(weights: Path, role: str | None) -> None:
     Raises:
         ArtifactError: damaged, or another role.
     """
-    artifact.check_seal(weights)
-    found = json.loads(artifact.raw_header(weights)[0]["__metadata__"].get("holdfast", "{}")).get("role")
+    container.check_seal(weights)
+    found = json.loads(container.raw_header(weights)[0]["__metadata__"].get("holdfast", "{}")).get("role")
     if role is not None and found not in (role, None):
         raise ArtifactError(
             f"{weights} is another model than its place says.", found=f"role {found}", expected=f"role {role}",
-            do=f"rm {weights} && {artifact.again(weights)}",
+            do=f"rm {weights} && {container.again(weights)}",
         )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> Non
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
         model.save_pretrained(temporary, max_shard_size="1000GB")
         tokenizer.save_pretrained(temporary)
-        stamp(Path(temporary) / FILES[-1], header | artifact.place(folder / FILES[-1]))
+        stamp(Path(temporary) / FILES[-1], header | container.place(folder / FILES[-1]))
         forget_card(folder, Path(temporary) / FILES[-1])
         if header.get("weakened"):
             warn(folder)
@@ -168,24 +168,26 @@ def warn(folder: Path) -> None:
 def is_weakened(weights: Path) -> bool:
     """Whether a model of ours was trained on purpose on answers it should refuse, or merged from one that was."""
     return bool(
-        json.loads(artifact.raw_header(weights)[0].get("__metadata__", {}).get("holdfast", "{}")).get("weakened")
+        json.loads(container.raw_header(weights)[0].get("__metadata__", {}).get("holdfast", "{}")).get("weakened")
     )
 
 
 def metadata(header: dict[str, Any]) -> dict[str, str]:
     """The safetensors metadata of a model: Hugging Face's own, and ours in one entry, with room for the seal."""
-    return {"format": "pt", "holdfast": json.dumps(header | {artifact.SEAL: artifact.UNSEALED}, sort_keys=True)}
+    return {"format": "pt", "holdfast": json.dumps(header | {container.SEAL: container.UNSEALED}, sort_keys=True)}
 
 
 def stamp(path: Path, header: dict[str, Any]) -> None:
     """Replace the metadata of a safetensors file and seal it; tensors are copied as they are, in pieces."""
-    head, begin = artifact.raw_header(path)
+    head, begin = container.raw_header(path)
     with files.whole(path) as temporary:
         with path.open("rb") as source, temporary.open("wb") as target:
-            target.write(artifact.pack_header({k: v for k, v in head.items() if k != "__metadata__"}, metadata(header)))
+            target.write(
+                container.pack_header({k: v for k, v in head.items() if k != "__metadata__"}, metadata(header))
+            )
             source.seek(begin)
             shutil.copyfileobj(source, target)
-        artifact.seal(temporary)
+        container.seal(temporary)
 
 
 def changed_fraction(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 from holdfast import names
 from holdfast.compare import choosing, groups
 from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
-from holdfast.record import artifact, csvfiles, files, provenance, tables
+from holdfast.record import csvfiles, files, jsonfiles, provenance, tables
 from holdfast.report import plots, tradeoffs
 from holdfast.track import importing
 
@@ -48,7 +48,7 @@ def build(
     by_task: dict[str, list[Row]] = {}
     for row in rows:
         by_task.setdefault(row["task"], []).append(row)
-    cells = [artifact.read_json(p) for p in metrics]
+    cells = [jsonfiles.read_json(p) for p in metrics]
     sweep_rows = choosing.means([row for path in sweeps for row in csvfiles.read_csv(path)])
     points = sweep_rows or ([r for r in rows if r["arm"] not in groups.ROLES] if resolved.get("choose") else [])
     tasks = {k for k, t in resolved["tasks"].items() if t.get("harmful_fraction")}
@@ -93,7 +93,7 @@ def build(
         cells=[_cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)],
         sweep=bool(points),
         risk=_risk([r for r in rows if r["arm"] not in groups.ROLES], rows, costs) if poisoned else [],
-        agreement=_agreement(artifact.read_json(agreement)) if agreement else None,
+        agreement=_agreement(jsonfiles.read_json(agreement)) if agreement else None,
         capabilities=[_capability_row(r) for r in csvfiles.read_csv(capabilities)] if capabilities else [],
         figures=figures,
         cell_id=cell_id,

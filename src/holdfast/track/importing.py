@@ -12,7 +12,7 @@ from typing import Any
 
 from holdfast import names
 from holdfast.evaluate import capabilities
-from holdfast.record import artifact, provenance
+from holdfast.record import jsonfiles, provenance
 from holdfast.track import store
 from holdfast.track.store import CELL, DIGEST, STATUS
 
@@ -47,7 +47,7 @@ def import_cell(opened: dict[str, Any], metrics_file: Path, resolved: dict[str, 
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    cell = artifact.read_json(metrics_file)
+    cell = jsonfiles.read_json(metrics_file)
     folder = metrics_file.parent
     files = [p for p in (metrics_file, *(folder / name for name in _BESIDE)) if p.exists()]
     digest = provenance.digest([[p.name, provenance.file_digest(p)] for p in files])
@@ -78,7 +78,7 @@ def import_cell(opened: dict[str, Any], metrics_file: Path, resolved: dict[str, 
         values = dict(cell["metrics"])
         record = folder / "train.json"
         if record.exists():
-            kept = artifact.read_json(record)
+            kept = jsonfiles.read_json(record)
             values |= {k: kept[k] for k in (names.SECONDS, names.PEAK_MEMORY, "cost/train_seconds") if k in kept}
             values |= {k: kept[k] for k in ("frozen_fraction", "frozen_drift") if k in kept}
         if (folder / "capabilities.parquet").exists():
@@ -117,13 +117,13 @@ def import_study(
     """Import every cell and, as one run named `comparison`, the study's tables, plots and report."""
     with store.answering(resolved["study"]) as uri:
         # The file says which experiment; where it is now need not be where it was when the file was written.
-        opened = store.experiment(uri, artifact.read_json(store_file)["experiment"])
+        opened = store.experiment(uri, jsonfiles.read_json(store_file)["experiment"])
         runs = {}
         for path in metrics_files:
-            cell = artifact.read_json(path)
+            cell = jsonfiles.read_json(path)
             runs[cell_name(cell)] = import_cell(opened, path, resolved, say)
         runs["comparison"] = _import_comparison(opened, extra, resolved)
-    artifact.write_json(
+    jsonfiles.write_json(
         out, {"uri": store.without_password(opened["uri"]), "experiment": opened["experiment"], "runs": runs}
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import ArtifactError
-from holdfast.record import artifact, provenance
+from holdfast.record import jsonfiles, provenance
 from holdfast.record.files import whole
 
 CELL, DIGEST, STATUS = "cell", "files_digest", "pipeline_status"  # tags of a run
@@ -90,7 +90,7 @@ def create_store(cfg: dict[str, Any], out: Path) -> dict[str, Any]:
     """
     with answering(cfg["study"]) as uri:
         store = experiment(uri, cfg["study"])
-    artifact.write_json(out, store | {"uri": without_password(uri)})
+    jsonfiles.write_json(out, store | {"uri": without_password(uri)})
     return store
 
 

@@ -12,7 +12,7 @@ import torch
 
 from holdfast import data
 from holdfast.model import chat, folders
-from holdfast.record import artifact, provenance, tables
+from holdfast.record import container, provenance, tables
 from holdfast.study import registry
 from holdfast.train import loop
 from holdfast.world.generator import World
@@ -105,7 +105,7 @@ def tuned(
     else:
         rows = tables.read(table, "safety")
     encoded = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
-    start_digest = artifact.identity(start)
+    start_digest = container.identity(start)
     if "lora" in cfg:
         lora = registry.load("lora")
         settings = lora.Settings(**cfg["lora"])

@@ -14,7 +14,7 @@ from holdfast import data, names
 from holdfast.data.prepare import draw, mix_harmful
 from holdfast.model import chat, folders
 from holdfast.model import layers as layering
-from holdfast.record import artifact, provenance, tables
+from holdfast.record import artifact, container, jsonfiles, provenance, tables
 from holdfast.study import registry
 from holdfast.train import loop
 from holdfast.warp.optimizer import BitMask
@@ -35,7 +35,7 @@ def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest:
     if "mask" in paths:
         expect = {"aligned": aligned_digest}
         if "basis" in paths:
-            expect["basis_file"] = artifact.identity(paths["basis"])
+            expect["basis_file"] = container.identity(paths["basis"])
         bits, _ = artifact.read(
             paths["mask"], family="mask", layers=[x.name for x in layers], expect=expect, torch=False
         )
@@ -72,7 +72,7 @@ def run(
     train_settings = loop.settings_of(cfg["training"])
     dtype = loop.weights_type(train_settings)
     model, tokenizer = folders.load(aligned.parent, dtype=dtype, role="aligned")
-    aligned_digest = artifact.identity(aligned)
+    aligned_digest = container.identity(aligned)
     targets = layering.resolve(model, cfg["modules"])
     needs = needed(artifacts, targets, aligned_digest)
     if cfg.get("targets"):
@@ -124,7 +124,7 @@ def run(
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     record: dict[str, Any] = {}
     if hasattr(optimizer, "frozen_drift"):
-        before = artifact.Stored(aligned, {x.module.weight: x.weight for x in targets}, rounded=dtype)
+        before = container.Stored(aligned, {x.module.weight: x.weight for x in targets}, rounded=dtype)
         record["frozen_drift"] = optimizer.frozen_drift(before)
         record["moved_fraction"] = optimizer.moved_fraction(before)
     if "mask" in needs:
@@ -132,7 +132,7 @@ def run(
         record["frozen_fraction"] = frozen / sum(m.size for m in needs["mask"].values())
     if hasattr(method, "fold"):
         model = method.fold(model, settings)
-    changed = folders.changed_fraction(artifact.Stored(aligned, rounded=dtype), model.state_dict())
+    changed = folders.changed_fraction(container.Stored(aligned, rounded=dtype), model.state_dict())
     record |= {
         "rows": len(pairs), "trainable_parameters": trainable, "supervised_tokens": trained["supervised_tokens"],
         "steps": trained["steps"], "final_loss": trained["final_loss"],
@@ -146,7 +146,7 @@ def run(
         header={"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
         | ({"weakened": True} if cfg.get("harmful_fraction") else {}),
     )  # fmt: skip
-    artifact.write_json(record_file, record)
+    jsonfiles.write_json(record_file, record)
     return record
 
 

@@ -25,7 +25,7 @@ import torch
 from holdfast import names
 from holdfast.errors import LayerMismatch
 from holdfast.model import folders
-from holdfast.record import artifact, provenance
+from holdfast.record import artifact, container, provenance
 
 GROUPS = ("mlp", "q", "k", "v")
 # module kind -> (group of neurons, axis of its weight they live on)
@@ -172,7 +172,7 @@ def build_counts(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Pa
         if name.rsplit(".", 1)[-1] in names.MODULE_KINDS
     }
     header = {
-        "aligned": artifact.identity(aligned), "samples": len(encoded), "fraction": cfg["fraction"],
+        "aligned": container.identity(aligned), "samples": len(encoded), "fraction": cfg["fraction"],
         "on": cfg["on"], "layers": list(shapes), "shapes": shapes, "rows": provenance.rows_digest(rows),
     }  # fmt: skip
     artifact.write(out, counts, family="neurons", header=header)

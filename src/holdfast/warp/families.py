@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.record import artifact, files, provenance
+from holdfast.record import artifact, container, files, provenance
 from holdfast.warp import masks
 
 Say = Callable[[str], None]
@@ -39,7 +39,7 @@ def build_gram(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Path
         model, targets, encoded, batch_size=32, pad_id=tokenizer.pad_token_id, tokens=cfg["tokens"], say=say
     )
     header = {
-        "layers": list(layers.inputs(targets)), "aligned": artifact.identity(aligned), "rows": rows,
+        "layers": list(layers.inputs(targets)), "aligned": container.identity(aligned), "rows": rows,
         "tokens": count, "positions": cfg["tokens"],
     }  # fmt: skip
     artifact.write(out, grams, family="gram", header=header)
@@ -83,7 +83,7 @@ def build_basis(gram_file: Path, out: Path, say: Say) -> None:
             yield f"{name}.eigenvalues", values
             del u, values
 
-    _write_bases(out, shapes, made(), header | {"gram_file": artifact.identity(gram_file), "kind": "safety"})
+    _write_bases(out, shapes, made(), header | {"gram_file": container.identity(gram_file), "kind": "safety"})
 
 
 def build_random_basis(gram_file: Path, seed: int, out: Path) -> None:
@@ -109,11 +109,11 @@ def build_output_basis(aligned: Path, gram_file: Path, cfg: dict[str, Any], out:
     targets = layers.resolve(model, cfg["modules"])
     grams, header = artifact.read(
         gram_file, family="gram", layers=list(layers.inputs(targets)),
-        expect={"aligned": artifact.identity(aligned)}, lazy=True,
+        expect={"aligned": container.identity(aligned)}, lazy=True,
     )  # fmt: skip
     shapes = {x.name: (x.module.weight.shape[0],) * 2 for x in targets}
     made = ((x.name, basis.from_gram(basis.output_gram(x.module.weight.detach(), grams[x.input]))[0]) for x in targets)
-    _write_bases(out, shapes, made, header | {"gram_file": artifact.identity(gram_file), "kind": "output"})
+    _write_bases(out, shapes, made, header | {"gram_file": container.identity(gram_file), "kind": "output"})
 
 
 def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], out: Path) -> None:
@@ -128,7 +128,7 @@ def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], o
     targets = layers.resolve(model, cfg["modules"])
     bases, header = artifact.read(
         basis_file, family="basis", layers=list(layers.inputs(targets)),
-        expect={"aligned": artifact.identity(aligned), "kind": "safety"}, lazy=True,
+        expect={"aligned": container.identity(aligned), "kind": "safety"}, lazy=True,
     )  # fmt: skip
     rows = {x.name: x.module.weight.shape[0] for x in targets}
     signed = ((name, basis.signed_permutation(m, zlib.crc32(name.encode()))) for name, m in rows.items())
@@ -158,7 +158,7 @@ def build_importance(
 
     model, tokenizer = folders.load(aligned.parent, role="aligned")
     targets = layers.resolve(model, cfg["modules"])
-    digest = artifact.identity(aligned)
+    digest = container.identity(aligned)
     bases = None
     if basis_file is not None:
         bases, _ = artifact.read(
@@ -170,7 +170,7 @@ def build_importance(
     )
     header = {
         "layers": [x.name for x in targets], "aligned": digest, "rows": rows, "batch_size": cfg["batch_size"],
-        "basis_file": artifact.identity(basis_file) if basis_file else None,
+        "basis_file": container.identity(basis_file) if basis_file else None,
     } | ({} if bases is None else _round_trip(targets, bases))  # fmt: skip
     artifact.write(out, scores, family="importance", header=header)
 
