@@ -1,0 +1,160 @@
+"""Rows of a study's tables as the report shows them: numbers as text, with their intervals and anchors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from holdfast import names
+from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
+from holdfast.compare.groups import ROLES
+from holdfast.record import provenance
+from holdfast.track import importing
+
+Row = dict[str, Any]
+COLUMNS = (
+    (names.REFUSAL_RATE, False), (names.WRAPPED_REFUSAL_RATE, False), (names.COMPLIANCE_RATE, False),
+    (names.OTHER_RATE, False), (names.OVER_REFUSAL, False), ("utility", False), ("refusal_minus_full", True),
+    ("utility_minus_full", True), (names.CHANGED_FRACTION, False),
+)  # fmt: skip
+
+
+def risk(poisoned: list[Row], rows: list[Row], costs: list[Row]) -> list[Row]:
+    """Before (the aligned model) and after every fine-tuning of a risk study: what it cost and what is left."""
+    before = next(r for r in rows if r["arm"] == "aligned")
+    lines = [
+        {"task": None, "arm": "aligned", "on": ", before", "share": "", "parameters": "", "seconds": ""} | _left(before)
+    ]
+    for r in poisoned:
+        spent = [c for c in costs if (c["task"], c["arm"]) == (r["task"], r["arm"])]
+        seconds = sum(float(c["cost/seconds"]) for c in spent) / len(spent) if spent else None
+        parameters = next((c["trainable_parameters"] for c in spent), "")
+        lines.append(
+            {
+                "task": r["task"], "arm": r["arm"], "on": f" on {r['task']}", "share": percent(r["harmful_fraction"]),
+                "parameters": f"{int(parameters):,}" if parameters else "",
+                "seconds": "" if seconds is None else f"{seconds:.0f}",
+            }
+            | _left(r)
+        )  # fmt: skip
+    return lines
+
+
+def _left(row: Row) -> Row:
+    keys = (names.REFUSAL_RATE, names.WRAPPED_REFUSAL_RATE, names.COMPLIANCE_RATE, names.BENIGN_ANSWERED)
+    return {"left": [percent(row.get(k)) for k in keys]}
+
+
+def agreement(found: dict[str, Any]) -> dict[str, Any]:
+    """The section on judges: how far each pair agrees, and what each says of every model."""
+
+    def interval(r: Row, key: str) -> str:
+        return "{} to {}".format(*(percent(r[f"{key}_{end}"]) for end in ("low", "high")))
+
+    pairs = [
+        {
+            "question": r["question"], "models": r["models"], "first": r["first"], "second": r["second"],
+            "n": r[f"{AGREEMENT}_n"],
+            "accuracy": percent(r[AGREEMENT]), "interval": interval(r, AGREEMENT),
+            "kappa": "not defined" if r["agreement/kappa"] is None
+            else f"{r['agreement/kappa']:.2f} ({r['agreement/kappa_low']:.2f} to {r['agreement/kappa_high']:.2f})",
+            "counts": ", ".join(f"{what}: {n}" for what, n in r["counts"].items()),
+        }
+        for r in found["pairs"]
+    ]  # fmt: skip
+    judges = list(dict.fromkeys(m["judge"] for m in found["models"]))
+    models: dict[tuple[str | None, str, int], dict[str, Row]] = {}
+    for m in found["models"]:
+        models.setdefault((m["task"], m["arm"], m["seed"]), {})[m["judge"]] = m
+    rows = []
+    for (task, arm, seed), said in models.items():
+        cells = []
+        for judge in judges:
+            r = said.get(judge, {})
+            lost = r.get(UNPARSED_RATE) or 0.0
+            text = percent(r.get(KEPT_RATE)) + (f" ({percent(lost)} % unparsed)" if lost else "")
+            cells.append({"value": r.get(KEPT_RATE, ""), "text": text,
+                          "interval": interval(r, KEPT_RATE) if KEPT_RATE in r else ""})  # fmt: skip
+        rows.append(
+            {"task": task, "arm": arm, "of": "" if task is None else f" on {task}, seed {seed}", "cells": cells}
+        )
+    return {"pairs": pairs, "judges": judges, "rows": rows}
+
+
+def front_row(r: Row) -> Row:
+    return {
+        "task": r["task"], "arm": r["arm"], "on_front": r["on_front"],
+        "cells": [
+            {"value": r["front_probability"], "text": percent(r["front_probability"])},
+            {"value": r["hypervolume"], "text": f"{float(r['hypervolume']):.3f}",
+             "interval": f"{float(r['hypervolume_low']):.3f} to {float(r['hypervolume_high']):.3f}"},
+            {"value": r["share_of_front"], "text": percent(r["share_of_front"])},
+        ],
+    }  # fmt: skip
+
+
+def capability_row(r: Row) -> Row:
+    def cell(key: str, signed: bool = False) -> Row:
+        low, high = (percent(r[f"{key}_{end}"], signed) for end in ("low", "high"))
+        return {"value": r[key], "text": percent(r[key], signed), "interval": f"[{low}, {high}]" if r[key] else ""}
+
+    return r | {
+        "task": r["task"] or "all",
+        "cells": [cell("rate"), cell("minus_aligned", signed=True)],
+        "p_text": f"{float(r['p_holm']):.2g}" if r["p_holm"] else "",
+    }  # fmt: skip
+
+
+def paper_row(r: Row) -> Row:
+    def text(key: str) -> Row:
+        if not r[key]:
+            return {"value": "", "text": "not measured"}
+        value, low, high = (percent(r[k]) for k in (key, f"{key}_low", f"{key}_high"))
+        return {"value": r[key], "text": value, "interval": f"{low} to {high}"}
+
+    return r | {"published": text("published"), "ours": text("ours")}
+
+
+def percent(value: str | float | None, signed: bool = False) -> str:
+    if value in (None, ""):
+        return ""
+    points = round(100 * float(value), 1) + 0.0  # no minus sign before a zero
+    return f"{points:+.1f}" if signed else f"{points:.1f}"
+
+
+def table_row(row: Row) -> Row:
+    cells = []
+    for name, signed in COLUMNS:
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        interval = f"[{percent(low, signed)}, {percent(high, signed)}]" if low not in (None, "") else ""
+        cells.append({"value": row.get(name) or "", "text": percent(row.get(name), signed), "interval": interval})
+    rate = row["learning_rate"]
+    return {
+        "arm": row["arm"],
+        "cell": cell_id(row["task"], row["arm"]),
+        "lr": f"{float(rate):g}" if rate else "",
+        "utility_metric": row["utility_metric"],
+        "cells": cells,
+    }
+
+
+def cell_row(path: Path, cell: Row, folder: Path) -> Row:
+    """Where one cell's numbers come from: its folder beside the report, its run in MLflow, its digest."""
+    return {
+        "id": cell_id(cell["task"], cell["arm"]), "task": cell["task"] or "all", "arm": cell["arm"],
+        "seed": cell["seed"], "href": path.relative_to(folder).as_posix(), "model": cell["model"],
+        "run": importing.cell_name(cell), "digest": provenance.file_digest(path)[:12],
+    }  # fmt: skip
+
+
+def cell_id(task: str | None, arm: str) -> str:
+    """The anchor of an arm's cells; the roles have one for all tasks."""
+    return f"cell-{'all' if task is None or arm in ROLES else task}-{arm}"
+
+
+def claim_row(claim: Row) -> Row:
+    return claim | {
+        "effect_text": percent(claim["effect"], True),
+        "interval": f"[{percent(claim['low'], True)}, {percent(claim['high'], True)}]",
+        "p_text": f"{float(claim['p_holm']):.2g}",
+    }
