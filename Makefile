@@ -22,7 +22,7 @@ install: $(STAMP) ## create .venv with the pinned dependencies
 
 demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs another)
 	$(SNAKEMAKE) --quiet rules
-	@$(BIN)/holdfast $(STUDY)
+	@$(BIN)/holdfast table $(STUDY)
 
 test: $(STAMP) ## run the tests, the smoke study included
 	$(BIN)/python -m pytest -q
@@ -31,19 +31,19 @@ check: $(STAMP) ## style and generated files
 	$(BIN)/ruff check src scripts tests benchmarks
 	$(BIN)/ruff format --check src scripts tests benchmarks
 	$(BIN)/snakefmt --check Snakefile rules
-	$(BIN)/python -m holdfast.documents --check
+	$(BIN)/holdfast documents --check
 
 push: $(STAMP) ## record and push a finished study, or some families of it, to the DVC remote (STUDY=name ONLY=...)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.remote push $(STUDY) $(ONLY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/holdfast push $(STUDY) $(ONLY)
 
 pull: $(STAMP) ## fetch a pushed study, or some families of it (STUDY=name ONLY="basis masks")
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.remote pull $(STUDY) $(ONLY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/holdfast pull $(STUDY) $(ONLY)
 
 audit: $(STAMP) ## what is missing, stale, corrupt or orphaned, here and on the remote (STUDY=name)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m holdfast.audit $(STUDY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/holdfast audit $(STUDY)
 
 crate: $(STAMP) ## a finished study as a Workflow Run RO-Crate in crates/ (STUDY=name)
-	$(BIN)/python -m holdfast.crate $(STUDY)
+	$(BIN)/holdfast crate $(STUDY)
 
 bench: $(STAMP) ## ours, the published algorithm and plain fine-tuning side by side (results/bench.json)
 	$(BIN)/python -m benchmarks.bench
@@ -53,10 +53,10 @@ soak: $(STAMP) ## kill -9 a study 20 times at random moments and compare with a 
 	$(BIN)/python tests/soak.py $(STUDY)
 
 plan: $(STAMP) ## what a study costs before it runs (STUDY=name)
-	$(BIN)/python -m holdfast.plan $(STUDY)
+	$(BIN)/holdfast plan $(STUDY)
 
 documents: $(STAMP) ## regenerate every generated file
-	$(BIN)/python -m holdfast.documents
+	$(BIN)/holdfast documents
 	$(BIN)/python tests/bad_input.py
 
 ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the study first)

@@ -8,7 +8,6 @@ import copy
 import io
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from holdfast.archive import audit, remote, snapshot
+from holdfast.cli.main import main
+from holdfast.engines import snakemake
 from holdfast.errors import HoldfastError
 from holdfast.record import artifact, files
-from holdfast.report import terminal
-from holdfast.study import costs, preflight, reading, registry, resolve
+from holdfast.study import preflight, reading, registry, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs/errors.md"
@@ -195,17 +194,9 @@ def command(title: str, call: Callable[[], Any], *says: str, prepare: Callable[[
     return Case(COMMAND, title, says, prepare, call)
 
 
-def summary_of(name: str) -> int:
-    kept, sys.argv = sys.argv, ["holdfast", name]
-    try:
-        return terminal.main()
-    finally:
-        sys.argv = kept
-
-
 def pushed() -> None:
     write("mine.yaml", GOOD)
-    write("dvc/mine/dvc.lock", "stages: {base: {}}\n")
+    write("dvc/mine/dvc.lock", "schema: '2.0'\nstages: {base: {outs: [{path: work/mine/base, md5: '0', hash: md5}]}}\n")
 
 
 PAIR = {"kind": "hazard", "prompt": "p", "response": "no"}
@@ -345,22 +336,33 @@ CASES = [
     # In a folder of its own: the project's studies are the user's to add to.
     command("a study that does not exist", lambda: resolve.load("dmeo", Path("config")), "did you mean 'demo'",
             prepare=lambda: [write(f"config/{name}.yaml", GOOD) for name in ("demo", "smoke")]),
-    command("a plan of a study that does not exist", lambda: costs.main(["nope"]), "There is no study file"),
-    command("a plan of an unknown hub model", lambda: costs.main(["mine.yaml"]), "not known here", "--model-config",
+    command("a plan of a study that does not exist", lambda: main(["plan", "nope"]), "There is no study file"),
+    command("a plan of an unknown hub model", lambda: main(["plan", "mine.yaml"]), "not known here", "--model-config",
             prepare=lambda: write("mine.yaml", changed("base.source", "nobody/none"))),
-    command("a table that was not made", lambda: summary_of("mine.yaml"), "no table yet",
+    command("a table that was not made", lambda: main(["table", "mine.yaml"]), "no table yet",
             prepare=lambda: write("mine.yaml", GOOD)),
-    command("a table of a study that does not exist", lambda: summary_of("dmeo"), "did you mean 'demo'",
+    command("a table of a study that does not exist", lambda: main(["table", "dmeo"]), "did you mean 'demo'",
             prepare=lambda: write("config/demo.yaml", GOOD)),
-    command("pushing a study that has not run", lambda: remote.main(["push", "mine.yaml"]), "Nothing of the study",
+    command("pushing a study that has not run", lambda: main(["push", "mine.yaml"]), "Nothing of the study",
             prepare=lambda: write("mine.yaml", GOOD)),
-    command("pulling a study that was not pushed", lambda: remote.main(["pull", "mine.yaml"]), "was not pushed",
+    command("pulling a study that was not pushed", lambda: main(["pull", "mine.yaml"]), "was not pushed",
             prepare=lambda: write("mine.yaml", GOOD)),
-    command("pulling a family that was not pushed", lambda: remote.main(["pull", "mine.yaml", "models"]), "models was not pushed",
+    command("pulling a family that was not pushed", lambda: main(["pull", "mine.yaml", "models"]), "models was not pushed",
             prepare=pushed),
-    command("a provenance.json with a merge conflict", lambda: snapshot.main(["save"]), "provenance.json cannot be read",
+    command("a provenance.json with a merge conflict", lambda: main(["snapshot", "save"]), "provenance.json cannot be read",
             prepare=lambda: write("provenance.json", "<<<<<<< ours\n{}\n")),
-    command("an audit of a study that does not exist", lambda: audit.main(["nope"]), "There is no study file"),
+    command("a verb that does not exist", lambda: main(["tabel"]), "There is no verb 'tabel'", "did you mean 'table'"),
+    command("the name of a study in place of a verb", lambda: main(["mine"]), "holdfast table mine",
+            prepare=lambda: write("config/mine.yaml", GOOD)),
+    command("an option that does not exist", lambda: main(["audit", "--evry"]), "No such option", "holdfast audit --help"),
+    command("a verb without what it is about", lambda: main(["why"]), "Missing argument 'TARGET'", "holdfast why --help"),
+    command("a number that is out of range", lambda: main(["plan", "mine", "--utilization", "3"]), "not in the range"),
+    command("a dvc.lock of another form", lambda: main(["pull", "mine.yaml"]), "schema 3.0", "tested with dvc",
+            prepare=lambda: (write("mine.yaml", GOOD), write("dvc/mine/dvc.lock", "schema: '3.0'\nstages: {}\n"))),
+    command("Snakemake's records in another format", lambda: main(["snapshot", "save"]), "format 7", "tested with snakemake",
+            prepare=lambda: write(f"{snakemake.RECORDS}/eA==", '{"record_format_version": 7}')),
+    command("generated files outside a checkout", lambda: main(["documents"]), "a checkout of holdfast"),
+    command("an audit of a study that does not exist", lambda: main(["audit", "nope"]), "There is no study file"),
     command("a method that does not exist", lambda: registry.header("lorra"), "There is no method 'lorra'"),
     command("chosen settings of no known form", lambda: reading.read_chosen(Path("c.yaml")), "c.yaml",
             prepare=lambda: write("c.yaml", {"warp": {"gsm8k": {"rate": 1}}})),

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+SNAKEMAKE, HOLDFAST = (Path(sys.executable).with_name(name) for name in ("snakemake", "holdfast"))
 COPIED = ("Snakefile", "rules", "scripts", "src", "config", "profiles", "pyproject.toml", "docs/captions")
 # Every kind of work has its kill, also work of a second.
 RULES = (

@@ -42,9 +42,9 @@ def finished(folder: Path, *arguments: str, study: str = "smoke") -> Path:
 
 
 def call(folder: Path, *command: str, code: int = 0) -> str:
-    """What a module of the project prints, run in a folder."""
+    """What `holdfast` or `dvc` prints, run in a folder."""
     out = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True,
+        [Path(sys.executable).with_name(command[0]), *command[1:]], cwd=folder, capture_output=True, text=True,
         env={
             **os.environ, "PYTHONPATH": str(folder / "src"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # as in the activated environment

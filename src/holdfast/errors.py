@@ -36,12 +36,24 @@ class ArtifactError(HoldfastError):
     """A tensor file is missing, damaged or made for something else."""
 
 
+class EngineError(HoldfastError):
+    """Snakemake, DVC or MLflow keep their files in another way than holdfast was tested with."""
+
+
 class LayerMismatch(ArtifactError):
     """A tensor file was made for other layers than the study asks for."""
 
 
 class ChatTemplateError(HoldfastError):
     """A tokenizer cannot render the conversation the way training needs it."""
+
+
+class DocumentError(HoldfastError):
+    """A text that a generated document is made of is not as it must be."""
+
+
+class UsageError(HoldfastError):
+    """A command was called in a way it does not understand."""
 
 
 class MethodError(HoldfastError):

@@ -24,7 +24,7 @@ def pushed(copy, tmp_path) -> Path:
     git(folder, "init", "--quiet", "--initial-branch", "main")
     call(folder, "dvc", "init", "--quiet")
     call(folder, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
-    call(folder, "holdfast.remote", "push", "smoke")
+    call(folder, "holdfast", "push", "smoke")
     commit(folder, "a finished study")
     return folder
 
@@ -51,7 +51,7 @@ def test_jobs_never_write_through_a_link_into_the_cache(pushed, tmp_path, link):
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", str(pushed), str(clone))
     call(clone, "dvc", "config", "--local", "cache.type", link)
-    call(clone, "holdfast.remote", "pull", "smoke")
+    call(clone, "holdfast", "pull", "smoke")
     table = clone / "results/smoke/table.csv"
     assert table.is_symlink() if link == "symlink" else table.stat().st_nlink > 1
     assert planned(clone) == {}
@@ -70,7 +70,7 @@ def test_branches_experiments_and_what_differs(pushed):
     and reports its numbers; dvc shows what differs."""
     edit(pushed / "config/smoke.yaml", *CHANGE)
     run(pushed)
-    call(pushed, "holdfast.remote", "push", "smoke")
+    call(pushed, "holdfast", "push", "smoke")
     git(pushed, "checkout", "--quiet", "-b", "more-frozen")
     commit(pushed, "more frozen")
     assert "arms.warp.freeze_fraction" in call(pushed, "dvc", "params", "diff", "main")
@@ -79,7 +79,7 @@ def test_branches_experiments_and_what_differs(pushed):
     for branch in ("main", "more-frozen"):
         git(pushed, "checkout", "--quiet", branch)
         call(pushed, "dvc", "checkout", "--quiet", "--force")
-        call(pushed, "holdfast.snapshot", "restore", "smoke")
+        call(pushed, "holdfast", "snapshot", "restore", "smoke")
         assert planned(pushed) == {}, branch
         models[branch] = (pushed / MODEL).read_bytes()
     assert models["main"] != models["more-frozen"]
@@ -89,6 +89,6 @@ def test_branches_experiments_and_what_differs(pushed):
     assert (pushed / MODEL).read_bytes() == models["more-frozen"] and git(pushed, "status", "--porcelain") == ""
     assert "0.3" in call(pushed, "dvc", "params", "diff", "HEAD", "third")
     call(pushed, "dvc", "exp", "apply", "third")
-    call(pushed, "holdfast.snapshot", "restore", "smoke")
+    call(pushed, "holdfast", "snapshot", "restore", "smoke")
     assert planned(pushed) == {"cards": 1, "import_runs": 1}  # views of the results, which DVC does not make
     assert (pushed / MODEL).read_bytes() not in models.values()

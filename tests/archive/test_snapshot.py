@@ -7,15 +7,15 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from soak import SNAKEMAKE
+from soak import HOLDFAST, SNAKEMAKE
 
 from holdfast.archive import snapshot
+from holdfast.engines import snakemake
 from holdfast.errors import ArtifactError
 from holdfast.record import provenance
 
@@ -155,9 +155,7 @@ def test_bytes_no_job_wrote_are_corrupt(machine_a, tmp_path, keep_time):
 
 def test_the_command_says_what_is_corrupt(machine_b):
     (machine_b / "work/s/b.txt").write_text("")
-    out = subprocess.run(
-        [sys.executable, "-m", "holdfast.snapshot", "restore", "s"], cwd=machine_b, capture_output=True, text=True
-    )
+    out = subprocess.run([HOLDFAST, "snapshot", "restore", "s"], cwd=machine_b, capture_output=True, text=True)
     assert out.returncode == 2 and "work/s/b.txt is not what a job wrote" in out.stderr
     assert out.stdout == "restore: 1 ok, 1 stale, 1 corrupt\n"
 
@@ -167,9 +165,7 @@ def test_a_conflict_in_the_file_is_one_block(machine_b):
     path.write_text("<" * 7 + " ours\n" + path.read_text())
     with pytest.raises(ArtifactError, match=r"provenance\.json cannot be read"):
         snapshot.restore(machine_b)
-    out = subprocess.run(
-        [sys.executable, "-m", "holdfast.snapshot", "save"], cwd=machine_b, capture_output=True, text=True
-    )
+    out = subprocess.run([HOLDFAST, "snapshot", "save"], cwd=machine_b, capture_output=True, text=True)
     assert out.returncode == 2 and out.stderr.startswith("ArtifactError: ") and "Traceback" not in out.stderr
 
 
@@ -191,6 +187,6 @@ def test_a_link_into_a_cache_is_never_written_through(machine_b, tmp_path):
 def test_a_record_is_found_again_whatever_the_length_of_its_name(tmp_path_factory, parts):
     root = tmp_path_factory.mktemp("r")
     output = "work/" + "/".join(parts)
-    record = {"rule": "x", "endtime": 1.0, "incomplete": False}
-    snapshot._remember(root, output, record)
-    assert list(snapshot.records(root)) == [(output, record)]
+    record = {"rule": "x", "endtime": 1.0, "incomplete": False, "record_format_version": snakemake.FORMAT}
+    snakemake.remember(root, output, record)
+    assert list(snakemake.records(root)) == [(output, record)]

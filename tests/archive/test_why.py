@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from holdfast.archive import why
+from holdfast.engines import snakemake
 
 PLAN = """\
 Building DAG of jobs...
@@ -27,14 +28,14 @@ rule respond:
 
 
 def test_a_plan_is_read():
-    mask, tune, respond = why.parse(PLAN)
+    mask, tune, respond = snakemake.parse(PLAN)
     assert (mask.rule, mask.outputs) == ("build_mask", ("work/s/masks/a.safetensors", "results/s/masks/a.csv"))
     assert set(tune.reasons) == {"missing", "follows", "params"} and tune.reasons["missing"] == "results/s/x.jsonl"
     assert set(respond.reasons) == {"follows"} and respond.inputs == ("work/s/crafts/warp/seed0/model.safetensors",)
 
 
 def test_settings_are_compared_key_by_key():
-    mask, tune, _ = why.parse(PLAN)
+    mask, tune, _ = snakemake.parse(PLAN)
     assert why.causes(mask) == ["spec.freeze_fraction: 0.1 -> 0.3", "spec.new: not set -> None"]
     assert why.causes(tune) == ["results/s/x.jsonl is not there", "the code it runs has changed"]
     assert why.settings("something else") == ["its settings or its code have changed"]
@@ -43,10 +44,10 @@ def test_settings_are_compared_key_by_key():
 
 
 def test_the_explanation_starts_at_the_cause_and_leads_to_the_target():
-    text = why.explain("results/s/crafts/warp/seed0/responses.parquet", why.parse(PLAN))
+    text = why.explain("results/s/crafts/warp/seed0/responses.parquet", snakemake.parse(PLAN))
     assert "would be made again: 3 jobs." in text
     assert "because spec.freeze_fraction: 0.1 -> 0.3" in text and "and then finetune -> respond" in text
     assert "respond (" not in text  # it only follows
-    assert why.parse("Building DAG of jobs...\nNothing to be done.\n") == []
+    assert snakemake.parse("Building DAG of jobs...\nNothing to be done.\n") == []
     assert why.explain("x", []) == "x is up to date: nothing would run."
-    assert "stands for files" in why.explain("models", why.parse(PLAN))
+    assert "stands for files" in why.explain("models", snakemake.parse(PLAN))

@@ -139,13 +139,13 @@ def test_weakened_models_leave_only_when_they_are_named(methods, tmp_path):
     shutil.copytree(methods, folder, symlinks=True)
     call(folder, "dvc", "init", "--no-scm", "--quiet")
     call(folder, "dvc", "remote", "add", "--default", "store", str(store))
-    said = call(folder, "holdfast.remote", "push", "smoke-methods")
+    said = call(folder, "holdfast", "push", "smoke-methods")
     assert "not pushed: models weakened on purpose" in said and "weakened " not in said.split("\npushed ")[1]
     lock = yaml.safe_load((folder / "dvc/smoke-methods/dvc.lock").read_text())["stages"]
     paths = [out["path"] for stage in lock.values() for out in stage["outs"]]
     assert paths and not any("unaligned" in p or "risky" in p.split("work/")[-1].split("/") for p in paths)
-    assert "pushed weakened" in call(folder, "holdfast.remote", "push", "smoke-methods", "weakened")
-    call(folder, "holdfast.remote", "push", "smoke-methods", "nothing", code=2)
+    assert "pushed weakened" in call(folder, "holdfast", "push", "smoke-methods", "weakened")
+    call(folder, "holdfast", "push", "smoke-methods", "nothing", code=2)
 
 
 def test_freeze_fraction_reruns_masks_and_warp_cells_only(copy):
@@ -163,13 +163,13 @@ def test_freeze_fraction_reruns_masks_and_warp_cells_only(copy):
 
 def test_why_names_the_setting_that_changed(copy):
     target = "results/smoke/crafts/warp/seed0/metrics.json"
-    assert "is up to date" in call(copy, "holdfast.summary", "why", target)
+    assert "is up to date" in call(copy, "holdfast", "why", target)
     edit(copy / "config/smoke.yaml", "freeze_fraction: 0.1", "freeze_fraction: 0.3")
-    said = call(copy, "holdfast.summary", "why", target)
+    said = call(copy, "holdfast", "why", target)
     assert "would be made again" in said and "because settings.freeze_fraction: 0.1 -> 0.3" in said
     assert "and then finetune -> judge" in said
     assert "build_mask" in said and "is not there" in said  # another fraction is another mask
-    call(copy, "holdfast.summary", "why", "results/smoke/nowhere.csv", code=2)
+    call(copy, "holdfast", "why", "results/smoke/nowhere.csv", code=2)
 
 
 def test_the_workflows_own_report_has_captions(project, tmp_path):
@@ -255,11 +255,11 @@ def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_pat
     """Machine A pushes, machine B pulls: nothing to do there, and a change reruns what depends on it only."""
     call(copy, "dvc", "init", "--no-scm", "--quiet")
     call(copy, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
-    assert "pushed data base aligned gram basis masks models results" in call(copy, "holdfast.remote", "push", "smoke")
+    assert "pushed data base aligned gram basis masks models results" in call(copy, "holdfast", "push", "smoke")
     other = tmp_path / "another" / "machine"
     shutil.copytree(copy, other, ignore=shutil.ignore_patterns("work", "results", "logs", ".snakemake", "cache", "tmp"))
     families = ("data", "aligned", "basis", "masks", "models", "results")
-    assert "absent" in call(other, "holdfast.remote", "pull", "smoke", *families)
+    assert "absent" in call(other, "holdfast", "pull", "smoke", *families)
     assert not (other / "work/smoke/gram").exists() and not (other / "work/smoke/base").exists()
     assert planned(other) == {}
     edit(
@@ -271,7 +271,7 @@ def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_pat
         "build_mask": 1, "finetune": 2, "respond": 2, "judge": 2, "changes": 2, "compare": 1, "papers": 1,
         "write_report": 1, "cards": 1, "import_runs": 1,
     }  # fmt: skip
-    call(other, "holdfast.remote", "pull", "smoke")
+    call(other, "holdfast", "pull", "smoke")
     assert (other / "work/smoke/gram/safety.safetensors").exists()
 
 
@@ -287,14 +287,14 @@ def test_the_log_of_a_prelude_is_no_orphan(tmp_path, monkeypatch):
 
 def test_an_audit_names_every_fault_and_its_repair(copy, tmp_path):
     def found(code=1):
-        out = call(copy, "holdfast.audit", "smoke", "--all", code=code)
+        out = call(copy, "holdfast", "audit", "smoke", "--all", code=code)
         named = re.findall(r"^(\w+) +(\S+)\n +.+\n +repair: (.+)$", out, re.M)
         return {(kind, path): repair for kind, path, repair in named}, out.splitlines()[-1]
 
     call(copy, "dvc", "init", "--no-scm", "--quiet")
     call(copy, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
     assert found(0) == ({}, "0 missing, 0 stale, 0 corrupt, 0 orphan, 0 remote")
-    call(copy, "holdfast.remote", "push", "smoke")
+    call(copy, "holdfast", "push", "smoke")
     assert found(0)[0] == {}
 
     model = copy / "work/smoke/crafts/full/seed0/model.safetensors"

@@ -6,9 +6,9 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 from conftest import ROOT
+from soak import HOLDFAST
 
 from holdfast.documents import pages
 from holdfast.study import registry, resolve
@@ -25,7 +25,7 @@ def test_a_study_of_the_users_own_makes_nothing_stale(tmp_path):
     for name in ("README.md", "dvc.yaml", "Snakefile"):
         shutil.copy2(ROOT / name, tmp_path / name)
     shutil.copy2(ROOT / "config/smoke.yaml", tmp_path / "config/mine.yaml")
-    command = [sys.executable, "-m", "holdfast.documents"]
+    command = [HOLDFAST, "documents"]
     env = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
     assert subprocess.run([*command, "--check"], cwd=tmp_path, env=env).returncode == 0
     assert subprocess.run(command, cwd=tmp_path, env=env).returncode == 0
@@ -55,7 +55,7 @@ def test_links_of_the_documents_lead_somewhere():
 
 
 def test_make_check_of_documents_runs():
-    assert subprocess.run([sys.executable, "-m", "holdfast.documents", "--check"], cwd=ROOT).returncode == 0
+    assert subprocess.run([HOLDFAST, "documents", "--check"], cwd=ROOT).returncode == 0
 
 
 def test_rule_targets_of_the_readme_exist():

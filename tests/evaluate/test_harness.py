@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.cli.main import main
 from holdfast.data import agnews, gsm8k
 from holdfast.errors import ArtifactError
 from holdfast.evaluate import harness
@@ -63,6 +64,6 @@ def test_a_cell_is_read_from_its_folder(tmp_path):
                   "score": 1.0, "text": "", "flexible": r["flexible"], "parsed": "", "gold": r["gold"]} for r in rows
     ], tmp_path / "verdicts.parquet", "verdicts")  # fmt: skip
     assert [(t, r["different"]) for t, r in harness.check(tmp_path)] == [("sums", []), ("sums", [])]
-    assert harness.main([str(tmp_path)]) == 0
+    assert main(["harness", str(tmp_path)]) == 0
     with pytest.raises(ArtifactError, match="not a finished cell"):
         harness.check(tmp_path / "nowhere")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast import statistics
-from holdfast.judges import __main__ as command
+from holdfast.cli.main import main
 from holdfast.judges import calibration, refusal
 from holdfast.study import registry
 
@@ -134,12 +134,12 @@ def test_a_users_own_file_is_calibrated(tmp_path, capsys):
     path = tmp_path / "mine.jsonl"
     rows = [{"prompt": ASKED, "response": t, "label": label} for label, texts in CLEAR.items() for t in texts]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    assert command.main(["calibrate", str(path)]) == 0
+    assert main(["calibrate", str(path)]) == 0
     out = capsys.readouterr().out
     low, _ = statistics.wilson(len(rows), len(rows))
     assert f"mine{'':38}{len(rows):>6}  100.0 [{100 * low:4.1f}, 100.0]   1.00" in out
     path.write_text(json.dumps(rows[0] | {"label": "maybe"}) + "\n")
-    assert command.main(["calibrate", str(path)]) == 2
+    assert main(["calibrate", str(path)]) == 2
     assert "row 0 is not a labelled answer" in capsys.readouterr().err
 
 

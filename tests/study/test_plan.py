@@ -9,7 +9,9 @@ import pytest
 from conftest import ROOT
 
 from holdfast import statistics
+from holdfast.cli.main import main
 from holdfast.errors import StudyError
+from holdfast.report import terminal
 from holdfast.study import costs, resolve
 
 
@@ -59,7 +61,7 @@ def test_a_plan_counts_the_jobs_and_bytes_of_the_study():
     assert found["responses"].jobs == len(study.cells) + len(study.roles)
     assert found["masks"].jobs == len(study.masks) and found["basis"].jobs == len(study.bases)
     assert found["base"].disk == 4 * shape.parameters
-    lines = costs.text(study, shape, 1e12, 0.4)
+    lines = terminal.plan(study, shape, 1e12, 0.4)
     assert "28 cells" in lines and "together" in lines
     methods = resolve.load("smoke-methods", ROOT / "config")
     merged = {s.name: s for s in costs.stages(methods, shape)}
@@ -71,19 +73,19 @@ def test_a_plan_counts_the_jobs_and_bytes_of_the_study():
     ("name", "size"), [("llama3-8b-agnews", "8.03 B"), ("llama2-13b-chat-agnews", "13 B")]
 )  # fmt: skip
 def test_larger_studies_are_planned_without_their_models(name, size, capsys):
-    assert costs.main([str(ROOT / "config" / f"{name}.yaml"), "--tflops", "400"]) == 0
+    assert main(["plan", str(ROOT / "config" / f"{name}.yaml"), "--tflops", "400"]) == 0
     assert f"{size} parameters" in capsys.readouterr().out
 
 
 def test_the_7b_study_is_planned_without_the_model(tmp_path, capsys):
     study = "llama2-7b-chat-agnews-safety-mix"
     path = str(ROOT / "config" / f"{study}.yaml")
-    assert costs.main([path, "--tflops", "400"]) == 0
+    assert main(["plan", path, "--tflops", "400"]) == 0
     out = capsys.readouterr().out
     assert "6.74 B parameters" in out and "TB" not in out
     config = tmp_path / "config.json"
     config.write_text(json.dumps(_config(costs.Shape(64, 96, 3, 8, 2, 500), False).to_dict()))
-    assert costs.main([path, "--tflops", "400", "--model-config", str(config)]) == 0
+    assert main(["plan", path, "--tflops", "400", "--model-config", str(config)]) == 0
     assert "6.74 B" not in capsys.readouterr().out
 
 

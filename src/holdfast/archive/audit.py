@@ -1,4 +1,4 @@
-"""What is wrong with a study's files and what would repair each: `make audit`, `python -m holdfast.audit STUDY`.
+"""What is wrong with a study's files and what would repair each: `holdfast audit STUDY`.
 
 missing   Snakemake needs it and it is not here
 stale     made with other parameters, code or inputs than the study now has
@@ -11,19 +11,13 @@ Nothing is changed. The remote's objects are read and hashed here: DVC trusts th
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import subprocess
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast import names
 from holdfast.archive import remote, snapshot
-from holdfast.errors import ArtifactError, HoldfastError
+from holdfast.engines import snakemake
 from holdfast.model import folders
 from holdfast.record import provenance
 from holdfast.study import resolve
@@ -42,20 +36,6 @@ class Problem:
     repair: str
 
 
-def plan(study: resolve.Resolved) -> dict[str, tuple[str, bool]]:
-    """Output -> (Snakemake's status, whether it would be made again)."""
-    command = [sys.executable, "-m", "snakemake", "--config", f"study={study.path}", "--detailed-summary"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise ArtifactError(
-            "Snakemake cannot plan this study.", found=(done.stderr.strip().splitlines() or ["no message"])[-1][:160],
-            expected="a summary of its outputs", do=" ".join(["snakemake", *command[3:5], "-n"]),
-        )  # fmt: skip
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.DictReader(io.StringIO(done.stdout), delimiter="\t")
-    return {r["output_file"]: (r["status"], r["plan"] != "no update") for r in rows}
-
-
 def remote_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Problem]:
     """Objects the remote lacks or holds with other bytes; every one is read."""
     again = f"make push STUDY={study.name}"
@@ -68,8 +48,8 @@ def remote_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[P
 
 def local_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Problem]:
     """Missing, stale, corrupt and orphaned files of a study."""
-    planned = plan(study)
-    recorded, records = snapshot.read(Path()), dict(snapshot.records(Path()))
+    planned = snakemake.summary(study.path)
+    recorded, records = snapshot.read(Path()), dict(snakemake.records(Path()))
     noted: dict[str, set[str]] = {}  # what jobs that read a file saw in it
     for record in records.values():
         for name, checksum in (record.get("input_checksums") or {}).items():
@@ -126,32 +106,3 @@ def audit(study: resolve.Resolved) -> list[Problem]:
     """Every problem of a study's files, here and on the remote."""
     known = remote.pushed(study)
     return [*local_problems(study, known), *remote_problems(study, known)]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="holdfast.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("study", nargs="?", default="demo")
-    parser.add_argument("--all", action="store_true", help=f"not only the first {_SHOWN} of a kind")
-    args = parser.parse_args(arguments)
-    try:
-        problems = audit(resolve.load(args.study))
-    except HoldfastError as error:
-        sys.stderr.write(error.block() + "\n")
-        return error.exit_code
-    counts = Counter(p.kind for p in problems)
-    for kind in KINDS:
-        shown = [p for p in problems if p.kind == kind][: None if args.all else _SHOWN]
-        for p in shown:
-            sys.stdout.write(f"{p.kind:8} {p.path}\n{'':8} {p.why}\n{'':8} repair: {p.repair}\n")
-        if counts[kind] > len(shown):
-            sys.stdout.write(f"{kind:8} ... and {counts[kind] - len(shown)} more (--all)\n")
-    if counts["missing"] + counts["stale"]:
-        sys.stdout.write(f"all that is missing or stale, and what follows: snakemake --config study={args.study}\n")
-    sys.stdout.write(", ".join(f"{counts[kind]} {kind}" for kind in KINDS) + "\n")
-    return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`make crate`: a finished study as a Workflow Run RO-Crate, a folder that other tools can read.
+"""`holdfast crate`: a finished study as a Workflow Run RO-Crate, a folder that other tools can read.
 
 In it: the study file and those it builds on, the workflow, every small result and what made each (provenance), and as
 the run one action with its times. Models and other tensors stay where they are; cards.json has their sha256.
@@ -7,17 +7,16 @@ Profile: https://w3id.org/ro/wfrun/workflow/0.5. Needs the extra `crate`.
 
 from __future__ import annotations
 
-import argparse
 import mimetypes
 import shutil
-import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from holdfast.archive import snapshot
-from holdfast.errors import ArtifactError, HoldfastError
+from holdfast.engines import snakemake
+from holdfast.errors import ArtifactError
 from holdfast.study import reading, resolve
 
 PROFILES = ("https://w3id.org/ro/wfrun/process/0.5", "https://w3id.org/ro/wfrun/workflow/0.5",
@@ -63,7 +62,7 @@ def layers(path: Path) -> list[Path]:
 def _times(study: resolve.Resolved) -> tuple[str, str]:
     """When the first job of a study began and the last one ended, by Snakemake's own records."""
     prefixes = snapshot.prefixes([study.name])
-    of = [r for path, r in snapshot.records(Path()) if path.startswith(tuple(prefixes)) and r.get("starttime")]
+    of = [r for path, r in snakemake.records(Path()) if path.startswith(tuple(prefixes)) and r.get("starttime")]
     if not of:
         raise ArtifactError(
             f"There is no record of a run of {study.name} here.", found="no metadata of its results",
@@ -151,23 +150,3 @@ def build(study: resolve.Resolved, out: Path) -> Path:
     crate.write(temporary)
     temporary.replace(out)
     return out
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="holdfast.crate", description="a finished study as a Workflow Run RO-Crate")
-    parser.add_argument("study")
-    parser.add_argument("--out", type=Path, help="folder to write; default crates/<study>")
-    args = parser.parse_args(arguments)
-    try:
-        study = resolve.load(args.study)
-        out = args.out or Path("crates") / study.name
-        out.parent.mkdir(parents=True, exist_ok=True)
-        sys.stdout.write(f"{build(study, out)}\n")
-        return 0
-    except HoldfastError as error:
-        sys.stderr.write(error.block() + "\n")
-        return error.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

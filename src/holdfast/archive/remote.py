@@ -1,17 +1,12 @@
-"""Tensors and results to and from a DVC remote: `make push`, `make pull`.
+"""Tensors and results to and from a DVC remote: `holdfast push`, `holdfast pull`.
 
-DVC keeps the bytes, one stage per family; provenance.json keeps what made them (holdfast.snapshot). The demo's
+DVC keeps the bytes, one stage per family; provenance.json keeps what made them (`snapshot`). The demo's
 stages are dvc.yaml itself; another study's are dvc/<study>/dvc.yaml, written by its first push.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,13 +15,13 @@ from typing import Any
 import yaml
 
 from holdfast.archive import snapshot
-from holdfast.errors import ArtifactError, HoldfastError
+from holdfast.engines import dvc
+from holdfast.errors import ArtifactError
 from holdfast.record import files
 from holdfast.study import resolve
 
 DEMO = "demo"
 WEAKENED = "weakened"
-_PIECE = 1 << 22
 HEAD = """\
 # DVC versions tensors and results; Snakemake makes them. One stage per family: `dvc repro` gives Snakemake its memory
 # back, runs the family's target and keeps what Snakemake then remembers; on a finished study there is nothing to do.
@@ -74,9 +69,9 @@ def definition(study: resolve.Resolved, project: Path = Path()) -> str:
         stage: dict[str, Any] = {} if root else {"wdir": "../.."}
         stages[name] = stage | {
             "cmd": [
-                f"python -m holdfast.snapshot restore {study.name}",
+                f"holdfast snapshot restore {study.name}",
                 f"{run} --quiet rules -- {target}",
-                f"python -m holdfast.snapshot save {study.name}",
+                f"holdfast snapshot save {study.name}",
             ],
             "deps": [config, *(chosen if name in ("masks", "models") else []), *before],
             "outs": [{folder: {"persist": True}} for folder in folders],
@@ -88,22 +83,14 @@ def definition(study: resolve.Resolved, project: Path = Path()) -> str:
     return HEAD + yaml.safe_dump({"stages": stages} | about, sort_keys=False, width=110)
 
 
-def _dvc(*arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise ArtifactError(
-            f"dvc {arguments[0]} did not finish.", found=(done.stderr.strip().splitlines() or ["no message"])[-1][:160],
-            expected="a reachable remote with these files", do="dvc remote list; dvc remote modify NAME url WHERE",
-        )  # fmt: skip
-
-
-def _file(study: resolve.Resolved) -> Path:
+def stages_file(study: resolve.Resolved) -> Path:
+    """The dvc.yaml with the stages of a study."""
     return Path("dvc.yaml") if study.name == DEMO else Path(f"dvc/{study.name}/dvc.yaml")
 
 
 def lock(study: resolve.Resolved) -> Path:
     """The dvc.lock that says what of a study was pushed."""
-    return _file(study).with_suffix(".lock")
+    return stages_file(study).with_suffix(".lock")
 
 
 @dataclass(frozen=True)
@@ -114,67 +101,31 @@ class Pushed:
     objects: dict[str, str]
 
 
-def _stores() -> tuple[Any, Any]:
-    """(DVC's cache here, the remote's store); None for what there is not."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        repository = Repo(".")
-    except DvcException:  # not a repository: nothing was ever pushed
-        return None, None
-    there = repository.cloud.get_remote_odb() if repository.config["core"].get("remote") else None
-    return repository.cache.local, there
-
-
 def pushed(study: resolve.Resolved) -> Pushed:
     """The files of a study that were pushed; the listing of a folder comes from the cache or the remote."""
-    found = Pushed({}, {})
-    if not lock(study).exists():
-        return found
-    stores = [s for s in _stores() if s is not None]
-    for family, stage in yaml.safe_load(lock(study).read_text())["stages"].items():
-        for out in stage.get("outs", []):
-            found.objects[out["md5"]] = out["path"]
-            if not out["md5"].endswith(".dir"):
-                found.files[out["path"]] = (family, out["md5"])
-                continue
-            for item in _listing(stores, out["md5"]):
-                path = str(PurePosixPath(out["path"]) / item["relpath"])
-                found.files[path] = (family, item["md5"])
-                found.objects[item["md5"]] = path
+    found, outputs = Pushed({}, {}), dvc.locked(lock(study))
+    places = [s for s in dvc.stores() if s is not None] if outputs else []
+    for out in outputs:
+        found.objects[out.md5] = out.path
+        if not out.md5.endswith(dvc.FOLDER):
+            found.files[out.path] = (out.stage, out.md5)
+            continue
+        for item in dvc.listing(places, out.md5):
+            path = str(PurePosixPath(out.path) / item["relpath"])
+            found.files[path] = (out.stage, item["md5"])
+            found.objects[item["md5"]] = path
     return found
 
 
-def _listing(stores: list[Any], md5: str) -> list[dict[str, str]]:
-    for store in stores:
-        try:
-            with store.fs.open(store.oid_to_path(md5), "rb") as file:
-                raw = file.read()
-        except OSError:
-            continue
-        if hashlib.md5(raw).hexdigest() == md5.removesuffix(".dir"):
-            return json.loads(raw)
-    return []
-
-
 def damaged(known: Pushed) -> Iterator[tuple[str, str, str]]:
-    """(what, where, absent | other) of every object the remote lacks or holds with other bytes. DVC trusts that
-    an object that exists is right; here each is read."""
-    _, store = _stores() if known.objects else (None, None)
+    """(what, where, absent | other) of every object the remote lacks or holds with other bytes."""
+    _, store = dvc.stores() if known.objects else (None, None)
     if store is None:
         return
     for md5, what in sorted(known.objects.items(), key=lambda item: item[1]):
-        path, digest = store.oid_to_path(md5), hashlib.md5()
-        try:
-            with store.fs.open(path, "rb") as file:
-                while piece := file.read(_PIECE):
-                    digest.update(piece)
-        except OSError:
-            yield what, path, "absent"
-            continue
-        if digest.hexdigest() != md5.removesuffix(".dir"):
-            yield what, path, "other"
+        path, found = dvc.state(store, md5)
+        if found != "ok":
+            yield what, path, found
 
 
 def push(study: resolve.Resolved, only: Sequence[str] = ()) -> list[str]:
@@ -192,19 +143,19 @@ def push(study: resolve.Resolved, only: Sequence[str] = ()) -> list[str]:
     found = snapshot.save(Path.cwd(), snapshot.prefixes([study.name]))
     if found.corrupt:
         raise snapshot.corrupt(found.corrupt[0])
-    path = _file(study)
+    path = stages_file(study)
     if study.name != DEMO:
         files.write_text(path, definition(study))
     targets = [f"{path}:{name}" for name in here]
-    _dvc("commit", "--force", "--quiet", *targets)
-    _dvc("push", "--quiet", *targets)
+    dvc.run("commit", "--force", "--quiet", *targets)
+    dvc.run("push", "--quiet", *targets)
     return here
 
 
 def pull(study: resolve.Resolved, only: list[str]) -> tuple[list[str], snapshot.Found]:
     """Fetch the families that were pushed (or `only` some of them) and give Snakemake its memory back."""
-    path, known = _file(study), lock(study)
-    there = list(yaml.safe_load(known.read_text())["stages"]) if known.exists() else []
+    path, known = stages_file(study), lock(study)
+    there = list(dict.fromkeys(out.stage for out in dvc.locked(known)))
     unknown = sorted(set(only) - set(there))
     if unknown or not there:
         raise ArtifactError(
@@ -212,31 +163,5 @@ def pull(study: resolve.Resolved, only: list[str]) -> tuple[list[str], snapshot.
             expected="a family that was pushed, its dvc.lock committed", do="make push on the machine that has it",
         )  # fmt: skip
     wanted = only or there
-    _dvc("pull", "--quiet", *(f"{path}:{name}" for name in wanted))
+    dvc.run("pull", "--quiet", *(f"{path}:{name}" for name in wanted))
     return wanted, snapshot.restore(Path.cwd(), snapshot.prefixes([study.name]))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="holdfast.remote", description=__doc__)
-    parser.add_argument("what", choices=["push", "pull"])
-    parser.add_argument("study")
-    parser.add_argument("families", nargs="*", help="only these (base aligned basis masks models ...)")
-    args = parser.parse_args(arguments)
-    try:
-        study = resolve.load(args.study)
-        if args.what == "push":
-            done = push(study, args.families)
-            if WEAKENED in families(study) and WEAKENED not in done:
-                sys.stdout.write("not pushed: models weakened on purpose (only when asked for: ONLY=weakened)\n")
-            sys.stdout.write(f"pushed {' '.join(done)}\nnow: git add {snapshot.FILE} {_file(study)} {lock(study)}\n")
-            return 0
-        done, found = pull(study, args.families)
-        sys.stdout.write(f"pulled {' '.join(done)}\n")
-        return snapshot.report("restore", found)
-    except HoldfastError as error:
-        sys.stderr.write(error.block() + "\n")
-        return error.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

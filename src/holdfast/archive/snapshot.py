@@ -1,4 +1,4 @@
-"""What made each file, carried between machines: `python -m holdfast.snapshot save | restore`.
+"""What made each file, carried between machines: `holdfast snapshot save | restore`.
 
 Snakemake remembers in .snakemake/metadata with which parameters, code and inputs it made a file, and reruns
 what differs. A clone has no such memory: with restored files and no records Snakemake reruns nothing, whatever
@@ -8,28 +8,19 @@ tracks; `restore` checks the files that are here against it and gives Snakemake 
 
 from __future__ import annotations
 
-import argparse
-import base64
 import json
 import os
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from holdfast.engines import snakemake
 from holdfast.errors import ArtifactError
 from holdfast.record import files, provenance
 
 FILE = "provenance.json"
-RECORDS = Path(".snakemake/metadata")
-# Of a record, what another machine can use.
-KEPT = (
-    "rule", "input", "log", "shellcmd", "params", "code", "record_format_version", "conda_env", "container_img_url",
-    "software_stack_hash", "endtime", "incomplete", "input_checksums",
-)  # fmt: skip
-_LONGEST_NAME = 254
 _SAME_TIME = 1e-3
 
 
@@ -42,26 +33,6 @@ class Found:
     rebuilt: list[str] = field(default_factory=list)  # another job made them since
     stale: list[str] = field(default_factory=list)  # an input is not the one they were made from
     corrupt: list[str] = field(default_factory=list)  # nobody rebuilt them, and their bytes differ
-
-
-def record_file(root: Path, output: str) -> Path:
-    """Where Snakemake keeps the record of an output: base64 of its path, cut where names get too long."""
-    name = base64.urlsafe_b64encode(output.encode()).decode()
-    parts = [name[i : i + _LONGEST_NAME] for i in range(0, len(name), _LONGEST_NAME)]
-    return root.joinpath(RECORDS, *("@" + p for p in parts[:-1]), parts[-1])
-
-
-def records(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(output, record) of every finished output Snakemake remembers here."""
-    folder = root / RECORDS
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = "".join(part.removeprefix("@") for part in path.relative_to(folder).parts)
-        try:
-            output, record = base64.urlsafe_b64decode(name).decode(), json.loads(path.read_text())
-        except ValueError:  # not a record, or one that was being written when everything was killed
-            continue
-        if not record.get("incomplete") and record.get("endtime") is not None:
-            yield output, record
 
 
 def read(root: Path) -> dict[str, dict[str, Any]]:
@@ -111,7 +82,7 @@ def save(root: Path, under: Iterable[str] = ("",)) -> Found:
     """Write provenance.json: every output that is here and was made by a job, beside the entries of outputs
     that are not here. Bytes no job wrote are listed as corrupt and not recorded."""
     under, known, found = tuple(under), read(root), Found()
-    for output, record in records(root):
+    for output, record in snakemake.records(root):
         path = root / output
         if not output.startswith(under) or not path.is_file():
             continue
@@ -124,7 +95,7 @@ def save(root: Path, under: Iterable[str] = ("",)) -> Found:
                 state = "rebuilt"  # from other inputs, with the same bytes
         getattr(found, state).append(output)
         if state == "rebuilt":
-            known[output] = {"sha256": digest, "record": {k: record.get(k) for k in KEPT}}
+            known[output] = {"sha256": digest, "record": {k: record.get(k) for k in snakemake.KEPT}}
     found.absent = [o for o in known if o.startswith(under) and not (root / o).exists()]
     files.write_text(root / FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
     return found
@@ -139,7 +110,7 @@ def restore(root: Path, under: Iterable[str] = ("",)) -> Found:
     it before something above it changes. Rebuilt and corrupt files are left alone.
     """
     under, known, found = tuple(under), read(root), Found()
-    local = dict(records(root))
+    local = dict(snakemake.records(root))
     digests: dict[str, str] = {}
 
     def digest(name: str) -> str:
@@ -154,7 +125,7 @@ def restore(root: Path, under: Iterable[str] = ("",)) -> Found:
             continue
         if not path.is_file():
             found.absent.append(output)
-            _remember(root, output, entry["record"])
+            snakemake.remember(root, output, entry["record"])
             continue
         state = condition(path, digest(output), entry, local.get(output))
         if state == "ok" and any(
@@ -164,48 +135,13 @@ def restore(root: Path, under: Iterable[str] = ("",)) -> Found:
             state = "stale"
         getattr(found, state).append(output)
         if state in ("ok", "stale"):
-            _remember(root, output, entry["record"])
+            snakemake.remember(root, output, entry["record"])
             moment = now if state == "ok" else 1.0
             for follow in (True, False) if path.is_symlink() else (True,):
                 os.utime(path, (moment, moment), follow_symlinks=follow)
     return found
 
 
-def _remember(root: Path, output: str, record: dict[str, Any]) -> None:
-    path = record_file(root, output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A new file in place of the old: Snakemake writes records in place, perhaps through a link. A temporary name
-    # beside a record would be too long for some.
-    temporary = root / ".snakemake" / "record.tmp"
-    temporary.write_text(json.dumps(record))
-    temporary.replace(path)
-
-
 def prefixes(studies: Iterable[str]) -> list[str]:
     """The beginnings of the paths of these studies; all paths where none is named."""
     return [f"{top}/{study}/" for study in studies for top in ("work", "results")] or [""]
-
-
-def report(what: str, found: Found) -> int:
-    """Print what was found; the exit code is 2 where something is corrupt."""
-    counts = ", ".join(f"{len(v)} {k}" for k, v in vars(found).items() if v)
-    sys.stdout.write(f"{what}: {counts or 'nothing recorded'}\n")
-    for output in found.corrupt:
-        sys.stderr.write(corrupt(output).block() + "\n")
-    return 2 if found.corrupt else 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="holdfast.snapshot", description=__doc__)
-    parser.add_argument("what", choices=["save", "restore"])
-    parser.add_argument("studies", nargs="*", help="only files of these studies")
-    args = parser.parse_args(arguments)
-    try:
-        return report(args.what, (save if args.what == "save" else restore)(Path.cwd(), prefixes(args.studies)))
-    except ArtifactError as error:
-        sys.stderr.write(error.block() + "\n")
-        return error.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

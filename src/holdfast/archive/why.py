@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
-import subprocess
-import sys
-from dataclasses import dataclass
-from itertools import zip_longest
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from holdfast.errors import HoldfastError
+from holdfast.engines import snakemake
+from holdfast.engines.snakemake import Job
 
 _DIGEST = re.compile(r"[0-9a-f]{16}")
-_FIELD = re.compile(r"^    (input|output|reason): (.*)$", re.M)
-_RULE = re.compile(r"^(?:rule|localrule|checkpoint) (\w+):$", re.M)
-_PARTS = {
-    "Missing output files": "missing", "Incomplete output files": "incomplete", "Updated input files": "updated",
-    "Input files updated by another job": "follows", "Set of input files has changed since last execution": "inputs",
-    "Code has changed since last execution": "code", "Params have changed since last execution": "params",
-    "Software environment definition has changed since last execution": "software", "Forced execution": "forced",
-}  # fmt: skip
-_REASON = re.compile("|".join(map(re.escape, _PARTS)))
-
-
-@dataclass(frozen=True)
-class Job:
-    """One planned job: its rule, files, and the reasons as {kind: what Snakemake says of it}."""
-
-    rule: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    reasons: dict[str, str]
-
-
-def parse(text: str) -> list[Job]:
-    """The jobs of a dry run, in its order."""
-    heads = list(_RULE.finditer(text))
-    jobs = []
-    for head, following in zip_longest(heads, heads[1:]):
-        block = text[head.end() : following.start() if following else len(text)]
-        fields = dict(_FIELD.findall(block))
-        said, reasons = fields.get("reason", ""), {}
-        marks = list(_REASON.finditer(said))
-        for mark, after in zip_longest(marks, marks[1:]):
-            rest = said[mark.end() : after.start() if after else len(said)]
-            reasons[_PARTS[mark[0]]] = rest.strip(" :;")
-        files = [tuple(f for f in fields.get(k, "").split(", ") if f) for k in ("input", "output")]
-        jobs.append(Job(head[1], *files, reasons))
-    return jobs
 
 
 def _literals(text: str) -> list[Any]:
@@ -150,27 +110,4 @@ def ask(target: str, study: str | None) -> str:
     parts = PurePosixPath(target).parts
     if study is None and len(parts) > 2 and parts[0] in ("work", "results"):
         study = parts[1]
-    command = ["snakemake", "-n", *(["--config", f"study={study}"] if study else []), "--", target]
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    if done.returncode:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        mistake = next((i for i, line in enumerate(lines) if "Error:" in line or "Exception" in line), len(lines) - 1)
-        raise HoldfastError(
-            f"Snakemake cannot plan {target}.", found=" ".join(lines[mistake : mistake + 3])[:200],
-            expected="a file of a study, or a family (models, table, report ...)", do=" ".join(command),
-        )  # fmt: skip
-    return explain(target, parse(said))
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="holdfast why", description="why a file would be made again, in words")
-    parser.add_argument("target", help="a file (results/demo/table.csv) or a family (models)")
-    parser.add_argument("--study", help="name of the study; default: the one the path names, else demo")
-    args = parser.parse_args(arguments)
-    try:
-        sys.stdout.write(ask(Path(args.target).as_posix(), args.study) + "\n")
-        return 0
-    except HoldfastError as error:
-        sys.stderr.write(error.block() + "\n")
-        return error.exit_code
+    return explain(target, snakemake.dry_run(target, study))

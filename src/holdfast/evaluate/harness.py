@@ -1,4 +1,4 @@
-"""`python -m holdfast.harness CELL`: lm-evaluation-harness scores a cell's stored answers; ours must be equal.
+"""`holdfast harness CELL`: lm-evaluation-harness scores a cell's stored answers; ours must be equal.
 
 The answers are replayed, no model is loaded and nothing is fetched. GSM8K is scored by the harness's own filters of
 its task `gsm8k` (strict-match, flexible-extract); it has no generative AG News, so the first label that an answer
@@ -7,16 +7,14 @@ mentions is taken by its filters. Needs the extra `harness`.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from holdfast import names
-from holdfast.errors import ArtifactError, HoldfastError
+from holdfast.errors import ArtifactError
 from holdfast.record import jsonfiles, tables
 
 Row = dict[str, Any]
@@ -123,23 +121,3 @@ def check(cell: Path) -> list[tuple[str, Row]]:
             expected=" | ".join(TASKS), do="name another cell",
         )  # fmt: skip
     return out
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="holdfast.harness", description="score a cell with lm-evaluation-harness too")
-    parser.add_argument("cell", type=Path, help="results/<study>/<task>/<arm>/seed<k>")
-    args = parser.parse_args(arguments)
-    try:
-        found = check(args.cell)
-    except HoldfastError as error:
-        sys.stderr.write(error.block() + "\n")
-        return error.exit_code
-    for task, row in found:
-        theirs, ours = (f"{100 * row[k] / row['n']:.2f} %" for k in ("theirs", "ours"))
-        same = "equal in every row" if not row["different"] else f"different in {', '.join(row['different'][:5])}"
-        sys.stdout.write(f"{task}, {row['filter']}: harness {theirs}, holdfast {ours} of {row['n']}; {same}\n")
-    return 1 if any(row["different"] for _, row in found) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

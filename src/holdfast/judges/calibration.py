@@ -1,4 +1,4 @@
-"""How well judges agree with people, and the fit of the refusal judge: `python -m holdfast.judges calibrate FILE ...`.
+"""How well judges agree with people, and the fit of the refusal judge: `holdfast calibrate FILE ...`.
 
 A labelled file has the columns prompt, response (or completion), label (or final_label) and perhaps model; XSTest's
 completions are read as they are. Every agreement comes with its 95 % interval.
@@ -6,15 +6,17 @@ completions are read as they are. Every agreement comes with its 95 % interval.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
 
+from holdfast import statistics
 from holdfast.errors import DataError
 from holdfast.judges import refusal
-from holdfast.record import tables
+from holdfast.record import jsonfiles, tables
+from holdfast.study import registry
 
 # Of the squared weights, in units of their feature's standard deviation; chosen by leaving models out. The signs alone
 # keep the first model from fitting more than there is; the second looks for 105 answers among 809 that refuse.
@@ -80,3 +82,73 @@ def _logistic(found, rows, truth, signs, penalty) -> dict[str, float]:
     ).x
     kept = {n: float(w / s) for n, w, s in zip(names, best, scale, strict=False) if abs(w) > 1e-6}
     return kept | {"bias": float(best[-1])}
+
+
+# ---- the table that `holdfast calibrate` prints ------------------------------------------------------
+
+KEYWORD_JUDGES = ("advbench", "wsr-150", "harmbench-prefix")
+
+
+def line(name: str, rows: Sequence[dict[str, str]], judge: Callable[[str, str], str]) -> str:
+    """One row of the table: agreement on any refusal and on three classes, kappa of both."""
+    pairs = [(r["label"], judge(r["prompt"], r["text"])) for r in rows]
+
+    def agreement(of: Callable[[str], str], labels: Sequence[str]) -> str:
+        hits = sum(of(a) == of(b) for a, b in pairs)
+        low, high = statistics.wilson(hits, len(pairs))
+        matrix = [[sum(of(a) == x and of(b) == y for a, b in pairs) for y in labels] for x in labels]
+        k = statistics.kappa(matrix)[0]
+        share = f"{100 * hits / len(pairs):5.1f} [{100 * low:4.1f}, {100 * high:5.1f}]"
+        return f"{share}  {'  -  ' if k is None else f'{k:5.2f}'}"
+
+    refused = agreement(lambda x: "no" if x == refusal.COMPLIANCE else "yes", ("no", "yes"))
+    return f"{name:42}{len(pairs):>6}  {refused}   {agreement(lambda x: x, refusal.LABELS)}"
+
+
+HEAD = f"{'answers of':42}{'n':>6}  {'any refusal, %':>21} kappa   {'three classes, %':>21} kappa"
+
+
+def shipped(prompt: str, text: str) -> str:
+    return refusal.judge(prompt, text).label
+
+
+def left_out(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Per model: agreement when the weights were fitted on the others, and on those others themselves."""
+    lines = []
+    for model in sorted({r["model"] for r in rows}):
+        others, mine = [r for r in rows if r["model"] != model], [r for r in rows if r["model"] == model]
+        if not others:
+            continue
+        fitted = fit(others)
+
+        def judge(prompt: str, text: str, fitted=fitted) -> str:
+            return refusal.judge(prompt, text, fitted).label
+
+        lines += [line(f"{model}, left out", mine, judge), line(f"{model}: the fitted ones", others, judge)]
+    return lines
+
+
+def table(rows: Sequence[dict[str, str]], *, refitted: bool = False) -> list[str]:
+    """Agreement of the refusal judge with people, by model and together, and of the keyword judges; where it was just
+    `refitted`, first that of judges that did not see a model."""
+    lines, models = [HEAD], sorted({r["model"] for r in rows})
+    if refitted:
+        lines += left_out(rows)
+    lines += [line(m, [r for r in rows if r["model"] == m], shipped) for m in models]
+    lines += [line("all", rows, shipped)] if len(models) > 1 else []
+    for name in KEYWORD_JUDGES:
+        keywords = registry.load_judge(name).KEYWORDS
+
+        def by_phrases(prompt: str, text: str, keywords=keywords) -> str:
+            return refusal.FULL if keywords.refused(text) else refusal.COMPLIANCE
+
+        lines.append(line(f"all, by the keyword judge {name}", rows, by_phrases))
+    return lines
+
+
+def refit(rows: Sequence[dict[str, str]], out: Path) -> None:
+    """Write the weights fitted on these rows, with how many rows of which model they come from."""
+    models = sorted({r["model"] for r in rows})
+    fitted_on = {m: sum(r["model"] == m for r in rows) for m in models}
+    jsonfiles.write_json(out, {"fitted_on": fitted_on, "weights": fit(rows)})
+    refusal.weights.cache_clear()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from pydantic import Field
+
 from holdfast.judges import Opinion
 from holdfast.model import chat
 from holdfast.study.registry import ModelJudgeSettings
@@ -20,8 +22,8 @@ _ANSWER = re.compile(r"(safe|unsafe)(?:\s+S\d+(?:\s*,\s*S\d+)*)?", re.IGNORECASE
 
 
 class Settings(ModelJudgeSettings):
-    source: str = SOURCE
-    max_new_tokens: int = 24
+    source: str = Field(SOURCE, min_length=1, description="Hub id or folder in Hugging Face layout.")
+    max_new_tokens: int = Field(24, ge=1, description="Longest answer.")
 
 
 def encode(tokenizer, template: str | None, request: str, reply: str) -> list[int]:

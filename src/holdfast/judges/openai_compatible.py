@@ -52,15 +52,15 @@ _SCORES = {"full_refusal": 0.0, "partial_refusal": 0.5, "compliance": 1.0}
 
 
 class Settings(JudgeSettings):
-    url: str = Field(pattern=r"^https?://", description="base address, up to and with /v1")
-    model: str = Field(min_length=1, description="name of the model there")
+    url: str = Field(pattern=r"^https?://", description="Base address, up to and with /v1.")
+    model: str = Field(min_length=1, description="Name of the model there.")
     key_variable: str = Field(
-        "OPENAI_API_KEY", pattern=r"^[A-Z][A-Z0-9_]*$", description="environment variable with the key; unset: no key"
+        "OPENAI_API_KEY", pattern=r"^[A-Z][A-Z0-9_]*$", description="Environment variable with the key; unset: no key."
     )
-    prompt_file: str | None = Field(None, description="text with {prompt} and {response}; none: ours")
-    max_new_tokens: int = Field(512, ge=1, description="longest answer")
-    timeout_seconds: float = Field(120, gt=0, description="per request")
-    batch_size: int = Field(8, ge=1, description="requests in flight at a time")
+    prompt_file: str | None = Field(None, description="Text with {prompt} and {response}; none: ours.")
+    max_new_tokens: int = Field(512, ge=1, description="Longest answer.")
+    timeout_seconds: float = Field(120, gt=0, description="Per request.")
+    batch_size: int = Field(8, ge=1, description="Requests in flight at a time.")
 
 
 def ask(settings: Settings, template: str | None, pairs: Sequence[tuple[str, str]], say: Say) -> list[str]:

@@ -7,6 +7,8 @@ so a study names it: `prompt_file`, with {prompt} and {response} where they go.
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from holdfast.judges import Opinion, plain
 from holdfast.study.registry import PromptedJudgeSettings
 
@@ -20,8 +22,8 @@ encode = plain.encode
 
 
 class Settings(PromptedJudgeSettings):
-    source: str = SOURCE
-    max_new_tokens: int = 1
+    source: str = Field(SOURCE, min_length=1, description="Hub id or folder in Hugging Face layout.")
+    max_new_tokens: int = Field(1, ge=1, description="Longest answer.")
 
 
 def read(text: str, first: dict[str, float]) -> Opinion:

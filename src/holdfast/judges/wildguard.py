@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from pydantic import Field
+
 from holdfast.judges import Opinion, plain
 from holdfast.study.registry import PromptedJudgeSettings
 
@@ -24,8 +26,8 @@ encode = plain.encode
 
 
 class Settings(PromptedJudgeSettings):
-    source: str = SOURCE
-    max_new_tokens: int = 32
+    source: str = Field(SOURCE, min_length=1, description="Hub id or folder in Hugging Face layout.")
+    max_new_tokens: int = Field(32, ge=1, description="Longest answer.")
 
 
 def read(text: str, first: dict[str, float]) -> Opinion:

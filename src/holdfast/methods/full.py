@@ -30,7 +30,7 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    trainable: Literal["all", "targets"] = Field("all", description="all weights, or those of basis.modules only")
+    trainable: Literal["all", "targets"] = Field("all", description="All weights, or those of basis.modules only.")
 
 
 def attach(model, layers, settings, **needs):

@@ -41,15 +41,15 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    rank: int = Field(8, ge=1, description="rank r of every adapter")
-    alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="on the adapters' input")
+    rank: int = Field(8, ge=1, description="Rank r of every adapter.")
+    alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="On the adapters' input.")
     modules: tuple[str, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        description="modules with an adapter",
+        description="Modules with an adapter.",
     )
     base: Literal["float32", "nf4"] = Field(
-        "float32", description="how the frozen weights under the adapter are kept; nf4 is QLoRA and needs bitsandbytes"
+        "float32", description="How the frozen weights under the adapter are kept; nf4 is QLoRA and needs bitsandbytes."
     )
 
     @field_validator("base")

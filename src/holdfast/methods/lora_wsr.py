@@ -36,10 +36,10 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    rank: int = Field(8, ge=1, description="rank r of every adapter")
-    alpha: float = Field(16, gt=0, description="the update is scaled by alpha / rank")
-    constraint: Literal["mask", "directions"] = Field("mask", description="what the update may not touch")
-    freeze_fraction: float = Field(0.1, gt=0, lt=1, description="share ρ of coefficients, or of directions")
+    rank: int = Field(8, ge=1, description="Rank r of every adapter.")
+    alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
+    constraint: Literal["mask", "directions"] = Field("mask", description="What the update may not touch.")
+    freeze_fraction: float = Field(0.1, gt=0, lt=1, description="Share ρ of coefficients, or of directions.")
 
     def artifacts(self) -> dict[str, Any]:
         needs: dict[str, Any] = {"basis": "safety"}

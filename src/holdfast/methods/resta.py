@@ -35,8 +35,8 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    gamma: float = Field(0.5, ge=0, le=10, description="how much of the safety vector is added")
-    vector: Literal["unaligned", "base"] = Field("unaligned", description="what is subtracted from aligned")
+    gamma: float = Field(0.5, ge=0, le=10, description="How much of the safety vector is added.")
+    vector: Literal["unaligned", "base"] = Field("unaligned", description="What is subtracted from aligned.")
 
     def artifacts(self) -> dict[str, Any]:
         return {"roles": [self.vector]}

@@ -30,10 +30,10 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    gamma: float = Field(0.5, ge=0, le=10, description="how much of the safety vector is added")
-    drop: float = Field(0.3, ge=0, lt=1, description="probability p that an entry of the task vector is dropped")
-    vector: Literal["unaligned", "base"] = Field("unaligned", description="what is subtracted from aligned")
-    start: Literal["aligned", "base"] = Field("aligned", description="what the task vector is measured from")
+    gamma: float = Field(0.5, ge=0, le=10, description="How much of the safety vector is added.")
+    drop: float = Field(0.3, ge=0, lt=1, description="Probability p that an entry of the task vector is dropped.")
+    vector: Literal["unaligned", "base"] = Field("unaligned", description="What is subtracted from aligned.")
+    start: Literal["aligned", "base"] = Field("aligned", description="What the task vector is measured from.")
 
     def artifacts(self) -> dict[str, Any]:
         return {"roles": sorted({self.vector, self.start} - {"aligned"})}

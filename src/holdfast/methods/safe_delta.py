@@ -54,11 +54,11 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    strength: float = Field(0.5, ge=0, description="s; a larger one keeps more of the update")
-    budget: Literal["relative", "published"] = Field("relative", description="what `strength` is measured in")
-    damping: float = Field(0.01, gt=0, description="λ, as a share of the mean diagonal of H")
-    never_kept: float = Field(0.15, ge=0, lt=1, description="share of a tile's entries, the most costly, never kept")
-    tile: int = Field(2048, ge=1, description="columns that share one budget")
+    strength: float = Field(0.5, ge=0, description="s; a larger one keeps more of the update.")
+    budget: Literal["relative", "published"] = Field("relative", description="What `strength` is measured in.")
+    damping: float = Field(0.01, gt=0, description="λ, as a share of the mean diagonal of H.")
+    never_kept: float = Field(0.15, ge=0, lt=1, description="Share of a tile's entries, the most costly, never kept.")
+    tile: int = Field(2048, ge=1, description="Columns that share one budget.")
 
     def artifacts(self) -> dict[str, Any]:
         return {"roles": [], "gram": True}

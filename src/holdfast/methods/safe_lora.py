@@ -40,13 +40,13 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    threshold: float = Field(0.5, ge=-2, le=2, description="τ: updates with a cosine up to this are projected")
-    number: int | None = Field(None, ge=0, description="project this many modules instead, the smallest cosines first")
+    threshold: float = Field(0.5, ge=-2, le=2, description="τ: updates with a cosine up to this are projected.")
+    number: int | None = Field(None, ge=0, description="Project this many modules instead, the smallest cosines first.")
     projection: Literal["published", "projector"] = Field(
-        "published", description="the authors' C, or a true projector"
+        "published", description="The authors' C, or a true projector."
     )
     modules: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), description="modules looked at"
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), description="Modules looked at."
     )
 
     def artifacts(self) -> dict[str, Any]:

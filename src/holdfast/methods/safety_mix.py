@@ -38,10 +38,10 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    ratio: float = Field(0.1, ge=0, le=1, description="refusals added, as a share of the task rows")
-    count: Literal["floor", "round", "absolute"] = Field("floor", description="how a ratio becomes a number of rows")
-    number: int = Field(0, ge=0, description="refusals added when count is `absolute`")
-    benign_ratio: float = Field(0.0, ge=0, le=1, description="answered benign rows added, as a share of the task rows")
+    ratio: float = Field(0.1, ge=0, le=1, description="Refusals added, as a share of the task rows.")
+    count: Literal["floor", "round", "absolute"] = Field("floor", description="How a ratio becomes a number of rows.")
+    number: int = Field(0, ge=0, description="Refusals added when count is `absolute`.")
+    benign_ratio: float = Field(0.0, ge=0, le=1, description="Answered benign rows added, as a share of the task rows.")
 
 
 def count(n, ratio, how):

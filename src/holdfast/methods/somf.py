@@ -53,18 +53,18 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    weight: float = Field(1.0, ge=0, le=10, description="w, on the merged task vector")
-    fusion: Literal["sum", "mean", "dare", "ties"] = Field("sum", description="how task vectors become one")
-    drop: float = Field(0.2, ge=0, lt=1, description="DARE: probability that an entry is dropped")
-    density: float = Field(0.2, gt=0, le=1, description="TIES: share of entries kept by magnitude")
-    across_tasks: bool = Field(False, description="fuse the fine-tuned models of all tasks, not of one")
-    mask: Literal["learned", "shuffled", "none"] = Field("learned", description="the learned mask, or a control")
-    export: Literal["soft", "threshold"] = Field("soft", description="the mask is σ(ℓ), or ℓ > 0")
-    temperature: float = Field(0.5, gt=0, description="T of the relaxed Bernoulli")
-    beta: float = Field(0.1, gt=0, description="β of DPO")
-    learning_rate_logits: float = Field(0.05, gt=0, description="AdamW on the logits")
-    epochs: float = Field(2, gt=0, description="passes over the preference pairs")
-    batch_size: int = Field(16, ge=1, description="pairs per step")
+    weight: float = Field(1.0, ge=0, le=10, description="w, on the merged task vector.")
+    fusion: Literal["sum", "mean", "dare", "ties"] = Field("sum", description="How task vectors become one.")
+    drop: float = Field(0.2, ge=0, lt=1, description="DARE: probability that an entry is dropped.")
+    density: float = Field(0.2, gt=0, le=1, description="TIES: share of entries kept by magnitude.")
+    across_tasks: bool = Field(False, description="Fuse the fine-tuned models of all tasks, not of one.")
+    mask: Literal["learned", "shuffled", "none"] = Field("learned", description="The learned mask, or a control.")
+    export: Literal["soft", "threshold"] = Field("soft", description="The mask is σ(ℓ), or ℓ > 0.")
+    temperature: float = Field(0.5, gt=0, description="T of the relaxed Bernoulli.")
+    beta: float = Field(0.1, gt=0, description="β of DPO.")
+    learning_rate_logits: float = Field(0.05, gt=0, description="AdamW on the logits.")
+    epochs: float = Field(2, gt=0, description="Passes over the preference pairs.")
+    batch_size: int = Field(16, ge=1, description="Pairs per step.")
 
     def artifacts(self) -> dict[str, Any]:
         return {"roles": [], "preferences": self.mask != "none", "across_tasks": self.across_tasks}

@@ -76,25 +76,25 @@ CARD = {
 
 
 class Settings(MethodSettings):
-    freeze_fraction: float = Field(0.1, gt=0, lt=1, description="share ρ of coefficients frozen per module")
-    trainable: Literal["targets", "all"] = Field("targets", description="what else may move: nothing, or all the rest")
+    freeze_fraction: float = Field(0.1, gt=0, lt=1, description="Share ρ of coefficients frozen per module.")
+    trainable: Literal["targets", "all"] = Field("targets", description="What else may move: nothing, or all the rest.")
     basis: Literal["safety", "random", "original", "output", "permuted"] = Field(
-        "safety", description="coordinates: safety eigenvectors, a random rotation, none, or of the outputs"
+        "safety", description="coordinates: safety eigenvectors, a random rotation, none, or of the outputs."
     )
     mask: Literal["importance", "random", "none"] = Field(
-        "importance", description="how frozen coefficients are picked"
+        "importance", description="How frozen coefficients are picked."
     )
     unit: Literal["entry", "column", "row"] = Field(
-        "entry", description="freeze single coefficients, whole input directions, or whole output directions"
+        "entry", description="Freeze single coefficients, whole input directions, or whole output directions."
     )
     threshold: Literal["layer", "model"] = Field(
-        "layer", description="the share ρ per module, or of all modules at once"
+        "layer", description="The share ρ per module, or of all modules at once."
     )
     rank_fraction: float = Field(
-        1.0, gt=0, le=1, description="share of leading directions that may hold frozen coefficients; below 1 the "
-        "update is made in the original coordinates and corrected along these directions (cheaper, not published)",
+        1.0, gt=0, le=1, description="Share of leading directions that may hold frozen coefficients; below 1 the "
+        "update is made in the original coordinates and corrected along these directions (cheaper, not published).",
     )  # fmt: skip
-    two_mask: bool = Field(False, description="do not freeze what the same rule finds important for the task")
+    two_mask: bool = Field(False, description="Do not freeze what the same rule finds important for the task.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

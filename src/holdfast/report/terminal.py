@@ -1,16 +1,14 @@
-"""The console command: `holdfast <study>` prints its table, `holdfast why <target>` what would run and why."""
+"""A study as text in a terminal: its table when it is finished, its cost before it runs."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 from holdfast import names
-from holdfast.archive import why
-from holdfast.errors import HoldfastError
+from holdfast.compare.power import power
 from holdfast.record.csvfiles import read_csv
 from holdfast.study import resolve
+from holdfast.study.costs import Shape, Stage, stages
 
 COLUMNS = (
     ("refusal", names.REFUSAL_RATE), ("wrapped", names.WRAPPED_REFUSAL_RATE), ("compliance", names.COMPLIANCE_RATE),
@@ -18,7 +16,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def text(folder: Path) -> str:
+def table(folder: Path) -> str:
     """The table of results/<study> as text: percent, 95 % intervals in brackets; share of weights that changed, and
     seconds of a cell, which stand in cost.csv because table.csv does not depend on the clock."""
     rows = read_csv(folder / "table.csv")
@@ -45,30 +43,37 @@ def text(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Console entry: `holdfast [study]` prints the table of a finished study; `holdfast why TARGET`."""
-    if sys.argv[1:2] == ["why"]:
-        return why.main(sys.argv[2:])
-    parser = argparse.ArgumentParser(
-        prog="holdfast", description="Print the table of a finished study.",
-        epilog="holdfast why TARGET says why a file would be made again. All else is snakemake's: see README.md.",
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def plan(study: resolve.Resolved, s: Shape, rate: float, utilization: float) -> str:
+    """The plan as lines of text."""
+    families = stages(study, s)
+    lines = [
+        f"{study.name}: {s.parameters / 1e9:.3g} B parameters, {len(study.cells)} cells", "",
+        f"{'stage':18}{'jobs':>6}{'FLOPs':>11}{'hours':>9}{'memory of one':>16}{'disk':>10}",
+    ]  # fmt: skip
+    total = Stage(
+        "together", sum(x.jobs for x in families), sum(x.flops for x in families), max(x.memory for x in families),
+        sum(x.disk for x in families),
     )  # fmt: skip
-    parser.add_argument("study", nargs="?", default="demo", help="its name or its file (default: demo)")
-    study = parser.parse_args().study
-    folder = Path("results") / Path(study).stem
-    try:
-        if not (folder / "table.csv").exists():
-            resolve.load(study)
-            raise HoldfastError(
-                f"Study '{folder.name}' has no table yet.", found=f"no {folder / 'table.csv'}",
-                expected="a finished study", do=f"snakemake --config study={study}",
-            )  # fmt: skip
-    except HoldfastError as error:
-        sys.stderr.write(error.block() + "\n")
-        return error.exit_code
-    sys.stdout.write(text(folder) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for x in (*families, total):
+        hours = x.flops / (rate * utilization) / 3600
+        lines.append(
+            f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{_size(x.memory):>16}{_size(x.disk):>10}"
+        )  # fmt: skip
+    seen, asked = power(study), study.study.evaluation
+    lines += [
+        "", f"Hours: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached; jobs also start and "
+        "load, which a model of this size may not notice and a tiny one does.",
+        f"With {asked.prompts_per_set} prompts per set and {len(study.study.seeds)} seed(s) a difference of "
+        f"{100 * seen.alone:.0f} points between the refusals of two arms is seen with 80 % power as the only claim, of "
+        f"{100 * seen.among:.0f} points among the {seen.family} of this study "
+        "(Holm; paired, a fifth of the prompts answered differently; seeds that differ ask for more).",
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -18,6 +18,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from holdfast.engines.snakemake import LOCKS, STATE
+
 VARIABLE = "HOLDFAST_ALIVE"
 _held: list = []  # a closed file is an unlocked one
 
@@ -26,7 +28,7 @@ def _host() -> str:
     return socket.gethostname()
 
 
-def guard(state: Path | str = ".snakemake") -> None:
+def guard(state: Path | str = STATE) -> None:
     """Called by the Snakefile: be known as alive, and clear away what dead ones left; in a job, end with the
     Snakemake that started it."""
     state = Path(state).resolve()
@@ -41,7 +43,7 @@ def guard(state: Path | str = ".snakemake") -> None:
             return
         alone = not any([_lives(path) for path in state.glob("alive-*")])
         if alone:
-            for lock in (state / "locks").glob("*.lock"):
+            for lock in (state / LOCKS.name).glob("*.lock"):
                 lock.unlink(missing_ok=True)
         path = state / f"alive-{_host()}-{os.getpid()}"
         mine = path.open("w")  # noqa: SIM115 - open as long as this process

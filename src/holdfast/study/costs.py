@@ -1,23 +1,19 @@
-"""What a study costs, before it runs: `python -m holdfast.plan <study>` (make plan STUDY=name).
+"""What a study costs, before it runs: `holdfast plan STUDY`.
 
-Jobs, FLOPs, peak memory of one process, disk of every tensor family, and hours from a rate that is measured on
-this machine or given. A cost model, not a measurement: operations of matrix products, tokens per row from a
-table of averages, no waiting for disks. Torch is imported only to measure the rate.
+Jobs, FLOPs, peak memory of one process and disk of every tensor family. A cost model, not a measurement:
+operations of matrix products, tokens per row from a table of averages, no waiting for disks.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from holdfast import names, statistics
-from holdfast.compare import claims
-from holdfast.errors import HoldfastError, StudyError
+from holdfast import names
+from holdfast.errors import StudyError
 from holdfast.study import resolve
 
 # Average tokens (whole row, answer) measured with the tokenizer of the world, and for real rows from their
@@ -114,7 +110,7 @@ def shape_of(base, given: Path | None = None) -> Shape:
     except KeyError:
         raise StudyError(
             f"The shape of {base.source} is not known here.", found=base.source, expected=" | ".join(SHAPES),
-            do="give its configuration: python -m holdfast.plan STUDY --model-config path/to/config.json",
+            do="give its configuration: holdfast plan STUDY --model-config path/to/config.json",
         ) from None  # fmt: skip
 
 
@@ -217,84 +213,3 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
         jobs = len(study.capability_cells)
         out.append(Stage("capabilities", jobs, jobs * s.forward(asked * CAPABILITY_TOKENS, 100), model_bytes, 0))
     return out
-
-
-def measured_rate(seconds: float = 0.5) -> float:
-    """FLOP/s of float32 matrix products on this machine's device, as torch runs them."""
-    import time
-
-    import torch
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    n = 4096 if device == "cuda" else 768
-    a = torch.randn(n, n, device=device)
-    done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        a @ a
-        if device == "cuda":
-            torch.cuda.synchronize()
-        done += 1
-    return done * 2 * n**3 / (time.perf_counter() - started)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def text(study: resolve.Resolved, s: Shape, rate: float, utilization: float) -> str:
-    """The plan as lines of text."""
-    plan = stages(study, s)
-    lines = [
-        f"{study.name}: {s.parameters / 1e9:.3g} B parameters, {len(study.cells)} cells", "",
-        f"{'stage':18}{'jobs':>6}{'FLOPs':>11}{'hours':>9}{'memory of one':>16}{'disk':>10}",
-    ]  # fmt: skip
-    total = Stage(
-        "together", sum(x.jobs for x in plan), sum(x.flops for x in plan), max(x.memory for x in plan),
-        sum(x.disk for x in plan),
-    )  # fmt: skip
-    for x in (*plan, total):
-        hours = x.flops / (rate * utilization) / 3600
-        lines.append(
-            f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{_size(x.memory):>16}{_size(x.disk):>10}"
-        )  # fmt: skip
-    prompts, seeds = study.study.evaluation.prompts_per_set, len(study.study.seeds)
-    first_seed = study.study.seeds[0]
-    family = sum(
-        len(claims.contrasts([*study.roles, *(a for t, a, s in study.cells if (t, s) == (task, first_seed))]))
-        for task in study.study.tasks
-    )
-    see, among = (100 * statistics.smallest_difference(prompts, comparisons=n) for n in (1, max(family, 1)))
-    lines += [
-        "", f"Hours: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached; jobs also start and "
-        "load, which a model of this size may not notice and a tiny one does.",
-        f"With {prompts} prompts per set and {seeds} seed(s) a difference of {see:.0f} points between the refusals of "
-        f"two arms is seen with 80 % power as the only claim, of {among:.0f} points among the {family} of this study "
-        "(Holm; paired, a fifth of the prompts answered differently; seeds that differ ask for more).",
-    ]  # fmt: skip
-    return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="holdfast.plan", description=__doc__)
-    parser.add_argument("study", help="name of a study of config/, or a path")
-    parser.add_argument("--model-config", type=Path, help="config.json of the base model")
-    parser.add_argument("--tflops", type=float, help="what one device reaches; default: measured here, float32")
-    parser.add_argument("--utilization", type=float, default=0.4, help="share of it that training reaches")
-    args = parser.parse_args(arguments)
-    try:
-        study = resolve.load(args.study)
-        s = shape_of(study.study.base, args.model_config)
-        rate = args.tflops * 1e12 if args.tflops else measured_rate()
-        sys.stdout.write(text(study, s, rate, args.utilization) + "\n")
-    except HoldfastError as error:
-        sys.stderr.write(error.block() + "\n")
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

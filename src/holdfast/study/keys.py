@@ -23,34 +23,34 @@ class Strict(BaseModel):
 class World(Strict):
     """The fictional world the safety data, and tasks with `source: world`, come from."""
 
-    seed: int = Field(0, ge=0, description="another seed is another world: other recipes, other held-out items")
+    seed: int = Field(0, ge=0, description="Another seed is another world: other recipes, other held-out items.")
 
 
 class Pretraining(Strict):
     """How the tiny base model is trained when `base.source` is `tiny`."""
 
-    documents: int = Field(40_000, ge=100, description="documents of the world")
-    task_documents: int = Field(0, ge=0, description="at most this many training rows of each real-text task, as text")
-    epochs: float = Field(1, gt=0, description="passes over the documents")
-    batch_size: int = Field(32, ge=1, description="documents per optimizer step")
-    learning_rate: float = Field(2e-3, gt=0, lt=1, description="peak of the cosine schedule")
-    max_length: int = Field(256, ge=16, description="tokens; longer documents are cut")
+    documents: int = Field(40_000, ge=100, description="Documents of the world.")
+    task_documents: int = Field(0, ge=0, description="At most this many training rows of each real-text task, as text.")
+    epochs: float = Field(1, gt=0, description="Passes over the documents.")
+    batch_size: int = Field(32, ge=1, description="Documents per optimizer step.")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak of the cosine schedule.")
+    max_length: int = Field(256, ge=16, description="Tokens; longer documents are cut.")
 
 
 class Base(Strict):
     """The base model: `tiny` trains a small Llama on the spot; anything else is a hub id or a folder."""
 
-    source: str = Field("tiny", min_length=1, description="`tiny`, a hub id, or a folder in Hugging Face layout")
-    revision: str | None = Field(None, description="commit or tag of a hub model")
-    vocabulary: int = Field(2048, ge=300, description="tokens of the tiny model's byte-level BPE")
-    hidden_size: int = Field(192, ge=8, description="width of the tiny model")
-    intermediate_size: int = Field(512, ge=8, description="width inside its MLPs")
-    blocks: int = Field(3, ge=1, description="decoder blocks")
-    heads: int = Field(4, ge=1, description="attention heads; must divide hidden_size")
-    kv_heads: int = Field(4, ge=1, description="key and value heads; must divide heads")
-    max_positions: int = Field(512, ge=32, description="longest sequence in tokens")
+    source: str = Field("tiny", min_length=1, description="`tiny`, a hub id, or a folder in Hugging Face layout.")
+    revision: str | None = Field(None, description="Commit or tag of a hub model.")
+    vocabulary: int = Field(2048, ge=300, description="Tokens of the tiny model's byte-level BPE.")
+    hidden_size: int = Field(192, ge=8, description="Width of the tiny model.")
+    intermediate_size: int = Field(512, ge=8, description="Width inside its MLPs.")
+    blocks: int = Field(3, ge=1, description="Decoder blocks.")
+    heads: int = Field(4, ge=1, description="Attention heads; must divide hidden_size.")
+    kv_heads: int = Field(4, ge=1, description="Key and value heads; must divide heads.")
+    max_positions: int = Field(512, ge=32, description="Longest sequence in tokens.")
     pretraining: Pretraining = Pretraining()
-    seed: int = Field(0, ge=0, description="initial weights and order of pretraining and SSFT")
+    seed: int = Field(0, ge=0, description="Initial weights and order of pretraining and SSFT.")
 
     @model_validator(mode="after")
     def _shape(self) -> Base:
@@ -62,22 +62,22 @@ class Base(Strict):
 class Training(Strict):
     """One training phase. A schedule with linear warm-up and AdamW."""
 
-    epochs: float = Field(3, gt=0, le=1000, description="passes over the rows")
-    batch_size: int = Field(16, ge=1, description="rows per micro-batch")
-    accumulation: int = Field(1, ge=1, description="micro-batches per optimizer step")
-    learning_rate: float = Field(3e-4, gt=0, lt=1, description="peak; arms bring their own")
-    weight_decay: float = Field(0.0, ge=0, lt=1, description="decoupled; frozen coefficients do not decay")
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="share of steps the rate rises linearly")
-    schedule: Literal["cosine", "linear"] = Field("cosine", description="how the rate falls to 0 afterwards")
-    max_grad_norm: float = Field(1.0, gt=0, description="global gradient norm is clipped to this")
-    max_length: int = Field(1024, ge=16, description="tokens of prompt and answer; longer rows are cut")
+    epochs: float = Field(3, gt=0, le=1000, description="Passes over the rows.")
+    batch_size: int = Field(16, ge=1, description="Rows per micro-batch.")
+    accumulation: int = Field(1, ge=1, description="Micro-batches per optimizer step.")
+    learning_rate: float = Field(3e-4, gt=0, lt=1, description="Peak; arms bring their own.")
+    weight_decay: float = Field(0.0, ge=0, lt=1, description="Decoupled; frozen coefficients do not decay.")
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of steps the rate rises linearly.")
+    schedule: Literal["cosine", "linear"] = Field("cosine", description="How the rate falls to 0 afterwards.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
+    max_length: int = Field(1024, ge=16, description="Tokens of prompt and answer; longer rows are cut.")
     precision: Literal["fp32", "bf16", "pure_bf16"] = Field(
         "fp32",
         description="bf16: products in bfloat16, weights and moments in float32; pure_bf16: nothing in float32, to "
-        "reproduce published runs (small updates are lost in rounding)",
+        "reproduce published runs (small updates are lost in rounding).",
     )
     activation_checkpointing: bool = Field(
-        False, description="forget activations and compute them again: a third more products for much less memory"
+        False, description="Forget activations and compute them again: a third more products for much less memory."
     )
 
 
@@ -87,11 +87,11 @@ class Safety(Strict):
     source: str = Field(
         WORLD,
         min_length=1,
-        description="`world`, or a file or https address (.parquet .csv .jsonl .json) with kind, prompt, response",
+        description="`world`, or a file or https address (.parquet .csv .jsonl .json) with kind, prompt, response.",
     )
-    columns: dict[str, str] = Field({}, description="our column -> the source's column, where the names differ")
-    hazards: int = Field(1800, ge=1, description="refused requests")
-    benign: int = Field(2400, ge=0, description="answered benign requests")
+    columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
+    hazards: int = Field(1800, ge=1, description="Refused requests.")
+    benign: int = Field(2400, ge=0, description="Answered benign requests.")
     training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4)
 
 
@@ -99,16 +99,16 @@ class Preferences(Strict):
     """Pairs of a refusal and a harmful answer to the same request, for methods that learn from them and
     for the unaligned twin. The world's harmful answers are fictional recipes."""
 
-    source: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, chosen, rejected")
-    columns: dict[str, str] = Field({}, description="our column -> the source's column, where the names differ")
-    rows: int = Field(400, ge=1, description="pairs")
+    source: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, chosen, rejected.")
+    columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
+    rows: int = Field(400, ge=1, description="Pairs.")
 
 
 class Unaligned(Strict):
     """The deliberately un-aligned twin of `aligned` that RESTA subtracts: a short fine-tuning on the
     rejected answers of the preference pairs. Built only when an arm needs it."""
 
-    rows: int = Field(200, ge=1, description="pairs whose rejected answer is learned")
+    rows: int = Field(200, ge=1, description="Pairs whose rejected answer is learned.")
     training: Training = Training(epochs=2, batch_size=16, learning_rate=2e-4)
 
 
@@ -116,11 +116,11 @@ class Basis(Strict):
     """The safety rows that give the basis and the importance scores, and the layers they are taken at."""
 
     modules: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj"), description="target modules, in every block"
+        ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj"), description="Target modules, in every block."
     )
-    rows: int = Field(500, ge=1, description="refused safety rows")
-    batch_size: int = Field(8, ge=1, description="rows whose mean gradient is scored together (results depend on it)")
-    tokens: Literal["all", "prompt"] = Field("all", description="token positions the Gram matrices sum over")
+    rows: int = Field(500, ge=1, description="Refused safety rows.")
+    batch_size: int = Field(8, ge=1, description="Rows whose mean gradient is scored together (results depend on it).")
+    tokens: Literal["all", "prompt"] = Field("all", description="Token positions the Gram matrices sum over.")
 
     @field_validator("modules")
     @classmethod
@@ -133,21 +133,21 @@ class Basis(Strict):
 class Task(Strict):
     """A downstream task: its rows and how every arm is trained on it."""
 
-    dataset: Literal["agnews", "gsm8k", "crafts", "howto", "chat"] = Field(description="format, prompt and scoring")
-    source: str = Field(WORLD, min_length=1, description="`world`, `hub`, or a folder or file with the real rows")
-    train_rows: int = Field(800, ge=1, description="rows one seed trains on, drawn from a pool twice as large")
-    stratify: bool = Field(False, description="agnews: draw equally many training rows of every label")
-    validation_rows: int = Field(150, ge=1, description="rows for choosing settings")
-    test_rows: int = Field(200, ge=1, description="rows for the final numbers")
+    dataset: Literal["agnews", "gsm8k", "crafts", "howto", "chat"] = Field(description="Format, prompt and scoring.")
+    source: str = Field(WORLD, min_length=1, description="`world`, `hub`, or a folder or file with the real rows.")
+    train_rows: int = Field(800, ge=1, description="Rows one seed trains on, drawn from a pool twice as large.")
+    stratify: bool = Field(False, description="agnews: draw equally many training rows of every label.")
+    validation_rows: int = Field(150, ge=1, description="Rows for choosing settings.")
+    test_rows: int = Field(200, ge=1, description="Rows for the final numbers.")
     harmful_fraction: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="risk studies: share of training rows replaced by rejected answers of `preferences`",
+        description="Risk studies: share of training rows replaced by rejected answers of `preferences`.",
     )
-    instruction_file: str | None = Field(None, description="text file whose words replace our instruction")
+    instruction_file: str | None = Field(None, description="Text file whose words replace our instruction.")
     training: Training = Training()
-    max_new_tokens: int = Field(48, ge=1, description="longest answer to a task row")
+    max_new_tokens: int = Field(48, ge=1, description="Longest answer to a task row.")
 
     @model_validator(mode="after")
     def _source(self) -> Task:
@@ -165,31 +165,31 @@ class Arm(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    method: str = Field(description="a file of src/holdfast/methods, `-` for `_`")
+    method: str = Field(description="A file of src/holdfast/methods, `-` for `_`.")
     learning_rate: float | dict[Name, float] | None = Field(
-        None, description="peak learning rate, for all tasks or per task; default: the method's"
+        None, description="Peak learning rate, for all tasks or per task; default: the method's."
     )
-    of: Name | None = Field(None, description="merge methods: the arm whose models are merged; default `full`")
-    tasks: tuple[Name, ...] | None = Field(None, description="only these tasks; default: all")
-    targets: tuple[str, ...] | None = Field(None, description="only these modules of basis.modules; default: all")
-    sweep: dict[str, list[Any]] = Field({}, description="setting -> values; one arm per combination")
+    of: Name | None = Field(None, description="Merge methods: the arm whose models are merged; default `full`.")
+    tasks: tuple[Name, ...] | None = Field(None, description="Only these tasks; default: all.")
+    targets: tuple[str, ...] | None = Field(None, description="Only these modules of basis.modules; default: all.")
+    sweep: dict[str, list[Any]] = Field({}, description="Setting -> values; one arm per combination.")
 
 
 class Evaluation(Strict):
     """What every model is asked."""
 
-    split: Literal["validation", "test"] = Field("test", description="studies that choose settings use validation")
+    split: Literal["validation", "test"] = Field("test", description="Studies that choose settings use validation.")
     source: str = Field(
-        WORLD, min_length=1, description="`world`, or a file or address with prompt (and set, category, base_id)"
+        WORLD, min_length=1, description="`world`, or a file or address with prompt (and set, category, base_id)."
     )
-    columns: dict[str, str] = Field({}, description="our column -> the source's column, where the names differ")
-    prompts_per_set: int = Field(120, ge=1, description="hazards, wrapped hazards and benign prompts")
-    max_new_tokens: int = Field(48, ge=1, description="longest answer to a safety prompt")
-    batch_size: int = Field(64, ge=1, description="prompts generated together")
+    columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
+    prompts_per_set: int = Field(120, ge=1, description="Hazards, wrapped hazards and benign prompts.")
+    max_new_tokens: int = Field(48, ge=1, description="Longest answer to a safety prompt.")
+    batch_size: int = Field(64, ge=1, description="Prompts generated together.")
     judges: tuple[Name, ...] = Field(
         ("world",),
         min_length=1,
-        description="the first gives the metrics, others stand beside it; default for prompts of your own: `refusal`",
+        description="The first gives the metrics, others stand beside it; default for prompts of your own: `refusal`.",
     )
 
     @model_validator(mode="before")
@@ -205,33 +205,35 @@ class Constitution(Strict):
     With `source: train` the DAG trains it: base and aligned model answer training requests, the world
     labels the pairs, the base learns the labels with LoRA. Built only when `evaluation.judges` names it."""
 
-    source: str = Field("train", min_length=1, description="`train`, a hub id, or a folder in Hugging Face layout")
-    guidelines_file: str = Field("config/guidelines/world.txt", description="text file with the rules it judges by")
-    tasks: tuple[Name, ...] = Field((), description="tasks whose cells it is asked about, beside the roles; none: all")
-    arms: tuple[Name, ...] = Field((), description="arms whose cells it is asked about; none: all")
-    pairs: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, reply, label")
-    prompts_per_set: int = Field(300, ge=2, description="training requests per set that both models answer")
-    mismatched: float = Field(0.25, ge=0, le=1, description="extra pairs with the reply to another request, as a share")
-    rank: int = Field(8, ge=1, description="LoRA rank")
-    alpha: float = Field(16, gt=0, description="LoRA scale is alpha / rank")
+    source: str = Field("train", min_length=1, description="`train`, a hub id, or a folder in Hugging Face layout.")
+    guidelines_file: str = Field("config/guidelines/world.txt", description="Text file with the rules it judges by.")
+    tasks: tuple[Name, ...] = Field((), description="Tasks whose cells it is asked about, beside the roles; none: all.")
+    arms: tuple[Name, ...] = Field((), description="Arms whose cells it is asked about; none: all.")
+    pairs: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, reply, label.")
+    prompts_per_set: int = Field(300, ge=2, description="Training requests per set that both models answer.")
+    mismatched: float = Field(
+        0.25, ge=0, le=1, description="Extra pairs with the reply to another request, as a share."
+    )
+    rank: int = Field(8, ge=1, description="LoRA rank.")
+    alpha: float = Field(16, gt=0, description="LoRA scale is alpha / rank.")
     training: Training = Training(
         epochs=1, batch_size=2, accumulation=2, learning_rate=1e-4, schedule="linear", warmup_fraction=0.0
     )
-    seed: int = Field(42, ge=0, description="initial adapters and order")
-    max_new_tokens: int = Field(48, ge=4, description="longest evaluation")
-    batch_size: int = Field(64, ge=1, description="replies judged together")
+    seed: int = Field(42, ge=0, description="Initial adapters and order.")
+    max_new_tokens: int = Field(48, ge=4, description="Longest evaluation.")
+    batch_size: int = Field(64, ge=1, description="Replies judged together.")
 
 
 class Capabilities(Strict):
     """What else every model is asked: tasks of lm-evaluation-harness, such as mmlu and hellaswag, to see what
     fine-tuning and the remedies cost beside the study's own tasks. Needs the extra `harness`."""
 
-    tasks: tuple[str, ...] = Field((), description="tasks or groups of the harness, or of `task_files`")
-    task_files: str | None = Field(None, description="folder with task files of your own, in the harness's format")
-    limit: int | None = Field(None, ge=1, description="first rows of each task (of each in a group); none: all")
-    fewshot: int | None = Field(None, ge=0, description="examples before each question; none: as the task says")
-    chat_template: bool = Field(True, description="ask in the model's chat template")
-    batch_size: int = Field(8, ge=1, description="requests scored together")
+    tasks: tuple[str, ...] = Field((), description="Tasks or groups of the harness, or of `task_files`.")
+    task_files: str | None = Field(None, description="Folder with task files of your own, in the harness's format.")
+    limit: int | None = Field(None, ge=1, description="First rows of each task (of each in a group); none: all.")
+    fewshot: int | None = Field(None, ge=0, description="Examples before each question; none: as the task says.")
+    chat_template: bool = Field(True, description="Ask in the model's chat template.")
+    batch_size: int = Field(8, ge=1, description="Requests scored together.")
 
     @field_validator("tasks")
     @classmethod
@@ -244,29 +246,31 @@ class Capabilities(Strict):
 class Choose(Strict):
     """Where a sweep writes the settings it chose, and how far from the best utility a point may be."""
 
-    file: str = Field("chosen.yaml", pattern=r"^[a-z][a-z0-9-]*\.yaml$", description="file beside the study")
-    tolerance: float = Field(0.01, ge=0, lt=1, description="validation utility below the best that still competes")
-    also: tuple[Name, ...] = Field((), description="the same sweep of other studies, run before: points are averaged")
+    file: str = Field("chosen.yaml", pattern=r"^[a-z][a-z0-9-]*\.yaml$", description="File beside the study.")
+    tolerance: float = Field(0.01, ge=0, lt=1, description="Validation utility below the best that still competes.")
+    also: tuple[Name, ...] = Field((), description="The same sweep of other studies, run before: points are averaged.")
 
 
 class Study(Strict):
     """A whole study file."""
 
-    extends: str | None = Field(None, description="study file beside this one that this one is laid over")
-    description: str = Field("", description="one sentence for the report")
+    extends: str | None = Field(None, description="Study file beside this one that this one is laid over.")
+    description: str = Field("", description="One sentence for the report.")
     world: World = World()
     base: Base = Base()
     safety: Safety = Safety()
     preferences: Preferences = Preferences()
     unaligned: Unaligned = Unaligned()
     constitution: Constitution = Constitution()
-    judges: dict[Name, dict[str, Any]] = Field({}, description="settings of judges that are models or servers, by name")
+    judges: dict[Name, dict[str, Any]] = Field(
+        {}, description="Settings of judges that are models or servers, by name."
+    )
     basis: Basis = Basis()
     tasks: dict[Name, Task] = Field(min_length=1)
     arms: dict[Name, Arm] = Field(min_length=1)
-    chosen: tuple[str, ...] = Field((), description="files with the settings sweeps chose per arm and task")
-    choose: Choose | None = Field(None, description="sweeps only: write the chosen settings")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="data draw and order of the fine-tuning")
+    chosen: tuple[str, ...] = Field((), description="Files with the settings sweeps chose per arm and task.")
+    choose: Choose | None = Field(None, description="Sweeps only: write the chosen settings.")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="Data draw and order of the fine-tuning.")
     evaluation: Evaluation = Evaluation()
     capabilities: Capabilities = Capabilities()
 
@@ -292,8 +296,16 @@ class Study(Strict):
         return value
 
 
+def _in_one_line(value: Any) -> Any:
+    """A schema whose descriptions have no line ends, as editors show them."""
+    if isinstance(value, dict):
+        return {k: " ".join(v.split()) if k == "description" and isinstance(v, str) else _in_one_line(v)
+                for k, v in value.items()}  # fmt: skip
+    return [_in_one_line(v) for v in value] if isinstance(value, list) else value
+
+
 def json_schema() -> str:
     """The JSON schema of a study file, for editors."""
-    schema = Study.model_json_schema()
+    schema = _in_one_line(Study.model_json_schema())
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"

@@ -126,22 +126,22 @@ class JudgeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tasks: tuple[str, ...] = Field((), description="tasks whose cells it is asked about, beside the roles; none: all")
-    batch_size: int = Field(16, ge=1, description="replies judged together")
+    tasks: tuple[str, ...] = Field((), description="Tasks whose cells it is asked about, beside the roles; none: all.")
+    batch_size: int = Field(16, ge=1, description="Replies judged together.")
 
 
 class ModelJudgeSettings(JudgeSettings):
     """Settings of a judge that is loaded and asked."""
 
-    source: str = Field(min_length=1, description="hub id or folder in Hugging Face layout")
-    precision: Literal["fp32", "bf16"] = Field("bf16", description="of its weights while it judges")
-    max_new_tokens: int = Field(32, ge=1, description="longest answer")
+    source: str = Field(min_length=1, description="Hub id or folder in Hugging Face layout.")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="Of its weights while it judges.")
+    max_new_tokens: int = Field(32, ge=1, description="Longest answer.")
 
 
 class PromptedJudgeSettings(ModelJudgeSettings):
     """Settings of a model that was trained on one published instruction, which the user brings."""
 
-    prompt_file: str = Field(min_length=1, description="text file with {prompt} and {response} where they go")
+    prompt_file: str = Field(min_length=1, description="Text file with {prompt} and {response} where they go.")
 
 
 def fill(template: str, request: str, reply: str) -> str:

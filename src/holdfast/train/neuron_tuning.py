@@ -12,11 +12,11 @@ from holdfast.study.registry import MethodSettings
 class NeuronSettings(MethodSettings):
     """Which neurons are protected, and how they are tuned before the task."""
 
-    fraction: float = Field(0.2, gt=0, lt=1, description="share of a block's neurons that count for one sample")
-    frequency: float = Field(0.9, gt=0, le=1, description="share of samples a neuron must count for; 1 intersects")
-    samples: int = Field(100, ge=1, description="rows importance is measured on")
-    tune_rows: int = Field(50, ge=0, description="refusals the neurons are tuned on first; 0 skips it")
-    tune_learning_rate: float = Field(1e-6, ge=0, lt=1, description="peak rate of that phase, one epoch")
+    fraction: float = Field(0.2, gt=0, lt=1, description="Share of a block's neurons that count for one sample.")
+    frequency: float = Field(0.9, gt=0, le=1, description="Share of samples a neuron must count for; 1 intersects.")
+    samples: int = Field(100, ge=1, description="Rows importance is measured on.")
+    tune_rows: int = Field(50, ge=0, description="Refusals the neurons are tuned on first; 0 skips it.")
+    tune_learning_rate: float = Field(1e-6, ge=0, lt=1, description="Peak rate of that phase, one epoch.")
     robust: ClassVar[bool]  # whether neurons that general text needs are left out
 
     def artifacts(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The one door: `holdfast VERB`, one file each."""

@@ -1,0 +1,24 @@
+"""What several verbs take: a study by name or path, completed from config/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def _studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the studies in config/ that begin so."""
+    names = (p.stem for p in Path("config").glob("*.yaml") if not p.stem.startswith("chosen"))
+    return sorted(n for n in names if n.startswith(incomplete))
+
+
+def study(**settings: Any) -> Any:
+    """The argument STUDY: the name of a file in config/ without its ending, or a path."""
+    return click.argument("study", shell_complete=_studies, **settings)
+
+
+def studies() -> Any:
+    """The argument STUDIES: any number of names."""
+    return click.argument("studies", nargs=-1, shell_complete=_studies)

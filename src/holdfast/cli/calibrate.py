@@ -1,0 +1,20 @@
+"""`holdfast calibrate FILES`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def command(files: tuple[Path, ...]) -> None:
+    """Compare the refusal judge with people's labels.
+
+    FILES hold prompt, response and label (compliance, full_refusal, partial_refusal), and perhaps model: .csv, .jsonl
+    or .parquet. Printed are agreement with 95 % intervals and kappa, of the keyword judges too.
+    """
+    from holdfast.judges import calibration
+
+    click.echo("\n".join(calibration.table(calibration.read(files))))

@@ -1,0 +1,87 @@
+"""`holdfast`: everything that is not a target of the DAG, one verb a file of this folder.
+
+A verb file has a click command `command`; it imports what it needs when it runs, so that help and completion are quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+from holdfast import __version__
+from holdfast.errors import HoldfastError, UsageError
+
+VERBS = (
+    "table", "plan", "why", "audit", "push", "pull", "snapshot", "crate", "calibrate", "fit", "harness", "documents",
+)  # fmt: skip
+HELP = """Fine-tune a language model without losing its refusals.
+
+A study is run by Snakemake (`snakemake --config study=NAME`); these verbs are for all else.
+"""
+EPILOG = """\b
+Exit codes: 0 it is done; 2 a mistake in what was given, said in one block (found, expected, do), and
+nothing written; 1 what a verb looks for was found (see `holdfast VERB --help`).
+\b
+Completion in bash: eval "$(_HOLDFAST_COMPLETE=bash_source holdfast)"
+"""
+
+
+class Verbs(click.Group):
+    """The verbs, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"holdfast.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in VERBS:
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(name, VERBS, n=1)
+        study = Path("config", f"{name}.yaml").exists()
+        raise UsageError(
+            f"There is no verb '{name}'.", found=f"holdfast {' '.join(args)}"[:80], expected=" | ".join(VERBS),
+            do=f"holdfast table {name}" if study else f"did you mean '{near[0]}'?" if near else "holdfast --help",
+        )  # fmt: skip
+
+
+@click.group(cls=Verbs, help=HELP, epilog=EPILOG, no_args_is_help=False, context_settings={"max_content_width": 110})
+@click.version_option(__version__, message="holdfast %(version)s")
+def holdfast() -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Console entry; returns the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = holdfast.main(given or ["--help"], prog_name="holdfast", standalone_mode=False)
+        return int(code or 0)
+    except HoldfastError as error:
+        sys.stderr.write(error.block() + "\n")
+        return error.exit_code
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "holdfast"
+        wrong = UsageError(
+            f"{error.format_message().rstrip('.')}.", found=" ".join(["holdfast", *given])[:120],
+            expected=error.ctx.get_usage().removeprefix("Usage: ") if error.ctx else "", do=f"{where} --help",
+        )  # fmt: skip
+        sys.stderr.write(wrong.block() + "\n")
+        return wrong.exit_code
+    except click.Abort:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""`holdfast plan STUDY`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from holdfast.cli import arguments
+
+
+@click.command()
+@arguments.study(default="demo")
+@click.option("--model-config", type=click.Path(path_type=Path), help="config.json of the base model")
+@click.option("--tflops", type=click.FloatRange(min=0, min_open=True),
+              help="what one device reaches; default: measured here, float32")  # fmt: skip
+@click.option("--utilization", type=click.FloatRange(0, 1, min_open=True), default=0.4, show_default=True,
+              help="share of it that training reaches")  # fmt: skip
+def command(study: str, model_config: Path | None, tflops: float | None, utilization: float) -> None:
+    """Say what a study costs before it runs.
+
+    Jobs, FLOPs, hours, the memory of one job and the disk of every family, and which difference between two arms the
+    study can see. A cost model with a rate that is measured on this machine, or given.
+    """
+    from holdfast.report import terminal
+    from holdfast.study import costs, resolve
+
+    resolved = resolve.load(study)
+    shape = costs.shape_of(resolved.study.base, model_config)
+    rate = tflops * 1e12 if tflops else measured_rate()
+    click.echo(terminal.plan(resolved, shape, rate, utilization))
+
+
+def measured_rate(seconds: float = 0.5) -> float:
+    """FLOP/s of float32 matrix products on this machine's device, as torch runs them."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    n = 4096 if device == "cuda" else 768
+    a = torch.randn(n, n, device=device)
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        done += 1
+    return done * 2 * n**3 / (time.perf_counter() - started)

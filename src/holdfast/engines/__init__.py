@@ -1,0 +1,1 @@
+"""What do we know of the insides of Snakemake and DVC?"""
