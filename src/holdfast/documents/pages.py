@@ -36,8 +36,8 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
     """
     if not (root / "Snakefile").is_file() or not (root / "docs/demo").is_dir():
         raise UsageError(
-            "The generated files are those of a checkout of holdfast.", found="no Snakefile here", expected="its top folder",
-            do="cd to the folder with the Snakefile",
+            "The generated files are those of a checkout of holdfast.", found="no Snakefile here",
+            expected="its top folder", do="cd to the folder with the Snakefile",
         )  # fmt: skip
     listed = root / "config" / "README.md"
     return {
