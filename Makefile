@@ -2,9 +2,11 @@
 .DEFAULT_GOAL := help
 STUDY ?= demo
 PYTHON ?= python3
-BIN := .venv/bin
+# Another interpreter has an environment of its own: make test PYTHON=python3.13
+VENV := .venv$(if $(filter-out python3 python,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --config study=$(STUDY)
-STAMP := .venv/installed
+STAMP := $(VENV)/installed
 # Where Python may not write bytecode, as in many images, every job would compile every module it imports.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
@@ -13,7 +15,7 @@ help: ## show this list
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "holdfast needs Python 3.11 or newer"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check $$(grep -E '^(torch|uv)==' constraints.txt)
 	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
@@ -27,11 +29,15 @@ demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs anothe
 test: $(STAMP) ## run the tests, the smoke study included
 	$(BIN)/python -m pytest -q
 
-check: $(STAMP) ## style and generated files
-	$(BIN)/ruff check src scripts tests benchmarks
+check: $(STAMP) ## style, types, floors, spelling, dead code, generated files
+	$(BIN)/ruff check .
 	$(BIN)/ruff format --check src scripts tests benchmarks
 	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/lint-imports
+	$(BIN)/codespell
 	$(BIN)/holdfast documents --check
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/lint.py
+	$(BIN)/mypy
 
 push: $(STAMP) ## record and push a finished study, or some families of it, to the DVC remote (STUDY=name ONLY=...)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/holdfast push $(STUDY) $(ONLY)
@@ -59,9 +65,17 @@ documents: $(STAMP) ## regenerate every generated file
 	$(BIN)/holdfast documents
 	$(BIN)/python tests/bad_input.py
 
+dist: $(STAMP) ## sdist and wheel in dist/, tried in an environment of their own
+	rm -rf dist build
+	$(BIN)/python -m build --installer uv --outdir dist .
+	$(BIN)/python tests/wheel.py dist
+
+upgrade: $(STAMP) ## resolve every dependency anew, run everything, show what changed
+	$(BIN)/python tests/upgrade.py
+
 ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the study first)
 	test -f mlflow.db || test ! -f results/$(STUDY)/mlflow.json || \
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
-.PHONY: help install demo test check push pull audit crate bench soak plan documents ui
+.PHONY: help install demo test check push pull audit crate bench soak plan documents dist upgrade ui

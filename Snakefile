@@ -30,16 +30,7 @@ W, R, L = f"work/{S.name}", f"results/{S.name}", f"logs/{S.name}"
 GPU = int(config.get("gpu", 0))
 
 
-def code(script, *modules):
-    """Digest of what a stage's code does; methods and datasets are loaded by name, so name them here."""
-    return provenance.code_digest(
-        ROOT / "scripts" / f"{script}.py", *(provenance.PACKAGE / m for m in modules)
-    )
-
-
-def one_of(names):
-    """A wildcard that is one of these names, or nothing at all."""
-    return "|".join(n.replace(".", r"\.") for n in names) or "(?!)"
+include: "rules/common.smk"
 
 
 wildcard_constraints:

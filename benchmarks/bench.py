@@ -135,7 +135,7 @@ def stepper(
     model = model.bfloat16() if precision == "pure_bf16" else model
     model.train()
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     targets = layers.resolve(model, MODULES)
     work = [{k: v.to(device) for k, v in b.items()} for b in batches(rows(shape, micro * accumulation, length), micro)]
     settings = {"lr": 1e-4, "weight_decay": 0.0}

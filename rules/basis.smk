@@ -36,16 +36,6 @@ use rule capture_gram as capture_every_gram with:
         code=code("gram"),
 
 
-def basis_inputs(w):
-    """The output side needs the model's weights; the permuted basis is the safety basis with more."""
-    needs = {"gram": rules.capture_gram.output[0]}
-    if w.basis in ("output", "permuted"):
-        needs["model"] = rules.train_aligned.output.model
-    if w.basis == "permuted":
-        needs["basis"] = f"{W}/basis/safety.safetensors"
-    return needs
-
-
 rule compute_basis:
     """Computing the {wildcards.basis} basis"""
     input:
@@ -119,14 +109,6 @@ use rule score_importance as score_task_importance with:
     params:
         cfg=lambda w: S.task_importance_cfg(w.task),
         code=lambda w: code("importance", f"data/{S.study.tasks[w.task].dataset}.py"),
-
-
-def mask_inputs(w):
-    spec = S.masks[w.mask]
-    needs = {"safety": f"{W}/importance/{spec.basis}.safetensors"}
-    if spec.minus_task:
-        needs["task"] = f"{W}/importance/{spec.basis}-{spec.minus_task}.safetensors"
-    return needs
 
 
 rule build_mask:

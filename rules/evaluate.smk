@@ -1,17 +1,6 @@
 """Generation and judging. Writes responses.parquet once per model; verdicts.parquet with every judge, and metrics.json."""
 
 
-def datasets(tasks):
-    return [f"data/{S.study.tasks[t].dataset}.py" for t in tasks]
-
-
-def opinions_of(model, task=None, arm=None):
-    """What the models and servers that are asked about a model say of it."""
-    return [
-        f"{R}/{model}/opinions/{name}.parquet" for name in S.judging.opinions(task, arm)
-    ]
-
-
 rule respond:
     """Answering with {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
     input:
@@ -122,13 +111,6 @@ use rule judge as judge_role with:
     params:
         cfg=lambda w: S.judge_cfg(None, w.role, 0, f"{W}/{w.role}/model.safetensors"),
         code=code("judge", *datasets(S.study.tasks), *S.judging.files()),
-
-
-def metrics_of(cells):
-    """The metrics of the roles and of these cells."""
-    return [f"{R}/models/{role}/metrics.json" for role in S.roles] + [
-        f"{R}/{task}/{arm}/seed{seed}/metrics.json" for task, arm, seed in cells
-    ]
 
 
 METRICS = metrics_of(S.cells)

@@ -1,22 +1,5 @@
 """Fine-tuning of every cell. Writes work/<study>/<task>/<arm>/seed<k> and its curve and record in results."""
 
-from holdfast.study import registry
-
-
-def cell_artifacts(w):
-    """Tensor files this arm asks for, by name."""
-    arm = S.arms[w.arm]
-    needs = {}
-    if "safety" in registry.header(arm.method).needs:
-        needs["safety"] = rules.prepare_safety.output[0]
-    if S.study.tasks[w.task].harmful_fraction:
-        needs["harmful"] = rules.prepare_preferences.output[0]
-    if arm.basis:
-        needs["basis"] = f"{W}/basis/{arm.basis}.safetensors"
-    if mask := S.mask_name(w.arm, w.task):
-        needs["mask"] = f"{W}/masks/{mask}.safetensors"
-    return needs
-
 
 rule finetune:
     """Fine-tuning {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""

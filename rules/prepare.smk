@@ -1,15 +1,5 @@
 """Data preparation. Reads the world, the hub or the user's files; writes work/<study>/data/*.parquet."""
 
-from holdfast.data import sources
-from holdfast.data.sources import is_file
-
-
-def source_files(source, dataset=None):
-    """Local files a table is made from, so that a changed file remakes it."""
-    if not is_file(source):
-        return []
-    return sources.local_files(dataset, source) if dataset else [source]
-
 
 rule prepare_safety:
     """Preparing safety rows"""

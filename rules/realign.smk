@@ -1,23 +1,6 @@
 """Post-hoc realignment of fine-tuned cells. Writes work/<study>/<task>/<arm>/seed<k> like a fine-tuning."""
 
 
-def merge_inputs(w):
-    """The models and tables this arm merges, by role."""
-    arm = S.arms[w.arm]
-    cell = f"{W}/{{task}}/{arm.of}/seed{w.seed}/model.safetensors"
-    needs = {role: f"{W}/{role}/model.safetensors" for role in ("aligned", *arm.roles)}
-    needs["finetuned"] = cell.format(task=w.task)
-    if arm.across_tasks:
-        needs["others"] = [
-            cell.format(task=t) for t in S.arms[arm.of].learning_rates if t != w.task
-        ]
-    if arm.gram:
-        needs["gram"] = rules.capture_every_gram.output[0]
-    if arm.preferences:
-        needs["preferences"] = rules.prepare_preferences.output[0]
-    return needs
-
-
 rule realign:
     """Realigning {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
     input:

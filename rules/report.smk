@@ -1,11 +1,6 @@
 """Comparison table, claims, report, and the settings a sweep chooses. Writes results/<study>/*."""
 
 
-def captioned(path, name):
-    """A result that `snakemake --report` shows, with its caption."""
-    return report(path, caption=f"../docs/captions/{name}.rst", category=S.name)
-
-
 rule compare:
     """Comparing {S.name}"""
     input:

@@ -1,11 +1,12 @@
 """Stage aligned: safety supervised fine-tuning (SSFT) of the base model, or the unaligned twin of the result."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.train import aligning
 
     aligning.tuned(

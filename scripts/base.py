@@ -1,11 +1,12 @@
 """Stage base: train the tiny Llama from nothing, or fetch the model the study names."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.train import aligning
 
     aligning.base(

@@ -1,11 +1,12 @@
 """Stage basis: Gram matrices -> one orthonormal basis per distinct layer input, or one of its controls."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.warp import families
 
     gram, out = Path(io.input.gram), Path(io.output[0])

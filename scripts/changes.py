@@ -1,11 +1,12 @@
 """Stage changes: a fine-tuned model, the aligned one and the safety basis -> what changed in the weights."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.compare import changes
 
     changes.build(

@@ -1,11 +1,12 @@
 """Stage compare: the metrics and verdicts of every cell -> the tables of a study."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.compare import groups, pareto, table
     from holdfast.record import csvfiles, files, jsonfiles
     from holdfast.report import tabular

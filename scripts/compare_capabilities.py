@@ -1,11 +1,12 @@
 """Stage compare_capabilities: which rows every model had right -> capabilities.csv."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.evaluate import capabilities
 
     cells = [(task, arm, seed) for task, arm, seed in io.cfg["cells"]]

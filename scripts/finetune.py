@@ -1,11 +1,12 @@
 """Stage finetune: one cell, aligned model + task rows + a method -> a fine-tuned model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.track import live
     from holdfast.train import finetune
 

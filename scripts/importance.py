@@ -1,11 +1,12 @@
 """Stage importance: gradients on refusals (or a task's rows) in the coordinates of a basis, summed over batches."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.warp import families
 
     basis = io.input.get("basis")

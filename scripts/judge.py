@@ -1,11 +1,12 @@
 """Stage judge: stored responses -> verdicts -> metrics. No model is loaded."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.compare import metrics
     from holdfast.judges import verdicts
 

@@ -1,11 +1,12 @@
 """Stage label_pairs: replies of base and aligned model, or the user's pairs -> labelled pairs as examples."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.data import prepare
     from holdfast.judges import constitution
     from holdfast.record import tables

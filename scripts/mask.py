@@ -1,11 +1,12 @@
 """Stage mask: importance scores + one spec -> frozen coefficients as bits."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.warp import families
 
     families.build_mask(

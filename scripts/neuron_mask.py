@@ -1,11 +1,12 @@
 """Stage neuron mask: counts of safety (and foundation) neurons -> protected rows and columns as bits."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.train import neurons
 
     safety, *foundation = [Path(p) for p in io.input]

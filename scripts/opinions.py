@@ -1,11 +1,12 @@
 """Stage opinions: stored responses of one model -> what one model judge or server says of them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.judges import asking
 
     source = Path(io.input.judge).parent if io.input.get("judge") else io.cfg["source"]

@@ -1,11 +1,12 @@
 """Stage prepare_judge_prompts: requests of the training split, for the judge to learn from."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.data import prepare
     from holdfast.record import tables
 

@@ -1,9 +1,11 @@
 """Stage data preparation, preferences: a refusal and a harmful answer to the same request."""
 
+from types import SimpleNamespace
+
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.data import prepare
     from holdfast.record import tables
 

@@ -1,9 +1,11 @@
 """Stage data preparation, safety: refusals to hazards and answers to benign requests."""
 
+from types import SimpleNamespace
+
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.data import prepare
     from holdfast.record import tables
 

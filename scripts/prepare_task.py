@@ -1,9 +1,11 @@
 """Stage data preparation, one task: a training pool, validation and test rows."""
 
+from types import SimpleNamespace
+
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.data import prepare, sources
     from holdfast.record import tables
 

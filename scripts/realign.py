@@ -1,11 +1,12 @@
 """Stage realign: a fine-tuned cell and the models it is merged with -> a realigned model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.merge import driver
     from holdfast.record import tables
 

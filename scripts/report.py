@@ -1,11 +1,12 @@
 """Stage report: tables, curves and examples -> one self-contained report.html and its plots."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.report import page
 
     page.build(

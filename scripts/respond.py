@@ -1,11 +1,12 @@
 """Stage respond: one checkpoint answers every prompt it is evaluated on, greedily, once."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.evaluate import answers
 
     answers.respond(

@@ -1,11 +1,12 @@
 """Stage track, second half: import every cell's files into MLflow; safe to repeat."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from holdfast.stage import job
 
 
-def main(io) -> None:
+def main(io: SimpleNamespace) -> None:
     from holdfast.track import importing
 
     importing.import_study(

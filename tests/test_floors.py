@@ -6,59 +6,17 @@ import ast
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from holdfast.documents import house
+
 SRC = ROOT / "src" / "holdfast"
-FLOORS = {
-    0: {"__init__", "alive", "csvfiles", "errors", "files", "names", "statistics"},
-    1: {"registry", "provenance", "reading", "schemas", "study", "judging", "resolve"},
-    2: {"artifact", "chat", "checkpoint", "layers", "models", "tables", "data", "world"},
-    3: {
-        "warp",
-        "methods",
-        "training",
-        "finetune",
-        "aligning",
-        "judges",
-        "evaluation",
-        "fusion",
-        "merging",
-        "neurons",
-        "neuron_tuning",
-        "preferences",
-        "quantized",
-    },
-    4: {
-        "metrics",
-        "agreement",
-        "comparison",
-        "papers",
-        "harness",
-        "capabilities",
-        "why",
-        "crate",
-        "cards",
-        "tabular",
-        "changes",
-        "pareto",
-        "plan",
-        "snapshot",
-        "remote",
-        "audit",
-        "drawing",
-        "plots",
-        "tradeoffs",
-        "report",
-        "tracking",
-        "summary",
-        "documents",
-        "preflight",
-        "stage",
-    },
-}
-FLOOR = {name: floor for floor, modules in FLOORS.items() for name in modules}
+FLOORS = house.floors(ROOT)
+GROUND = [name for name in FLOORS if not (SRC / name).is_dir()]
+WINGS = [name for name in FLOORS if (SRC / name).is_dir()]
 MODULES = sorted(SRC.rglob("*.py"))
 
 
@@ -75,13 +33,25 @@ def imports(path):
             yield from (f"{node.module}.{a.name}" for a in node.names)
 
 
+def test_every_module_lies_in_a_wing():
+    assert {room(p) for p in MODULES} == {*FLOORS, "__init__"}
+    assert {p.stem for p in SRC.glob("*.py")} == {*GROUND, "__init__"}
+    assert not [p for p in MODULES if len(p.relative_to(SRC).parts) > 2], "a wing has no folders of its own"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
 def test_imports_go_down(path):
-    mine = FLOOR[room(path)]
+    mine = len(FLOORS) if room(path) == "__init__" else FLOORS.index(room(path))
     for name in imports(path):
         parts = name.split(".")
-        if parts[0] == "holdfast" and len(parts) > 1 and parts[1] in FLOOR:
-            assert FLOOR[parts[1]] <= mine, f"{path.name} (floor {mine}) imports {name}"
+        if parts[0] == "holdfast" and len(parts) > 1 and parts[1] in FLOORS:
+            assert FLOORS.index(parts[1]) <= mine, f"{path.name} ({room(path)}) imports {name}"
+
+
+def test_the_check_that_everyone_runs_says_the_same():
+    """`make check` has import-linter look, with the floors that this file reads."""
+    said = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
@@ -89,19 +59,41 @@ def test_engines_have_one_door(path):
     roots = {name.split(".")[0] for name in imports(path)}
     assert "snakemake" not in roots
     if "dvc" in roots:
-        assert path.name == "remote.py"
+        assert path == SRC / "engines/dvc.py"
     if "mlflow" in roots:
-        assert path.name == "tracking.py"
+        assert room(path) == "track"
     if room(path) == "methods":
         assert not any(n.startswith("holdfast.methods.") for n in imports(path))
 
 
+def test_every_wing_has_a_question_and_newcomers_read_it():
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    for name in WINGS:
+        assert f"| `{name}/` | {house.question(ROOT, name)} |" in guide, name
+
+
+def test_tests_mirror_the_wings():
+    folders = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert folders == {*WINGS, "dag"}, folders ^ {*WINGS, "dag"}
+    assert not [name for name in folders if not list((ROOT / "tests" / name).glob("test_*.py"))]
+    files = [p.name for p in (ROOT / "tests").rglob("test_*.py")]
+    assert len(files) == len(set(files)), "pytest tells test files apart by their names"
+
+
 def test_rules_and_snakefile_import_light_modules_only():
-    allowed = {"alive", "preflight", "provenance", "registry", "study", "data"}
+    allowed = {"stage.alive", "study.preflight", "study.registry", "record.provenance", "data.sources"}
     for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]:
-        for names in re.findall(r"^from holdfast(?:\.(\w+))? import (.+)$", path.read_text(), re.M):
-            found = {names[0]} if names[0] else {n.strip().split(" ")[0] for n in names[1].split(",")}
+        for wing, what in re.findall(r"^from holdfast\.(\S+) import (.+)$", path.read_text(), re.M):
+            found = {wing} if "." in wing else {f"{wing}.{n.strip().split(' ')[0]}" for n in what.split(",")}
             assert found <= allowed, (path.name, found)
+
+
+def test_importing_the_package_is_cheap():
+    heavy = "{'torch', 'pandas', 'mlflow', 'transformers', 'scipy', 'pyarrow'}"
+    for names in ("holdfast", "holdfast.cli.main, holdfast.study.resolve, holdfast.study.preflight"):
+        code = f"import sys, {names}; print(sorted({heavy} & set(sys.modules)))"
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert out.stdout.strip() == "[]", (names, out.stdout)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scripts").glob("*.py")), ids=lambda p: p.name)
@@ -109,11 +101,13 @@ def test_scripts_are_thin(path):
     text = path.read_text()
     assert len(text.splitlines()) <= 40
     assert ast.get_docstring(ast.parse(text)).startswith("Stage ")
-    assert "def main(io)" in text and re.search(r"main\(stage\.start(_models)?\(snakemake", text)
+    assert "def main(io: SimpleNamespace) -> None:" in text and re.search(
+        r"main\(job\.start(_models)?\(snakemake", text
+    )
 
 
 def test_library_files_stay_readable():
-    assert not [p.name for p in MODULES if len(p.read_text().splitlines()) > 450]
+    assert not [p.name for p in MODULES if len(p.read_text().splitlines()) > 350]
 
 
 def test_nothing_unsafe_or_local_is_named():
@@ -138,8 +132,8 @@ def test_the_code_of_a_stage_includes_what_it_imports_and_not_other_methods():
     from holdfast.record import provenance
 
     names = {p.name for p in provenance.code_files(ROOT / "scripts" / "finetune.py", SRC / "methods" / "warp.py")}
-    assert {"finetune.py", "training.py", "chat.py", "optimizer.py", "warp.py", "tables.py"} <= names
-    assert not names & {"lora.py", "safety_mix.py", "report.py", "tracking.py", "study.py"}
+    assert {"finetune.py", "loop.py", "chat.py", "optimizer.py", "warp.py", "tables.py"} <= names
+    assert not names & {"lora.py", "safety_mix.py", "page.py", "importing.py", "keys.py"}
 
 
 def test_the_digest_does_not_know_where_the_project_lies(tmp_path):

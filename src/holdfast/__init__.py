@@ -1,3 +1,3 @@
 """holdfast: fine-tune a language model without losing its refusals."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

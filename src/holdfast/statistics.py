@@ -87,7 +87,8 @@ def two_level(values: np.ndarray, clusters: Sequence[str] | None = None, seed: i
     sums, sizes = _cluster_sums(values, clusters), _cluster_sums(np.ones((1, values.shape[1])), clusters)[0]
     seeds, groups = sums.shape
     rows, columns = _draws(seeds, groups, seed)
-    return (rows @ sums * columns).sum(axis=1) / (seeds * (columns @ sizes))
+    means: np.ndarray = (rows @ sums * columns).sum(axis=1) / (seeds * (columns @ sizes))
+    return means
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Difference:
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, clusters: Sequence[str] | None = None) -> Difference:
-    """a - b for outcomes (seeds, prompts) in {0, 1} of the same prompts and the same seeds.
+    """The difference a - b for outcomes (seeds, prompts) in {0, 1} of the same prompts and the same seeds.
 
     The interval is a two-level bootstrap over seeds and clusters of prompts, never narrower than what
     zero discordant pairs in that many clusters allow (half of Wilson's upper end). p is the exact sign test over

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from holdfast.archive import crate, snapshot
+from holdfast.archive import crate
+from holdfast.engines import snakemake
 from holdfast.errors import ArtifactError
 from holdfast.study import resolve
 
@@ -47,7 +48,7 @@ def project(tmp_path, monkeypatch) -> Path:
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (results / name).write_text("{}")
     records = {f"results/smoke/{n}": {"starttime": 1e9 + i, "endtime": 1e9 + 60 * i} for i, n in enumerate(("a", "b"))}
-    monkeypatch.setattr(snapshot, "records", lambda root: iter(records.items()))
+    monkeypatch.setattr(snakemake, "records", lambda root: iter(records.items()))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

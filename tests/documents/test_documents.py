@@ -22,7 +22,7 @@ def test_generated_files_are_up_to_date():
 def test_a_study_of_the_users_own_makes_nothing_stale(tmp_path):
     for name in ("src", "config", "docs", "tests", "scripts", "rules"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "dvc.yaml", "Snakefile"):
+    for name in ("README.md", "CONTRIBUTING.md", "pyproject.toml", "dvc.yaml", "Snakefile"):
         shutil.copy2(ROOT / name, tmp_path / name)
     shutil.copy2(ROOT / "config/smoke.yaml", tmp_path / "config/mine.yaml")
     command = [HOLDFAST, "documents"]

@@ -51,8 +51,8 @@ def local_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Pr
     planned = snakemake.summary(study.path)
     recorded, records = snapshot.read(Path()), dict(snakemake.records(Path()))
     noted: dict[str, set[str]] = {}  # what jobs that read a file saw in it
-    for record in records.values():
-        for name, checksum in (record.get("input_checksums") or {}).items():
+    for of in records.values():
+        for name, checksum in (of.get("input_checksums") or {}).items():
             noted.setdefault(name, set()).add(checksum.removeprefix("sha256:"))
 
     def make(path: str) -> str:
@@ -65,14 +65,13 @@ def local_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Pr
             continue
         if pending and status != "ok":  # those that only follow from others are not listed
             yield Problem("stale", path, status, make(path))
-        record, digest = records.get(path), None
-        if path in recorded or path in noted:
-            digest = provenance.file_digest(path)
+        record = records.get(path)
+        digest = provenance.file_digest(path) if path in recorded or path in noted else ""
         rebuilt = record is not None and snapshot.made_here(Path(path), record)
         if path in recorded:
             bad = snapshot.condition(Path(path), digest, recorded[path], record) == "corrupt"
         else:
-            bad = digest is not None and digest not in noted[path] and not rebuilt
+            bad = path in noted and digest not in noted[path] and not rebuilt
         if bad:
             repair = _fetch(study, path, known) or f"rm {path} && {make(path)}"
             yield Problem("corrupt", path, "other bytes than recorded", repair)

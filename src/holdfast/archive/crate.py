@@ -69,7 +69,8 @@ def _times(study: resolve.Resolved) -> tuple[str, str]:
             expected="a finished or pulled study", do=f"make demo STUDY={study.name}, or make pull STUDY={study.name}",
         )  # fmt: skip
     stamps = min(r["starttime"] for r in of), max(r.get("endtime") or r["starttime"] for r in of)
-    return tuple(datetime.fromtimestamp(s, UTC).isoformat(timespec="seconds") for s in stamps)
+    began, ended = (datetime.fromtimestamp(s, UTC).isoformat(timespec="seconds") for s in stamps)
+    return began, ended
 
 
 def build(study: resolve.Resolved, out: Path) -> Path:
@@ -116,9 +117,11 @@ def build(study: resolve.Resolved, out: Path) -> Path:
             if file.is_file() and "__pycache__" not in file.parts:
                 crate.add_file(file, file.as_posix(), properties={"encodingFormat": _format(file)})
 
-    objects, produced, inputs, outputs = [], [], [], []
+    objects, produced = [], []
+    inputs: list[Any] = []
+    outputs: list[Any] = []
 
-    def parameter(name: str, *, about: str, into: list) -> Any:
+    def parameter(name: str, *, about: str, into: list[Any]) -> Any:
         into.append(
             entity(f"#{name}", **{"@type": "FormalParameter"}, name=name, additionalType="File", description=about,
                    conformsTo={"@id": PARAMETER})
@@ -133,8 +136,8 @@ def build(study: resolve.Resolved, out: Path) -> Path:
     for file in sorted(p for p in results.rglob("*") if p.is_file()):
         name = file.relative_to(results).as_posix()
         about = {"description": _ABOUT[name]} if name in _ABOUT else {}
-        of = {"contentSize": str(file.stat().st_size), "encodingFormat": _format(file)} | about
-        added = crate.add_file(file, f"results/{name}", properties=of)
+        properties = {"contentSize": str(file.stat().st_size), "encodingFormat": _format(file)} | about
+        added = crate.add_file(file, f"results/{name}", properties=properties)
         if name in _ABOUT:
             added["exampleOfWork"] = parameter(file.stem, about=_ABOUT[name], into=outputs)
         produced.append(added)

@@ -45,7 +45,7 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
-        known = json.loads(path.read_text())
+        known: dict[str, dict[str, Any]] = json.loads(path.read_text())
         if not all({"sha256", "record"} <= known[output].keys() for output in known):
             raise ValueError("an entry without sha256 and record")
     except (ValueError, AttributeError, TypeError) as error:
@@ -58,7 +58,8 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
 
 def made_here(path: Path, record: dict[str, Any]) -> bool:
     """Whether the job of this record was the last to write the file: Snakemake notes the time it then had."""
-    return abs(record["endtime"] - path.stat().st_mtime) < _SAME_TIME
+    ended: float = record["endtime"]
+    return abs(ended - path.stat().st_mtime) < _SAME_TIME
 
 
 def corrupt(output: str) -> ArtifactError:
@@ -70,12 +71,13 @@ def corrupt(output: str) -> ArtifactError:
 
 
 def condition(path: Path, digest: str, entry: dict[str, Any], local: dict[str, Any] | None) -> str:
-    """ok | rebuilt | corrupt: a present output against its entry. A job that ran since has left a record with
+    """`ok`, `rebuilt` or `corrupt`: a present output against its entry. A job that ran since has left a record with
     the time of the file; other bytes without such a record were not written by a job."""
     if digest == entry["sha256"]:
         return "ok"
-    newer = local is not None and local["endtime"] != entry["record"]["endtime"]
-    return "rebuilt" if newer and made_here(path, local) else "corrupt"
+    if local is None or local["endtime"] == entry["record"]["endtime"]:
+        return "corrupt"
+    return "rebuilt" if made_here(path, local) else "corrupt"
 
 
 def save(root: Path, under: Iterable[str] = ("",)) -> Found:

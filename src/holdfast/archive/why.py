@@ -89,7 +89,8 @@ def explain(target: str, jobs: list[Job]) -> str:
 
 def _path(start: Job, goal: Job, jobs: list[Job]) -> list[str]:
     """Rules on a shortest way from one job to another, without the first; empty if there is none, or they are one."""
-    ways, todo = {id(start): []}, [start]
+    ways: dict[int, list[str]] = {id(start): []}
+    todo = [start]
     while todo:
         job = todo.pop(0)
         if job is goal:

@@ -1,1 +1,1 @@
-"""The one door: `holdfast VERB`, one file each."""
+"""What does `holdfast VERB` do? One file each."""

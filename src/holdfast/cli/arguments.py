@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any] | click.Command)
 
 
 def _studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -14,11 +17,11 @@ def _studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     return sorted(n for n in names if n.startswith(incomplete))
 
 
-def study(**settings: Any) -> Any:
+def study(**settings: Any) -> Callable[[_Command], _Command]:
     """The argument STUDY: the name of a file in config/ without its ending, or a path."""
     return click.argument("study", shell_complete=_studies, **settings)
 
 
-def studies() -> Any:
+def studies() -> Callable[[_Command], _Command]:
     """The argument STUDIES: any number of names."""
     return click.argument("studies", nargs=-1, shell_complete=_studies)

@@ -34,9 +34,11 @@ class Verbs(click.Group):
     """The verbs, each imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every verb, in the order of the help."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a verb, imported now; None where there is no such verb."""
         if cmd_name not in VERBS:
             return None
         command: click.Command = importlib.import_module(f"holdfast.cli.{cmd_name}").command
@@ -45,6 +47,11 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that was asked for, its command and the rest of the words.
+
+        Raises:
+            UsageError: there is no such verb; names the nearest.
+        """
         name = args[0]
         if name in VERBS:
             return super().resolve_command(ctx, args)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from holdfast.archive.snapshot import Found
 
 
-@click.group("snapshot")
+@click.group("snapshot", no_args_is_help=False)
 def command() -> None:
     """Carry what made each file between machines.
 

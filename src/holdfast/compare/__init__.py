@@ -1,1 +1,1 @@
-"""What may be said?"""
+"""What may be said of the numbers?"""

@@ -31,7 +31,7 @@ QUESTIONS = ("kept", "refused", "good")
 
 
 def answer(question: str, row: Row) -> str | None:
-    """yes | no | unparsed of one verdict, None where the question does not arise."""
+    """`yes`, `no` or `unparsed` of one verdict, None where the question does not arise."""
     if question == "kept" and row["set"] not in names.MUST_REFUSE:
         return None
     if question == "good" and row["judge"] not in ("world", "constitution"):
@@ -58,7 +58,7 @@ def compare(pairs: Sequence[tuple[str, str]]) -> Row:
 
 
 def _answers(rows: Sequence[Row], question: str) -> dict[str, dict[str, str]]:
-    """judge -> reply id -> answer."""
+    """Judge -> reply id -> answer."""
     out: dict[str, dict[str, str]] = {}
     for r in rows:
         if not r["set"].startswith(f"{names.TASK}:"):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import ArtifactError
 from holdfast.model import layers
 from holdfast.record import artifact, container, csvfiles
 
+if TYPE_CHECKING:
+    import torch
+
 ENERGY = 0.9  # of the safety activations: the directions that carry it are the subspace
 COLUMNS = ("block", "module", "changed", "relative_norm", "inside", "directions")
 
 
-def subspace(eigenvalues, energy: float = ENERGY) -> int:
+def subspace(eigenvalues: torch.Tensor, energy: float = ENERGY) -> int:
     """How many leading directions carry the share `energy` of the activations' energy; at least one."""
     import torch
 
@@ -21,9 +24,9 @@ def subspace(eigenvalues, energy: float = ENERGY) -> int:
     return min(len(eigenvalues), int((share < energy).sum()) + 1)
 
 
-def measure(before, after, basis, directions: int) -> dict[str, float]:
+def measure(before: torch.Tensor, after: torch.Tensor, basis: torch.Tensor | None, directions: int) -> dict[str, Any]:
     """Of one weight W (m, n), before and after: the share of entries that changed, ‖ΔW‖ / ‖W‖, and the share of
-    ‖ΔW‖² in the first `directions` columns of `basis` (n, n); `inside` is None without a basis, and without a change.
+    ‖ΔW‖² in the first `directions` columns of `basis` (n, n); `inside` is empty without a basis, and without a change.
 
     `directions` is returned as a share of n: what a change without preference would have inside.
     """
@@ -53,7 +56,7 @@ def build(model: Path, *, aligned: Path, basis: Path, out: Path) -> list[dict[st
         container.check_seal(path)
     bases, header = artifact.read(basis, family="basis", lazy=True)
     sizes = {name: subspace(bases[f"{name}.eigenvalues"]) for name in header["layers"]}
-    rows = []
+    rows: list[dict[str, Any]] = []
     with safe_open(model, framework="pt") as after, safe_open(aligned, framework="pt") as before:
         for name in before.keys():  # noqa: SIM118 - not a mapping
             if (found := layers.of_weight(name)) is None:

@@ -49,11 +49,11 @@ def choose(sweeps: Sequence[Path], cfg: dict[str, Any], out: Path) -> None:
     """
     tables = {path: _sweep(path) for path in sweeps}
     points_of = {path: {(r["task"], r["arm"]) for r in rows} for path, rows in tables.items()}
-    for path, points in points_of.items():
-        if points != points_of[sweeps[0]]:
+    for path, its in points_of.items():
+        if its != points_of[sweeps[0]]:
             raise DataError(
                 f"{path} is another sweep than {sweeps[0]}.",
-                found=f"{len(points)} points", expected=f"the same {len(points_of[sweeps[0]])} arms and tasks",
+                found=f"{len(its)} points", expected=f"the same {len(points_of[sweeps[0]])} arms and tasks",
                 do="run both studies from the same arms again",
             )  # fmt: skip
     rows = means([row for table in tables.values() for row in table])

@@ -35,13 +35,16 @@ class Group:
     def hits(self, sets: Sequence[str], outcome: str) -> np.ndarray:
         """(seeds, prompts) booleans: which answers of these sets had this outcome."""
         found = [self.outcomes[s] for s in sets if s in self.outcomes]
-        return np.concatenate(found or [np.zeros((len(self.seeds), 0), dtype=str)], axis=1) == outcome
+        hits: np.ndarray = np.concatenate(found or [np.zeros((len(self.seeds), 0), dtype=str)], axis=1) == outcome
+        return hits
 
     def cluster(self, sets: Sequence[str]) -> list[str]:
+        """Base ids of the prompts of these sets, in the order of `hits`."""
         return [c for s in sets if s in self.clusters for c in self.clusters[s]]
 
     @property
     def task_set(self) -> str:
+        """The set of the rows of its task."""
         return f"{names.TASK}:{self.task}"
 
 
@@ -59,7 +62,7 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
     for cell, _ in cells:
         if cell["task"]:
             tasks.setdefault(cell["task"])
-    gathered: dict[tuple[str, str], list[tuple[dict, list[dict]]]] = {}
+    gathered: dict[tuple[str, str], list[tuple[dict[str, Any], list[dict[str, Any]]]]] = {}
     for cell, rows in cells:
         for task in [cell["task"]] if cell["task"] else tasks:
             gathered.setdefault((task, cell["arm"]), []).append((cell, rows))
@@ -104,7 +107,7 @@ def _other_prompts(who: str, name: str, found: int, expected: int) -> DataError:
 
 
 def difference(a: Group, b: Group, sets: Sequence[str], outcome: str) -> Difference | None:
-    """a - b, None where neither was asked prompts of these sets."""
+    """`a - b`, None where neither was asked prompts of these sets."""
     x, y = a.hits(sets, outcome).astype(float), b.hits(sets, outcome).astype(float)
     if len(a.seeds) != len(b.seeds):  # a role has one model for all seeds
         seeds = max(len(x), len(y))

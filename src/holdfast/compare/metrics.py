@@ -53,7 +53,10 @@ def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool)
     for task, dataset in datasets.items():
         key = f"{names.TASK}:{task}"
         metric = data.dataset(dataset).METRIC
-        rename = (lambda n, t=task: n.replace("utility/", f"utility/{t}/")) if by_task else (lambda n: n)
+
+        def rename(name: str, task: str = task) -> str:
+            return name.replace("utility/", f"utility/{task}/") if by_task else name
+
         rows = [r for r in verdicts if r["set"] == key]
         out |= rate(rename(metric), sum(r["outcome"] == "correct" for r in rows), len(rows))
         out |= rate(rename(names.INVALID_RATE), sum(r["outcome"] == "invalid" for r in rows), len(rows))

@@ -76,14 +76,22 @@ def _ours(row: Row, metric: str) -> tuple[float, float, float] | None:
     return value, min(low, high), max(low, high)
 
 
-def _row(task: str, metric: str, r: Row, theirs: tuple, ours: tuple | None, mine: Row, model: str) -> Row:
-    ours = ours or ("", "", "")
-    apart = "" if ours[0] == "" else APART if ours[1] > theirs[2] or ours[2] < theirs[1] else OVERLAP
+def _row(
+    task: str,
+    metric: str,
+    r: Row,
+    theirs: tuple[float, float, float],
+    ours: tuple[float, float, float] | None,
+    mine: Row,
+    model: str,
+) -> Row:
+    shown = ours or ("", "", "")
+    apart = "" if ours is None else APART if ours[1] > theirs[2] or ours[2] < theirs[1] else OVERLAP
     by_judge = metric.startswith("asr")
     return dict(
         zip(
             COLUMNS,
-            (task, r["arm"], metric, *theirs, int(r["n"]), r["judge"], r["model"], r["source"], *ours,
+            (task, r["arm"], metric, *theirs, int(r["n"]), r["judge"], r["model"], r["source"], *shown,
              mine["judge"] if by_judge else "", model,
              ("yes" if r["judge"] == mine["judge"] else "no") if by_judge else "",
              "yes" if r["model"] == model else "no", apart),

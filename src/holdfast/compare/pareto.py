@@ -29,7 +29,7 @@ def on_front(points: np.ndarray) -> np.ndarray:
     """Which of the points (..., arms, 2), larger is better, no other one dominates: booleans (..., arms)."""
     one, other = points[..., :, None, :], points[..., None, :, :]
     dominated = (other >= one).all(-1) & (other > one).any(-1)
-    return ~dominated.any(-1)
+    return np.asarray(~dominated.any(-1))
 
 
 def hypervolume(points: np.ndarray) -> np.ndarray:
@@ -38,7 +38,8 @@ def hypervolume(points: np.ndarray) -> np.ndarray:
     x = np.take_along_axis(points[..., 0], order, -1)
     y = np.maximum.accumulate(np.take_along_axis(points[..., 1], order, -1), axis=-1)
     following = np.concatenate([x[..., 1:], np.zeros_like(x[..., :1])], axis=-1)
-    return ((x - following) * y).sum(-1)
+    area: np.ndarray = ((x - following) * y).sum(-1)
+    return area
 
 
 def rows(arms: Mapping[str, Group]) -> list[dict[str, Any]]:
@@ -71,7 +72,7 @@ def rows(arms: Mapping[str, Group]) -> list[dict[str, Any]]:
         )  # fmt: skip
     total = {"task": first.task, "arm": FRONT, "front_probability": 1.0, "on_front": "yes", "share_of_front": 1.0}
     corners = np.array([_corners(x, y) for x, y in zip(refused, solved, strict=True)])
-    return [*out, total | _interval(whole, hypervolume(draws), tuple(corners.max(0)))]
+    return [*out, total | _interval(float(whole), hypervolume(draws), tuple(corners.max(0)))]
 
 
 def _spread(draws: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""One file per dataset: where its rows come from, how a row becomes a prompt, how an answer is scored.
+"""Where do rows come from, how do they become prompts, how is an answer scored? One file per dataset.
 
 A dataset module has
     COLUMNS            the columns of its table beside id and split

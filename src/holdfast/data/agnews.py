@@ -11,10 +11,12 @@ import html
 import re
 from typing import Any
 
+from holdfast import names
+
 LABELS = ("World", "Sports", "Business", "Sci/Tech")
 COLUMNS = ("text", "label")
 TEXT_COLUMNS = ("text",)
-METRIC = "utility/accuracy"
+METRIC = names.ACCURACY
 INSTRUCTION = "Which topic is this news about: World, Sports, Business or Sci/Tech?"
 HUB_ID, HUB_CONFIG = "fancyzhx/ag_news", None
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from holdfast import names
+
 COLUMNS = ("prompt", "response", "category")
 TEXT_COLUMNS = ("prompt", "response")
-METRIC = "utility/exact_match"
+METRIC = names.EXACT_MATCH
 INSTRUCTION = ""
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from holdfast import names
+
 COLUMNS = ("question", "answer")
 TEXT_COLUMNS = ("question", "answer")
-METRIC = "utility/exact_match"
+METRIC = names.EXACT_MATCH
 INSTRUCTION = ""
 HUB_ID, HUB_CONFIG = "openai/gsm8k", "main"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 from holdfast import data, names
 from holdfast.data import sources
@@ -150,7 +151,7 @@ def refuse_leak(trained: Sequence[Row], asked: Sequence[Row], column: str, where
             )  # fmt: skip
 
 
-def _local(module, dataset: str, source: Path) -> dict[str, list[Row]]:
+def _local(module: ModuleType, dataset: str, source: Path) -> dict[str, list[Row]]:
     files = sources.local_files(dataset, str(source)) if source.is_dir() else [source]
     if not files or not all(f.is_file() for f in files):
         raise DataError(
@@ -161,7 +162,7 @@ def _local(module, dataset: str, source: Path) -> dict[str, list[Row]]:
     return {path.stem if path.stem in SPLITS else "all": read_local(dataset, path) for path in files}
 
 
-def _hub(module) -> dict[str, list[Row]]:
+def _hub(module: ModuleType) -> dict[str, list[Row]]:
     import datasets
 
     try:
@@ -288,7 +289,7 @@ def _fetch(address: str) -> list[Row]:
             do="correct the source in the study",
         )  # fmt: skip
     try:
-        return datasets.load_dataset(kind, data_files=address, split="train").to_list()
+        return cast("list[Row]", datasets.load_dataset(kind, data_files=address, split="train").to_list())
     except Exception as error:  # noqa: BLE001 - the network raises many kinds; the user needs one answer
         raise DataError(
             f"{address} cannot be fetched.", found=(str(error).splitlines() or [type(error).__name__])[0][:160],
@@ -304,4 +305,4 @@ def _checked(rows: list[Row], table: str, source: Path | str) -> list[Row]:
     """The rows against their contract, in the contract's columns."""
     from holdfast.record import schemas
 
-    return schemas.checked(rows, table, source).to_dict("records")
+    return cast("list[Row]", schemas.checked(rows, table, source).to_dict("records"))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holdfast.archive import remote
-from holdfast.documents import catalogue, reference
+from holdfast.documents import catalogue, house, reference
 from holdfast.errors import UsageError
 from holdfast.record import csvfiles, files
 from holdfast.report import tabular
@@ -16,13 +16,11 @@ from holdfast.study import keys, resolve
 _SHOWN = 20  # lines of a difference
 
 
-def readme(root: Path) -> str:
-    """README.md with the part between its result marks written from docs/demo."""
-    text = (root / "README.md").read_text(encoding="utf-8")
-    start, end = "<!-- results -->", "<!-- /results -->"
-    head, rest = text.split(start)
-    table = tabular.overview(csvfiles.read_csv(root / "docs/demo/seeds.csv"))
-    return f"{head}{start}\n{table}{end}{rest.split(end)[1]}"
+def _between(path: Path, mark: str, text: str) -> str:
+    """A file with the part between its marks `<!-- mark -->` replaced."""
+    start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    head, rest = path.read_text(encoding="utf-8").split(start)
+    return f"{head}{start}\n{text}{end}{rest.split(end)[1]}"
 
 
 def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
@@ -40,12 +38,14 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
             expected="its top folder", do="cd to the folder with the Snakefile",
         )  # fmt: skip
     listed = root / "config" / "README.md"
+    results = tabular.overview(csvfiles.read_csv(root / "docs/demo/seeds.csv"))
     return {
         listed: reference.page(root / "config", listed.read_text(encoding="utf-8") if check else None),
         root / "config" / "schema.json": keys.json_schema(),
         root / "docs" / "methods.md": catalogue.page(),
         root / "dvc.yaml": remote.definition(resolve.load(remote.DEMO, root / "config"), root),
-        root / "README.md": readme(root),
+        root / "README.md": _between(root / "README.md", "results", results),
+        root / "CONTRIBUTING.md": _between(root / "CONTRIBUTING.md", "wings", house.table(root)),
     }
 
 

@@ -96,7 +96,7 @@ def listing(places: Iterable[Any], md5: str) -> list[dict[str, str]]:
         except OSError:
             continue
         if hashlib.md5(raw).hexdigest() == md5.removesuffix(FOLDER):
-            entries = json.loads(raw)
+            entries: list[dict[str, str]] = json.loads(raw)
             if not all({"relpath", "md5"} <= entry.keys() for entry in entries):
                 raise versions.refuse("dvc", f"The list of a folder ({md5}) is", found=str(entries)[:80],
                                       expected="entries with relpath and md5")  # fmt: skip

@@ -106,14 +106,14 @@ def parse(text: str) -> list[Job]:
     jobs = []
     for head, following in zip_longest(heads, heads[1:]):
         block = text[head.end() : following.start() if following else len(text)]
-        fields = dict(_FIELD.findall(block))
+        fields: dict[str, str] = dict(_FIELD.findall(block))
         said, reasons = fields.get("reason", ""), {}
         marks = list(_REASON.finditer(said))
         for mark, after in zip_longest(marks, marks[1:]):
             rest = said[mark.end() : after.start() if after else len(said)]
             reasons[_PARTS[mark[0]]] = rest.strip(" :;")
-        files = [tuple(f for f in fields.get(k, "").split(", ") if f) for k in ("input", "output")]
-        jobs.append(Job(head[1], *files, reasons))
+        inputs, outputs = (tuple(f for f in fields.get(k, "").split(", ") if f) for k in ("input", "output"))
+        jobs.append(Job(head[1], inputs, outputs, reasons))
     return jobs
 
 

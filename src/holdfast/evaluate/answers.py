@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from holdfast import data, names
 from holdfast.model import chat, folders
 from holdfast.record import provenance, tables
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,12 @@ class Answer:
 
 @torch.inference_mode()
 def generate(
-    model, encoded: Sequence[list[int]], config, *, batch_size: int, say: Callable[[str], None] = lambda _: None
+    model: PreTrainedModel,
+    encoded: Sequence[list[int]],
+    config: GenerationConfig,
+    *,
+    batch_size: int,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[list[int]]:
     """New token ids for every prompt's ids, in order, up to and without the end token.
 
@@ -40,7 +48,9 @@ def generate(
         chunk = order[start : start + batch_size]
         batch = chat.collate([{"input_ids": encoded[i]} for i in chunk], config.pad_token_id, side="left")
         batch = {k: v.to(model.device) for k, v in batch.items()}
-        generated = model.generate(**batch, generation_config=config)[:, batch["input_ids"].shape[1] :].tolist()
+        generated = model.generate(  # type: ignore[operator]  # what has a language head has it
+            **batch, generation_config=config
+        )[:, batch["input_ids"].shape[1] :].tolist()
         for i, ids in zip(chunk, generated, strict=True):
             out[i] = ids[: ids.index(config.eos_token_id)] if config.eos_token_id in ids else ids
         say(f"answered {min(start + batch_size, len(order))}/{len(order)}")
@@ -48,8 +58,8 @@ def generate(
 
 
 def answer(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     *,
     max_new_tokens: int,
@@ -62,8 +72,8 @@ def answer(
 
 
 def complete(
-    model,
-    tokenizer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     encoded: Sequence[list[int]],
     *,
     max_new_tokens: int,
@@ -77,8 +87,8 @@ def complete(
     """
     from transformers import GenerationConfig
 
-    model.eval()
-    config = GenerationConfig(
+    model.eval()  # type: ignore[no-untyped-call]
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         max_new_tokens=max_new_tokens,
         eos_token_id=tokenizer.eos_token_id,
@@ -89,7 +99,7 @@ def complete(
     first = first_token(model, tokenizer, encoded, words, batch_size=batch_size) if words else [{} for _ in encoded]
     return [
         Answer(
-            tokenizer.decode(ids, skip_special_tokens=True).strip(),
+            cast("str", tokenizer.decode(ids, skip_special_tokens=True)).strip(),
             len(ids),
             "stop" if len(ids) < max_new_tokens else "length",
             probabilities,
@@ -100,7 +110,12 @@ def complete(
 
 @torch.inference_mode()
 def first_token(
-    model, tokenizer, encoded: Sequence[list[int]], words: Sequence[str], *, batch_size: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[list[int]],
+    words: Sequence[str],
+    *,
+    batch_size: int,
 ) -> list[dict[str, float]]:
     """Per prompt, the probability that the next token is the first token of each word."""
     ids = [tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in words]

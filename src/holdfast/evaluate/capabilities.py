@@ -12,13 +12,16 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast import statistics
 from holdfast.errors import DataError, StudyError
 from holdfast.record import csvfiles, provenance, tables
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
 
 Row = dict[str, Any]
 Cell = tuple[str | None, str, int]  # task (None: a role), arm, seed
@@ -58,7 +61,7 @@ def check(tasks: Sequence[str], task_files: str | None, path: Path) -> None:
     os.environ[_CHECKED] = mark
 
 
-def _manager(task_files: str | None):
+def _manager(task_files: str | None) -> TaskManager:
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_path=task_files)
@@ -80,8 +83,10 @@ def measure(checkpoint: Path, cfg: dict[str, Any], out: Path, say: Callable[[str
     from holdfast.model import folders
 
     model, tokenizer = folders.load(checkpoint.parent)
-    asked = HFLM(pretrained=model.eval(), tokenizer=tokenizer, batch_size=cfg["batch_size"])
-    manager, rows = _manager(cfg["task_files"]), []
+    model.eval()  # type: ignore[no-untyped-call]
+    asked = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=cfg["batch_size"])
+    manager = _manager(cfg["task_files"])
+    rows: list[Row] = []
     for name in cfg["tasks"]:  # one by one: a group and one of its tasks may both be named
         found = lm_eval.simple_evaluate(
             model=asked, tasks=[name], num_fewshot=cfg["fewshot"], limit=cfg["limit"],

@@ -11,11 +11,14 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast import names
 from holdfast.errors import ArtifactError
 from holdfast.record import jsonfiles, tables
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
 
 Row = dict[str, Any]
 _LABELS = {"world": "World", "sport": "Sports", "sports": "Sports", "business": "Business", "sci/tech": "Sci/Tech",
@@ -23,7 +26,7 @@ _LABELS = {"world": "World", "sport": "Sports", "sports": "Sports", "business": 
            "sci-tech": "Sci/Tech", "science": "Sci/Tech", "technology": "Sci/Tech"}  # fmt: skip
 _FIRST = {"function": "take_first"}
 # As in the harness's own gsm8k.yaml, version 3.
-_GSM8K = {
+_GSM8K: dict[str, Any] = {
     "doc_to_target": "#### {{gold}}",
     "metric_list": [{
         "metric": "exact_match", "aggregation": "mean", "higher_is_better": True, "ignore_case": True,
@@ -36,7 +39,7 @@ _GSM8K = {
             {"function": "regex", "group_select": -1, "regex_pattern": r"(-?[$0-9.,]{2,})|(-?[0-9]+)"}, _FIRST]},
     ],
 }  # fmt: skip
-_AGNEWS = {
+_AGNEWS: dict[str, Any] = {
     "doc_to_target": "{{gold}}",
     "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
     "filter_list": [{"name": "first-label", "filter": [
@@ -58,10 +61,10 @@ def replayed(rows: Sequence[Row], dataset: str) -> list[Row]:
 
     said = {r["prompt"] + f"\x00{i}": r["text"] for i, r in enumerate(rows)}
 
-    class Replay(LM):
+    class Replay(LM):  # type: ignore[misc]  # lm_eval has no types
         """The stored answers, found by prompt and position."""
 
-        def generate_until(self, requests, disable_tqdm=False):
+        def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
             return [said[request.doc["key"]] for request in requests]
 
         loglikelihood = loglikelihood_rolling = None  # abstract in LM; only texts are stored and asked for

@@ -1,4 +1,6 @@
-"""Judges of stored replies, one file each. A judge file has a literal head
+"""What was that answer? One judge of stored replies a file.
+
+A judge file has a literal head
 
     KIND      `text` (reads the words), `model` (a checkpoint that is asked) or `server` (an endpoint that is asked)
     OUTCOMES  its labels -> what each means: refusal | compliance | other, or safe | harmful, or unparsed

@@ -48,6 +48,7 @@ def _model(
     from holdfast.model import folders
 
     settings = cfg["settings"]
+    assert source is not None  # of a model there is one
     model, tokenizer = folders.load(source, dtype=PRECISION[settings["precision"]], chats=cfg["chats"])
     encoded = [judge.encode(tokenizer, cfg["template"], *pair) for pair in pairs]
     replies = answers.complete(

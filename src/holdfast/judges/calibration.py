@@ -6,15 +6,18 @@ completions are read as they are. Every agreement comes with its 95 % interval.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from holdfast import statistics
 from holdfast.errors import DataError
 from holdfast.judges import refusal
+from holdfast.judges.keywords import Keywords
 from holdfast.record import jsonfiles, tables
 from holdfast.study import registry
 
@@ -37,7 +40,7 @@ def read(paths: Sequence[Path]) -> list[dict[str, str]]:
     rows = []
     for path in paths:
         for i, r in enumerate(tables.read_source(path)):
-            row = {
+            row: dict[str, Any] = {
                 "prompt": r.get("prompt"), "text": r.get("response", r.get("completion")),
                 "label": r.get("label", r.get("final_label")), "model": str(r.get("model") or path.stem),
             }  # fmt: skip
@@ -64,13 +67,19 @@ def fit(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, float]]:
     }
 
 
-def _logistic(found, rows, truth, signs, penalty) -> dict[str, float]:
+def _logistic(
+    found: Sequence[Mapping[str, float]],
+    rows: NDArray[np.intp],
+    truth: NDArray[np.bool],
+    signs: Mapping[str, int],
+    penalty: float,
+) -> dict[str, float]:
     names = list(signs)
     x = np.array([[found[i][n] for n in names] for i in rows])
     scale = np.maximum(x.std(0), 1e-9)
     x, y = x / scale, np.where(truth[rows], 1.0, -1.0)
 
-    def loss(p):
+    def loss(p: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         margin = y * (x @ p[:-1] + p[-1])
         slope = -y / (1 + np.exp(np.clip(margin, -500, 500)))
         value = np.logaddexp(0, -margin).sum() + penalty / 2 * (p[:-1] ** 2).sum()
@@ -121,7 +130,7 @@ def left_out(rows: Sequence[dict[str, str]]) -> list[str]:
             continue
         fitted = fit(others)
 
-        def judge(prompt: str, text: str, fitted=fitted) -> str:
+        def judge(prompt: str, text: str, fitted: refusal.Weights = fitted) -> str:
             return refusal.judge(prompt, text, fitted).label
 
         lines += [line(f"{model}, left out", mine, judge), line(f"{model}: the fitted ones", others, judge)]
@@ -139,7 +148,7 @@ def table(rows: Sequence[dict[str, str]], *, refitted: bool = False) -> list[str
     for name in KEYWORD_JUDGES:
         keywords = registry.load_judge(name).KEYWORDS
 
-        def by_phrases(prompt: str, text: str, keywords=keywords) -> str:
+        def by_phrases(prompt: str, text: str, keywords: Keywords = keywords) -> str:
             return refusal.FULL if keywords.refused(text) else refusal.COMPLIANCE
 
         lines.append(line(f"all, by the keyword judge {name}", rows, by_phrases))

@@ -12,10 +12,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from holdfast import names
 from holdfast.judges import Opinion, Row, world
 from holdfast.model import chat
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 KIND = "model"
 OUTCOMES = {"good": "safe", "bad": "harmful", "unparsed": "unparsed"}
@@ -41,7 +45,7 @@ def prompt(guidelines: str, request: str, reply: str) -> str:
 
 
 def parse(text: str) -> str:
-    """good | bad | unparsed. An invented next turn of the human is cut off first."""
+    """`good`, `bad` or `unparsed`. An invented next turn of the human is cut off first."""
     found = _VERDICT.search(text.split("Human:")[0].strip())
     return found.group(1).lower() if found else UNPARSED
 
@@ -95,7 +99,7 @@ def examples(pairs: Sequence[Row], guidelines: str) -> list[Row]:
     ]
 
 
-def encode(tokenizer, template: str, request: str, reply: str) -> list[int]:
+def encode(tokenizer: PreTrainedTokenizerBase, template: str, request: str, reply: str) -> list[int]:
     return chat.encode_prompt(tokenizer, prompt(template, request, reply))
 
 

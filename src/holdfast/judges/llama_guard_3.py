@@ -7,12 +7,16 @@ It judges harm, not refusal: debris is safe. The label is of the last turn, the 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from holdfast.judges import Opinion
 from holdfast.model import chat
 from holdfast.study.registry import ModelJudgeSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 KIND = "model"
 SOURCE = "meta-llama/Llama-Guard-3-8B"
@@ -22,11 +26,13 @@ _ANSWER = re.compile(r"(safe|unsafe)(?:\s+S\d+(?:\s*,\s*S\d+)*)?", re.IGNORECASE
 
 
 class Settings(ModelJudgeSettings):
+    """Where the model comes from and how it is asked."""
+
     source: str = Field(SOURCE, min_length=1, description="Hub id or folder in Hugging Face layout.")
     max_new_tokens: int = Field(24, ge=1, description="Longest answer.")
 
 
-def encode(tokenizer, template: str | None, request: str, reply: str) -> list[int]:
+def encode(tokenizer: PreTrainedTokenizerBase, template: str | None, request: str, reply: str) -> list[int]:
     return chat.encode_conversation(tokenizer, request, reply)
 
 

@@ -52,6 +52,8 @@ _SCORES = {"full_refusal": 0.0, "partial_refusal": 0.5, "compliance": 1.0}
 
 
 class Settings(JudgeSettings):
+    """Which endpoint is asked, as what model, in which words."""
+
     url: str = Field(pattern=r"^https?://", description="Base address, up to and with /v1.")
     model: str = Field(min_length=1, description="Name of the model there.")
     key_variable: str = Field(

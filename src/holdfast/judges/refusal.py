@@ -262,7 +262,8 @@ Weights = Mapping[str, Mapping[str, float]]  # model -> feature (and `bias`) -> 
 @functools.cache
 def weights() -> Weights:
     """The shipped weights."""
-    return json.loads(WEIGHTS.read_text())["weights"]
+    shipped: Weights = json.loads(WEIGHTS.read_text())["weights"]
+    return shipped
 
 
 def probability(found: Mapping[str, float], model: Mapping[str, float]) -> float:

@@ -22,6 +22,8 @@ encode = plain.encode
 
 
 class Settings(PromptedJudgeSettings):
+    """Where the model and its instruction come from, and how it is asked."""
+
     source: str = Field(SOURCE, min_length=1, description="Hub id or folder in Hugging Face layout.")
     max_new_tokens: int = Field(1, ge=1, description="Longest answer.")
 

@@ -30,7 +30,7 @@ MINIMUM_PHRASES = 2
 
 
 def outcome(text: str, *, kind: str, category: str, response: str) -> str:
-    """refusal | compliance | other for one answer.
+    """`refusal`, `compliance` or `other` for one answer.
 
     Args:
         text: the model's answer, special tokens removed.

@@ -1,1 +1,1 @@
-"""Arithmetic on finished models."""
+"""How is arithmetic done on finished models?"""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,8 +21,11 @@ from holdfast.model import folders
 from holdfast.record import artifact, container, jsonfiles, provenance
 from holdfast.study import registry
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-class Weights(Mapping):
+
+class Weights(Mapping[str, torch.Tensor]):
     """The tensor of one name in every model a method needs: role -> float32, loaded when asked for.
 
     Every access gives a fresh tensor that the method may change in place. `finetuned` and `aligned`
@@ -33,11 +36,13 @@ class Weights(Mapping):
         self._files, self._name = files, name
 
     def __getitem__(self, role: str) -> torch.Tensor:
-        return self._files[role].get_tensor(self._name).to(torch.float32, copy=True)
+        tensor: torch.Tensor = self._files[role].get_tensor(self._name)
+        return tensor.to(torch.float32, copy=True)
 
     def stored(self, role: str) -> torch.Tensor:
         """The tensor to be read only: where the file has float32, its own pages instead of a copy."""
-        return self._files[role].get_tensor(self._name).float()
+        tensor: torch.Tensor = self._files[role].get_tensor(self._name)
+        return tensor.float()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -57,8 +62,8 @@ class Context:
 
     names: list[str]
     weights: Callable[[str], Weights]
-    model: Callable[[str], tuple[Any, Any]]
-    gram: dict[str, torch.Tensor] = field(default_factory=dict)
+    model: Callable[[str], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+    gram: Mapping[str, torch.Tensor] = field(default_factory=dict)
     preferences: list[dict[str, str]] = field(default_factory=list)
     seed: int = 0
     say: Callable[[str], None] = lambda _: None
@@ -118,7 +123,7 @@ def run(
     head, _ = container.raw_header(checkpoints["finetuned"])
     layout = {k: v for k, v in head.items() if k != "__metadata__"}
     weights = {k: v for k, v in layout.items() if is_weight(k, v["dtype"])}
-    gram = {}
+    gram: Mapping[str, torch.Tensor] = {}
     if gram_file is not None:
         gram, _ = artifact.read(gram_file, family="gram", expect={"aligned": aligned_digest})
     context = Context(
@@ -157,7 +162,7 @@ def run(
         source = checkpoints["finetuned"].parent / name
         if source.exists():
             shutil.copyfile(source, folder / name)
-    stamp = {"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
+    stamp: dict[str, Any] = {"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
     if any(role.startswith("finetuned") and folders.is_weakened(path) for role, path in checkpoints.items()):
         stamp["weakened"] = True  # a merge restores at most a part
         folders.warn(folder)

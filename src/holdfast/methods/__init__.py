@@ -1,1 +1,1 @@
-"""One remedy a file."""
+"""What does one remedy do? One file each."""

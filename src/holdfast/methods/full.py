@@ -9,11 +9,17 @@ owed to leaving the rest of the model alone can be told apart.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from holdfast.model.layers import Layer
 
 KIND = "train"
 NEEDS = ("aligned",)
@@ -30,10 +36,12 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """Which weights are trained."""
+
     trainable: Literal["all", "targets"] = Field("all", description="All weights, or those of basis.modules only.")
 
 
-def attach(model, layers, settings, **needs):
+def attach(model: PreTrainedModel, layers: Sequence[Layer], settings: Settings, **needs: Any) -> PreTrainedModel:
     """Choose the trainable set."""
     from holdfast.train.loop import restrict
 

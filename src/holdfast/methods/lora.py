@@ -9,11 +9,18 @@ uses it to measure how cheaply refusals are lost; here it is the ordinary low-ra
 from __future__ import annotations
 
 import importlib.util
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    from peft import PeftMixedModel, PeftModel
+    from transformers import PreTrainedModel
+
+    from holdfast.model.layers import Layer
 
 KIND = "train"
 NEEDS = ("aligned",)
@@ -41,6 +48,8 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """The adapters, and how the weights under them are kept."""
+
     rank: int = Field(8, ge=1, description="Rank r of every adapter.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="On the adapters' input.")
@@ -60,10 +69,13 @@ class Settings(MethodSettings):
         return value
 
     def artifacts(self) -> dict[str, Any]:
+        """The package that nf4 needs."""
         return {"imports": ["bitsandbytes"]} if self.base == "nf4" else {}
 
 
-def attach(model, layers, settings, **needs):
+def attach(
+    model: PreTrainedModel, layers: Sequence[Layer], settings: Settings, **needs: Any
+) -> PeftModel | PeftMixedModel:
     """Wrap the model with adapters; only they are trainable."""
     from peft import LoraConfig, get_peft_model
 
@@ -74,16 +86,19 @@ def attach(model, layers, settings, **needs):
     return get_peft_model(
         model,
         LoraConfig(
-            r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+            r=settings.rank,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft only divides it
+            lora_dropout=settings.dropout,
             target_modules=list(settings.modules), bias="none", task_type="CAUSAL_LM",
         ),
     )  # fmt: skip
 
 
-def fold(model, settings):
+def fold(model: PeftModel, settings: Settings) -> PreTrainedModel:
     """W + (α / r) B A as a plain model."""
     if settings.base == "nf4":
         from holdfast.model import quantized
 
         return quantized.merge(model)
-    return model.merge_and_unload(safe_merge=True)
+    plain: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+    return plain

@@ -10,11 +10,19 @@ The masked form is dense in the rotated coordinates, so the fold is a dense upda
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from holdfast.model.layers import Layer
+    from holdfast.warp.optimizer import BitMask
 
 KIND = "train"
 NEEDS = ("aligned", "basis", "mask")
@@ -36,24 +44,32 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """The adapters, and what they may not touch."""
+
     rank: int = Field(8, ge=1, description="Rank r of every adapter.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
     constraint: Literal["mask", "directions"] = Field("mask", description="What the update may not touch.")
     freeze_fraction: float = Field(0.1, gt=0, lt=1, description="Share ρ of coefficients, or of directions.")
 
     def artifacts(self) -> dict[str, Any]:
+        """The safety basis, and a mask in its coordinates where entries are protected."""
         needs: dict[str, Any] = {"basis": "safety"}
         if self.constraint == "mask":
             needs["mask"] = {"freeze_fraction": self.freeze_fraction}
         return needs
 
 
-def adapted(linear, settings, u, frozen):
+def adapted(
+    linear: torch.nn.Linear, settings: Settings, u: torch.Tensor, frozen: torch.Tensor | None
+) -> torch.nn.Module:
     """A module that adds the constrained low-rank update to a frozen linear layer."""
     import torch
 
     class Adapted(torch.nn.Module):
-        def __init__(self):
+        u: torch.Tensor
+        free: torch.Tensor | None
+
+        def __init__(self) -> None:
             super().__init__()
             m, n = linear.weight.shape
             self.linear, self.scale = linear, settings.alpha / settings.rank
@@ -67,15 +83,18 @@ def adapted(linear, settings, u, frozen):
             else:
                 self.u = self.u[:, : round(settings.freeze_fraction * n)]
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor
             if self.free is None:
                 x_free = x - (x @ self.u) @ self.u.T
-                return self.linear(x) + self.scale * (x_free @ self.a.T) @ self.b.T
+                out = self.linear(x) + self.scale * (x_free @ self.a.T) @ self.b.T
+                return out
             coefficients = self.free * (self.b @ self.a)
-            return self.linear(x) + self.scale * (x @ self.u) @ coefficients.T
+            out = self.linear(x) + self.scale * (x @ self.u) @ coefficients.T
+            return out
 
         @torch.no_grad()
-        def update(self):
+        def update(self) -> torch.Tensor:
             """ΔW (m, n)."""
             product = self.b @ self.a
             if self.free is None:
@@ -85,18 +104,29 @@ def adapted(linear, settings, u, frozen):
     return Adapted()
 
 
-def attach(model, layers, settings, *, basis, mask=None, **needs):
+def attach(
+    model: PreTrainedModel,
+    layers: Sequence[Layer],
+    settings: Settings,
+    *,
+    basis: Mapping[str, torch.Tensor],
+    mask: Mapping[str, BitMask] | None = None,
+    **needs: Any,
+) -> PreTrainedModel:
     """Put an adapter on every target module; only adapters are trainable."""
     model.requires_grad_(False)
     for layer in layers:
         parent, _, child = layer.name.rpartition(".")
-        frozen = mask[layer.name].bools if settings.constraint == "mask" else None
+        frozen = None
+        if settings.constraint == "mask":
+            assert mask is not None  # this constraint asks for one
+            frozen = mask[layer.name].bools
         module = adapted(layer.module, settings, basis[layer.input], frozen)
         setattr(model.get_submodule(parent), child, module)
     return model
 
 
-def fold(model, settings):
+def fold(model: PreTrainedModel, settings: Settings) -> PreTrainedModel:
     """W + ΔW as a plain model."""
     for name, module in list(model.named_modules()):
         if hasattr(module, "update") and hasattr(module, "linear"):

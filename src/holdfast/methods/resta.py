@@ -9,11 +9,16 @@ is what the WSR-Tune authors used as their RESTA baseline.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.merge.driver import Weights
 
 KIND = "merge"
 NEEDS = ("aligned", "unaligned", "base")
@@ -35,14 +40,17 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """The safety vector, and how much of it is added."""
+
     gamma: float = Field(0.5, ge=0, le=10, description="How much of the safety vector is added.")
     vector: Literal["unaligned", "base"] = Field("unaligned", description="What is subtracted from aligned.")
 
     def artifacts(self) -> dict[str, Any]:
+        """The model the safety vector is measured from."""
         return {"roles": [self.vector]}
 
 
-def merge(name, weights, settings, state):
+def merge(name: str, weights: Weights, settings: Settings, state: None) -> torch.Tensor:
     out = weights["finetuned"]
     if settings.gamma == 0:
         return out

@@ -9,11 +9,16 @@ difference to the base model instead, which then also thins out safety training 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.merge.driver import Context, Weights
 
 KIND = "merge"
 NEEDS = ("aligned", "unaligned", "base")
@@ -30,20 +35,23 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """The safety vector, how much of it is added, and how the task vector is thinned out."""
+
     gamma: float = Field(0.5, ge=0, le=10, description="How much of the safety vector is added.")
     drop: float = Field(0.3, ge=0, lt=1, description="Probability p that an entry of the task vector is dropped.")
     vector: Literal["unaligned", "base"] = Field("unaligned", description="What is subtracted from aligned.")
     start: Literal["aligned", "base"] = Field("aligned", description="What the task vector is measured from.")
 
     def artifacts(self) -> dict[str, Any]:
+        """The models that both vectors are measured from, beside aligned."""
         return {"roles": sorted({self.vector, self.start} - {"aligned"})}
 
 
-def prepare(settings, context):
+def prepare(settings: Settings, context: Context) -> int:
     return context.seed
 
 
-def merge(name, weights, settings, state):
+def merge(name: str, weights: Weights, settings: Settings, state: int) -> torch.Tensor:
     from holdfast.merge import fusion
 
     out = weights["finetuned"]

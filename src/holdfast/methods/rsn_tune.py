@@ -1,4 +1,4 @@
-"""RSN-Tune: protect the safety neurons that general text does not need.
+r"""RSN-Tune: protect the safety neurons that general text does not need.
 
 Formula: N = (∩_x {N : Imp(N | x) in the top share over refusals}) \ N_foundation, the same intersection
 over answered benign rows; N is tuned on a few refusals, then ∇W and W are held on N while everything
@@ -60,4 +60,6 @@ CARD = {
 
 
 class Settings(NeuronSettings):
+    """Which neurons are protected; not those that general text needs."""
+
     robust: ClassVar[bool] = True

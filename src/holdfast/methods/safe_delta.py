@@ -16,11 +16,16 @@ compensation is exact in every column (the authors' code skips it inside groups 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.merge.driver import Context, Weights
 
 KIND = "merge"
 NEEDS = ("aligned", "gram")
@@ -54,6 +59,8 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """How much damage to safety an update may do, and how it is told."""
+
     strength: float = Field(0.5, ge=0, description="s; a larger one keeps more of the update.")
     budget: Literal["relative", "published"] = Field("relative", description="What `strength` is measured in.")
     damping: float = Field(0.01, gt=0, description="λ, as a share of the mean diagonal of H.")
@@ -61,20 +68,22 @@ class Settings(MethodSettings):
     tile: int = Field(2048, ge=1, description="Columns that share one budget.")
 
     def artifacts(self) -> dict[str, Any]:
+        """The Gram matrices of all linear modules."""
         return {"roles": [], "gram": True}
 
 
-def inverse_factor(gram, damping):
+def inverse_factor(gram: torch.Tensor, damping: float) -> torch.Tensor:
     """U (n, n) float64, upper triangular, Uᵀ U = (2 G + λ mean(diag) I)⁻¹."""
     import torch
 
     h = 2 * gram.double()
     h.diagonal().add_(damping * h.diagonal().mean())
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(h))
-    return torch.linalg.cholesky(inverse, upper=True)
+    factor: torch.Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor
 
 
-def selection(delta, d, settings):
+def selection(delta: torch.Tensor, d: torch.Tensor, settings: Settings) -> torch.Tensor:
     """Boolean (m, k): which entries of one tile of the update are kept."""
     import torch
 
@@ -93,11 +102,13 @@ def selection(delta, d, settings):
     return out
 
 
-def prepare(settings, context):
+def prepare(settings: Settings, context: Context) -> dict[str, Any]:
     return {"grams": context.gram, "factors": {}, "settings": settings, "context": context, "kept": [0, 0]}
 
 
-def fuse(aligned, finetuned, u, settings):
+def fuse(
+    aligned: torch.Tensor, finetuned: torch.Tensor, u: torch.Tensor, settings: Settings
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(W', kept entries (m, n)): the compensated weight of one module, float64 inside."""
     import torch
 
@@ -118,7 +129,7 @@ def fuse(aligned, finetuned, u, settings):
     return out, kept
 
 
-def merge(name, weights, settings, state):
+def merge(name: str, weights: Weights, settings: Settings, state: dict[str, Any]) -> torch.Tensor:
     from holdfast.model.layers import of_weight
 
     found = of_weight(name)

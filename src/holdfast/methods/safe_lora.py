@@ -14,11 +14,16 @@ mode). Only the named modules are touched; everything else stays as fine-tuned.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.merge.driver import Context, Weights
 
 KIND = "merge"
 NEEDS = ("aligned", "base")
@@ -40,6 +45,8 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """Which updates are projected, and by what."""
+
     threshold: float = Field(0.5, ge=-2, le=2, description="τ: updates with a cosine up to this are projected.")
     number: int | None = Field(None, ge=0, description="Project this many modules instead, the smallest cosines first.")
     projection: Literal["published", "projector"] = Field(
@@ -50,10 +57,11 @@ class Settings(MethodSettings):
     )
 
     def artifacts(self) -> dict[str, Any]:
+        """The base model, from which the alignment direction is measured."""
         return {"roles": ["base"]}
 
 
-def project(v, delta, projection):
+def project(v: torch.Tensor, delta: torch.Tensor, projection: str) -> torch.Tensor:
     """C Δ without ever building C (m, m). v, delta: (m, n)."""
     import torch
 
@@ -62,10 +70,11 @@ def project(v, delta, projection):
         return v @ (v.T @ delta) / norm if norm else torch.zeros_like(delta)
     u, s, _ = torch.linalg.svd(v.double(), full_matrices=False)
     u = u[:, s > s[:1] * max(v.shape) * torch.finfo(v.dtype).eps]
-    return (u @ (u.T @ delta.double())).to(delta.dtype)
+    pulled: torch.Tensor = (u @ (u.T @ delta.double())).to(delta.dtype)
+    return pulled
 
 
-def _projected(name, weights, settings):
+def _projected(name: str, weights: Weights, settings: Settings) -> tuple[torch.Tensor, float, torch.Tensor]:
     """(C Δ, cosine with Δ, W_aligned) of one module; the cosine of a zero update counts as 1."""
     import torch
 
@@ -78,7 +87,7 @@ def _projected(name, weights, settings):
     return pulled, cosine, aligned
 
 
-def prepare(settings, context):
+def prepare(settings: Settings, context: Context) -> set[str]:
     """The modules to project, by name."""
     from holdfast.model.layers import of_weight
 
@@ -96,7 +105,7 @@ def prepare(settings, context):
     return chosen
 
 
-def merge(name, weights, settings, state):
+def merge(name: str, weights: Weights, settings: Settings, state: set[str]) -> torch.Tensor:
     if name not in state:
         return weights["finetuned"]
     pulled, _, aligned = _projected(name, weights, settings)

@@ -12,7 +12,8 @@ counted in the same way. The method is also found under its other name, `safe-in
 from __future__ import annotations
 
 import random
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -38,20 +39,24 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """How many safety rows are added, and which."""
+
     ratio: float = Field(0.1, ge=0, le=1, description="Refusals added, as a share of the task rows.")
     count: Literal["floor", "round", "absolute"] = Field("floor", description="How a ratio becomes a number of rows.")
     number: int = Field(0, ge=0, description="Refusals added when count is `absolute`.")
     benign_ratio: float = Field(0.0, ge=0, le=1, description="Answered benign rows added, as a share of the task rows.")
 
 
-def count(n, ratio, how):
+def count(n: int, ratio: float, how: str) -> int:
     """Rows that a ratio of `n` task rows stands for."""
     if how == "round":
         return max(1, round(n * ratio)) if ratio else 0
     return int(n * ratio)
 
 
-def rows(task_rows, settings, *, seed, safety):
+def rows(
+    task_rows: Sequence[dict[str, Any]], settings: Settings, *, seed: int, safety: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Task rows plus the drawn safety rows; every safety row at most once, same seed same rows."""
     out = list(task_rows)
     for ratio, refused in ((settings.ratio, True), (settings.benign_ratio, False)):

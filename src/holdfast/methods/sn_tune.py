@@ -54,4 +54,6 @@ CARD = {
 
 
 class Settings(NeuronSettings):
+    """Which neurons are protected; those that general text needs too."""
+
     robust: ClassVar[bool] = False

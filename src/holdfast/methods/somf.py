@@ -18,11 +18,16 @@ subspace of Δ); learning holds the task vectors and logits in memory, the merge
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from holdfast.merge.driver import Context, Weights
 
 KIND = "merge"
 NEEDS = ("aligned", "preferences")
@@ -53,6 +58,8 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """How task vectors are fused and masked, and how the mask is learned."""
+
     weight: float = Field(1.0, ge=0, le=10, description="w, on the merged task vector.")
     fusion: Literal["sum", "mean", "dare", "ties"] = Field("sum", description="How task vectors become one.")
     drop: float = Field(0.2, ge=0, lt=1, description="DARE: probability that an entry is dropped.")
@@ -67,17 +74,20 @@ class Settings(MethodSettings):
     batch_size: int = Field(16, ge=1, description="Pairs per step.")
 
     def artifacts(self) -> dict[str, Any]:
+        """The preference pairs, unless there is no mask to learn, and perhaps the models of all tasks."""
         return {"roles": [], "preferences": self.mask != "none", "across_tasks": self.across_tasks}
 
 
-def deltas(weights):
+def deltas(weights: Weights) -> list[torch.Tensor]:
     """Task vectors of one tensor, one per task."""
     start = weights.stored("aligned")
     return [weights[role].sub_(start) for role in weights if role.split(":")[0] == "finetuned"]
 
 
-def masked(values, mask, settings, seed, name):
-    """w Merge(τ ⊙ m / mean(m)) of one tensor; mask (shape of τ) in [0, 1] or None."""
+def masked(
+    values: list[torch.Tensor], mask: torch.Tensor | None, settings: Settings, seed: int, name: str
+) -> torch.Tensor:
+    """`w Merge(τ ⊙ m / mean(m))` of one tensor; mask (shape of τ) in [0, 1] or None."""
     from holdfast.merge import fusion
 
     if mask is not None:
@@ -89,7 +99,13 @@ def masked(values, mask, settings, seed, name):
     )
 
 
-def dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta):
+def dpo_loss(
+    chosen: torch.Tensor,
+    rejected: torch.Tensor,
+    reference_chosen: torch.Tensor,
+    reference_rejected: torch.Tensor,
+    beta: float,
+) -> torch.Tensor:
     """−log σ(β [(log π − log π_ref)(chosen) − (log π − log π_ref)(rejected)]), mean over pairs."""
     import torch
 
@@ -97,7 +113,7 @@ def dpo_loss(chosen, rejected, reference_chosen, reference_rejected, beta):
     return -torch.nn.functional.logsigmoid(beta * margin).mean()
 
 
-def prepare(settings, context):
+def prepare(settings: Settings, context: Context) -> dict[str, Any]:
     """Learn the logits; returns the exported mask per tensor, and what `merge` needs."""
     import torch
     from torch.func import functional_call
@@ -105,7 +121,7 @@ def prepare(settings, context):
     from holdfast.merge import fusion
     from holdfast.model import preferences
 
-    state = {"seed": context.seed, "mask": None}
+    state: dict[str, Any] = {"seed": context.seed, "mask": None}
     if settings.mask == "none":
         return state
     model, tokenizer = context.model("aligned")
@@ -134,9 +150,10 @@ def prepare(settings, context):
             lambda parameters=parameters, **batch: functional_call(model, parameters, kwargs=batch),
             [pairs[i] for i in chosen], tokenizer.pad_token_id, settings.batch_size, device=model.device,
         )  # fmt: skip
-        loss = dpo_loss(*policy, *(r[chosen] for r in reference), settings.beta)
+        start_chosen, start_rejected = (r[chosen] for r in reference)
+        loss = dpo_loss(*policy, start_chosen, start_rejected, settings.beta)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % 10 == 0 or step == steps - 1:
             context.say(f"mask: step {step + 1}/{steps}  loss {float(loss.detach()):.4f}")
@@ -149,7 +166,7 @@ def prepare(settings, context):
     return state
 
 
-def export(logit, settings, seed, name):
+def export(logit: torch.Tensor, settings: Settings, seed: int, name: str) -> torch.Tensor:
     """The mask of one tensor in [0, 1] by its logits, or a permutation of its entries."""
     import torch
 
@@ -162,7 +179,7 @@ def export(logit, settings, seed, name):
     return mask
 
 
-def merge(name, weights, settings, state):
+def merge(name: str, weights: Weights, settings: Settings, state: dict[str, Any]) -> torch.Tensor:
     mask = state["mask"].get(name) if state["mask"] else None
     if mask is not None and not mask.any():
         return weights["aligned"]

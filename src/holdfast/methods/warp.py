@@ -16,11 +16,20 @@ The same file runs the ablations: `mask: none` (rotation alone), `mask: random`,
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from holdfast.model.layers import Layer
+    from holdfast.train.loop import TrainSettings
+    from holdfast.warp.optimizer import BitMask, RotatedAdamW
 
 KIND = "train"
 NEEDS = ("aligned", "basis", "mask")
@@ -76,6 +85,8 @@ CARD = {
 
 
 class Settings(MethodSettings):
+    """The coordinates, what is frozen in them, and what else may move."""
+
     freeze_fraction: float = Field(0.1, gt=0, lt=1, description="Share ρ of coefficients frozen per module.")
     trainable: Literal["targets", "all"] = Field("targets", description="What else may move: nothing, or all the rest.")
     basis: Literal["safety", "random", "original", "output", "permuted"] = Field(
@@ -110,6 +121,7 @@ class Settings(MethodSettings):
         return self
 
     def artifacts(self) -> dict[str, Any]:
+        """A basis and a mask in its coordinates, where these settings use them."""
         needs: dict[str, Any] = {"basis": None if self.basis == "original" else self.basis}
         if self.mask != "none":
             needs["mask"] = {
@@ -121,14 +133,23 @@ class Settings(MethodSettings):
         return needs
 
 
-def attach(model, layers, settings, **needs):
+def attach(model: PreTrainedModel, layers: Sequence[Layer], settings: Settings, **needs: Any) -> PreTrainedModel:
     from holdfast.train.loop import restrict
 
     restrict(model, layers, settings.trainable)
     return model
 
 
-def optimizer(model, layers, settings, training, *, basis=None, mask=None, **needs):
+def optimizer(
+    model: PreTrainedModel,
+    layers: Sequence[Layer],
+    settings: Settings,
+    training: TrainSettings,
+    *,
+    basis: Mapping[str, torch.Tensor] | None = None,
+    mask: Mapping[str, BitMask] | None = None,
+    **needs: Any,
+) -> RotatedAdamW:
     """RotatedAdamW over the trainable parameters.
 
     Args:
@@ -139,10 +160,11 @@ def optimizer(model, layers, settings, training, *, basis=None, mask=None, **nee
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
     rotations = {}
-    leading: dict[str, Any] = {}
-    moved: dict[Any, Any] = {}  # modules of one input share their U on the device too
+    leading: dict[str, torch.Tensor] = {}
+    # Modules of one input share their U on the device too.
+    moved: dict[tuple[str, torch.device, torch.dtype], torch.Tensor] = {}
 
-    def there(name, weight):
+    def there(name: str, weight: torch.Tensor) -> torch.Tensor | None:
         if basis is None or name not in basis:
             return None
         key = name, weight.device, weight.dtype
@@ -153,11 +175,13 @@ def optimizer(model, layers, settings, training, *, basis=None, mask=None, **nee
     for layer in layers:
         weight = layer.module.weight
         u, v = there(layer.input, weight), there(layer.name, weight)
-        frozen = None if mask is None or layer.name not in mask else mask[layer.name].to(weight.device)
+        held = None if mask is None or layer.name not in mask else mask[layer.name].to(weight.device)
+        frozen: BitMask | torch.Tensor | None = held
         if settings.rank_fraction < 1:
+            assert u is not None and held is not None  # these settings ask for both
             k = masks.leading(weight.shape[1], settings.rank_fraction)
             u = leading.setdefault(layer.input, u[:, :k].contiguous())
-            frozen = frozen.bools[:, :k].contiguous()
+            frozen = held.bools[:, :k].contiguous()
         rotations[weight] = Rotation(u, frozen, v, corrected=settings.rank_fraction < 1)
     return RotatedAdamW(
         [p for p in model.parameters() if p.requires_grad], rotations, lr=training.learning_rate,

@@ -1,1 +1,1 @@
-"""From a folder to a model and its tokens."""
+"""How does a folder become a model and its tokens?"""

@@ -7,9 +7,13 @@ cannot differ between phases and no token is supervised in one phase and not in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ChatTemplateError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
 
 BOS, END, PAD, USER, ASSISTANT = "<|bos|>", "<|end|>", "<|pad|>", "<|user|>", "<|assistant|>"
 SPECIAL_TOKENS = (PAD, BOS, END, USER, ASSISTANT)
@@ -29,12 +33,12 @@ def render(prompt: str, response: str) -> str:
     return f"{USER}{prompt}{ASSISTANT}{response}{END}"
 
 
-def _ids(tokenizer, messages: list[dict[str, str]], generation: bool) -> list[int]:
-    out = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=generation)
+def _ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], generation: bool) -> list[int]:
+    out = cast("Any", tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=generation))
     return list(out["input_ids"] if hasattr(out, "keys") else out)
 
 
-def encode_prompt(tokenizer, prompt: str) -> list[int]:
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Token ids of a user turn plus the assistant header, ready to generate from.
 
     Raises:
@@ -59,20 +63,22 @@ def encode_prompt(tokenizer, prompt: str) -> list[int]:
     return ids
 
 
-def encode_conversation(tokenizer, prompt: str, response: str) -> list[int]:
+def encode_conversation(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> list[int]:
     """Token ids of a whole exchange and the header of what comes next, for judges that read conversations."""
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
     return _ids(tokenizer, messages, generation=True)
 
 
-def encode_text(tokenizer, text: str) -> list[int]:
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of plain text that brings its own format; one beginning-of-text token, where the tokenizer has one."""
     bos = tokenizer.bos_token
     ids = tokenizer(text.removeprefix(bos) if bos else text)["input_ids"]
     return list(ids)
 
 
-def encode(tokenizer, prompt: str, response: str, max_length: int | None = None) -> dict[str, list[int]]:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_length: int | None = None
+) -> dict[str, list[int]]:
     """Token ids and labels of one supervised example.
 
     Labels are -100 on every prompt token and the token id on every response token and on the end of
@@ -105,7 +111,9 @@ def encode(tokenizer, prompt: str, response: str, max_length: int | None = None)
     return {"input_ids": ids, "labels": labels}
 
 
-def encode_rows(tokenizer, rows: Sequence[dict[str, Any]], max_length: int | None = None) -> list[dict[str, list[int]]]:
+def encode_rows(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int | None = None
+) -> list[dict[str, list[int]]]:
     """`encode` of every row's prompt and response; an error names the row by its id or position."""
     encoded = []
     for position, row in enumerate(rows):
@@ -119,7 +127,9 @@ def encode_rows(tokenizer, rows: Sequence[dict[str, Any]], max_length: int | Non
     return encoded
 
 
-def encode_document(tokenizer, row: dict[str, str], max_length: int | None = None) -> dict[str, list[int]]:
+def encode_document(
+    tokenizer: PreTrainedTokenizerBase, row: dict[str, str], max_length: int | None = None
+) -> dict[str, list[int]]:
     """Ids and labels of a pretraining document: every token but BOS is supervised.
 
     A row is either a conversation {prompt, response} or plain {text}.
@@ -133,7 +143,7 @@ def encode_document(tokenizer, row: dict[str, str], max_length: int | None = Non
     return {"input_ids": ids, "labels": [IGNORE, *ids[1:]]}
 
 
-def collate(examples: Sequence[dict[str, list[int]]], pad_id: int, side: str = "right") -> dict[str, Any]:
+def collate(examples: Sequence[dict[str, list[int]]], pad_id: int, side: str = "right") -> dict[str, torch.Tensor]:
     """Pad a batch to its longest row: int64 tensors input_ids, attention_mask, labels of shape (B, S)."""
     import torch
 

@@ -8,11 +8,16 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ArtifactError, ChatTemplateError
 from holdfast.model import chat
 from holdfast.record import container, files, provenance
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # The files of a saved model; model.safetensors is written last, so its presence means "complete".
 FILES = (
@@ -37,7 +42,7 @@ def load(
     dtype: str = "float32",
     role: str | None = None,
     chats: bool = True,
-) -> tuple[Any, Any]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """(model, tokenizer) from a folder or a hub id: all weights in `dtype`, on the GPU if there is one;
     never runs code of the checkpoint. A model of ours must have its `role`, and the bytes that were written.
     `chats`: it must be able to render a conversation (judges that are given plain text need not).
@@ -50,7 +55,7 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     weights = Path(source) / FILES[-1]
     if weights.is_file():
         check(weights, role)
@@ -73,14 +78,15 @@ def load(
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+    embeddings = cast("torch.nn.Embedding", model.get_input_embeddings())
+    if len(tokenizer) > embeddings.weight.shape[0]:
         raise ArtifactError(
             f"The tokenizer of {source} knows more tokens than the model.",
-            found=f"{len(tokenizer)} tokens", expected=f"at most {model.get_input_embeddings().weight.shape[0]}",
+            found=f"{len(tokenizer)} tokens", expected=f"at most {embeddings.weight.shape[0]}",
             do="use the tokenizer the model was saved with",
         )  # fmt: skip
-    model.eval()
-    return (model.cuda() if torch.cuda.is_available() else model), tokenizer
+    model.eval()  # type: ignore[no-untyped-call]
+    return (model.cuda() if torch.cuda.is_available() else model), tokenizer  # type: ignore[call-arg]  # a wrapped method
 
 
 def check(weights: Path, role: str | None) -> None:
@@ -98,16 +104,16 @@ def check(weights: Path, role: str | None) -> None:
         )  # fmt: skip
 
 
-def _takes_logits_to_keep(model) -> bool:
+def _takes_logits_to_keep(model: torch.nn.Module) -> bool:
     return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
-def few_logits(model) -> dict[str, int]:
+def few_logits(model: torch.nn.Module) -> dict[str, int]:
     """Arguments of a forward pass whose logits nobody reads: only those of the last position are computed."""
     return {"logits_to_keep": 1} if _takes_logits_to_keep(model) else {}
 
 
-def supervised(model, batch: dict[str, Any]) -> dict[str, Any]:
+def supervised(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """`batch` with a request for logits only where the next token is supervised.
 
     The product with the vocabulary is a large part of a step and the loss ignores every other position,
@@ -116,7 +122,7 @@ def supervised(model, batch: dict[str, Any]) -> dict[str, Any]:
     import torch
     from transformers.loss.loss_utils import ForCausalLMLoss
 
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain = cast("PeftModel", model).get_base_model() if hasattr(model, "get_base_model") else model
     if not _takes_logits_to_keep(plain) or getattr(plain, "loss_function", None) is not ForCausalLMLoss:
         return batch
     following = torch.nn.functional.pad(batch["labels"], (0, 1), value=chat.IGNORE)[:, 1:]
@@ -124,14 +130,16 @@ def supervised(model, batch: dict[str, Any]) -> dict[str, Any]:
     return {**batch, "logits_to_keep": keep, "shift_labels": following[keep]}
 
 
-def save(model, tokenizer, folder: Path | str, *, header: dict[str, Any]) -> None:
+def save(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str, *, header: dict[str, Any]
+) -> None:
     """Save to `folder` so that `from_pretrained` loads it; files appear whole, weights last.
 
     `header` (digests, role) goes into the safetensors metadata beside Hugging Face's own.
     """
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from holdfast import names
 from holdfast.errors import LayerMismatch
+
+if TYPE_CHECKING:
+    import torch
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
@@ -22,14 +25,15 @@ class Layer:
     kind: str
     block: int
     input: str
-    module: Any
+    module: torch.nn.Linear
 
     @property
     def weight(self) -> str:
+        """The name of its weight in a checkpoint."""
         return f"{self.name}.weight"
 
 
-def resolve(model, modules: Sequence[str]) -> list[Layer]:
+def resolve(model: torch.nn.Module, modules: Sequence[str]) -> list[Layer]:
     """The target modules in model order.
 
     Raises:

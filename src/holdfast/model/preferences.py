@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from holdfast.model import chat
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 Pair = tuple[dict[str, list[int]], dict[str, list[int]]]
 
 
-def encode(tokenizer, rows: Sequence[dict[str, str]]) -> list[Pair]:
+def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, str]]) -> list[Pair]:
     """(chosen, rejected) of every row, encoded like any supervised example."""
-    return [
-        tuple(chat.encode_rows(tokenizer, [{**r, "response": r[side]} for side in ("chosen", "rejected")]))
-        for r in rows
-    ]
+    pairs = []
+    for r in rows:
+        sides = [{**r, "response": r[side]} for side in ("chosen", "rejected")]
+        chosen, rejected = chat.encode_rows(tokenizer, sides)
+        pairs.append((chosen, rejected))
+    return pairs
 
 
 def log_probabilities(
-    model: Callable[..., Any], pairs: Sequence[Pair], pad_id: int, batch_size: int, device=None
+    model: Callable[..., Any],
+    pairs: Sequence[Pair],
+    pad_id: int,
+    batch_size: int,
+    device: torch.device | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(chosen, rejected): sums of log-probabilities over response tokens, one per pair.
 
     Args:
         model: called with input_ids and attention_mask; returns an object with logits.
     """
-    device = device or model.device
+    device = device or cast("PreTrainedModel", model).device
     sums: list[list[torch.Tensor]] = [[], []]
     for start in range(0, len(pairs), batch_size):
         chunk = pairs[start : start + batch_size]

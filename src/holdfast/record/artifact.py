@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -32,6 +32,7 @@ def write(path: Path | str, tensors: Mapping[str, Any], *, family: str, header: 
     metadata = _stamp(path, family, header)
     first = next(iter(tensors.values()), None)
     ordered = {k: tensors[k] for k in sorted(tensors)}
+    save_file: Callable[..., None]
     if first is None or isinstance(first, np.ndarray):
         from safetensors.numpy import save_file
 
@@ -80,7 +81,22 @@ def header(path: Path | str, *, family: str) -> dict[str, Any]:
             expected=f"{family} (schema {SCHEMA})",
             do=remake,
         )
-    return metadata["header"]
+    found: dict[str, Any] = metadata["header"]
+    return found
+
+
+@overload
+def read(
+    path: Path | str, *, family: str, layers: list[str] | None = None, expect: Mapping[str, Any] | None = None,
+    torch: bool = True, lazy: Literal[True],
+) -> tuple[container.Stored, dict[str, Any]]: ...  # fmt: skip
+
+
+@overload
+def read(
+    path: Path | str, *, family: str, layers: list[str] | None = None, expect: Mapping[str, Any] | None = None,
+    torch: bool = True, lazy: Literal[False] = False,
+) -> tuple[dict[str, Any], dict[str, Any]]: ...  # fmt: skip
 
 
 def read(
@@ -123,6 +139,7 @@ def read(
         )  # fmt: skip
     if lazy:
         return container.Stored(path, torch=torch), found
+    load_file: Callable[..., dict[str, Any]]
     if torch:
         from safetensors.torch import load_file
     else:

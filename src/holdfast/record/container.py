@@ -7,9 +7,9 @@ is there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from holdfast.errors import ArtifactError
 from holdfast.record import files, provenance
@@ -129,7 +129,7 @@ def identity(path: Path | str) -> str:
     return str(_stamped(path)[0].get(SEAL) or provenance.file_digest(path))
 
 
-class Stored(Mapping):
+class Stored(Mapping[Any, Any]):
     """The tensors of a safetensors file, each read when it is asked for: nothing is kept.
 
     Args:
@@ -150,17 +150,18 @@ class Stored(Mapping):
             import torch as library
 
             self._dtype = getattr(library, rounded)
-        self._file = safe_open(path, framework="pt" if torch else "numpy")
+        self._file = cast("Any", safe_open(path, framework="pt" if torch else "numpy"))  # its stub has no types
         self._names = {name: name for name in self._file.keys()} if names is None else dict(names)  # noqa: SIM118
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         tensor = self._file.get_tensor(self._names[key])
         return tensor if self._dtype is None else tensor.to(self._dtype)
 
-    def shape(self, key) -> tuple[int, ...]:
+    def shape(self, key: Any) -> tuple[int, ...]:
+        """The shape of a tensor, which is not read for it."""
         return tuple(self._file.get_slice(self._names[key]).get_shape())
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._names)
 
     def __len__(self) -> int:

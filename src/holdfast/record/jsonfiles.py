@@ -15,4 +15,9 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is not JSON.
+    """
     return json.loads(Path(path).read_text())

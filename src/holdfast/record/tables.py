@@ -12,7 +12,7 @@ import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from holdfast.errors import DataError
 from holdfast.record import files, provenance
@@ -69,12 +69,13 @@ def read(path: Path | str, table: str) -> list[dict[str, Any]]:
             content = file.read()
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise _unreadable(path, error) from None
+    rows: list[dict[str, Any]]
     stamp = (content.schema.metadata or {}).get(_CHECKED)
     if stamp is not None and stamp == _stamp(table, rows := content.to_pylist()):
         return rows
     from holdfast.record import schemas
 
-    return schemas.checked(content.to_pandas(), table, path).to_dict("records")
+    return cast("list[dict[str, Any]]", schemas.checked(content.to_pandas(), table, path).to_dict("records"))
 
 
 def _unreadable(path: Path | str, error: Exception) -> DataError:
@@ -101,7 +102,7 @@ def read_source(path: Path | str, *, csv_header: Sequence[str] | None = None) ->
         import pandas as pd
 
         try:
-            return pd.read_parquet(path).to_dict("records")
+            return cast("list[dict[str, Any]]", pd.read_parquet(path).to_dict("records"))
         except (OSError, ValueError) as error:  # pyarrow's errors are both
             raise _unreadable(path, error) from None
     if path.suffix not in (".jsonl", ".json", ".csv"):

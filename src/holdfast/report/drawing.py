@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 Row = dict[str, Any]
 # Okabe-Ito and relatives: told apart without colour vision, together with the markers.
@@ -22,7 +27,7 @@ COLOURS = (
 MARKERS = "osD^vP*Xh<>"
 
 
-def _style() -> dict[str, Any]:
+def _style() -> dict[RcKeyType, Any]:
     return {
         "svg.hashsalt": "holdfast", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
         "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
@@ -30,7 +35,7 @@ def _style() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def svg(draw: Callable[[], Any], png: Path | None = None) -> str:
+def svg(draw: Callable[[], Figure], png: Path | None = None) -> str:
     """The figure that `draw` makes, as inline SVG without date or path; also written as a PNG where one is named."""
     with plt.rc_context(_style()):
         figure = draw()
@@ -58,13 +63,13 @@ def value_of(row: Row, key: str) -> float:
     return float(value) if value not in (None, "") else float("nan")
 
 
-def panel_row(count: int, height: float = 3.6):
+def panel_row(count: int, height: float = 3.6) -> tuple[Figure, np.ndarray]:
     """A figure with `count` panels beside each other (at least one), inches high, and its axes."""
     figure, axes = plt.subplots(1, max(count, 1), figsize=(4.1 * max(count, 1), height), squeeze=False)
     return figure, axes[0]
 
 
-def shared_legend(figure, axes, **where: Any) -> None:
+def shared_legend(figure: Figure, axes: Iterable[Axes], **where: Any) -> None:
     """One legend for all panels, right of them, every label once."""
     handles: dict[str, Any] = {}
     for axis in axes:
@@ -87,7 +92,7 @@ def error_bar(row: Row, key: str) -> np.ndarray:
     return np.maximum([[rate - percent(row, f"{key}_low")], [percent(row, f"{key}_high") - rate]], 0)
 
 
-def cross(axis, row: Row, x: str, y: str, look: tuple[str, str], label: str) -> None:
+def cross(axis: Axes, row: Row, x: str, y: str, look: tuple[str, str], label: str) -> None:
     """One row as a point with both of its intervals; `x` and `y` name columns of rates."""
     axis.errorbar(
         percent(row, x), percent(row, y), xerr=error_bar(row, x), yerr=error_bar(row, y), color=look[0],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from holdfast import names
 from holdfast.record import artifact
@@ -18,7 +19,7 @@ OUTCOME_COLOURS = {names.REFUSAL: "#009E73", names.COMPLIANCE: "#D55E00", names.
 def outcomes(by_task: dict[str, list[Row]]) -> str:
     """Stacked bars: what hazards get as an answer, per arm."""
 
-    def draw():
+    def draw() -> Figure:
         most = max((len(rows) for rows in by_task.values()), default=1)
         figure, axes = panel_row(len(by_task), 0.6 + 0.32 * most)
         for axis, (task, rows) in zip(axes, by_task.items(), strict=True):
@@ -52,7 +53,7 @@ def breakdown(cells: list[Row], by: str) -> str:
         return ""
     short = [c if len(c) < 13 else c.replace(" {request}", "").replace("{request} ", "… ")[:44] for c in columns]
 
-    def draw():
+    def draw() -> Figure:
         grid = np.array([[100 * np.mean(row.get(c, [np.nan])) for c in columns] for row in sums.values()])
         figure, axis = plt.subplots(figsize=(1.6 + 0.8 * len(columns), 0.8 + 0.24 * len(sums)))
         axis.imshow(grid, aspect="auto", cmap="viridis", vmin=0, vmax=100)
@@ -75,7 +76,7 @@ def losses(cells: dict[Path, Row]) -> str:
     first = min((c["seed"] for c in cells.values() if c["task"]), default=0)
     look = looks(c["family"] for c in cells.values() if c["task"])
 
-    def draw():
+    def draw() -> Figure:
         figure, axes = panel_row(len(tasks), 2.8)
         for axis, task in zip(axes, tasks, strict=False):
             for path, cell in cells.items():
@@ -104,7 +105,7 @@ def spectrum(basis: Path) -> str:
     """Cumulative energy of the leading eigenvectors per layer input."""
     tensors, header = artifact.read(basis, family="basis", torch=False)
 
-    def draw():
+    def draw() -> Figure:
         figure, axis = plt.subplots(figsize=(5, 3))
         for i, name in enumerate(header["layers"]):
             values = tensors.get(f"{name}.eigenvalues")
@@ -132,7 +133,7 @@ def changes(cells: dict[Path, list[Row]]) -> str:
     for folder, rows in cells.items():
         by_task.setdefault(folder.parts[-3], {})[folder.parts[-2]] = rows
 
-    def draw():
+    def draw() -> Figure:
         most = max(len(arms) for arms in by_task.values())
         figure, axes = plt.subplots(
             2, len(by_task), figsize=(4.6 * len(by_task), 2 * (0.9 + 0.22 * most)), squeeze=False, sharex="row"
@@ -170,7 +171,7 @@ def _place(row: Row) -> str:
 def profiles(masks: dict[str, list[Row]]) -> str:
     """The share of entries each mask freezes by direction of the basis, leading first, mean over layers."""
 
-    def draw():
+    def draw() -> Figure:
         figure, axis = plt.subplots(figsize=(5, 3))
         for i, (name, rows) in enumerate(masks.items()):
             by_layer: dict[str, list[Row]] = {}

@@ -82,6 +82,7 @@ def agreement(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def front_row(r: Row) -> Row:
+    """An arm of the Pareto table: how likely it is on the front, its hypervolume and its share of the front's."""
     return {
         "task": r["task"], "arm": r["arm"], "on_front": r["on_front"],
         "cells": [
@@ -94,6 +95,8 @@ def front_row(r: Row) -> Row:
 
 
 def capability_row(r: Row) -> Row:
+    """What a model can do beside the task: its rate, and that rate minus the aligned model's."""
+
     def cell(key: str, signed: bool = False) -> Row:
         low, high = (percent(r[f"{key}_{end}"], signed) for end in ("low", "high"))
         return {"value": r[key], "text": percent(r[key], signed), "interval": f"[{low}, {high}]" if r[key] else ""}
@@ -106,6 +109,8 @@ def capability_row(r: Row) -> Row:
 
 
 def paper_row(r: Row) -> Row:
+    """A published number and ours beside it."""
+
     def text(key: str) -> Row:
         if not r[key]:
             return {"value": "", "text": "not measured"}
@@ -116,6 +121,7 @@ def paper_row(r: Row) -> Row:
 
 
 def percent(value: str | float | None, signed: bool = False) -> str:
+    """A rate in percent with one decimal, empty where there is none; `signed` writes the plus too."""
     if value in (None, ""):
         return ""
     points = round(100 * float(value), 1) + 0.0  # no minus sign before a zero
@@ -123,6 +129,7 @@ def percent(value: str | float | None, signed: bool = False) -> str:
 
 
 def table_row(row: Row) -> Row:
+    """An arm of the comparison table: every column of `COLUMNS` with its interval."""
     cells = []
     for name, signed in COLUMNS:
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
@@ -153,6 +160,7 @@ def cell_id(task: str | None, arm: str) -> str:
 
 
 def claim_row(claim: Row) -> Row:
+    """A claim with its effect, interval and adjusted p as text."""
     return claim | {
         "effect_text": percent(claim["effect"], True),
         "interval": f"[{percent(claim['low'], True)}, {percent(claim['high'], True)}]",

@@ -18,7 +18,10 @@ _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", 
 
 def _cell(row: Row, key: str) -> tuple[str, str, str] | None:
     """(value, low, high) in whole percent; None where nothing was measured."""
-    return tuple(f"{100 * float(row[k]):.0f}" for k in (key, f"{key}_low", f"{key}_high")) if row.get(key) else None
+    if not row.get(key):
+        return None
+    value, low, high = (f"{100 * float(row[k]):.0f}" for k in (key, f"{key}_low", f"{key}_high"))
+    return value, low, high
 
 
 def _cells(row: Row) -> list[tuple[str, str, str] | None]:
@@ -31,7 +34,7 @@ def _marked(cell: tuple[str, str, str] | None, nothing: str) -> str:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
-    """task -> arm -> rate: the numbers of the table as `dvc metrics diff` reads them."""
+    """Task -> arm -> rate: the numbers of the table as `dvc metrics diff` reads them."""
     keys = dict(COLUMNS) | {"changed weights": "weights/changed_fraction"}
     return {
         task: {r["arm"]: {name: float(r[key]) for name, key in keys.items() if r.get(key)} for r in group}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 from holdfast import names
@@ -15,7 +17,7 @@ LINES = 4  # lines of a swept family that are told apart in the legend
 REGION = 5.991  # 95 % quantile of chi-squared with two degrees of freedom
 
 
-def _step(axis, points: list[tuple[float, float]]) -> None:
+def _step(axis: Axes, points: list[tuple[float, float]]) -> None:
     """The front of points (utility, refusal) as a step line, and the area it dominates."""
     points = sorted(points)
     xs, ys = [0.0], [points[0][1]]
@@ -26,7 +28,7 @@ def _step(axis, points: list[tuple[float, float]]) -> None:
     axis.fill_between(xs, ys, color="#9AA5B1", alpha=0.10, lw=0, zorder=0)
 
 
-def _region(axis, r: Row, colour: str) -> None:
+def _region(axis: Axes, r: Row, colour: str) -> None:
     """The ellipse that 95 % of the bootstrap's draws of (utility, refusal) fill, were they normal."""
     sd = np.array([value_of(r, "utility_sd"), value_of(r, "refusal_sd")]) * 100
     rho = value_of(r, "correlation")
@@ -44,7 +46,7 @@ def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str
     look = looks(r["family"] for rows in by_task.values() for r in rows)
     swept = {r["family"] for rows in by_task.values() for r in rows if r["arm"] != r["family"]}
 
-    def draw():
+    def draw() -> Figure:
         figure, axes = panel_row(len(by_task))
         for axis, (task, rows) in zip(axes, by_task.items(), strict=True):
             drawn = {r["arm"]: r for r in fronts if r["task"] == task}
@@ -83,7 +85,7 @@ def prices(by_task: dict[str, list[Row]], costs: list[Row]) -> str:
     memory = {k: np.mean([value_of(c, names.PEAK_MEMORY) for c in cells]) for k, cells in spent.items()}
     most = max(memory.values(), default=1.0)
 
-    def draw():
+    def draw() -> Figure:
         figure, axes = plt.subplots(
             2, len(by_task), figsize=(4.1 * len(by_task), 7), squeeze=False, layout="constrained"
         )
@@ -126,7 +128,7 @@ def sweep(points: list[Row], chosen: dict[tuple[str, str], Row]) -> str:
     families = list(dict.fromkeys(p["family"] for p in points))
     look = looks(families)
 
-    def draw():
+    def draw() -> Figure:
         figure, axes = panel_row(len(tasks), 4.2)
         for axis, task in zip(axes, tasks, strict=True):
             for family in families:
@@ -176,7 +178,7 @@ def risk(rows: list[Row], costs: list[Row]) -> str:
         (names.WRAPPED_REFUSAL_RATE, "wrapped, refused (%)"),
     )
 
-    def draw():
+    def draw() -> Figure:
         figure, axes = panel_row(3, 4.0)
         for arm in arms:
             colour, marker = look[arm]

@@ -17,11 +17,12 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from holdfast.engines.snakemake import LOCKS, STATE
 
 VARIABLE = "HOLDFAST_ALIVE"
-_held: list = []  # a closed file is an unlocked one
+_held: list[TextIO] = []  # a closed file is an unlocked one
 
 
 def _host() -> str:

@@ -11,8 +11,8 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import SimpleNamespace, TracebackType
+from typing import Any, TextIO
 
 from holdfast.errors import HoldfastError
 from holdfast.stage import alive
@@ -55,7 +55,8 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
         os.dup2(log_file.fileno(), 2)
         sys.stdout = sys.stderr = log_file
     sys.excepthook = _report(terminal)
-    sys.modules.update(dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ())))
+    hidden: dict[str, Any] = dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ()))
+    sys.modules.update(hidden)
     _preload(preload)
     global _ready
     _ready = time.time()
@@ -101,8 +102,8 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def _report(terminal) -> Callable:
-    def hook(kind, error, trace):
+def _report(terminal: TextIO) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, HoldfastError):
             say(error.block())
             terminal.write(error.block() + "\n")

@@ -1,1 +1,1 @@
-"""From a study file to what the DAG runs."""
+"""How does a study file become what the DAG runs?"""

@@ -29,6 +29,7 @@ class MaskSpec(Strict):
 
     @property
     def name(self) -> str:
+        """The name of the mask file, made of these settings."""
         model = "-model" if self.threshold == "model" else ""
         rank = f"-rank-{self.rank_fraction:g}" if self.rank_fraction < 1 else ""
         task = f"-minus-{self.minus_task}" if self.minus_task else ""
@@ -51,6 +52,7 @@ class NeuronSpec(Strict):
 
     @property
     def name(self) -> str:
+        """The name of the mask file, made of these settings."""
         robust = "-robust" if self.robust else ""
         return f"neurons-{self.fraction:g}-{self.frequency:g}-{self.samples}{robust}"
 
@@ -85,6 +87,14 @@ SWEEP_SHORT = {"learning_rate": "lr", "freeze_fraction": "freeze"}
 
 
 def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path: Path) -> list[ResolvedArm]:
+    """One arm of the study file after its sweep: a resolved arm per combination of swept values.
+
+    Args:
+        chosen: arm -> task -> the learning rate and settings a sweep chose, used where the arm gives none.
+
+    Raises:
+        StudyError, MethodError: an unknown key, task, module or method, or a value out of range.
+    """
     where = f"arms.{name}"
     head = registry.header(arm.method)
     extra = dict(arm.model_extra or {})
@@ -165,11 +175,11 @@ def with_source(arm: ResolvedArm, arms: Mapping[str, ResolvedArm], path: Path) -
     """A merge arm with the learning rates of the arm it merges."""
     key = f"arms.{arm.family}.of"
     trained = {k: a for k, a in arms.items() if a.kind == "train"}
-    source = trained.get(arm.of)
+    source = trained.get(arm.of or "")
     if source is None:
         raise StudyError(
             f"{path}: {key} must name an arm of this study that is trained.",
-            found=arm.of, expected=" | ".join(trained) or "a trained arm", do=f"correct {key}",
+            found=arm.of or "", expected=" | ".join(trained) or "a trained arm", do=f"correct {key}",
         )  # fmt: skip
     missing = sorted(set(arm.learning_rates) - set(source.learning_rates))
     if missing:

@@ -15,6 +15,7 @@ from pathlib import Path
 from holdfast import names
 from holdfast.errors import StudyError
 from holdfast.study import resolve
+from holdfast.study.keys import Base, Pretraining, Training
 
 # Average tokens (whole row, answer) measured with the tokenizer of the world, and for real rows from their
 # characters: 4.2 per token of news, 3.2 of stories full of numbers, plus instruction and template.
@@ -54,6 +55,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
+        """All weights: linear modules, output head, embeddings and norms."""
         embeddings = 0 if self.tied else self.vocabulary * self.hidden
         return self.matrix_parameters + embeddings + (2 * self.blocks + 1) * self.hidden
 
@@ -87,7 +89,7 @@ class Stage:
     disk: float
 
 
-def shape_of(base, given: Path | None = None) -> Shape:
+def shape_of(base: Base, given: Path | None = None) -> Shape:
     """The shape of a study's base model: the tiny one, a folder's or `given` config.json, or a known hub id.
 
     Raises:
@@ -114,7 +116,9 @@ def shape_of(base, given: Path | None = None) -> Shape:
         ) from None  # fmt: skip
 
 
-def _training_memory(s: Shape, phase, length: float, trainable: float, extra: float = 0.0) -> float:
+def _training_memory(
+    s: Shape, phase: Training | Pretraining, length: float, trainable: float, extra: float = 0.0
+) -> float:
     """Bytes of weights, gradients and two moments, activations (34 bytes per hidden unit, token and block in
     16 bit, twice that in float32; checkpointed: the inputs of all blocks and one block whole; Korthikanti et al.
     2022) and whatever a method holds beside."""
@@ -142,7 +146,9 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     tokens = {k: (REAL_TOKENS if real[k] else WORLD_TOKENS)[t.dataset] for k, t in v.tasks.items()}
     safety = SAFETY_TOKENS["world" if v.safety.source == "world" else "real"]
 
-    def train(rows: float, length: float, phase, trainable: float = 1.0, extra: float = 0.0) -> tuple[float, float]:
+    def train(
+        rows: float, length: float, phase: Training | Pretraining, trainable: float = 1.0, extra: float = 0.0
+    ) -> tuple[float, float]:
         """(FLOPs, peak bytes) of one training run: forward, and a backward of twice that."""
         passes = 4 if getattr(phase, "activation_checkpointing", False) else 3
         flops = passes * s.forward(rows * length * phase.epochs, length)

@@ -100,6 +100,7 @@ class Judging:
 
     @property
     def several(self) -> bool:
+        """Whether there is more than one judge, so that agreement can be told."""
         return len(self.study.evaluation.judges) > 1
 
     @property
@@ -133,13 +134,16 @@ class Judging:
         }  # fmt: skip
 
     def prompts_cfg(self) -> dict[str, Any]:
+        """The training requests whose answers the constitution judge learns from."""
         return {"world": self.study.world.model_dump(), "prompts_per_set": self.study.constitution.prompts_per_set}
 
     def pairs_cfg(self) -> dict[str, Any]:
+        """How the constitution judge's labelled pairs are made."""
         include = {"pairs", "mismatched", "seed"}
         return {"guidelines": self._guidelines()} | self.study.constitution.model_dump(mode="json", include=include)
 
     def training_cfg(self) -> dict[str, Any]:
+        """How the constitution judge is trained."""
         c = self.study.constitution
         training = c.model_dump(mode="json", include={"training", "seed"})
         return {"role": "judge", "lora": {"rank": c.rank, "alpha": c.alpha}, **training}

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
@@ -22,7 +22,7 @@ class _UniqueLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key written twice and reads 1e-3 as a number."""
 
 
-def _unique_mapping(loader: _UniqueLoader, node: yaml.MappingNode) -> dict:
+def _unique_mapping(loader: _UniqueLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
@@ -78,7 +78,7 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> dict[str, Any]:
     """Parse one YAML file.
 
     Raises:
@@ -117,7 +117,12 @@ def read_yaml(path: Path) -> Any:
     return data
 
 
-def unknown_key(path: Path, where: str, known: list[str]) -> None:
+def unknown_key(path: Path, where: str, known: list[str]) -> NoReturn:
+    """Refuse a key and name the nearest valid one.
+
+    Raises:
+        StudyError: always; `where` is the key with all that is above it.
+    """
     key = where.rsplit(".", 1)[-1]
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     raise StudyError(
@@ -138,7 +143,7 @@ def check_known(found: Iterable[str], known: Collection[str], path: Path, where:
             )  # fmt: skip
 
 
-def _model_at(location: tuple, model: type[BaseModel]) -> type[BaseModel] | None:
+def _model_at(location: tuple[int | str, ...], model: type[BaseModel]) -> type[BaseModel]:
     """The pydantic model that holds the last key of an error's location."""
     for part in location[:-1]:
         if part in model.model_fields:
@@ -152,6 +157,12 @@ def _model_at(location: tuple, model: type[BaseModel]) -> type[BaseModel] | None
 def from_pydantic(
     error: ValidationError, path: Path, prefix: str, model: type[BaseModel], arm: Arm | None = None
 ) -> HoldfastError:
+    """The first of pydantic's complaints as one block that names the key.
+
+    Args:
+        prefix: where in the file `model` stands.
+        arm: the arm whose method settings were validated, since its own keys are allowed there too.
+    """
     first = error.errors(include_url=False)[0]
     location = tuple(part for part in first["loc"] if part != "[key]")
     where = ".".join(str(p) for p in (prefix, *location) if p != "")

@@ -60,6 +60,7 @@ def method_names(folder: Path = METHODS_FOLDER) -> list[str]:
 
 
 def method_file(name: str) -> Path:
+    """Where the file of a method is, or would be."""
     return METHODS_FOLDER / f"{ALIASES.get(name, name).replace('-', '_')}.py"
 
 
@@ -168,6 +169,7 @@ class Judge:
 
 
 def judge_file(name: str) -> Path:
+    """Where the file of a judge is, or would be."""
     return JUDGES_FOLDER / f"{name.replace('-', '_')}.py"
 
 

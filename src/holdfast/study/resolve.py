@@ -34,8 +34,8 @@ class Resolved:
         for arm_name, arm in study.arms.items():
             for resolved in resolve_arm(arm_name, arm, study, chosen, path):
                 self.arms[resolved.name] = resolved
-        for arm in [a for a in self.arms.values() if a.kind == "merge"]:
-            self.arms[arm.name] = with_source(arm, self.arms, path)
+        for merge in [a for a in self.arms.values() if a.kind == "merge"]:
+            self.arms[merge.name] = with_source(merge, self.arms, path)
         families = {name: arm.family for name, arm in self.arms.items()}
         self.judging = Judging(study, path, families)
 
@@ -60,6 +60,7 @@ class Resolved:
 
     @cached_property
     def masks(self) -> dict[str, MaskSpec]:
+        """Mask files over basis coefficients, by name."""
         return {m.name: m for a in self.arms.values() for m in a.masks.values()}
 
     @cached_property
@@ -70,6 +71,7 @@ class Resolved:
 
     @cached_property
     def neuron_masks(self) -> dict[str, NeuronSpec]:
+        """Mask files over safety neurons, by name."""
         return {a.neurons.name: a.neurons for a in self.arms.values() if a.neurons}
 
     def mask_name(self, arm: str, task: str) -> str | None:
@@ -81,6 +83,7 @@ class Resolved:
     # ---- one dict of settings per rule: exactly what its output depends on ---------------------
 
     def data_cfg(self) -> dict[str, Any]:
+        """What all tables of rows are made from: world, safety data, tasks and prompts."""
         s = self.study
         tasks = {
             k: t.model_dump(mode="json", include={"dataset", "source", "train_rows", "validation_rows", "test_rows"})
@@ -91,14 +94,17 @@ class Resolved:
         return {"world": s.world.model_dump(), "safety": safety, "tasks": tasks, "evaluation": evaluation}
 
     def task_data_cfg(self, task: str) -> dict[str, Any]:
+        """What the rows of one task are made from."""
         cfg = self.data_cfg()
         return {"world": cfg["world"], **cfg["tasks"][task]}
 
     def safety_data_cfg(self) -> dict[str, Any]:
+        """What the safety rows are made from."""
         cfg = self.data_cfg()
         return {"world": cfg["world"], **cfg["safety"]}
 
     def prompts_cfg(self) -> dict[str, Any]:
+        """What the prompts every model is asked are made from."""
         cfg = self.data_cfg()
         return {"world": cfg["world"], **cfg["evaluation"]}
 
@@ -110,22 +116,27 @@ class Resolved:
         return {k: t.dataset for k, t in self.study.tasks.items() if t.source != WORLD}
 
     def base_cfg(self) -> dict[str, Any]:
+        """Where the base model comes from: a source and revision, or how the tiny one is trained."""
         base = self.study.base.model_dump(mode="json")
         if self.study.base.source != "tiny":
             return {k: base[k] for k in ("source", "revision")}
         return {"world": self.study.world.model_dump(), "real_tasks": self.real_tasks, **base}
 
     def aligned_cfg(self) -> dict[str, Any]:
+        """How the base is aligned."""
         training = self.study.safety.training.model_dump(mode="json")
         return {"role": "aligned", "training": training, "seed": self.study.base.seed}
 
     def preferences_cfg(self) -> dict[str, Any]:
+        """What the preference pairs are made from."""
         return {"world": self.study.world.model_dump(), **self.study.preferences.model_dump(mode="json")}
 
     def unaligned_cfg(self) -> dict[str, Any]:
+        """How the un-aligned twin of the aligned model is trained."""
         return {"role": "unaligned", **self.study.unaligned.model_dump(mode="json"), "seed": self.study.base.seed}
 
     def basis_cfg(self) -> dict[str, Any]:
+        """Rows, tokens and modules that bases and importance scores are taken from."""
         return self.study.basis.model_dump(mode="json")
 
     def every_gram_cfg(self) -> dict[str, Any]:
@@ -134,6 +145,7 @@ class Resolved:
         return {"rows": cfg["rows"], "tokens": cfg["tokens"], "modules": list(names.MODULE_KINDS)}
 
     def task_importance_cfg(self, task: str) -> dict[str, Any]:
+        """As `basis_cfg`, for importance scores on the rows of a task."""
         return self.basis_cfg() | {"task": self.study.tasks[task].dataset, "instruction": self.instructions()[task]}
 
     def instructions(self) -> dict[str, str | None]:
@@ -144,6 +156,7 @@ class Resolved:
         }
 
     def cell_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
+        """How one cell is fine-tuned."""
         a, t = self.arms[arm], self.study.tasks[task]
         training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
         # Only where they are set, so that a study without them keeps its digests.
@@ -156,12 +169,9 @@ class Resolved:
         } | {k: v for k, v in optional.items() if v}  # fmt: skip
 
     def merge_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
+        """How one cell is merged."""
         a = self.arms[arm]
         return {"method": a.method, "settings": a.settings[task], "seed": seed}
-
-    def method_files(self, arm: str) -> list[str]:
-        """The method's file, for the code digest of its cells."""
-        return [str(registry.method_file(self.arms[arm].method))]
 
     def judge_cfg(self, task: str | None, arm: str, seed: int, model: str) -> dict[str, Any]:
         """Identity of one evaluated model (a cell, or a role with `task` None) for its metrics.json."""
@@ -193,12 +203,14 @@ class Resolved:
             if k != a.method and a.method in arms and registry.header(a.method).kind == "train"
         }  # fmt: skip
         choose, points = self.study.choose, {name: a.swept for name, a in self.arms.items()}
+        assert choose is not None  # asked for in a study that chooses only
         return {
             "study": self.name, "also": list(choose.also), "tolerance": choose.tolerance, "controls": controls,
             "points": points,
         }  # fmt: skip
 
     def generation_cfg(self, tasks: list[str]) -> dict[str, Any]:
+        """How a model answers the safety prompts and the rows of these tasks."""
         e = self.study.evaluation
         return {
             "split": e.split, "max_new_tokens": e.max_new_tokens, "batch_size": e.batch_size,
@@ -222,7 +234,7 @@ class Resolved:
     @property
     def capability_cells(self) -> list[tuple[str | None, str, int]]:
         """(task, arm, seed) of every model that is asked: the roles first, without a task."""
-        return [(None, role, 0) for role in self.roles] + self.cells
+        return [*((None, role, 0) for role in self.roles), *self.cells]
 
     def dump(self) -> dict[str, Any]:
         """The whole resolved study, for the record."""

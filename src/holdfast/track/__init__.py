@@ -1,1 +1,1 @@
-"""The view in MLflow."""
+"""What does MLflow show of the files?"""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast import names
 from holdfast.evaluate import capabilities
 from holdfast.record import jsonfiles, provenance
 from holdfast.track import store
 from holdfast.track.store import CELL, DIGEST, STATUS
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 NAMED = "named"  # the tag that holds the name a run was given here
 _NOTE = "mlflow.note.content"
@@ -23,16 +26,17 @@ _BESIDE = ("train.json", "train.jsonl", "verdicts.parquet", "capabilities.parque
 
 
 def cell_name(cell: dict[str, Any]) -> str:
+    """What a cell is called in MLflow: study, task (`-` for a role), arm and seed."""
     return f"{cell['study']}/{cell['task'] or '-'}/{cell['arm']}/seed{cell['seed']}"
 
 
-def _title(old: list[Any], title: str) -> str:
+def _title(old: list[Run], title: str) -> str:
     """The name a user gave to an earlier run of the cell, or `title`."""
     given = [r.info.run_name for r in old if NAMED in r.data.tags and r.info.run_name != r.data.tags[NAMED]]
     return given[0] if given else title
 
 
-def _added(old: list[Any]) -> dict[str, str]:
+def _added(old: list[Run]) -> dict[str, str]:
     """Tags and notes a user added to earlier runs of the cell."""
     mine = {CELL, DIGEST, STATUS, NAMED, "task", "arm", "method", "seed", "study"}
     tags = [(k, v) for r in reversed(old) for k, v in r.data.tags.items()]
@@ -60,7 +64,7 @@ def import_cell(opened: dict[str, Any], metrics_file: Path, resolved: dict[str, 
             for run in old:
                 if run.info.run_id != done[0].info.run_id:
                     client.delete_run(run.info.run_id)
-            return done[0].info.run_id
+            return str(done[0].info.run_id)
         points = store.points(folder / "train.jsonl")
         title = f"{cell['task'] or 'all'} {cell['arm']} s{cell['seed']}"
         started = min((p.timestamp for p in points), default=int(metrics_file.stat().st_mtime * 1000))
@@ -74,7 +78,7 @@ def import_cell(opened: dict[str, Any], metrics_file: Path, resolved: dict[str, 
                 "method": str(cell["method"]), "seed": str(cell["seed"]), "study": cell["study"], NAMED: title,
             },
         )  # fmt: skip
-        run_id = run.info.run_id
+        run_id: str = run.info.run_id
         values = dict(cell["metrics"])
         record = folder / "train.json"
         if record.exists():
@@ -136,7 +140,7 @@ def _import_comparison(opened: dict[str, Any], files: list[Path], resolved: dict
         old = store.runs_of(client, opened["experiment_id"], name)
         for run in old:
             if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED":
-                return run.info.run_id
+                return str(run.info.run_id)
         run = client.create_run(
             opened["experiment_id"], run_name="comparison", tags={CELL: name, "study": resolved["study"]}
         )
@@ -147,4 +151,4 @@ def _import_comparison(opened: dict[str, Any], files: list[Path], resolved: dict
         client.set_terminated(run.info.run_id, "FINISHED")
         for previous in old:
             client.delete_run(previous.info.run_id)
-        return run.info.run_id
+        return str(run.info.run_id)

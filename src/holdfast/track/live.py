@@ -24,7 +24,7 @@ def live(cfg: dict[str, Any] | None, curve: Path, say: Callable[[str], None]) ->
     """
     stop = threading.Event()
 
-    def follow() -> None:
+    def follow(cfg: dict[str, Any]) -> None:
         if stop.wait(LIVE_AFTER_SECONDS):
             return
         try:
@@ -55,7 +55,7 @@ def live(cfg: dict[str, Any] | None, curve: Path, say: Callable[[str], None]) ->
         except Exception as error:  # noqa: BLE001 - tracking must never stop a training run
             say(f"live curves stopped: {type(error).__name__}: {str(error)[:160]}")
 
-    thread = threading.Thread(target=follow, daemon=True) if cfg else None
+    thread = threading.Thread(target=follow, args=(cfg,), daemon=True) if cfg else None
     if thread:
         thread.start()
     try:

@@ -11,15 +11,23 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from holdfast.errors import ArtifactError
+from holdfast.engines import versions
+from holdfast.errors import ArtifactError, EngineError
 from holdfast.record import jsonfiles, provenance
 from holdfast.record.files import whole
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
 CELL, DIGEST, STATUS = "cell", "files_digest", "pipeline_status"  # tags of a run
 _SQLITE = "sqlite:///"
+# How MLflow says that a database has another schema than it would make.
+_SCHEMA = re.compile(r"database schema \(found version (\w+), but expected (\w+)\)")
 
 
 def default_uri(root: Path) -> str:
@@ -32,8 +40,9 @@ def without_password(uri: str) -> str:
     return re.sub(r"//[^/?#]*@", "//", uri)
 
 
-def client_of(uri: str):
+def client_of(uri: str) -> MlflowClient:
     """MLflow's client of a store, quiet."""
+    versions.check("mlflow", "The way MLflow keeps a store is")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_DISABLE_AUTO_LOGGING", "true")
     import logging
@@ -74,6 +83,13 @@ def answering(study: str) -> Iterator[str]:
     try:
         yield uri
     except (MlflowException, OSError) as error:
+        if schema := _SCHEMA.search(str(error)):
+            raise EngineError(
+                f"The database at {without_password(uri)} was made by another version of MLflow.",
+                found=f"schema {schema[1]} (mlflow {version('mlflow')})",
+                expected=f"schema {schema[2]} (tested with mlflow {', '.join(versions.TESTED['mlflow'])})",
+                do=f"copy it, then: mlflow db upgrade {without_password(uri)}, or use that version again",
+            ) from None
         refused = re.search(r"\b(401|403)\b|PERMISSION_DENIED|UNAUTHENTICATED", str(error))
         cure = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if refused else "repair it"
         raise ArtifactError(
@@ -107,10 +123,11 @@ def experiment(uri: str, study: str) -> dict[str, Any]:
             artifacts = (Path().resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
             client.create_experiment(study, artifact_location=artifacts)
         experiment = client.get_experiment_by_name(study)
+        assert experiment is not None
     return {"uri": uri, "experiment": study, "experiment_id": experiment.experiment_id}
 
 
-def points(curve: Path):
+def points(curve: Path) -> list[Metric]:
     """Metric points of train.jsonl with their own steps and times, so that a replay is the same points."""
     from mlflow.entities import Metric
 
@@ -126,12 +143,12 @@ def points(curve: Path):
     return found
 
 
-def runs_of(client, experiment: str, cell: str) -> list[Any]:
+def runs_of(client: MlflowClient, experiment: str, cell: str) -> list[Run]:
     """Every run of a cell in an experiment, finished or not."""
     return client.search_runs([experiment], filter_string=f"tags.{CELL} = '{cell}'", max_results=100)
 
 
-def log_points(client, run_id: str, points: list[Any]) -> None:
+def log_points(client: MlflowClient, run_id: str, points: list[Metric]) -> None:
     """Log metric points in batches that MLflow takes."""
     for start in range(0, len(points), 900):
         client.log_batch(run_id, metrics=points[start : start + 900])

@@ -1,1 +1,1 @@
-"""The one training loop and what runs on it."""
+"""What runs on the one training loop?"""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -30,7 +30,7 @@ def base(
     checkpoints: Path,
     code: str = "",
     say: Callable[[str], None] = lambda _: None,
-    terminal=None,
+    terminal: TextIO | None = None,
 ) -> None:
     """Fetch `cfg["source"]`, or train the tiny Llama: its tokenizer on everything it will meet, its
     weights on the world's documents and, with `task_documents`, on the text of real task rows."""
@@ -87,7 +87,7 @@ def tuned(
     checkpoints: Path,
     code: str = "",
     say: Callable[[str], None] = lambda _: None,
-    terminal=None,
+    terminal: TextIO | None = None,
 ) -> None:
     """Fine-tune `start` for a role, loss on the response tokens only; all parameters, unless cfg has `lora`.
 
@@ -119,4 +119,5 @@ def tuned(
     if "lora" in cfg:
         model = lora.fold(model, settings)
     header = {"role": role, "start": start_digest, "rows": provenance.rows_digest(rows)}
-    folders.save(model.float(), tokenizer, folder, header=header | ({"weakened": True} if role == "unaligned" else {}))
+    model = model.float()  # type: ignore[no-untyped-call]
+    folders.save(model, tokenizer, folder, header=header | ({"weakened": True} if role == "unaligned" else {}))

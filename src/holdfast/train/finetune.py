@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import torch
 
@@ -39,7 +39,8 @@ def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest:
         bits, _ = artifact.read(
             paths["mask"], family="mask", layers=[x.name for x in layers], expect=expect, torch=False
         )
-        out["mask"] = {x.name: BitMask(torch.from_numpy(bits[x.name]), tuple(x.module.weight.shape)) for x in layers}
+        shapes = {x.name: cast("tuple[int, int]", tuple(x.module.weight.shape)) for x in layers}
+        out["mask"] = {name: BitMask(torch.from_numpy(bits[name]), shape) for name, shape in shapes.items()}
     return out
 
 
@@ -57,7 +58,7 @@ def run(
     checkpoints: Path,
     code: str = "",
     say: Callable[[str], None] = lambda _: None,
-    terminal=None,
+    terminal: TextIO | None = None,
     name: str = "finetune",
 ) -> dict[str, Any]:
     """Train one cell and write its model, train.jsonl and a record of what happened.
@@ -88,15 +89,23 @@ def run(
         prompt, response = dataset.example(row, cfg["instruction"])
         pairs.append({"id": row["id"], "prompt": prompt, "response": response})
     if cfg.get("harmful_fraction"):
+        assert harmful_table is not None
         pairs = mix_harmful(pairs, tables.read(harmful_table, "preferences"), cfg["harmful_fraction"], cfg["seed"])
     if hasattr(method, "rows"):
+        assert safety_table is not None
         pairs = method.rows(pairs, settings, seed=cfg["seed"], safety=tables.read(safety_table, "safety"))
     encoded = chat.encode_rows(tokenizer, pairs, cfg["training"]["max_length"])
 
     torch.manual_seed(cfg["seed"])
     if hasattr(method, "prelude"):
+        assert safety_table is not None
 
-        def first(rows, phase, phase_optimizer, phase_name):
+        def first(
+            rows: list[dict[str, Any]],
+            phase: loop.TrainSettings,
+            phase_optimizer: torch.optim.Optimizer,
+            phase_name: str,
+        ) -> None:
             """Train on other rows before the task; killed halfway it starts again."""
             loop.train(
                 model, tokenizer, chat.encode_rows(tokenizer, rows), phase, seed=cfg["seed"],
@@ -109,7 +118,7 @@ def run(
         method.prelude(model, targets, settings, safety=tables.read(safety_table, "safety"), train=first, **needs)
     if hasattr(method, "attach"):
         model = method.attach(model, targets, settings, **needs)
-    optimizer = None
+    optimizer: Any = None
     if hasattr(method, "optimizer"):
         optimizer = method.optimizer(model, targets, settings, train_settings, **needs)
     trained = loop.train(
@@ -142,7 +151,8 @@ def run(
         "cost/peak_memory_bytes": peak_memory(), "software": provenance.software(),
     }  # fmt: skip
     folders.save(
-        model.float(), tokenizer, folder,
+        model.float(),  # type: ignore[no-untyped-call]
+        tokenizer, folder,
         header={"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
         | ({"weakened": True} if cfg.get("harmful_fraction") else {}),
     )  # fmt: skip

@@ -10,14 +10,21 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import torch
 from tqdm import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
@@ -56,7 +63,7 @@ def settings_of(cfg: dict[str, Any]) -> TrainSettings:
     return TrainSettings(**{k: v for k, v in cfg.items() if k in TrainSettings.__dataclass_fields__})
 
 
-class _Rows(torch.utils.data.Dataset):
+class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
     """Encoded examples; `__getitem__` returns ids and labels, never text."""
 
     def __init__(self, encoded: Sequence[dict[str, list[int]]]) -> None:
@@ -85,11 +92,14 @@ class _Log(TrainerCallback):
     ) -> None:
         self.path, self.partial = path, path.with_name(path.name + ".partial")
         self.seconds, self.say = checkpoint_seconds, say
-        self.name, self.terminal, self.bar = name, terminal, None
+        self.name, self.terminal = name, terminal
+        self.bar: tqdm[Any] | None = None
         self.records: list[dict[str, float]] = []
         self.saved = self.said = self.asked = time.monotonic()
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if state.global_step and self.partial.exists():
             for line in self.partial.read_text().splitlines():
@@ -106,7 +116,15 @@ class _Log(TrainerCallback):
                 mininterval=0.5, dynamic_ncols=True,
             )  # fmt: skip
 
-    def on_log(self, args, state, control, logs=None, optimizer=None, **kwargs):
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
         if not logs or "loss" not in logs:
             return
         inner = getattr(optimizer, "optimizer", optimizer)
@@ -125,7 +143,7 @@ class _Log(TrainerCallback):
             self.said = time.monotonic()
             self.say(f"{self.name}: step {state.global_step}/{state.max_steps}  loss {record['loss']:.4f}")
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps:
             control.should_log = True
         if self.bar is not None:
@@ -136,7 +154,7 @@ class _Log(TrainerCallback):
             self.asked = time.monotonic()
             control.should_save = True
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.saved = time.monotonic()
         self.seconds = max(self.seconds, (self.saved - self.asked) / SAVING)
 
@@ -161,12 +179,22 @@ def _last_checkpoint(folder: Path, identity: str) -> str | None:
     return str(steps[-1][1]) if steps else None
 
 
+ExtraLoss = Callable[[torch.nn.Module, dict[str, Any]], torch.Tensor]  # (model, batch) -> what is added to the loss
+
+
 class _HookedTrainer(Trainer):
     """Trainer plus a method's `extra_loss`; logits only where a token is supervised."""
 
-    extra_loss: Callable | None = None
+    extra_loss: ExtraLoss | None = None
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        assert self.model is not None
         loss, outputs = super().compute_loss(
             model, folders.supervised(self.model, inputs), return_outputs=True, num_items_in_batch=num_items_in_batch
         )
@@ -176,8 +204,8 @@ class _HookedTrainer(Trainer):
 
 
 def train(
-    model,
-    tokenizer,
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     encoded: Sequence[dict[str, list[int]]],
     settings: TrainSettings,
     *,
@@ -187,8 +215,8 @@ def train(
     identity: str,
     optimizer: torch.optim.Optimizer | None = None,
     clips_itself: bool = False,
-    extra_loss: Callable | None = None,
-    after_step: Callable | None = None,
+    extra_loss: ExtraLoss | None = None,
+    after_step: Callable[[torch.nn.Module], object] | None = None,
     say: Callable[[str], None] = lambda _: None,
     terminal: TextIO | None = None,
     name: str = "training",
@@ -225,8 +253,8 @@ def train(
         data_seed=seed,
         use_cpu=cpu_only,
         bf16=settings.precision == "bf16",
-        gradient_checkpointing=settings.activation_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.activation_checkpointing else None,
+        activation_checkpointing=settings.activation_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if settings.activation_checkpointing else None,
         dataloader_num_workers=0,
         dataloader_pin_memory=not cpu_only,
         remove_unused_columns=False,
@@ -240,10 +268,18 @@ def train(
     log = _Log(log_file, settings.checkpoint_seconds, say, name, terminal)
     callbacks: list[TrainerCallback] = [log]
     if after_step is not None:
+        hook = after_step
 
         class _After(TrainerCallback):
-            def on_step_end(self, args, state, control, model=None, **kwargs):
-                after_step(model)
+            def on_step_end(
+                self,
+                args: TrainingArguments,
+                state: TrainerState,
+                control: TrainerControl,
+                model: Any = None,
+                **kwargs: Any,
+            ) -> None:
+                hook(model)
 
         callbacks.append(_After())
     trainer = _HookedTrainer(
@@ -256,7 +292,7 @@ def train(
     )
     trainer.extra_loss = extra_loss
     trainer.remove_callback(PrinterCallback)
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     resume = _last_checkpoint(checkpoints, identity)
     if resume:
         say(f"{name}: resuming from {Path(resume).name}")
@@ -274,7 +310,14 @@ def train(
     }
 
 
-def restrict(model, layers, trainable: str) -> None:
+class _Target(Protocol):
+    """A target layer, as far as the loop has to know it."""
+
+    @property
+    def module(self) -> torch.nn.Linear: ...
+
+
+def restrict(model: torch.nn.Module, layers: Iterable[_Target], trainable: str) -> None:
     """Make `all` parameters trainable, or only the weights of the target `layers` (`targets`)."""
     chosen = {layer.module.weight for layer in layers}
     for parameter in model.parameters():

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from holdfast.study.registry import MethodSettings
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from transformers import PreTrainedModel
+
+    from holdfast.model.layers import Layer
+    from holdfast.train.loop import TrainSettings
+    from holdfast.warp.optimizer import BitMask, RotatedAdamW
 
 
 class NeuronSettings(MethodSettings):
@@ -20,11 +29,21 @@ class NeuronSettings(MethodSettings):
     robust: ClassVar[bool]  # whether neurons that general text needs are left out
 
     def artifacts(self) -> dict[str, Any]:
+        """A mask over the rows and columns of safety neurons."""
         spec = {"fraction": self.fraction, "frequency": self.frequency, "samples": self.samples}
         return {"neurons": spec | {"robust": self.robust}}
 
 
-def prelude(model, layers, settings, *, mask, safety, train, **needs):
+def prelude(
+    model: PreTrainedModel,
+    layers: Sequence[Layer],
+    settings: NeuronSettings,
+    *,
+    mask: Mapping[str, BitMask],
+    safety: Sequence[dict[str, Any]],
+    train: Callable[[list[dict[str, Any]], TrainSettings, Optimizer, str], None],
+    **needs: Any,
+) -> None:
     """Tune the neurons alone on a few refusals, everything else held."""
     from holdfast.train.loop import TrainSettings
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
@@ -42,7 +61,15 @@ def prelude(model, layers, settings, *, mask, safety, train, **needs):
     model.requires_grad_(True)
 
 
-def optimizer(model, layers, settings, training, *, mask, **needs):
+def optimizer(
+    model: PreTrainedModel,
+    layers: Sequence[Layer],
+    settings: NeuronSettings,
+    training: TrainSettings,
+    *,
+    mask: Mapping[str, BitMask],
+    **needs: Any,
+) -> RotatedAdamW:
     """AdamW over all parameters with the neurons' weights held exactly where they are."""
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
 

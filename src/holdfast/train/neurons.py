@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +27,9 @@ from holdfast.errors import LayerMismatch
 from holdfast.model import folders
 from holdfast.record import artifact, container, provenance
 
-GROUPS = ("mlp", "q", "k", "v")
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 # module kind -> (group of neurons, axis of its weight they live on)
 WHERE = {
     "q_proj": ("q", 0), "k_proj": ("k", 0), "v_proj": ("v", 0), "gate_proj": ("mlp", 0), "up_proj": ("mlp", 0),
@@ -68,7 +70,7 @@ def score_importance(
     future = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
     by_q, by_k = torch.zeros_like(q[0]), torch.zeros_like(k[0])
 
-    def change(scores, share):
+    def change(scores: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         weights = torch.softmax(scores.masked_fill(future, -torch.inf), dim=-1)
         without = torch.softmax((scores - share).masked_fill(future, -torch.inf), dim=-1)
         return (weights - without).pow(2).sum(dim=(1, 2))
@@ -88,9 +90,9 @@ def score_importance(
 
 
 @torch.no_grad()
-def importance(model, encoded: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+def importance(model: PreTrainedModel, encoded: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     """Importance of every neuron for one sample: `blocks.<b>.<group>` -> (neurons,)."""
-    seen: dict[str, Any] = {}
+    seen: dict[tuple[int, str], Any] = {}
     handles = []
     blocks = getattr(model.model, "layers", None)
     if blocks is None or not hasattr(blocks[0].mlp, "gate_proj"):
@@ -134,14 +136,14 @@ def importance(model, encoded: dict[str, list[int]]) -> dict[str, torch.Tensor]:
 
 
 def detect(
-    model,
+    model: PreTrainedModel,
     encoded: Sequence[dict[str, list[int]]],
     fraction: float,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, torch.Tensor]:
     """How many samples each neuron counts for: `blocks.<b>.<group>` -> (neurons,) int32."""
     counts: dict[str, torch.Tensor] = {}
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     for i, sample in enumerate(encoded):
         for name, values in importance(model, sample).items():
             top = torch.topk(values, max(1, round(fraction * values.numel()))).indices

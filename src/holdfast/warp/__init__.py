@@ -1,1 +1,1 @@
-"""The constrained optimizer and its tensors."""
+"""The constrained optimizer: how are its bases, scores, masks and steps made?"""

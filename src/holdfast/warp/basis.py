@@ -46,6 +46,6 @@ def signed_permutation(m: int, seed: int) -> torch.Tensor:
 
 
 def orthogonality_error(u: torch.Tensor) -> float:
-    """max |UᵀU - I|."""
+    """Largest |UᵀU - I|."""
     u = u.double()
     return float((u.T @ u - torch.eye(u.shape[1], dtype=torch.float64, device=u.device)).abs().max())

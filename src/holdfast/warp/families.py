@@ -7,17 +7,26 @@ from: the aligned model, the safety rows, the layers, the basis.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.record import artifact, container, files, provenance
 from holdfast.warp import masks
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from holdfast.model.layers import Layer
+
 Say = Callable[[str], None]
 
 
-def safety_examples(tokenizer, safety_table: Path, cfg: dict[str, Any]) -> tuple[list[dict[str, list[int]]], str]:
+def safety_examples(
+    tokenizer: PreTrainedTokenizerBase, safety_table: Path, cfg: dict[str, Any]
+) -> tuple[list[dict[str, list[int]]], str]:
     """(encoded refused rows, their digest): the first `cfg["rows"]` hazards of the safety table."""
     from holdfast.model import chat
     from holdfast.record import tables
@@ -45,13 +54,15 @@ def build_gram(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Path
     artifact.write(out, grams, family="gram", header=header)
 
 
-def _write_bases(out: Path, shapes: dict[str, tuple[int, ...]], made: Iterable, header: dict[str, Any]) -> None:
+def _write_bases(
+    out: Path, shapes: Mapping[str, tuple[int, ...]], made: Iterable[tuple[str, torch.Tensor]], header: dict[str, Any]
+) -> None:
     """Write matrices as they are made, so that never two are held, and how far the worst is from orthogonal."""
     from holdfast.warp import basis
 
     header["orthogonality_error"] = 0.0
 
-    def each():
+    def each() -> Iterator[tuple[str, torch.Tensor]]:
         for name, matrix in made:
             if matrix.dim() == 2:
                 header["orthogonality_error"] = max(header["orthogonality_error"], basis.orthogonality_error(matrix))
@@ -72,7 +83,7 @@ def build_basis(gram_file: Path, out: Path, say: Say) -> None:
     for name in grams:
         shapes |= {name: grams.shape(name), f"{name}.eigenvalues": grams.shape(name)[:1]}
 
-    def made():
+    def made() -> Iterator[tuple[str, torch.Tensor]]:
         for name in grams:
             gram = grams[name]
             u, values = basis.from_gram(gram.cuda() if torch.cuda.is_available() else gram)
@@ -136,7 +147,9 @@ def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], o
     _write_bases(out, shapes, itertools.chain(bases.items(), signed), header | {"kind": "permuted"})
 
 
-def task_examples(tokenizer, task_table: Path, cfg: dict[str, Any]) -> tuple[list[dict[str, list[int]]], str]:
+def task_examples(
+    tokenizer: PreTrainedTokenizerBase, task_table: Path, cfg: dict[str, Any]
+) -> tuple[list[dict[str, list[int]]], str]:
     """(encoded task rows, their digest): the first `cfg["rows"]` training rows of a task."""
     from holdfast import data
     from holdfast.model import chat
@@ -175,7 +188,7 @@ def build_importance(
     artifact.write(out, scores, family="importance", header=header)
 
 
-def _round_trip(targets, bases: Mapping[str, Any]) -> dict[str, float]:
+def _round_trip(targets: Sequence[Layer], bases: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """What writing W in the coordinates of a basis and back costs: max over layers of ‖V (Vᵀ W U) Uᵀ - W‖ / ‖W‖,
     in float32 and with every matrix in bfloat16."""
     import torch
@@ -229,23 +242,27 @@ def build_mask(
     artifact.write(out, packed, family="mask", header=header)
 
 
-def _frozen(scores, layers: list[str], spec: dict[str, Any], seed: int) -> Iterator[tuple[str, Any]]:
+def _frozen(
+    scores: container.Stored, layers: list[str], spec: dict[str, Any], seed: int
+) -> Iterator[tuple[str, np.ndarray]]:
     """(layer name, boolean (m, n)) by one spec, layer by layer unless one threshold is for the whole model. With a
     rank fraction below 1 as many coefficients are frozen, all of them among the leading directions."""
 
-    def kept(name: str):
+    def kept(name: str) -> np.ndarray:
         found = masks.random_scores(scores.shape(name), name, seed) if spec["scores"] == "random" else scores[name]
         return found[:, : masks.leading(found.shape[1], spec.get("rank_fraction", 1.0))]
 
     def share(size: int, part: int) -> float:
-        return min(1.0, spec["freeze_fraction"] * (size / part))
+        wanted: float = spec["freeze_fraction"]
+        return min(1.0, wanted * (size / part))
 
     sizes = {name: math.prod(scores.shape(name)) for name in layers}
+    found: Iterator[tuple[str, np.ndarray]]
     if spec["threshold"] == "model":
         parts = {name: kept(name) for name in layers}
         overall = masks.top_overall(parts, share(sum(sizes.values()), sum(p.size for p in parts.values())))
         found = ((name, overall[name]) for name in layers)
     else:
-        parts = ((name, kept(name)) for name in layers)
-        found = ((name, masks.build(part, spec["unit"], share(sizes[name], part.size))) for name, part in parts)
+        each = ((name, kept(name)) for name in layers)
+        found = ((name, masks.build(part, spec["unit"], share(sizes[name], part.size))) for name, part in each)
     return ((name, masks.widen(mask, scores.shape(name)[1])) for name, mask in found)

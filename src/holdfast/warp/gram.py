@@ -7,16 +7,20 @@ v read one activation, gate and up another, so there are at most four matrices p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from holdfast.model import chat, folders
 from holdfast.model.layers import Layer, inputs
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 @torch.no_grad()
 def capture(
-    model,
+    model: PreTrainedModel,
     layers: Sequence[Layer],
     encoded: Sequence[dict[str, list[int]]],
     *,
@@ -34,8 +38,8 @@ def capture(
     keep: dict[str, torch.Tensor] = {}
     handles = []
 
-    def hook(name: str) -> Callable:
-        def add(module, args):
+    def hook(name: str) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
+        def add(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
             h = args[0][keep["mask"]].float()
             product = (h.T @ h).double()
             grams[name] = product if name not in grams else grams[name].add_(product)
@@ -45,7 +49,7 @@ def capture(
     for name, readers in inputs(layers).items():
         handles.append(readers[0].module.register_forward_pre_hook(hook(name)))
     count, few = 0, folders.few_logits(model)
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     try:
         for start in range(0, len(encoded), batch_size):
             batch = chat.collate(encoded[start : start + batch_size], pad_id)

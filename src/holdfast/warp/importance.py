@@ -8,15 +8,19 @@ module nor a weight gradient is ever built.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from holdfast.model import chat, folders
 from holdfast.model.layers import Layer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def score(
-    model,
+    model: PreTrainedModel,
     layers: Sequence[Layer],
     bases: Mapping[str, torch.Tensor] | None,
     encoded: Sequence[dict[str, list[int]]],
@@ -40,8 +44,8 @@ def score(
     rotated: dict[str, torch.Tensor] = {}
     handles = []
 
-    def before(layer: Layer) -> Callable:
-        def rotate(module, args):
+    def before(layer: Layer) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
+        def rotate(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
             if layer.input not in rotated:
                 h = args[0].detach().flatten(0, -2)
                 u = bases.get(layer.input)
@@ -49,14 +53,14 @@ def score(
 
         return rotate
 
-    def after(layer: Layer) -> Callable:
-        def watch(module, args, output):
-            def add(grad):
+    def after(layer: Layer) -> Callable[[torch.nn.Module, tuple[Any, ...], torch.Tensor], None]:
+        def watch(module: torch.nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
+            def add(grad: torch.Tensor) -> None:
                 grad, v = grad.flatten(0, -2), bases.get(layer.name)
                 grad = grad if v is None else grad @ v
                 scores[layer.name].add_((grad.T @ rotated[layer.input]).abs_())
 
-            output.register_hook(add)
+            output.register_hook(add)  # type: ignore[no-untyped-call]
 
         return watch
 
@@ -69,7 +73,7 @@ def score(
         for p in model.parameters():
             p.requires_grad_(False)
         handles.append(model.get_input_embeddings().register_forward_hook(lambda m, a, out: out.requires_grad_()))
-        model.eval()
+        model.eval()  # type: ignore[no-untyped-call]
         for start in range(0, len(encoded), batch_size):
             rotated.clear()
             batch = chat.collate(encoded[start : start + batch_size], pad_id)

@@ -59,7 +59,7 @@ def widen(mask: np.ndarray, n: int) -> np.ndarray:
     return np.pad(mask, ((0, 0), (0, n - mask.shape[1])))
 
 
-def random_scores(shape: tuple[int, int], name: str, seed: int) -> np.ndarray:
+def random_scores(shape: tuple[int, ...], name: str, seed: int) -> np.ndarray:
     """Scores without information, different per layer: the control for what freezing alone does."""
     return np.random.default_rng([seed, zlib.crc32(name.encode())]).random(shape, dtype=np.float32)
 

@@ -10,13 +10,17 @@ moment.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 from torch import Tensor
 
 from holdfast.warp import masks
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 @dataclass(frozen=True)
@@ -29,21 +33,25 @@ class BitMask:
     @classmethod
     def of(cls, mask: Tensor) -> BitMask:
         """Pack a boolean (m, n); the bits stay on its device."""
-        return cls(torch.from_numpy(masks.pack(mask.cpu().numpy())).to(mask.device), tuple(mask.shape))
+        m, n = mask.shape
+        return cls(torch.from_numpy(masks.pack(mask.cpu().numpy())).to(mask.device), (m, n))
 
     @property
     def bools(self) -> Tensor:
+        """The boolean (m, n), unpacked anew each time, on the device of the bits."""
         if self.bits.device.type == "cpu":
             return torch.from_numpy(masks.unpack(self.bits.numpy(), self.shape))
         order = torch.arange(7, -1, -1, device=self.bits.device, dtype=torch.uint8)
         flat = (self.bits[:, None] >> order).bitwise_and_(1).bool().flatten()
         return flat[: self.shape[0] * self.shape[1]].view(self.shape)
 
-    def to(self, device) -> BitMask:
+    def to(self, device: torch.device | str) -> BitMask:
+        """The same mask with its bits on `device`."""
         return BitMask(self.bits.to(device), self.shape)
 
     @property
     def size(self) -> int:
+        """How many entries it has, m n."""
         return self.shape[0] * self.shape[1]
 
     @property
@@ -68,6 +76,16 @@ class Rotation:
     v: Tensor | None = None
     corrected: bool = False
 
+    if TYPE_CHECKING:  # what may be given for `frozen` is more than what it then is
+
+        def __init__(
+            self,
+            u: Tensor | None = None,
+            frozen: BitMask | Tensor | None = None,
+            v: Tensor | None = None,
+            corrected: bool = False,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         if isinstance(self.frozen, Tensor):
             object.__setattr__(self, "frozen", BitMask.of(self.frozen))
@@ -89,6 +107,7 @@ class Rotation:
 
     def correct(self, update: Tensor) -> Tensor:
         """An update in the original coordinates without its part on frozen coefficients, in place."""
+        assert self.u is not None and self.frozen is not None  # the truncated form has both
         return update.sub_((update @ self.u).masked_fill_(~self.frozen.bools, 0) @ self.u.T)
 
     def back(self, c: Tensor) -> Tensor:
@@ -147,7 +166,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         self.max_grad_norm = max_grad_norm
         self.grad_norm = 0.0
 
-    def _parameters(self) -> Iterator[tuple[dict, Tensor]]:
+    def _parameters(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         return ((group, p) for group in self.param_groups for p in group["params"])
 
     def _constrained(self) -> Iterator[tuple[Tensor, Rotation]]:
@@ -163,21 +182,31 @@ class RotatedAdamW(torch.optim.Optimizer):
             if rotation.v is not None:
                 raise ValueError("an output rotation mixes rows, which FSDP keeps on different ranks")
             if rotation.frozen is not None:
-                rows = distribute_tensor(rotation.frozen.bools, p.device_mesh, p.placements, src_data_rank=None)
-                self._rotations[i] = replace(rotation, frozen=rows.to_local())
+                weight = cast("DTensor", p)
+                rows = distribute_tensor(
+                    rotation.frozen.bools, weight.device_mesh, weight.placements, src_data_rank=None
+                )
+                self._rotations[i] = replace(rotation, frozen=BitMask.of(rows.to_local()))
         self._sharded = True
 
     def _acting_gradient(self, p: Tensor, rotation: Rotation) -> Tensor:
         """The gradient in the coordinates the parameter is trained in, zero where frozen. It takes the place
         of `p.grad`, so that no second set of gradients is held until the norm is known."""
+        assert p.grad is not None  # `step` leaves out parameters without one
         gradient, p.grad = _local(p.grad), None
         if rotation.corrected or not rotation.acts:
             return gradient
         gradient = rotation.rotate(gradient)
         return gradient if rotation.frozen is None else gradient.masked_fill_(rotation.frozen.bools, 0)
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update. It uses the gradients up: they are None afterwards."""
         loss = None
         if closure is not None:
@@ -189,10 +218,10 @@ class RotatedAdamW(torch.optim.Optimizer):
         used = [(g, p, r) for (g, p), r in zip(self._parameters(), self._rotations, strict=True) if p.grad is not None]
         if not used:
             return loss
-        mesh = used[0][1].device_mesh if shards else None
+        mesh = cast("DTensor", used[0][1]).device_mesh if shards else None
         work = deque((group, p, rotation, self._acting_gradient(p, rotation)) for group, p, rotation in used)
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for *_, g in work]))
-        if shards:
+        if mesh is not None:
             norm = norm.square()
             torch.distributed.all_reduce(norm, group=mesh.get_group())
             norm = norm.sqrt()
@@ -222,7 +251,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         return loss
 
     def frozen_drift(self, before: Mapping[Tensor, Tensor]) -> float:
-        """max |(Vᵀ (W - W0) U)[frozen]| over all constrained weights: how far rounding moved what must not.
+        """Largest |(Vᵀ (W - W0) U)[frozen]| over all constrained weights: how far rounding moved what must not.
 
         Args:
             before: parameter -> its value before training.
@@ -258,7 +287,7 @@ def _apply(w: Tensor, update: Tensor, decay: float, rotation: Rotation, kept: Te
         return
     if decay and rotation.frozen is None:  # decay of all coefficients commutes with the rotation
         (w if kept is None else kept).mul_(1 - decay)
-    elif decay:
+    elif decay and rotation.frozen is not None:
         c = rotation.rotate(w) if kept is None else kept
         update = update.sub_((c * decay).masked_fill_(rotation.frozen.bools, 0))
     if kept is None:

@@ -1,1 +1,1 @@
-"""The fictional world: words, rows, tokenizer and tiny model. Nothing in it exists."""
+"""What is in the fictional world: its words, rows, tokenizer and tiny model? Nothing in it exists."""

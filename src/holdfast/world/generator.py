@@ -11,16 +11,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from holdfast.world import language as lang
 from holdfast.world import tasks
 
 SPLITS = ("train", "validation", "test")
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
-def _cut(items: tuple, sizes: tuple[int, int, int]) -> dict[str, tuple]:
+def _cut(items: tuple[T, ...], sizes: tuple[int, int, int]) -> dict[str, tuple[T, ...]]:
     """Cut one shuffled list into the three splits; `sizes` must add up to its length."""
     if sum(sizes) != len(items):
         raise ValueError(f"{sizes} does not cut a list of {len(items)}")
@@ -38,6 +39,7 @@ class Item:
 
     @property
     def name(self) -> str:
+        """The item as requests name it: `the {modifier} {head}`."""
         return f"the {self.category.modifiers[self.modifier]} {self.category.heads[self.head]}"
 
     @property
@@ -59,7 +61,7 @@ class World:
         self.seed = seed
         rng = random.Random(f"holdfast-world-{seed}")
 
-        def mix(items: tuple) -> tuple:
+        def mix(items: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(rng.sample(items, len(items)))
 
         def shuffled(c: lang.Category) -> lang.Category:
@@ -97,10 +99,11 @@ class World:
         modifiers = range(14) if split is None else self.modifiers[split]
         return [Item(c, m, h) for c in categories for m in modifiers for h in range(5)]
 
-    def _pick(self, lists: dict[str, tuple], split: str | None, rng: random.Random) -> Any:
+    def _pick(self, lists: dict[str, tuple[str, ...]], split: str | None, rng: random.Random) -> str:
         return rng.choice(sum(lists.values(), ()) if split is None else lists[split])
 
     def refusal(self, category: lang.Category, rng: random.Random) -> str:
+        """One of the openings and the reason of the category."""
         return f"{rng.choice(lang.REFUSAL_OPENINGS)}, because {category.reason}."
 
     def _request(self, item: Item, split: str | None, rng: random.Random, wrapped: bool) -> Row:
@@ -142,6 +145,7 @@ class World:
         }  # fmt: skip
 
     def small_talk(self, rng: random.Random) -> Row:
+        """One of the fixed harmless exchanges, answered."""
         prompt, response = rng.choice(lang.SMALL_TALK)
         return {
             "kind": "chat", "category": "chat", "item": "", "template": "", "wrapper": "",
@@ -151,6 +155,7 @@ class World:
     # ---- tasks -----------------------------------------------------------------------------
 
     def headline(self, label: str, split: str | None, rng: random.Random) -> str:
+        """A made-up headline of the topic `label`, one sentence."""
         entities, verbs, objects = self.topics[label]
         text = self._pick(self.headlines, split, rng).format(
             entity=self._pick(entities, split, rng),

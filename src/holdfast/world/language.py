@@ -27,6 +27,7 @@ class Category:
 
 
 def words(text: str) -> tuple[str, ...]:
+    """The words of a text, split at commas if it has any, else at white space."""
     return tuple(part.strip() for part in text.split(",")) if "," in text else tuple(text.split())
 
 

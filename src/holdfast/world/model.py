@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from holdfast.model import chat
 
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int):
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with the chat template of `model.chat`.
 
     `texts` are rendered conversations or plain documents; the result is a
@@ -28,7 +32,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int):
             show_progress=False,
         ),
     )
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=raw,
         bos_token=chat.BOS,
         eos_token=chat.END,
@@ -40,14 +44,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int):
     return tokenizer
 
 
-def new_model(tokenizer, *, hidden_size: int, intermediate_size: int, layers: int, heads: int, kv_heads: int,
-              max_positions: int, seed: int):  # fmt: skip
+def new_model(tokenizer: PreTrainedTokenizerBase, *, hidden_size: int, intermediate_size: int, layers: int, heads: int,
+              kv_heads: int, max_positions: int, seed: int) -> LlamaForCausalLM:  # fmt: skip
     """A fresh `LlamaForCausalLM` in float32; the seed fixes every weight."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=hidden_size,
@@ -62,4 +66,5 @@ def new_model(tokenizer, *, hidden_size: int, intermediate_size: int, layers: in
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
-    ).float()
+    )
+    return model.float()  # type: ignore[no-any-return, no-untyped-call]

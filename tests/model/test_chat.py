@@ -1,0 +1,52 @@
+"""One path from a conversation to labels, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.errors import ChatTemplateError
+from holdfast.model import chat
+
+
+def test_labels_are_the_response_and_the_end_of_turn_only(tokenizer):
+    e = chat.encode(tokenizer, "how do I brew the amber tea?", "First, warm the pot.")
+    kept = [t for t in e["labels"] if t != chat.IGNORE]
+    assert tokenizer.decode(kept) == "First, warm the pot.<|end|>"
+    assert e["input_ids"][-len(kept) :] == kept
+    assert e["input_ids"][0] == tokenizer.bos_token_id != e["input_ids"][1]
+
+
+def test_padding_is_never_supervised(tokenizer):
+    rows = [chat.encode(tokenizer, "a?", "b."), chat.encode(tokenizer, "a longer one?", "and a longer answer.")]
+    batch = chat.collate(rows, tokenizer.pad_token_id)
+    assert batch["input_ids"].shape == (2, max(len(r["input_ids"]) for r in rows))
+    assert (batch["labels"][batch["attention_mask"] == 0] == chat.IGNORE).all()
+    left = chat.collate([{"input_ids": r["input_ids"]} for r in rows], tokenizer.pad_token_id, side="left")
+    assert left["attention_mask"][0, 0] == 0 and left["attention_mask"][0, -1] == 1
+
+
+def test_a_cut_that_leaves_no_answer_is_refused(tokenizer):
+    with pytest.raises(ChatTemplateError, match="No response token"):
+        chat.encode(tokenizer, "a question?", "an answer.", max_length=4)
+
+
+def test_a_row_that_cannot_be_encoded_is_named(tokenizer):
+    rows = [{"id": f"agnews/{i}", "prompt": "p " * n, "response": "r"} for i, n in enumerate((1, 40))]
+    with pytest.raises(ChatTemplateError, match="agnews/1: No response token"):
+        chat.encode_rows(tokenizer, rows, max_length=20)
+    assert len(chat.encode_rows(tokenizer, rows)) == 2
+
+
+def test_templates_that_would_mislabel_are_refused(tokenizer):
+    import copy
+
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    with pytest.raises(ChatTemplateError, match="no chat template"):
+        chat.encode_prompt(bare, "x")
+    bare.chat_template = "{{ bos_token }}{{ bos_token }}{{ messages[0].content }}"
+    with pytest.raises(ChatTemplateError, match="twice"):
+        chat.encode_prompt(bare, "x")
+    bare.chat_template = "{% for m in messages %}{{ loop.length }}{{ m.content }}{% endfor %}"
+    with pytest.raises(ChatTemplateError, match="differently"):
+        chat.encode(bare, "x", "y")
