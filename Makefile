@@ -68,7 +68,7 @@ documents: $(STAMP) ## regenerate every generated file
 dist: $(STAMP) ## sdist and wheel in dist/, tried in an environment of their own
 	rm -rf dist build
 	$(BIN)/python -m build --installer uv --outdir dist .
-	$(BIN)/python tests/wheel.py dist
+	$(BIN)/python tests/installed.py dist
 
 upgrade: $(STAMP) ## resolve every dependency anew, run everything, show what changed
 	$(BIN)/python tests/upgrade.py

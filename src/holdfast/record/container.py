@@ -66,7 +66,11 @@ def place(path: Path | str) -> dict[str, str]:
 
 
 def again(path: Path | str) -> str:
-    """The command that makes a file of a study again."""
+    """The command that makes a file of a study again.
+
+    >>> again("work/demo/masks/a.safetensors")
+    'snakemake --config study=demo -- work/demo/masks/a.safetensors'
+    """
     top, *below = Path(path).parts
     return f"snakemake --config study={below[0]} -- {path}" if top == "work" and below else f"snakemake {path}"
 

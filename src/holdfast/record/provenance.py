@@ -16,7 +16,11 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def digest(value: Any) -> str:
-    """16 hex characters of the sha256 of a JSON-able value, independent of key order."""
+    """16 hex characters of the sha256 of a JSON-able value, independent of key order.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1})
+    True
+    """
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -121,7 +121,11 @@ def paper_row(r: Row) -> Row:
 
 
 def percent(value: str | float | None, signed: bool = False) -> str:
-    """A rate in percent with one decimal, empty where there is none; `signed` writes the plus too."""
+    """A rate in percent with one decimal, empty where there is none; `signed` writes the plus too.
+
+    >>> percent(0.905), percent("0.25", signed=True), percent(-0.0001, signed=True), percent("")
+    ('90.5', '+25.0', '+0.0', '')
+    """
     if value in (None, ""):
         return ""
     points = round(100 * float(value), 1) + 0.0  # no minus sign before a zero

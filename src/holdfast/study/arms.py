@@ -29,7 +29,11 @@ class MaskSpec(Strict):
 
     @property
     def name(self) -> str:
-        """The name of the mask file, made of these settings."""
+        """The name of the mask file, made of these settings.
+
+        >>> MaskSpec(freeze_fraction=0.3, threshold="model").name
+        'safety-importance-entry-model-0.3'
+        """
         model = "-model" if self.threshold == "model" else ""
         rank = f"-rank-{self.rank_fraction:g}" if self.rank_fraction < 1 else ""
         task = f"-minus-{self.minus_task}" if self.minus_task else ""

@@ -146,7 +146,11 @@ class PromptedJudgeSettings(ModelJudgeSettings):
 
 
 def fill(template: str, request: str, reply: str) -> str:
-    """A template with {prompt} and {response} in their places; braces of the texts themselves stay as they are."""
+    """A template with {prompt} and {response} in their places; braces of the texts themselves stay as they are.
+
+    >>> fill("Request: {prompt} Reply: {response}", "Say {response}.", "No.")
+    'Request: Say {response}. Reply: No.'
+    """
     pieces = re.split(r"(\{prompt\}|\{response\})", template)
     return "".join({"{prompt}": request, "{response}": reply}.get(p, p) for p in pieces)
 

@@ -1,7 +1,7 @@
 """Try a built wheel as a user would: in an environment of its own, away from the project.
 
-python tests/wheel.py dist            # with all its dependencies, pinned
-python tests/wheel.py dist --light    # with click alone: what `holdfast --help` and `import holdfast` need
+python tests/installed.py dist            # with all its dependencies, pinned
+python tests/installed.py dist --light    # with click alone: what `holdfast --help` and `import holdfast` need
 """
 
 from __future__ import annotations
