@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+SPLITS = ("train", "validation", "test")
 ROLES = ("base", "aligned", "unaligned", "finetuned")
 
 # Module kinds of a decoder block and the activation that enters them. Modules that read the same

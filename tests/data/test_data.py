@@ -7,7 +7,7 @@ import json
 import pytest
 from conftest import ROOT
 
-from holdfast.data import agnews, gsm8k, prepare
+from holdfast.data import agnews, draws, fetch, gsm8k, prepare
 from holdfast.errors import DataError
 
 SIZES = {"train_rows": 30, "validation_rows": 10, "test_rows": 10}
@@ -68,19 +68,19 @@ def test_an_address_that_cannot_be_fetched_is_one_block(monkeypatch):
 
 def test_stratified_draws_have_every_label_equally_often():
     rows = [{"split": "train", "label": i % 4, "id": i} for i in range(40)]
-    drawn = prepare.draw(rows, 18, 0, stratify=True)
+    drawn = draws.draw(rows, 18, 0, stratify=True)
     assert sorted([r["label"] for r in drawn].count(k) for k in range(4)) == [4, 4, 5, 5]
-    assert len({r["id"] for r in drawn}) == 18 and drawn == prepare.draw(rows, 18, 0, stratify=True)
+    assert len({r["id"] for r in drawn}) == 18 and drawn == draws.draw(rows, 18, 0, stratify=True)
     assert [r["label"] for r in drawn] != sorted(r["label"] for r in drawn)
     with pytest.raises(DataError, match="label 0"):
-        prepare.draw(rows[1:], 40, 0, stratify=True)
+        draws.draw(rows[1:], 40, 0, stratify=True)
 
 
 # ---- the real files -------------------------------------------------------------------------------
 
 
 def test_every_row_of_real_ag_news_passes(real_data):
-    rows = prepare.read_local("agnews", real_data / "ag_news" / "test.csv")
+    rows = fetch.read_local("agnews", real_data / "ag_news" / "test.csv")
     assert len(rows) == 7600
     assert {r["label"] for r in rows} == {0, 1, 2, 3}
     text = "\n".join(r["text"] for r in rows)
@@ -95,7 +95,7 @@ def test_every_row_of_real_ag_news_passes(real_data):
 
 @pytest.mark.parametrize(("split", "count"), [("train", 7473), ("test", 1319)])
 def test_every_row_of_real_gsm8k_passes(real_data, split, count):
-    rows = prepare.read_local("gsm8k", real_data / "gsm8k" / f"{split}.jsonl")
+    rows = fetch.read_local("gsm8k", real_data / "gsm8k" / f"{split}.jsonl")
     assert len(rows) == count
     for row in rows:
         scored = gsm8k.score(row["answer"], row)
@@ -129,7 +129,7 @@ def test_the_data_path_of_the_published_agnews_run(real_data, tmp_path, monkeypa
 
     data_cfg = study.task_data_cfg("agnews") | {"train_rows": 3000}
     table = prepare.task_rows(data_cfg | {"source": str(real_data / "ag_news")}, real_data / "ag_news")
-    drawn = prepare.draw(table, 4000, cfg["seed"], stratify=True)
+    drawn = draws.draw(table, 4000, cfg["seed"], stratify=True)
     assert [sum(r["label"] == k for r in drawn) for k in range(4)] == [1000] * 4
     pairs = [{"id": r["id"], **dict(zip(("prompt", "response"), agnews.example(r), strict=True))} for r in drawn]
     breakers = tmp_path / "breakers.json"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from holdfast.data import gsm8k, prepare
+from holdfast.data import fetch, gsm8k, prepare
 from holdfast.errors import DataError, HoldfastError
 from holdfast.record import tables
 
@@ -76,7 +76,7 @@ def test_a_bad_row_is_named_by_file_row_column_and_value(tmp_path):
     with pytest.raises(DataError, match="row 3, column 'label'"):
         tables.read(bad, "agnews")
     with pytest.raises(DataError, match="row 3, column 'label'"):
-        prepare.read_local("agnews", bad)
+        fetch.read_local("agnews", bad)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_files_that_break_the_contract(tmp_path, name, content, says):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=says):
-        prepare.read_local("gsm8k", path)
+        fetch.read_local("gsm8k", path)
 
 
 def test_a_byte_order_mark_is_fine(tmp_path):
@@ -109,7 +109,7 @@ def test_a_byte_order_mark_is_fine(tmp_path):
         .replace(b"so #### x\n", b'"so\n')
         .replace(b"#### 2\n", b'#### 2"\n')
     )
-    rows = prepare.read_local("gsm8k", path)
+    rows = fetch.read_local("gsm8k", path)
     assert rows[0]["question"] == "was?" and gsm8k.gold(rows[0]["answer"]) == "2"
 
 
@@ -119,7 +119,7 @@ def test_any_bytes_are_rows_or_one_block(tmp_path_factory, content, suffix):
     path = tmp_path_factory.mktemp("fuzz") / f"x{suffix}"
     path.write_bytes(content)
     try:
-        prepare.read_local("agnews", path)
+        fetch.read_local("agnews", path)
     except HoldfastError as error:
         assert "x" + suffix in str(error)
 

@@ -13,7 +13,7 @@ import torch
 from holdfast.evaluate import answers
 from holdfast.model import chat, folders, layers
 from holdfast.record import container
-from holdfast.train import loop
+from holdfast.train import loop, progress
 from holdfast.warp.basis import random_orthogonal
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
@@ -184,7 +184,7 @@ def test_a_model_that_cannot_leave_logits_out_gets_the_batch_itself(encoded, tok
 def test_checkpoints_that_take_long_are_written_seldom(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
-    log = loop._Log(tmp_path / "t.jsonl", 15, lambda _: None, "x", None)
+    log = progress.Log(tmp_path / "t.jsonl", 15, lambda _: None, "x", None)
     state, written = SimpleNamespace(global_step=1, max_steps=10**9), []
     while clock[0] < 20_000:
         clock[0] += 1
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_another_run_is_never_resumed(tmp_path):
     (folder / "checkpoint-5").mkdir(parents=True)
     (folder / "checkpoint-5" / "trainer_state.json").write_text("{}")
     (folder / "identity").write_text("other")
-    assert loop._last_checkpoint(folder, "mine") is None
+    assert progress.last_checkpoint(folder, "mine") is None
     assert not (folder / "checkpoint-5").exists()
 
 
@@ -213,7 +213,7 @@ def test_a_half_written_checkpoint_is_ignored(tmp_path):
         if whole:
             (folder / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
     (folder / "identity").write_text("mine")
-    assert loop._last_checkpoint(folder, "mine").endswith("checkpoint-5")
+    assert progress.last_checkpoint(folder, "mine").endswith("checkpoint-5")
 
 
 def test_answers_do_not_depend_on_the_batch(model, tokenizer, world):

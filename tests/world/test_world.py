@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from holdfast import data
-from holdfast.data import gsm8k, prepare
+from holdfast.data import draws, gsm8k, prepare
+from holdfast.names import SPLITS
 from holdfast.record import schemas
-from holdfast.world.generator import SPLITS, World
+from holdfast.world.generator import World
 from holdfast.world.language import OBLIGING
 
 SIZES = {"train_rows": 30, "validation_rows": 10, "test_rows": 10}
@@ -72,6 +73,6 @@ def test_stories_add_up(world):
 
 def test_seeds_draw_their_own_rows():
     rows = prepare.task_rows({"world": {"seed": 5}, "dataset": "crafts", "source": "world", **SIZES})
-    a, b = (prepare.draw(rows, 30, seed) for seed in (0, 1))
+    a, b = (draws.draw(rows, 30, seed) for seed in (0, 1))
     assert len(a) == 30 and {r["id"] for r in a} != {r["id"] for r in b}
     assert all(r["split"] == "train" for r in a)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from holdfast import data
+from holdfast import data, names
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-SPLITS = ("train", "validation", "test")
 WORLD, HUB = "world", "hub"
 REMOTE = "https://"  # how a source on the web begins
 
@@ -38,5 +37,5 @@ def local_files(dataset: str, source: str) -> list[Path]:
     if folder is None:
         return []
     if folder.is_dir():
-        return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.stem in SPLITS)
+        return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.stem in names.SPLITS)
     return [folder]

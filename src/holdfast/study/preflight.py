@@ -56,7 +56,7 @@ def check_files(resolved: resolve.Resolved) -> None:
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
     ):
         return
-    from holdfast.data import prepare, sources
+    from holdfast.data import fetch, prepare, sources
 
     def small(path: str | Path) -> bool:
         return Path(path).is_file() and Path(path).stat().st_size <= BIG_FILE_BYTES
@@ -85,6 +85,6 @@ def check_files(resolved: resolve.Resolved) -> None:
         local = [] if folder is None else sources.local_files(task.dataset, task.source)
         if task.source == HUB:  # files that stand in for the hub may hold less than a study asks for
             for file in filter(small, local):
-                prepare.read_local(task.dataset, file)
+                fetch.read_local(task.dataset, file)
         elif all(map(small, local)):
             prepare.task_rows(resolved.task_data_cfg(name), folder)

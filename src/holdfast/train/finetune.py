@@ -11,7 +11,7 @@ from typing import Any, TextIO, cast
 import torch
 
 from holdfast import data, names
-from holdfast.data.prepare import draw, mix_harmful
+from holdfast.data.draws import draw, mix_harmful
 from holdfast.model import chat, folders
 from holdfast.model import layers as layering
 from holdfast.record import artifact, container, jsonfiles, provenance, tables

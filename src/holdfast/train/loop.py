@@ -7,7 +7,6 @@ holds weights, optimizer, schedule, random state and position in the data.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import torch
-from tqdm import tqdm
 from transformers import (
     PreTrainedTokenizerBase,
     Trainer,
@@ -29,7 +27,9 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
 from holdfast.model import chat, folders
-from holdfast.record import files
+from holdfast.train.progress import Log, last_checkpoint
+
+ExtraLoss = Callable[[torch.nn.Module, dict[str, Any]], torch.Tensor]  # (model, batch) -> what is added to the loss
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     by_length: bool = False
     log_every_steps: int = 5
-    checkpoint_seconds: float = 15.0  # at least; longer where writing one takes a while (`_Log`)
+    checkpoint_seconds: float = 15.0  # at least; longer where writing one takes a while (`progress.Log`)
 
 
 def weights_type(settings: TrainSettings) -> str:
@@ -74,112 +74,6 @@ class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
 
     def __getitem__(self, index: int) -> dict[str, list[int]]:
         return self.encoded[index]
-
-
-SAVING = 0.05  # of the time at most: a checkpoint of a large model takes minutes
-
-
-class _Log(TrainerCallback):
-    """Writes one JSON line per logging step and asks for a checkpoint every so many seconds, or less often where
-    writing them would take more than the share `SAVING` of the time.
-
-    Lines of steps after the checkpoint a run resumes from are dropped, so a killed and resumed run
-    has the same steps as an uninterrupted one.
-    """
-
-    def __init__(
-        self, path: Path, checkpoint_seconds: float, say: Callable[[str], None], name: str, terminal: TextIO | None
-    ) -> None:
-        self.path, self.partial = path, path.with_name(path.name + ".partial")
-        self.seconds, self.say = checkpoint_seconds, say
-        self.name, self.terminal = name, terminal
-        self.bar: tqdm[Any] | None = None
-        self.records: list[dict[str, float]] = []
-        self.saved = self.said = self.asked = time.monotonic()
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if state.global_step and self.partial.exists():
-            for line in self.partial.read_text().splitlines():
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:  # the line that was being written when the run was killed
-                    continue
-                if record["step"] <= state.global_step:
-                    self.records.append(record)
-        self.partial.write_text("".join(json.dumps(r) + "\n" for r in self.records))
-        if self.terminal is not None:
-            self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc=self.name, file=self.terminal, leave=False,
-                mininterval=0.5, dynamic_ncols=True,
-            )  # fmt: skip
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        if not logs or "loss" not in logs:
-            return
-        inner = getattr(optimizer, "optimizer", optimizer)
-        record = {
-            "step": state.global_step,
-            "epoch": round(float(state.epoch or 0), 4),
-            "loss": float(logs["loss"]),
-            "learning_rate": float(logs.get("learning_rate", 0.0)),
-            "grad_norm": float(logs.get("grad_norm", getattr(inner, "grad_norm", 0.0))),
-            "time": round(time.time(), 3),
-        }
-        self.records.append(record)
-        with self.partial.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        if time.monotonic() - self.said > 10 or state.global_step >= state.max_steps:
-            self.said = time.monotonic()
-            self.say(f"{self.name}: step {state.global_step}/{state.max_steps}  loss {record['loss']:.4f}")
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step >= state.max_steps:
-            control.should_log = True
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-        # With a line of the log, because the loss since the last one is not in a checkpoint.
-        due = time.monotonic() - self.saved > self.seconds and state.global_step % args.logging_steps == 0
-        if due and state.global_step < state.max_steps:
-            self.asked = time.monotonic()
-            control.should_save = True
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.saved = time.monotonic()
-        self.seconds = max(self.seconds, (self.saved - self.asked) / SAVING)
-
-    def finish(self) -> None:
-        """The finished log under its final name."""
-        if self.bar is not None:
-            self.bar.close()
-        files.write_text(self.path, "".join(json.dumps(r) + "\n" for r in self.records))
-        self.partial.unlink(missing_ok=True)
-
-
-def _last_checkpoint(folder: Path, identity: str) -> str | None:
-    """The newest complete checkpoint made by this very run; others are removed."""
-    stamp = folder / "identity"
-    if folder.exists() and (not stamp.exists() or stamp.read_text() != identity):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(identity)
-    steps = sorted(
-        (int(p.name.split("-")[1]), p) for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").exists()
-    )
-    return str(steps[-1][1]) if steps else None
-
-
-ExtraLoss = Callable[[torch.nn.Module, dict[str, Any]], torch.Tensor]  # (model, batch) -> what is added to the loss
 
 
 class _HookedTrainer(Trainer):
@@ -265,7 +159,7 @@ def train(
         optimizer = torch.optim.AdamW(
             parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
         )
-    log = _Log(log_file, settings.checkpoint_seconds, say, name, terminal)
+    log = Log(log_file, settings.checkpoint_seconds, say, name, terminal)
     callbacks: list[TrainerCallback] = [log]
     if after_step is not None:
         hook = after_step
@@ -293,7 +187,7 @@ def train(
     trainer.extra_loss = extra_loss
     trainer.remove_callback(PrinterCallback)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    resume = _last_checkpoint(checkpoints, identity)
+    resume = last_checkpoint(checkpoints, identity)
     if resume:
         say(f"{name}: resuming from {Path(resume).name}")
     started = time.monotonic()

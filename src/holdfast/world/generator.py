@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from holdfast.world import language as lang
 from holdfast.world import tasks
 
-SPLITS = ("train", "validation", "test")
 Row = dict[str, Any]
 T = TypeVar("T")
 
