@@ -101,3 +101,18 @@ def test_the_environment_of_an_upgrade_can_be_named_to_make():
     assert said.returncode == 0 and ".venv-upgrade/bin/ruff check ." in said.stdout
     other = subprocess.run(["make", "-n", "test", "PYTHON=python3.13"], cwd=ROOT, capture_output=True, text=True)
     assert ".venv-python3.13/bin/python -m pytest" in other.stdout
+
+
+@pytest.mark.parametrize("python", ["python3.11", "python3.12", "python3.13", "python3.14"])
+def test_every_interpreter_at_hand_reads_the_code_without_a_warning(python):
+    """`make test PYTHON=...` runs everything with one of them."""
+    if shutil.which(python) is None or subprocess.run([python, "-c", ""], capture_output=True).returncode:
+        pytest.skip(f"no {python} here")
+    code = (
+        "import sys, warnings; from pathlib import Path; warnings.simplefilter('error')\n"
+        "for folder in ('src', 'scripts', 'tests', 'benchmarks'):\n"
+        "    for path in Path(folder).rglob('*.py'):\n"
+        "        compile(path.read_text(encoding='utf-8'), str(path), 'exec')"
+    )
+    done = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]

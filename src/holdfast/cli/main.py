@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -86,9 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
         )  # fmt: skip
         sys.stderr.write(wrong.block() + "\n")
         return wrong.exit_code
-    except click.Abort:
+    except click.Abort:  # Ctrl-C
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    except BrokenPipeError:  # whoever reads has seen enough, as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
