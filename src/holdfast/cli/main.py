@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
 from pathlib import Path
 
@@ -89,6 +88,3 @@ def main(arguments: list[str] | None = None) -> int:
         return wrong.exit_code
     except click.Abort:  # Ctrl-C
         return 130
-    except BrokenPipeError:  # whoever reads has seen enough, as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
