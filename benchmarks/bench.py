@@ -318,7 +318,9 @@ def floors(counted: dict[str, int]) -> dict[str, Any]:
 def peak_memory(side: str, shape: Shape, step: tuple[int, int, int]) -> int:
     """Peak resident bytes of two optimizer steps, in a process of their own."""
     command = [sys.executable, "-m", "benchmarks.bench", "--memory-of", side, "--shapes", shape.name]
-    return int(subprocess.run([*command, "--step", *map(str, step)], check=True, capture_output=True, text=True).stdout)
+    return int(
+        subprocess.run([*command, "--step", *map(str, step)], check=True, capture_output=True, encoding="utf-8").stdout
+    )
 
 
 def merge_memory(shape: Shape) -> dict[str, Any]:
@@ -326,7 +328,7 @@ def merge_memory(shape: Shape) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         merge_case(shape, Path(folder))
         command = [sys.executable, "-m", "benchmarks.bench", "--memory-of", "merge", "--out", folder]
-        grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        grown = int(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
     sizes = sorted((p.numel() * p.element_size() for p in shape.model("meta").parameters()), reverse=True)
     return {
         "name": "memory of a merge", "shape": asdict(shape), OURS: grown, "three_largest": sum(sizes[:3]),
@@ -338,7 +340,9 @@ def grown_by(work: Callable[[], Any]) -> int:
     """Bytes of anonymous memory at the peak of `work` above those before it; looked at every millisecond."""
 
     def anonymous() -> int:
-        line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
+        line = next(
+            x for x in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if x.startswith("RssAnon")
+        )
         return int(line.split()[1]) * 1024
 
     done, before = threading.Event(), anonymous()

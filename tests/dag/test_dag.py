@@ -197,7 +197,8 @@ def test_editing_a_method_file_reruns_that_method_only(copy):
 
 def test_editing_a_comment_reruns_nothing(copy):
     time.sleep(1.1)
-    for path in ("src/holdfast/methods/warp.py", "src/holdfast/train/loop.py", "scripts/finetune.py", "scripts/base.py"):
+    edited = ("src/holdfast/methods/warp.py", "src/holdfast/train/loop.py", "scripts/finetune.py", "scripts/base.py")
+    for path in edited:
         text = (copy / path).read_text()
         (copy / path).write_text(text + "\n# a remark\n")
     (copy / "config/smoke.yaml").write_text("# a remark\n" + (copy / "config/smoke.yaml").read_text())

@@ -45,7 +45,7 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
-        known: dict[str, dict[str, Any]] = json.loads(path.read_text())
+        known: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         if not all({"sha256", "record"} <= known[output].keys() for output in known):
             raise ValueError("an entry without sha256 and record")
     except (ValueError, AttributeError, TypeError) as error:

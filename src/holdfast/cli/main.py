@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = holdfast.main(given or ["--help"], prog_name="holdfast", standalone_mode=False)
         return int(code or 0)
     except HoldfastError as error:
-        sys.stderr.write(error.block() + "\n")
+        click.echo(error.block(), err=True)
         return error.exit_code
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "holdfast"
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"{error.format_message().rstrip('.')}.", found=" ".join(["holdfast", *given])[:120],
             expected=error.ctx.get_usage().removeprefix("Usage: ") if error.ctx else "", do=f"{where} --help",
         )  # fmt: skip
-        sys.stderr.write(wrong.block() + "\n")
+        click.echo(wrong.block(), err=True)
         return wrong.exit_code
     except click.Abort:  # Ctrl-C
         return 130

@@ -36,7 +36,7 @@ def run(*arguments: str) -> None:
     Raises:
         ArtifactError: it failed; with the last line it said.
     """
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stderr=subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         raise ArtifactError(
             f"dvc {arguments[0]} did not finish.", found=(done.stderr.strip().splitlines() or ["no message"])[-1][:160],

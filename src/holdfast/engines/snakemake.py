@@ -73,7 +73,7 @@ def remember(root: Path, output: str, record: dict[str, Any]) -> None:
     # A new file in place of the old: Snakemake writes records in place, perhaps through a link. A temporary name
     # beside a record would be too long for some.
     temporary = root / STATE / "record.tmp"
-    temporary.write_text(json.dumps(record))
+    temporary.write_text(json.dumps(record), encoding="utf-8")
     temporary.replace(path)
 
 
@@ -124,7 +124,7 @@ def dry_run(target: str, study: str | None) -> list[Job]:
         HoldfastError: Snakemake cannot plan it. EngineError: it says so in another form than the tested versions.
     """
     command = ["snakemake", "-n", *(["--config", f"study={study}"] if study else []), "--", target]
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, encoding="utf-8")
     said = done.stdout + done.stderr
     if done.returncode:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
@@ -149,7 +149,7 @@ def summary(study: Path) -> dict[str, tuple[str, bool]]:
         ArtifactError: it cannot plan the study. EngineError: its summary has other columns than in the tested versions.
     """
     command = ["snakemake", "--config", f"study={study}", "--detailed-summary"]
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, encoding="utf-8")
     if done.returncode:
         raise ArtifactError(
             "Snakemake cannot plan this study.", found=(done.stderr.strip().splitlines() or ["no message"])[-1][:160],

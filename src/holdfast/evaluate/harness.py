@@ -74,7 +74,7 @@ def replayed(rows: Sequence[Row], dataset: str) -> list[Row]:
         docs.write_text("".join(
             json.dumps({"id": r["id"], "key": key, "prompt": r["prompt"], "gold": r["gold"]}) + "\n"
             for key, r in zip(said, rows, strict=True)
-        ))  # fmt: skip
+        ), encoding="utf-8")  # fmt: skip
         task = ConfigurableTask(config={
             "task": f"holdfast_{dataset}", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(docs)},
             "cache_dir": folder}, "test_split": "test", "output_type": "generate_until", "doc_to_text": "{{prompt}}",

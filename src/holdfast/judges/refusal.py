@@ -262,7 +262,7 @@ Weights = Mapping[str, Mapping[str, float]]  # model -> feature (and `bias`) -> 
 @functools.cache
 def weights() -> Weights:
     """The shipped weights."""
-    shipped: Weights = json.loads(WEIGHTS.read_text())["weights"]
+    shipped: Weights = json.loads(WEIGHTS.read_text(encoding="utf-8"))["weights"]
     return shipped
 
 

@@ -160,7 +160,7 @@ def forget_card(folder: Path, weights: Path | None = None) -> None:
     """Remove a card that another model left in a folder; one that describes these very `weights` stays."""
     card, manifest = (folder / name for name in CARD)
     try:
-        known = json.loads(manifest.read_text())["files"][FILES[-1]]["sha256"]
+        known = json.loads(manifest.read_text(encoding="utf-8"))["files"][FILES[-1]]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         known = None
     if known is None or weights is None or known != provenance.file_digest(weights):

@@ -24,5 +24,5 @@ def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV with a header line, every value as the text that stands there."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -20,4 +20,4 @@ def read_json(path: Path | str) -> Any:
     Raises:
         OSError: it cannot be read. ValueError: it is not JSON.
     """
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -60,7 +60,7 @@ def _module_path(name: str) -> Path | None:
 @functools.cache
 def _parsed(path: Path) -> tuple[str, frozenset[str]]:
     """(digest of the parsed code, holdfast modules it imports at any level of nesting)."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     imports: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -123,7 +123,7 @@ def software() -> dict[str, str]:
 def peak_resident() -> int:
     """Bytes this process had in memory at most. getrusage would also know its parent's, from before it began."""
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))):
         return int(found[1]) * 1024
     import resource
 

@@ -83,7 +83,7 @@ def losses(cells: dict[Path, Row]) -> str:
                 curve = path.with_name("train.jsonl")
                 if cell["task"] != task or cell["seed"] != first or not curve.exists():
                     continue
-                lines = [json.loads(x) for x in curve.read_text().splitlines()]
+                lines = [json.loads(x) for x in curve.read_text(encoding="utf-8").splitlines()]
                 axis.plot(
                     [x["step"] for x in lines],
                     [x["loss"] for x in lines],

@@ -37,7 +37,7 @@ def guard(state: Path | str = STATE) -> None:
         end_with_snakemake()
         return
     state.mkdir(exist_ok=True)
-    with (state / "alive.lock").open("w") as turn:
+    with (state / "alive.lock").open("w", encoding="utf-8") as turn:
         try:
             fcntl.flock(turn, fcntl.LOCK_EX)  # one after the other: nobody has locks yet whom we do not see
         except OSError:  # no such locks on this file system
@@ -47,7 +47,7 @@ def guard(state: Path | str = STATE) -> None:
             for lock in (state / LOCKS.name).glob("*.lock"):
                 lock.unlink(missing_ok=True)
         path = state / f"alive-{_host()}-{os.getpid()}"
-        mine = path.open("w")  # noqa: SIM115 - open as long as this process
+        mine = path.open("w", encoding="utf-8")  # noqa: SIM115 - open as long as this process
         fcntl.flock(mine, fcntl.LOCK_EX)
         _held.append(mine)
         atexit.register(path.unlink, missing_ok=True)
@@ -58,7 +58,7 @@ def _lives(path: Path) -> bool:
     """Whether the Snakemake of this file is alive, as far as can be known here; the file of a dead one goes."""
     if not path.name.startswith(f"alive-{_host()}-"):
         return True
-    with path.open("r") as file:
+    with path.open("r", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -75,7 +75,7 @@ def end_with_snakemake(end: Callable[[], None] = lambda: os._exit(1)) -> None:
 
     def wait() -> None:
         try:
-            with path.open("r") as file:
+            with path.open("r", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
         except FileNotFoundError:  # gone already
             pass

@@ -48,9 +48,9 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
         os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    terminal = os.fdopen(os.dup(2), "w", buffering=1)
+    terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
     if snakemake.log:
-        log_file = Path(snakemake.log[0]).open("w", buffering=1)  # noqa: SIM115 - open for the whole process
+        log_file = Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8")  # noqa: SIM115 - open for the whole process
         os.dup2(log_file.fileno(), 1)
         os.dup2(log_file.fileno(), 2)
         sys.stdout = sys.stderr = log_file

@@ -101,7 +101,7 @@ def shape_of(base: Base, given: Path | None = None) -> Shape:
         )  # fmt: skip
     config = given or Path(base.source).expanduser() / "config.json"
     if config.is_file():
-        c = json.loads(config.read_text())
+        c = json.loads(config.read_text(encoding="utf-8"))
         return Shape(
             c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"], c["num_attention_heads"],
             c.get("num_key_value_heads") or c["num_attention_heads"], c["vocab_size"],

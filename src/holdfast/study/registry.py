@@ -95,7 +95,7 @@ def header(name: str) -> Header:
 
 def _literals(path: Path, keys: tuple[str, ...], what: str) -> tuple[str, dict[str, Any]]:
     """The docstring of a file and its assignments to these names, without running it."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     found: dict[str, Any] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in keys:

@@ -151,7 +151,7 @@ class Resolved:
     def instructions(self) -> dict[str, str | None]:
         """Per task the user's own instruction text, or None for ours."""
         return {
-            k: (Path(t.instruction_file).read_text() if t.instruction_file else None)
+            k: (Path(t.instruction_file).read_text(encoding="utf-8") if t.instruction_file else None)
             for k, t in self.study.tasks.items()
         }
 

@@ -60,7 +60,7 @@ def lock(uri: str, name: str) -> Iterator[None]:
     import tempfile
 
     path = Path(tempfile.gettempdir()) / f"holdfast-{os.getuid()}-{provenance.digest([uri, name])}.lock"
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -132,7 +132,7 @@ def points(curve: Path) -> list[Metric]:
     from mlflow.entities import Metric
 
     found = []
-    for line in curve.read_text().splitlines() if curve.exists() else ():
+    for line in curve.read_text(encoding="utf-8").splitlines() if curve.exists() else ():
         try:
             record = json.loads(line)
         except json.JSONDecodeError:  # a line still being written

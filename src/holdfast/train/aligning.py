@@ -39,7 +39,7 @@ def base(
         folders.save(
             model, tokenizer, folder, header={"role": "base", "source": cfg["source"], "revision": cfg["revision"]}
         )
-        log_file.write_text("")
+        log_file.write_text("", encoding="utf-8")
         return
     pre = cfg["pretraining"]
     world = World(cfg["world"]["seed"])

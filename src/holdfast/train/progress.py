@@ -46,14 +46,14 @@ class Log(TrainerCallback):
         """Take up the lines of a killed run, up to the step it resumes from."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if state.global_step and self.partial.exists():
-            for line in self.partial.read_text().splitlines():
+            for line in self.partial.read_text(encoding="utf-8").splitlines():
                 try:
                     record = json.loads(line)
                 except json.JSONDecodeError:  # the line that was being written when the run was killed
                     continue
                 if record["step"] <= state.global_step:
                     self.records.append(record)
-        self.partial.write_text("".join(json.dumps(r) + "\n" for r in self.records))
+        self.partial.write_text("".join(json.dumps(r) + "\n" for r in self.records), encoding="utf-8")
         if self.terminal is not None:
             self.bar = tqdm(
                 total=state.max_steps, initial=state.global_step, desc=self.name, file=self.terminal, leave=False,
@@ -82,7 +82,7 @@ class Log(TrainerCallback):
             "time": round(time.time(), 3),
         }
         self.records.append(record)
-        with self.partial.open("a") as file:
+        with self.partial.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if time.monotonic() - self.said > 10 or state.global_step >= state.max_steps:
             self.said = time.monotonic()
@@ -116,10 +116,10 @@ class Log(TrainerCallback):
 def last_checkpoint(folder: Path, identity: str) -> str | None:
     """The newest complete checkpoint made by this very run; others are removed."""
     stamp = folder / "identity"
-    if folder.exists() and (not stamp.exists() or stamp.read_text() != identity):
+    if folder.exists() and (not stamp.exists() or stamp.read_text(encoding="utf-8") != identity):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(identity)
+    stamp.write_text(identity, encoding="utf-8")
     steps = sorted(
         (int(p.name.split("-")[1]), p) for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").exists()
     )
