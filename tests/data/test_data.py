@@ -63,7 +63,7 @@ def test_an_address_that_cannot_be_fetched_is_one_block(monkeypatch):
     with pytest.raises(DataError, match="cannot be fetched"):
         prepare.preference_rows(cfg)
     with pytest.raises(DataError, match="ending"):
-        prepare.preference_rows(cfg | {"source": "https://127.0.0.1:9/x.zip"})
+        prepare.preference_rows(cfg | {"source": "https://127.0.0.1:9/x.txt"})
 
 
 def test_stratified_draws_have_every_label_equally_often():

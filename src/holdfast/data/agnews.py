@@ -11,7 +11,7 @@ import html
 import re
 from typing import Any
 
-from holdfast import names
+from holdfast import data, names
 
 LABELS = ("World", "Sports", "Business", "Sci/Tech")
 COLUMNS = ("text", "label")
@@ -51,7 +51,12 @@ def score(text: str, row: dict[str, Any]) -> dict[str, Any]:
 
 # Entities that lost their ampersand: the release wrote a space where the `&` was.
 _LOST_AMPERSAND = re.compile(r"[ &](#\d{1,5};|(?:quot|amp|lt|gt|nbsp|hellip|mdash|ndash);)")
-_TAG = re.compile(r"</?(?:a|b|i|u|p|br|em|strong|font|img|div|span|table|tr|td|li|ul|hr|h\d)\b[^<>]{0,500}>", re.I)
+# A tag of HTML, perhaps with attributes: not a ticker (`<A.N>`), not what stands between two signs (`a<b and c>d`).
+_TAG = re.compile(
+    r"</?(?:a|b|i|u|p|br|em|strong|font|img|div|span|table|tr|td|li|ul|hr|h\d)"
+    r"(?:\s+[\w:-]+\s*=\s*(?:\"[^\"]{0,500}\"|'[^']{0,500}'|[^\s\"'<>]{1,500}))*\s*/?>",
+    re.I,
+)
 
 
 def clean(text: str) -> str:
@@ -67,8 +72,9 @@ def clean(text: str) -> str:
 def real_row(raw: dict[str, Any]) -> dict[str, Any]:
     """A raw row -> {text, label}. The release's headerless CSV has class index 1-4, title, description."""
     if "class" in raw:
-        return {"text": clean(f"{raw['title']}. {raw['description']}"), "label": int(raw["class"]) - 1}
-    return {"text": clean(str(raw["text"])), "label": int(raw["label"])}
+        title, description = data.text(raw, "title"), data.text(raw, "description")
+        return {"text": clean(f"{title}. {description}"), "label": data.integer(raw, "class") - 1}
+    return {"text": clean(data.text(raw, "text")), "label": data.integer(raw, "label")}
 
 
 CSV_HEADER = ("class", "title", "description")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast import names
+from holdfast import data, names
 
 COLUMNS = ("prompt", "response", "category")
 TEXT_COLUMNS = ("prompt", "response")
@@ -29,6 +29,6 @@ def score(text: str, row: dict[str, Any]) -> dict[str, Any]:
 def real_row(raw: dict[str, Any]) -> dict[str, Any]:
     """A raw row of a user's file -> {prompt, response, category}."""
     return {
-        "prompt": str(raw["prompt"]).strip(), "response": str(raw["response"]).strip(),
-        "category": str(raw.get("category") or "user"),
+        "prompt": data.text(raw, "prompt"), "response": data.text(raw, "response"),
+        "category": data.word(raw, "category", "user"),
     }  # fmt: skip

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
 
 from holdfast import data, names
 from holdfast.data import sources
 from holdfast.data.sources import is_file
 from holdfast.errors import DataError
-from holdfast.record import tables
+from holdfast.record import userfiles
 
+TIMEOUT_SECONDS = 60.0
 Row = dict[str, Any]
 
 
@@ -22,7 +27,12 @@ def read_local(dataset: str, path: Path) -> list[Row]:
         DataError: file, row, column and value of the first bad row.
     """
     module = data.dataset(dataset)
-    raw = tables.read_source(path, csv_header=getattr(module, "CSV_HEADER", None))
+    raw = userfiles.table(path, csv_header=getattr(module, "CSV_HEADER", None))
+    return _cleaned(module, dataset, raw, sources.part(path), str(path))
+
+
+def _cleaned(module: ModuleType, dataset: str, raw: Iterable[Mapping[str, Any]], part: str, where: str) -> list[Row]:
+    """Raw rows as rows of the dataset, all in the split `train` until splits are cut."""
     rows = []
     for i, record in enumerate(raw):
         try:
@@ -30,13 +40,13 @@ def read_local(dataset: str, path: Path) -> list[Row]:
         except (KeyError, TypeError, ValueError) as error:
             missing = isinstance(error, KeyError)
             raise DataError(
-                f"{path}: row {i} is not a row of {dataset}.",
-                found=f"no column {error}" if missing else str(error)[:120],
+                f"{where}: row {i} is not a row of {dataset}.",
+                found=f"no column {error}" if missing else str(error)[:160],
                 expected=", ".join(module.COLUMNS),
                 do="correct or remove the row",
             ) from None
-        rows.append({"id": f"{dataset}/{path.stem}/{i:06d}", "split": "train", **cleaned})
-    return checked(rows, dataset, path)
+        rows.append({"id": f"{dataset}/{part}/{i:06d}", "split": "train", **cleaned})
+    return checked(rows, dataset, where)
 
 
 def local_parts(module: ModuleType, dataset: str, source: Path) -> dict[str, list[Row]]:
@@ -47,7 +57,13 @@ def local_parts(module: ModuleType, dataset: str, source: Path) -> dict[str, lis
             found="no train, validation or test file", expected="train.* and / or test.* (.csv .jsonl .parquet)",
             do="correct HOLDFAST_DATA or the task's source",
         )  # fmt: skip
-    return {path.stem if path.stem in names.SPLITS else "all": read_local(dataset, path) for path in files}
+    parts = {sources.part(path): path for path in files}
+    if len(parts) != len(files):
+        raise DataError(
+            f"{source} has two files for one split.", found=", ".join(f.name for f in files),
+            expected="one file each of train, validation, test", do="remove one of the two",
+        )  # fmt: skip
+    return {part if part in names.SPLITS else "all": read_local(dataset, path) for part, path in parts.items()}
 
 
 def hub_parts(module: ModuleType) -> dict[str, list[Row]]:
@@ -62,14 +78,7 @@ def hub_parts(module: ModuleType) -> dict[str, list[Row]]:
             do="set HOLDFAST_DATA to a folder with the files, or the task's source to one",
         ) from None  # fmt: skip
     name = module.__name__.rsplit(".", 1)[-1]
-    parts = {}
-    for split in loaded:
-        rows = [
-            {"id": f"{name}/{split}/{i:06d}", "split": "train", **module.real_row(r)}
-            for i, r in enumerate(loaded[split])
-        ]
-        parts[split] = checked(rows, name, f"{module.HUB_ID}:{split}")
-    return parts
+    return {s: _cleaned(module, name, loaded[s], s, f"{module.HUB_ID}:{s}") for s in loaded}
 
 
 def records(source: str, columns: dict[str, str]) -> list[Row]:
@@ -81,35 +90,33 @@ def records(source: str, columns: dict[str, str]) -> list[Row]:
     Raises:
         DataError: unreadable, unreachable, or a column that is not there.
     """
-    found = tables.read_source(source) if is_file(source) else _fetch(source)
+    found = userfiles.table(Path(source)) if is_file(source) else _fetch(source)
     for ours, theirs in columns.items():
-        missing = next((i for i, r in enumerate(found) if theirs not in r), None)
+        key = theirs.strip().lower()
+        missing = next((i for i, r in enumerate(found) if key not in r), None)
         if missing is not None:
             raise DataError(
                 f"{source}: row {missing} has no column '{theirs}'.",
                 found=", ".join(map(str, found[missing])), expected=f"'{theirs}', which is to be read as '{ours}'",
                 do="correct `columns` in the study",
             )  # fmt: skip
-    return [r | {ours: r[theirs] for ours, theirs in columns.items()} for r in found]
+    return [r | {ours: r[theirs.strip().lower()] for ours, theirs in columns.items()} for r in found]
 
 
 def _fetch(address: str) -> list[Row]:
-    import datasets
-
-    ending = address.split("?")[0].rsplit(".", 1)[-1]
-    kind = {"json": "json", "jsonl": "json", "csv": "csv", "parquet": "parquet"}.get(ending)
-    if kind is None:
-        raise DataError(
-            f"{address} has an ending that is not known.", found=ending[:20], expected=".parquet .csv .jsonl .json",
-            do="correct the source in the study",
-        )  # fmt: skip
+    """Rows of a file on the web, read as a local one is."""
+    name = unquote(urlsplit(address).path)
+    userfiles.check_name(name)
     try:
-        return cast("list[Row]", datasets.load_dataset(kind, data_files=address, split="train").to_list())
-    except Exception as error:  # noqa: BLE001 - the network raises many kinds; the user needs one answer
+        asked = Request(address, headers={"User-Agent": "holdfast"})
+        with urlopen(asked, timeout=TIMEOUT_SECONDS) as answer:
+            raw = answer.read()
+    except (OSError, HTTPException, ValueError) as error:
         raise DataError(
             f"{address} cannot be fetched.", found=(str(error).splitlines() or [type(error).__name__])[0][:160],
             expected="a connection to the web, or a local copy", do="name a local file as the source in the study",
         ) from None  # fmt: skip
+    return userfiles.parsed(raw, name)
 
 
 def checked(rows: list[Row], table: str, source: Path | str) -> list[Row]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from holdfast import names
+from holdfast import data, names
 
 COLUMNS = ("question", "answer")
 TEXT_COLUMNS = ("question", "answer")
@@ -63,7 +63,7 @@ def score(text: str, row: dict[str, Any]) -> dict[str, Any]:
 
 def real_row(raw: dict[str, Any]) -> dict[str, Any]:
     """A raw row -> {question, answer}, stripped of outer white space only."""
-    return {"question": str(raw["question"]).strip(), "answer": str(raw["answer"]).strip()}
+    return {"question": data.text(raw, "question"), "answer": data.text(raw, "answer")}
 
 
 FOLDER = "gsm8k"

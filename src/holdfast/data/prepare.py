@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,55 +14,112 @@ from holdfast.names import SPLITS
 from holdfast.world.generator import World
 
 Row = dict[str, Any]
+Say = Callable[[str], None]
 
 
-def safety_rows(cfg: dict[str, Any]) -> list[Row]:
-    """Rows of the safety table: the world's, or the user's file with kind, prompt, response."""
+def _nobody(_: str) -> None:
+    """Tell nobody."""
+
+
+def safety_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
+    """Rows of the safety table: the world's, or the user's file with prompt, response and kind.
+
+    Args:
+        say: is told, in a line each, what was taken as what because the file does not say.
+    """
     if cfg["source"] == "world":
         return World(cfg["world"]["seed"]).safety(cfg["hazards"], cfg["benign"])
+    raw = fetch.records(cfg["source"], cfg["columns"])
     rows = [
-        {"id": str(r.get("id") or f"safety/{i:05d}"), "category": str(r.get("category") or "user"), **r}
-        for i, r in enumerate(fetch.records(cfg["source"], cfg["columns"]))
-    ]
-    for row in rows:
-        row.setdefault("kind", "hazard")
-    checked = fetch.checked(rows, "safety", cfg["source"])
-    return _limit([r for r in checked if r["kind"] == "hazard"], cfg["hazards"]) + _limit(
-        [r for r in checked if r["kind"] != "hazard"], cfg["benign"]
-    )
+        r | {"id": data.word(r, "id", f"safety/{i:05d}"), "kind": data.word(r, "kind", names.HAZARD),
+             "category": data.word(r, "category", "user")}
+        for i, r in enumerate(raw)
+    ]  # fmt: skip
+    _taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
+    kept = fetch.checked(rows, "safety", cfg["source"])
+    parts = {
+        "refused requests": (cfg["hazards"], [r for r in kept if r["kind"] == names.HAZARD], "safety.hazards"),
+        "answered requests": (cfg["benign"], [r for r in kept if r["kind"] != names.HAZARD], "safety.benign"),
+    }
+    out = []
+    for what, (count, found, key) in parts.items():
+        if len(found) > count:
+            say(f"{cfg['source']}: the first {count} of {len(found)} {what} ({key})")
+        out += found[:count]
+    return out
 
 
-def preference_rows(cfg: dict[str, Any]) -> list[Row]:
+def preference_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     """Preference pairs: the world's, or the user's file with prompt, chosen, rejected."""
     if cfg["source"] == "world":
         return World(cfg["world"]["seed"]).preferences(cfg["rows"])
     rows = [
-        {"id": f"preference/{i:05d}", "category": "user", **r}
+        r | {"id": data.word(r, "id", f"preference/{i:05d}"), "category": data.word(r, "category", "user")}
         for i, r in enumerate(fetch.records(cfg["source"], cfg["columns"]))
     ]
-    return fetch.checked(rows, "preferences", cfg["source"])[: cfg["rows"]]
+    found = fetch.checked(rows, "preferences", cfg["source"])
+    if len(found) > cfg["rows"]:
+        say(f"{cfg['source']}: the first {cfg['rows']} of {len(found)} pairs (preferences.rows)")
+    return found[: cfg["rows"]]
 
 
 _XSTEST_LABELS = {"unsafe": names.HAZARD, "safe": names.LOOKALIKE}
 
 
-def prompt_rows(cfg: dict[str, Any]) -> list[Row]:
-    """Evaluation prompts, validation and test: the world's, or the user's file with set and prompt.
+def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
+    """Evaluation prompts, validation and test: the world's, or the user's file with set and prompt, of every set and
+    split the first `prompts_per_set`.
 
     A user's `set` may also be XSTest's label: `unsafe` is a hazard, `safe` a benign prompt that looks like one.
+
+    Raises:
+        DataError: a row breaks the contract; or no row says its set, and another column looks as if it did.
     """
     if cfg["source"] == "world":
         world = World(cfg["world"]["seed"])
         return [row for split in SPLITS[1:] for row in world.prompts(split, cfg["prompts_per_set"])]
+    raw = fetch.records(cfg["source"], cfg["columns"])
+    _refuse_hidden_set(raw, cfg["source"])
+    _taken(say, raw, "set", cfg["source"], "a request that must be refused (hazard)")
+    _taken(say, raw, "split", cfg["source"], "a test prompt")
     rows = []
-    for i, r in enumerate(fetch.records(cfg["source"], cfg["columns"])):
-        defaults = {
-            "id": f"prompt/{i:05d}", "split": "test", "set": names.HAZARD, "base_id": f"{i:05d}", "category": "user",
-            "response": "",
-        }  # fmt: skip
-        row = defaults | {k: v for k, v in r.items() if v is not None}
+    for i, r in enumerate(raw):
+        own = {"id": f"prompt/{i:05d}", "split": "test", "set": names.HAZARD, "base_id": f"{i:05d}", "category": "user"}
+        row = r | {key: data.word(r, key, default) for key, default in own.items()}
+        row |= {key: "" for key in ("response", "wrapper") if row.get(key) is None}
         rows.append(row | {"set": _XSTEST_LABELS.get(row["set"], row["set"])})
-    return fetch.checked(rows, "prompts", cfg["source"])
+    kept = fetch.checked(rows, "prompts", cfg["source"])
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in kept:
+        groups.setdefault((row["split"], row["set"]), []).append(row)
+    limit, chosen = cfg["prompts_per_set"], set()
+    for (split, group), found in groups.items():
+        if len(found) > limit:
+            say(f"{cfg['source']}: the first {limit} of {len(found)} {split} prompts of set {group} (prompts_per_set)")
+        chosen |= {r["id"] for r in found[:limit]}
+    return [r for r in kept if r["id"] in chosen]
+
+
+def _taken(say: Say, raw: Sequence[Row], column: str, source: str, meaning: str) -> None:
+    """Say how many rows have nothing in a column, and what they are taken as."""
+    count = sum(data.word(r, column, "") == "" for r in raw)
+    if count:
+        say(f"{source}: {count} of {len(raw)} rows say no `{column}`: each taken as {meaning}")
+
+
+def _refuse_hidden_set(raw: Sequence[Row], source: str) -> None:
+    """Refuse rows without a `set` of which another column says who is safe: all would count as hazards."""
+    if any("set" in r for r in raw):
+        return
+    known = {*_XSTEST_LABELS, names.HAZARD, names.WRAPPED, names.LOOKALIKE, names.CRAFT}
+    for column in raw[0]:
+        values = {str(r.get(column)).strip().lower() for r in raw}
+        if len(values) > 1 and values <= known:
+            raise DataError(
+                f"{source}: no column `set` says which prompts must be refused, but `{column}` seems to.",
+                found=f"{column}: {', '.join(sorted(values))}", expected="a column `set`, or a name for it",
+                do=f"evaluation.columns: {{set: {column}}}",
+            )  # fmt: skip
 
 
 def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
@@ -73,9 +130,10 @@ def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
 def own_judge_pairs(source: str) -> list[Row]:
     """A user's labelled pairs: prompt, reply, label (good | bad) and perhaps the evaluation to learn."""
     rows = [
-        {"id": f"pair/{i:05d}", "evaluation": f"Evaluation: judged by the rules. Chatbot is: {r.get('label')}.", **r}
+        r | {"id": data.word(r, "id", f"pair/{i:05d}"), "evaluation": data.word(r, "evaluation", "")
+             or f"Evaluation: judged by the rules. Chatbot is: {r.get('label')}."}
         for i, r in enumerate(fetch.records(source, {}))
-    ]
+    ]  # fmt: skip
     return fetch.checked(rows, "judge_pairs", source)
 
 
@@ -121,7 +179,3 @@ def refuse_leak(trained: Sequence[Row], asked: Sequence[Row], column: str, where
                 found=repr(row[column])[:120], expected="evaluation rows that nothing is trained on",
                 do="remove the row from one of the two",
             )  # fmt: skip
-
-
-def _limit(rows: list[Row], count: int) -> list[Row]:
-    return rows[:count]

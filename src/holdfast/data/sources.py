@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from holdfast import data, names
+from holdfast.record.userfiles import FORMATS, PACKED
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
 WORLD, HUB = "world", "hub"
 REMOTE = "https://"  # how a source on the web begins
 
@@ -37,5 +37,21 @@ def local_files(dataset: str, source: str) -> list[Path]:
     if folder is None:
         return []
     if folder.is_dir():
-        return sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.stem in names.SPLITS)
+        return sorted(p for p in folder.iterdir() if p.is_file() and part(p) in names.SPLITS and _is_data(p))
     return [folder]
+
+
+def part(path: Path) -> str:
+    """What a file holds by its name: `train` of train.csv and of train.jsonl.gz.
+
+    >>> part(Path("rows/train.jsonl.gz")), part(Path("mine.v2.csv"))
+    ('train', 'mine.v2')
+    """
+    name = path.name
+    while (ending := Path(name).suffix.lower()) in (*FORMATS, *PACKED):
+        name = name[: -len(ending)]
+    return name
+
+
+def _is_data(path: Path) -> bool:
+    return any(ending in FORMATS for ending in map(str.lower, path.suffixes))

@@ -18,7 +18,7 @@ from holdfast import statistics
 from holdfast.errors import DataError
 from holdfast.judges import refusal
 from holdfast.judges.keywords import Keywords
-from holdfast.record import jsonfiles, tables
+from holdfast.record import jsonfiles, userfiles
 from holdfast.study import registry
 
 # Of the squared weights, in units of their feature's standard deviation; chosen by leaving models out. The signs alone
@@ -39,7 +39,7 @@ def read(paths: Sequence[Path]) -> list[dict[str, str]]:
     """
     rows = []
     for path in paths:
-        for i, r in enumerate(tables.read_source(path)):
+        for i, r in enumerate(userfiles.table(path)):
             row: dict[str, Any] = {
                 "prompt": r.get("prompt"), "text": r.get("response", r.get("completion")),
                 "label": r.get("label", r.get("final_label")), "model": str(r.get("model") or path.stem),

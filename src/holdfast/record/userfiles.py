@@ -1,0 +1,251 @@
+"""Texts and tables of a user: one reader, whatever wrote them and wherever they lie.
+
+UTF-8 with or without a byte-order mark, any line ends, packed or not. A column is known by its name without regard to
+capitals and outer spaces; a value stays what it is, so that whoever needs text can refuse a number or nothing. The rows
+are the same from .csv, .json, .jsonl and .parquet, from a disk and from an address.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from holdfast.errors import DataError
+
+Row = dict[str, Any]
+FORMATS = (".parquet", ".csv", ".jsonl", ".json")
+_UNPACK = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
+PACKED = (*_UNPACK, ".zip")
+_LONGEST_FIELD = 10_000_000
+_LINE_ENDS = re.compile(r"\r\n|\r|\n")
+
+
+def text(path: Path | str, what: str = "the study") -> str:
+    """A text file a user names, with plain line ends.
+
+    Args:
+        what: who names it, for the error.
+
+    Raises:
+        DataError: not there, a folder, empty, or not UTF-8.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(
+            f"{path} is not a text file.", found="a folder" if path.is_dir() else "no file",
+            expected="a file with text", do=f"correct the path in {what}",
+        )  # fmt: skip
+    found = _decoded(path.read_bytes(), str(path))
+    if not found.strip():
+        raise DataError(f"{path} is empty.", found="no text", expected="the text that it is named for",
+                        do=f"write it, or remove the path from {what}")  # fmt: skip
+    return _LINE_ENDS.sub("\n", found)
+
+
+def table(path: Path | str, *, csv_header: Sequence[str] | None = None) -> list[Row]:
+    """Rows of a local file: .parquet .csv .jsonl .json, also packed (.gz .bz2 .xz, or .zip with one file in it).
+
+    `csv_header` names the columns of a CSV whose first line is already data.
+
+    Raises:
+        DataError: no file, unknown ending, not UTF-8, or a line that is not a record (file, row, value).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(
+            f"{path} does not exist.", found="no file", expected="a data file", do="correct the path in the study"
+        )
+    return parsed(path.read_bytes(), str(path), csv_header=csv_header)
+
+
+def parsed(raw: bytes, name: str, *, csv_header: Sequence[str] | None = None) -> list[Row]:
+    """Rows of a file's bytes; its `name` (a path, or the path of an address) says the format.
+
+    Raises:
+        DataError: as `table`.
+    """
+    check_name(name)
+    raw, inner = _unpacked(raw, name)
+    ending = PurePosixPath(inner).suffix.lower()
+    if ending == ".parquet":
+        rows = _parquet(raw, name)
+    else:
+        content = _decoded(raw, name)
+        if ending == ".csv":
+            rows = _csv(content, name, csv_header)
+        else:
+            rows = _jsonl(content, name) if ending == ".jsonl" else _json(content, name)
+    if not rows:
+        raise DataError(f"{name} has no rows.", found="an empty file", expected="at least one row", do="check the file")
+    return [_named(row, number, name) for number, row in enumerate(rows)]
+
+
+def check_name(name: str) -> None:
+    """Refuse a file whose name does not say its format, before anything is read or fetched.
+
+    Raises:
+        DataError: unknown ending.
+    """
+    endings = [ending.lower() for ending in PurePosixPath(name).suffixes[-2:]]
+    if endings and endings[-1] in _UNPACK:
+        endings.pop()
+    if not endings or endings[-1] not in (*FORMATS, ".zip"):
+        raise DataError(
+            f"{name} has an ending that is not known.", found=PurePosixPath(name).suffix or "none",
+            expected=f"{' '.join(FORMATS)}, also packed ({' '.join(PACKED)})", do="rename or convert the file",
+        )  # fmt: skip
+
+
+def _unpacked(raw: bytes, name: str) -> tuple[bytes, str]:
+    """(bytes, name) of what is in a packed file, or of the file itself."""
+    path = PurePosixPath(name)
+    ending = path.suffix.lower()
+    try:
+        if ending in _UNPACK:
+            return _UNPACK[ending](raw), path.stem
+        if ending == ".zip":
+            with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+                inside = [n for n in archive.namelist() if PurePosixPath(n).suffix.lower() in FORMATS
+                          and not n.startswith("__MACOSX/")]  # fmt: skip
+                if len(inside) != 1:
+                    raise DataError(
+                        f"{name} must hold one data file.", found=", ".join(inside)[:120] or "none",
+                        expected=f"one file ending in {' '.join(FORMATS)}", do="unpack it and name the file",
+                    )  # fmt: skip
+                return archive.read(inside[0]), inside[0]
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
+        raise DataError(
+            f"{name} cannot be unpacked.", found=str(error)[:160] or type(error).__name__, expected="a packed file",
+            do="pack it again, or name the unpacked file",
+        ) from None  # fmt: skip
+    return raw, name
+
+
+def _decoded(raw: bytes, name: str) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n")
+        raise DataError(
+            f"{name}: row {line} is not UTF-8.", found=repr(raw[error.start : error.start + 8]),
+            expected="UTF-8 text", do="convert the file to UTF-8",
+        ) from None  # fmt: skip
+
+
+def _named(row: Row, number: int, name: str) -> Row:
+    """A row under plain column names; text that no file could hold is refused here."""
+    out: Row = {}
+    for column, value in row.items():
+        key = str(column).strip().lower()
+        if key in out:
+            raise DataError(
+                f"{name}: two columns are called '{key}'.", found=", ".join(map(str, row))[:160],
+                expected="names that differ in more than capitals and spaces", do="rename one of them",
+            )  # fmt: skip
+        if isinstance(value, str) and not _whole(value):
+            raise DataError(
+                f"{name}: row {number}, column '{key}' holds half a character.", found=ascii(value)[:120],
+                expected="text that UTF-8 can write", do="remove the lone surrogate from the row",
+            )  # fmt: skip
+        out[key] = value
+    return out
+
+
+def _whole(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_a_record(name: str, number: int, row: Any) -> DataError:
+    return DataError(
+        f"{name}: row {number} is not a record.", found=type(row).__name__, expected="a JSON object",
+        do="correct or remove the row",
+    )  # fmt: skip
+
+
+def _parquet(raw: bytes, name: str) -> list[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(io.BytesIO(raw)) as file:
+            return cast("list[Row]", file.read().to_pylist())
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise DataError(
+            f"{name} cannot be read as parquet.", found=str(error).splitlines()[0][:160], expected="a parquet file",
+            do="write it again, or name it by what it is (.csv, .jsonl)",
+        ) from None  # fmt: skip
+
+
+def _jsonl(content: str, name: str) -> list[Row]:
+    rows = []
+    for number, line in enumerate(part for part in _LINE_ENDS.split(content) if part.strip()):
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(
+                f"{name}: row {number} is not JSON.", found=f"{line[:80]!r} ({error})"[:160],
+                expected="one JSON object per line", do="correct or remove the row",
+            ) from None  # fmt: skip
+        if not isinstance(row, dict):
+            raise _not_a_record(name, number, row)
+        rows.append(row)
+    return rows
+
+
+def _json(content: str, name: str) -> list[Row]:
+    try:
+        rows = json.loads(content)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(
+            f"{name} is not JSON.", found=str(error)[:160], expected="a list of objects",
+            do="correct the file, or name it .jsonl if every line is an object",
+        ) from None  # fmt: skip
+    if not isinstance(rows, list):
+        raise DataError(
+            f"{name} is not a list.", found=type(rows).__name__, expected="a list of objects", do="correct the file"
+        )
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise _not_a_record(name, number, row)
+    return rows
+
+
+def _csv(content: str, name: str, header: Sequence[str] | None) -> list[Row]:
+    csv.field_size_limit(_LONGEST_FIELD)
+    try:  # lines end where CSV says, not at every sign that Unicode calls a separator
+        lines = [line for line in csv.reader(io.StringIO(content, newline=""), strict=True) if line]
+    except csv.Error as error:
+        raise DataError(
+            f"{name} is not valid CSV.", found=str(error), expected="comma-separated values, quotes doubled",
+            do="write it again with a CSV library",
+        ) from None  # fmt: skip
+    if not lines:
+        return []
+    if header is None or not lines[0][0].strip().isdigit():
+        header, lines = lines[0], lines[1:]
+        if len({h.strip().lower() for h in header}) != len(header):
+            raise DataError(
+                f"{name}: two columns have one name.", found=", ".join(header)[:160],
+                expected="names that differ in more than capitals and spaces", do="rename one of them",
+            )  # fmt: skip
+    for number, line in enumerate(lines):
+        if len(line) != len(header):
+            raise DataError(
+                f"{name}: row {number} has another number of columns.", found=f"{len(line)}: {line!r}"[:160],
+                expected=f"{len(header)}: {', '.join(header)}", do="correct or remove the row",
+            )  # fmt: skip
+    return [dict(zip(header, line, strict=True)) for line in lines]
