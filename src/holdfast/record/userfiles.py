@@ -226,8 +226,12 @@ def _json(content: str, name: str) -> list[Row]:
 
 def _csv(content: str, name: str, header: Sequence[str] | None) -> list[Row]:
     csv.field_size_limit(_LONGEST_FIELD)
-    try:  # lines end where CSV says, not at every sign that Unicode calls a separator
-        lines = [line for line in csv.reader(io.StringIO(content, newline=""), strict=True) if line]
+    # Lines end as the first one does, not at every sign that Unicode calls a separator.
+    first = _LINE_ENDS.search(content)
+    line_end = "\r" if first and first[0] == "\r" else "\n"
+    *whole, rest = content.split(line_end)
+    try:
+        lines = [line for line in csv.reader([*(part + line_end for part in whole), rest], strict=True) if line]
     except csv.Error as error:
         raise DataError(
             f"{name} is not valid CSV.", found=str(error), expected="comma-separated values, quotes doubled",
