@@ -17,6 +17,11 @@ def one_of(names):
     return "|".join(n.replace(".", r"\.") for n in names) or "(?!)"
 
 
+def shipped(path):
+    """A file of the project, also when Snakemake works in another folder."""
+    return path if Path(path).exists() else str(ROOT / path)
+
+
 def source_files(source, dataset=None):
     """Local files a table is made from, so that a changed file remakes it."""
     if not is_file(source):

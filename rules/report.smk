@@ -33,7 +33,7 @@ rule papers:
     """Putting published numbers beside {S.name}"""
     input:
         table=rules.compare.output.table,
-        published="config/published.csv",
+        published=shipped("config/published.csv"),
     output:
         f"{R}/papers.csv",
     log:
@@ -51,9 +51,9 @@ rule papers:
 
 # The points of the sweeps behind the chosen settings, kept beside them.
 SWEEPS = [
-    f"config/{Path(file).with_suffix('.csv').name}"
+    str(Path(file).with_suffix(".csv"))
     for file in S.study.chosen
-    if (ROOT / "config" / file).with_suffix(".csv").exists()
+    if Path(file).with_suffix(".csv").exists()
 ]
 
 

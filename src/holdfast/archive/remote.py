@@ -61,7 +61,7 @@ def families(study: resolve.Resolved) -> dict[str, tuple[str, list[str]]]:
 def definition(study: resolve.Resolved, project: Path = Path()) -> str:
     """The text of the study's dvc.yaml; its paths are relative to the project."""
     root, folder = study.name == DEMO, Path(os.path.relpath(study.path.parent, project))
-    config, chosen = str(folder / study.path.name), [str(folder / file) for file in study.study.chosen]
+    config, chosen = str(folder / study.path.name), [os.path.relpath(file, project) for file in study.study.chosen]
     stages: dict[str, Any] = {}
     before: list[str] = []
     for name, (target, folders) in families(study).items():

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from holdfast.data.sources import WORLD
 from holdfast.errors import StudyError
-from holdfast.record import provenance
+from holdfast.record import provenance, userfiles
 from holdfast.study import registry
 from holdfast.study.keys import Study
 from holdfast.study.reading import check_known, from_pydantic
@@ -39,6 +39,8 @@ class Judging:
         self.text = [n for n in named if self.heads[n].kind == "text"]
         self.asked = [n for n in named if self.heads[n].kind != "text"]
         self.settings = {n: self._settings(n) for n in self.asked if n != "constitution"}
+        if "constitution" in self.asked:
+            self._guidelines()
 
     @property
     def first(self) -> str:
@@ -61,7 +63,7 @@ class Judging:
                     f"{self.path}: {where}.prompt_file does not exist.", found=file,
                     expected="a text file with {prompt} and {response}", do=f"correct {where}.prompt_file",
                 )  # fmt: skip
-            text = Path(file).read_text(encoding="utf-8")
+            text = userfiles.text(file, f"{where}.prompt_file")
             if "{prompt}" not in text or "{response}" not in text:
                 raise StudyError(
                     f"{file}: an instruction for a judge must say where the texts go.",
@@ -129,7 +131,7 @@ class Judging:
         file = getattr(settings, "prompt_file", None)
         return {
             "judge": name, "settings": settings.model_dump(mode="json", exclude={"tasks"}),
-            "template": Path(file).read_text(encoding="utf-8") if file else None,
+            "template": userfiles.text(file, f"judges.{name}.prompt_file") if file else None,
             "source": getattr(settings, "source", None), "chats": not hasattr(settings, "prompt_file"),
         }  # fmt: skip
 
@@ -149,7 +151,7 @@ class Judging:
         return {"role": "judge", "lora": {"rank": c.rank, "alpha": c.alpha}, **training}
 
     def _guidelines(self) -> str:
-        return Path(self.study.constitution.guidelines_file).read_text(encoding="utf-8")
+        return userfiles.text(self.study.constitution.guidelines_file, "constitution.guidelines_file")
 
 
 def check_names(study: Study, path: Path) -> None:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from holdfast.errors import HoldfastError, StudyError
+from holdfast.study import places
 from holdfast.study.keys import Arm, Name, Strict
 
 
@@ -38,10 +39,11 @@ _UniqueLoader.add_implicit_resolver(
 )
 
 
-def read_study(path: Path) -> dict[str, Any]:
+def read_study(path: Path, root: Path | None = None) -> dict[str, Any]:
     """The mapping of a study file laid over the study it `extends`, if it names one.
 
-    Mappings are merged key by key, `null` removes a key, anything else replaces what was there.
+    Mappings are merged key by key, `null` removes a key, anything else replaces what was there. A path is looked for
+    beside the file that names it, then here, then in the project (`root`).
 
     Raises:
         StudyError: as `read_yaml`, or the studies extend each other in a circle.
@@ -53,7 +55,7 @@ def read_study(path: Path) -> dict[str, Any]:
                 f"{path}: extends must be the name of a study file.",
                 found=repr(parent)[:80], expected="a file beside this one, for example demo.yaml", do="correct extends",
             )  # fmt: skip
-        source = seen[-1].parent / parent
+        source = seen[-1].parent / Path(parent).expanduser()
         if source.resolve() in seen:
             raise StudyError(
                 f"{path}: the studies extend each other in a circle.",
@@ -63,8 +65,9 @@ def read_study(path: Path) -> dict[str, Any]:
         seen.append(source.resolve())
         layers.append(read_yaml(source))
     merged: dict[str, Any] = {}
-    for layer in reversed(layers):
-        merged = _laid_over(merged, layer)
+    for layer, file in reversed(list(zip(layers, seen, strict=True))):
+        folders = [file.parent, Path(), *([root] if root else [])]
+        merged = _laid_over(merged, places.anchored(layer, folders))
     return merged
 
 

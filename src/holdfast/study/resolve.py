@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from holdfast import names
 from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import StudyError
-from holdfast.record import provenance
-from holdfast.study import registry
+from holdfast.record import provenance, userfiles
+from holdfast.study import places, registry
 from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
 from holdfast.study.judging import Judging
 from holdfast.study.keys import Study
@@ -151,7 +151,7 @@ class Resolved:
     def instructions(self) -> dict[str, str | None]:
         """Per task the user's own instruction text, or None for ours."""
         return {
-            k: (Path(t.instruction_file).read_text(encoding="utf-8") if t.instruction_file else None)
+            k: (userfiles.text(t.instruction_file, f"tasks.{k}.instruction_file") if t.instruction_file else None)
             for k, t in self.study.tasks.items()
         }
 
@@ -258,7 +258,8 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
             "A study's name becomes a folder, so it must be plain.", found=repr(name)[:80],
             expected="a lower-case letter, then at most 39 letters, digits or '-'", do="rename the file",
         )  # fmt: skip
-    data = read_study(path)
+    root = Path(config_folder).parent
+    data = read_study(path, root)
     try:
         study_model = Study.model_validate(data)
     except ValidationError as error:
@@ -270,17 +271,22 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     arms = study_model.constitution.arms
     check_known(arms, study_model.arms, path, "constitution.arms", "an arm that the study does not have", "arms")
     refuse_credentials(data, path)
+    guidelines = places.meant(study_model.constitution.guidelines_file, [Path(), root])  # the default is the project's
+    constitution = study_model.constitution.model_copy(update={"guidelines_file": guidelines})
+    study_model = study_model.model_copy(update={"constitution": constitution})
     chosen: dict[str, Any] = {}
     for file in study_model.chosen:
-        chosen |= read_chosen(path.parent / file)
+        chosen |= read_chosen(Path(file))
     for key, source in _sources(study_model):
         if not Path(source).expanduser().exists():
             raise StudyError(
                 f"{path}: {key} names a file that does not exist.",
-                found=source, expected="an existing file or folder, `world`, or (tasks) `hub`",
+                found=source, expected="a file beside the study, here, or in the project; `world`, or (tasks) `hub`",
                 do=f"correct {key}",
             )  # fmt: skip
-    return Resolved(name, study_model, path, chosen)
+    resolved = Resolved(name, study_model, path, chosen)
+    resolved.instructions()  # so that a text that cannot be read is known now
+    return resolved
 
 
 def _sources(study: Study) -> list[tuple[str, str]]:
