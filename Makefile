@@ -36,6 +36,7 @@ check: $(STAMP) ## style, types, floors, spelling, dead code, generated files
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/holdfast documents --check
+	$(BIN)/python tests/bad_input.py --check
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/lint.py
 	$(BIN)/mypy
 

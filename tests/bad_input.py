@@ -8,6 +8,7 @@ import copy
 import io
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -246,6 +247,13 @@ CASES = [
     study("stratified rows without labels", "tasks.crafts.stratify", True, "stratify needs labels"),
     study("a task file that does not exist", "tasks.gsm8k.source", "no/such/file.csv", "does not exist"),
     study("a safety file that does not exist", SAFETY, "nowhere.jsonl", "safety.source", "does not exist"),
+    study("a learning rate of nothing", "arms.full.learning_rate", 0, "arms.full.learning_rate is out of range", "found:    0"),
+    study("a learning rate that is a word", "arms.full.sweep", {"learning_rate": ["fast"]}, "learning_rate is out of range", "'fast'"),
+    study("a sweep without values", "arms.full.sweep", {"learning_rate": []}, "arms.full.sweep.learning_rate has no values"),
+    study("two points of a sweep with one name", "arms.warp.sweep", {"learning_rate": [0.001, 0.001]}, "have one name"),
+    study("an arm that runs on no task", "arms.full.tasks", [], "arms.full.tasks"),
+    study("an arm with no target", "arms.full.targets", [], "arms.full.targets"),
+    study("a task named like another folder", "tasks", {"masks": {"dataset": "crafts"}}, "cannot name a task", "masks"),
     study("an instruction file that does not exist", "tasks.gsm8k.instruction_file", "no.txt", "does not exist"),
     study("a base folder that does not exist", "base.source", "./nowhere", "base.source", "does not exist"),
     study("training on the evaluation split", "evaluation.split", "train", "evaluation.split", "test"),
@@ -443,4 +451,8 @@ def document() -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--check"]:
+        sys.exit(
+            0 if DOCUMENT.read_text(encoding="utf-8") == document() else f"{DOCUMENT.name} is stale: make documents"
+        )
     files.write_text(DOCUMENT, document())

@@ -61,5 +61,8 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="where the wheel is")
     parser.add_argument("--light", action="store_true", help="with click alone")
     given = parser.parse_args()
-    (found,) = given.folder.resolve().glob("*.whl")
+    wheels = sorted(given.folder.resolve().glob("*.whl"))
+    if len(wheels) != 1:
+        sys.exit(f"one wheel is expected in {given.folder}, found {len(wheels)}")
+    found = wheels[0]
     sys.stdout.write(f"{found.name}: {tried(found, light=given.light)} installs and works\n")

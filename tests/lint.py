@@ -6,6 +6,7 @@ Snakemake's own linter with what is switched off in it.
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
 import subprocess
@@ -23,10 +24,23 @@ SWITCHED_OFF = {
 }
 
 
+STRINGS = re.compile(r'"""(?:.|\n)*?"""|#.*|(?<!f)"(?:[^"\\\n]|\\.)*"')
+# Hooks that are called by their names: of methods, judges and datasets, and the command of a verb.
+CALLED = {
+    "methods": {"KIND", "NEEDS", "LEARNING_RATE", "CARD", "Settings", "rows", "prelude", "attach", "optimizer",
+                "extra_loss", "after_step", "fold", "prepare", "merge"},
+    "judges": {"KIND", "OUTCOMES", "SOURCE", "WORDS", "Settings", "opinion", "encode", "read", "ask"},
+    "data": {"COLUMNS", "TEXT_COLUMNS", "METRIC", "INSTRUCTION", "HUB_ID", "HUB_CONFIG", "FOLDER", "CSV_HEADER",
+             "example", "score", "real_row"},
+    "cli": {"command", "main"},
+}  # fmt: skip
+
+
 def words_of_the_rules() -> str:
-    """Every identifier of the Snakefile and the rules, as Python that uses it."""
+    """Every identifier of the Snakefile and the rules outside comments and plain strings, as Python that uses it."""
     text = "\n".join(p.read_text(encoding="utf-8") for p in [Path("Snakefile"), *sorted(Path("rules").glob("*.smk"))])
-    return "\n".join(sorted(w for w in set(re.findall(r"[A-Za-z_]\w*", text)) if not keyword.iskeyword(w))) + "\n"
+    found = set(re.findall(r"[A-Za-z_]\w*", STRINGS.sub("", text)))
+    return "\n".join(sorted(w for w in found if not keyword.iskeyword(w))) + "\n"
 
 
 def dead_code() -> int:
@@ -35,6 +49,46 @@ def dead_code() -> int:
         used = Path(folder) / "rules.py"
         used.write_text(words_of_the_rules(), encoding="utf-8")
         return subprocess.run([BIN / "vulture", "src", "scripts", "benchmarks", used]).returncode
+
+
+def _names(tree: ast.AST, own: str) -> set[tuple[str, str]]:
+    """(module, name) of everything of holdfast that a file uses; `own` is the file's module."""
+    aliases, used = {}, set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "holdfast":
+            for a in node.names:
+                used.add((node.module, a.name))
+                aliases[a.asname or a.name] = f"{node.module}.{a.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
+            used.add((aliases[node.value.id], node.attr))
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used.add((own, node.id))
+    return used
+
+
+def unused() -> int:
+    """Definitions of the library's modules that nothing names, also where something else has the same name: vulture
+    looks at bare names only. What a definition says of itself does not count."""
+    source, wrong, used, defined = Path("src/holdfast"), [], set(), {}
+    for path in [*sorted(source.rglob("*.py")), *Path("scripts").glob("*.py"), *Path("benchmarks").glob("*.py")]:
+        inside = path.is_relative_to(source)
+        parts = [p for p in path.relative_to(source).with_suffix("").parts if p != "__init__"] if inside else []
+        own = ".".join(["holdfast", *parts]) if inside else str(path)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            targets = [t for t in getattr(node, "targets", [getattr(node, "target", None)]) if isinstance(t, ast.Name)]
+            names = {t.id for t in targets} | ({node.name} if hasattr(node, "name") else set())
+            used |= {(module, name) for module, name in _names(node, own) if not (module == own and name in names)}
+            if inside and not getattr(node, "decorator_list", []):
+                defined |= {(own, name): path for name in names if name not in CALLED.get(path.parent.name, ())}
+        used |= {(module, name) for module, name in _names(tree, own) if module != own}
+    ruled = set(words_of_the_rules().split())
+    for (module, name), path in sorted(defined.items()):
+        if (module, name) not in used and name not in ruled and not name.startswith("__"):
+            wrong.append(f"{path}: nothing uses {name}")
+    sys.stderr.write("".join(f"{line}\n" for line in wrong))
+    return int(bool(wrong))
 
 
 def rules() -> int:
@@ -57,4 +111,4 @@ def rules() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(max([dead_code(), rules()]))
+    sys.exit(max([dead_code(), unused(), rules()]))

@@ -21,6 +21,7 @@ LINT = [sys.executable, "tests/lint.py"]
 SPELLING = [BIN / "codespell"]
 RULES = [BIN / "snakefmt", "--check", "Snakefile", "rules"]
 TYPES = [BIN / "mypy"]
+ERRORS = [sys.executable, "tests/bad_input.py", "--check"]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,19 @@ FAULTS = {
         replace("src/holdfast/study/resolve.py", "    def dump(self)", '    def never(self) -> int:\n        """One."""\n        return 1\n\n    def dump(self)'),
         LINT, "never",
     ),
+    "an unused function named like many": (append("src/holdfast/warp/gram.py", '\n\ndef load(a: Tensor) -> Tensor:\n    """The same."""\n    return a\n'), LINT, "warp/gram.py: nothing uses load"),
+    "a function that only calls itself": (append("src/holdfast/warp/gram.py", '\n\ndef write(a: Tensor) -> Tensor:\n    """The same."""\n    return write(a)\n'), LINT, "nothing uses write"),
+    "an unused constant": (append("src/holdfast/archive/audit.py", "\nKINDS_TOO = 1\n"), LINT, "KINDS_TOO"),
+    "an unused private constant": (append("src/holdfast/archive/audit.py", "\n_SHOWN = 1\n"), LINT, "nothing uses _SHOWN"),
+    "an import by name": (append("src/holdfast/record/files.py", '\n\ndef _late() -> None:\n    import importlib\n\n    importlib.import_module("holdfast.study.resolve")\n'), RUFF, "TID251"),
+    "pandas beside the one table reader": (append("src/holdfast/record/files.py", "\nimport pandas as pd  # noqa: E402, F401\n"), RUFF, "TID251"),
+    "a wrong type": (append("src/holdfast/names.py", '\n\ndef _count() -> int:\n    return "one"\n'), [*TYPES, "src/holdfast/names.py"], "Incompatible return value type"),
+    "a type that is missing": (append("src/holdfast/names.py", "\n\ndef _count(x):\n    return x\n"), [*TYPES, "src/holdfast/names.py"], "missing a type annotation"),
+    "a key of a new model with half a description": (
+        replace("src/holdfast/study/keys.py", "class World(Strict):", 'class Extra(Strict):\n    """Something new."""\n\n    depth: int = Field(1, description="how deep")\n\n\nclass World(Strict):\n    extra: Extra = Extra()\n'),
+        DOCUMENTS, "Extra.depth is not a whole sentence",
+    ),
+    "a stale list of errors": (append("docs/errors.md", "\nMore.\n"), ERRORS, "errors.md is stale"),
     "an unused import": (replace("src/holdfast/warp/masks.py", "import numpy as np\n", "import numpy as np\nimport json\n"), RUFF, "F401"),
     "an upward import": (append("src/holdfast/warp/masks.py", "\nfrom holdfast.compare import table  # noqa: E402, F401\n"), FLOORS, "warp is not allowed to import holdfast.compare"),
     "an upward import inside a function": (
@@ -80,7 +94,7 @@ FAULTS = {
     "mlflow outside its door": (append("src/holdfast/report/plots.py", "\nimport mlflow  # noqa: E402, F401, TID251\n"), FLOORS, "mlflow"),
     "torch where planning looks": (append("src/holdfast/study/costs.py", "\n\ndef _late() -> None:\n    import torch\n\n    torch.zeros(1)\n"), RUFF, "TID251"),
     "pandas where planning looks": (append("src/holdfast/archive/why.py", "\nimport pandas as pd  # noqa: E402, F401\n"), RUFF, "TID251"),
-    "snakemake in the library": (append("src/holdfast/stage/job.py", "\nimport snakemake.utils  # noqa: E402, F401\n"), RUFF, "TID251"),
+    "snakemake in the library": (append("src/holdfast/stage/alive.py", "\nimport snakemake.utils  # noqa: E402, F401\n"), RUFF, "TID251"),
     "an untyped public function": (append("src/holdfast/record/files.py", UNTYPED), RUFF, "ANN001"),
     "a public function without a docstring": (append("src/holdfast/warp/basis.py", "\n\ndef naked(a: Tensor) -> Tensor:\n    return a\n"), RUFF, "D103"),
     "a name in another style": (append("src/holdfast/warp/basis.py", '\n\ndef badName(a: Tensor) -> Tensor:\n    """The same."""\n    return a\n'), RUFF, "N802"),
@@ -106,7 +120,7 @@ def test_a_planted_fault_is_noticed(project, plant, command, says):
 
 
 @pytest.mark.parametrize(
-    "command", [RUFF, FORMAT, FLOORS, DOCUMENTS, SPELLING, RULES, LINT], ids=lambda c: Path(str(c[-1])).stem
+    "command", [RUFF, FORMAT, FLOORS, DOCUMENTS, ERRORS, SPELLING, RULES, LINT], ids=lambda c: Path(str(c[-1])).stem
 )
 def test_without_a_fault_there_is_nothing_to_notice(project, command):
     code, said = look(project, command)
@@ -115,7 +129,7 @@ def test_without_a_fault_there_is_nothing_to_notice(project, command):
 
 def test_every_command_here_is_one_of_make_check():
     check = re.search(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
-    for command in (RUFF, FORMAT, RULES, FLOORS, SPELLING, DOCUMENTS, LINT, TYPES):
+    for command in (RUFF, FORMAT, RULES, FLOORS, SPELLING, DOCUMENTS, ERRORS, LINT, TYPES):
         words = [Path(str(command[0])).name, *map(str, command[1:])]
         assert " ".join(words[:2]) in check if "lint-imports" not in words[0] else "lint-imports" in check, words
     assert "make check" in (ROOT / ".ci/run").read_text()

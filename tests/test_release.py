@@ -96,6 +96,16 @@ def test_an_upgrade_shows_what_changed_and_keeps_what_it_cannot_try(tmp_path, mo
     assert upgrade.pins(upgrade.OLD.read_text()) == {"a": "2", "c": "1"} and not upgrade.NEW.exists()
 
 
+def test_make_leaves_the_new_versions_of_an_upgrade_alone(tmp_path):
+    """What was just resolved must not be installed over with the old versions before it is tried."""
+    (tmp_path / "bin").mkdir()
+    for name in ("bin/python", "installed"):
+        (tmp_path / name).touch()
+    said = subprocess.run(["make", "-n", "check", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True)
+    assert said.returncode == 0 and "pip install" not in said.stdout and f"{tmp_path}/bin/mypy" in said.stdout
+    assert '"installed").touch()' in (ROOT / "tests/upgrade.py").read_text()
+
+
 def test_the_environment_of_an_upgrade_can_be_named_to_make():
     said = subprocess.run(["make", "-n", "check", "VENV=.venv-upgrade"], cwd=ROOT, capture_output=True, text=True)
     assert said.returncode == 0 and ".venv-upgrade/bin/ruff check ." in said.stdout

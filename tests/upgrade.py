@@ -53,6 +53,7 @@ def resolve() -> dict[str, str]:
                      "-e", f".[{EXTRAS}]"]):  # fmt: skip
         if code := run(*command):
             sys.exit(code)
+    (Path(VENV) / "installed").touch()  # what make looks at: it must not install the old versions over the new
     freeze = [f"{VENV}/bin/uv", "pip", "freeze", "--python", python, "--exclude-editable"]
     return pins(subprocess.run(freeze, check=True, capture_output=True, text=True).stdout)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SPLITS = ("train", "validation", "test")
-ROLES = ("base", "aligned", "unaligned", "finetuned")
+ROLES = ("base", "aligned", "unaligned")  # models beside the cells; a merge calls the model of a cell `finetuned`
 
 # Module kinds of a decoder block and the activation that enters them. Modules that read the same
 # activation share one Gram matrix and one basis.

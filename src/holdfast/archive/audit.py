@@ -23,7 +23,6 @@ from holdfast.record import provenance
 from holdfast.study import resolve
 
 KINDS = ("missing", "stale", "corrupt", "orphan", "remote")
-_SHOWN = 12
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,12 @@ def build(study: resolve.Resolved, out: Path) -> Path:
             expected="a finished study", do=f"make demo STUDY={study.name}",
         )  # fmt: skip
     if out.exists():
-        raise ArtifactError(f"{out} is there already.", found="a folder", expected="none", do=f"rm -r {out}")
+        raise ArtifactError(
+            f"{out} is there already.",
+            found="something of that name",
+            expected="nothing",
+            do="name another folder: --out WHERE",
+        )
     began, ended = _times(study)
     crate = ROCrate(gen_preview=False, version="1.1")
     root = crate.root_dataset

@@ -46,9 +46,11 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         known: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        if not all({"sha256", "record"} <= known[output].keys() for output in known):
-            raise ValueError("an entry without sha256 and record")
-    except (ValueError, AttributeError, TypeError) as error:
+        for entry in known.values():
+            if not isinstance(entry["sha256"], str) or not isinstance(entry["record"]["input_checksums"], dict):
+                raise ValueError("an entry that is no record")
+            float(entry["record"]["endtime"])
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ArtifactError(
             f"{path} cannot be read.", found=str(error)[:160], expected="what `make push` wrote",
             do="take one side of the merge (git checkout --ours provenance.json) and save again",
@@ -99,7 +101,8 @@ def save(root: Path, under: Iterable[str] = ("",)) -> Found:
         if state == "rebuilt":
             known[output] = {"sha256": digest, "record": {k: record.get(k) for k in snakemake.KEPT}}
     found.absent = [o for o in known if o.startswith(under) and not (root / o).exists()]
-    files.write_text(root / FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    if known:
+        files.write_text(root / FILE, json.dumps(known, indent=1, sort_keys=True) + "\n")
     return found
 
 
@@ -145,5 +148,6 @@ def restore(root: Path, under: Iterable[str] = ("",)) -> Found:
 
 
 def prefixes(studies: Iterable[str]) -> list[str]:
-    """The beginnings of the paths of these studies; all paths where none is named."""
-    return [f"{top}/{study}/" for study in studies for top in ("work", "results")] or [""]
+    """The beginnings of the paths of these studies, by name or file; all paths where none is named."""
+    names = [Path(s).stem if s.endswith((".yaml", ".yml")) else s for s in studies]
+    return [f"{top}/{name}/" for name in names for top in ("work", "results")] or [""]

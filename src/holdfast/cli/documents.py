@@ -12,8 +12,8 @@ import click
 def command(check: bool) -> int:
     """Write the generated files of the project.
 
-    config/README.md, config/schema.json, docs/methods.md, dvc.yaml and the results of README.md, from the code and from
-    what was measured. For a checkout of the project.
+    config/README.md, config/schema.json, docs/methods.md, dvc.yaml, the wings in CONTRIBUTING.md and the results of
+    README.md, from the code and from what was measured. For a checkout of the project.
     """
     from holdfast.documents import pages
 

@@ -23,8 +23,8 @@ HELP = """Fine-tune a language model without losing its refusals.
 A study is run by Snakemake (`snakemake --config study=NAME`); these verbs are for all else.
 """
 EPILOG = """\b
-Exit codes: 0 it is done; 2 a mistake in what was given, said in one block (found, expected, do), and
-nothing written; 1 what a verb looks for was found (see `holdfast VERB --help`).
+Exit codes: 0 it is done; 1 what a verb looks for was found (see `holdfast VERB --help`); 2 a mistake in
+what was given or is there, said in one block (found, expected, do); 130 interrupted.
 \b
 Completion in bash: eval "$(_HOLDFAST_COMPLETE=bash_source holdfast)"
 """
@@ -53,7 +53,7 @@ class Verbs(click.Group):
             UsageError: there is no such verb; names the nearest.
         """
         name = args[0]
-        if name in VERBS:
+        if name in VERBS or ctx.resilient_parsing:  # as for completion, which has no errors
             return super().resolve_command(ctx, args)
         near = difflib.get_close_matches(name, VERBS, n=1)
         study = Path("config", f"{name}.yaml").exists()
@@ -86,5 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         )  # fmt: skip
         click.echo(wrong.block(), err=True)
         return wrong.exit_code
-    except click.Abort:  # Ctrl-C
+    except click.Abort:  # Ctrl-C, as the shell has it
         return 130
+    except SystemExit as left:  # completion is done, or whoever reads has seen enough (`| head`): as the shell has it
+        return 141 if left.code == 1 else int(left.code or 0)

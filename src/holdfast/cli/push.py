@@ -22,6 +22,6 @@ def command(study: str, families: tuple[str, ...]) -> None:
     resolved = resolve.load(study)
     done = remote.push(resolved, families)
     if remote.WEAKENED in remote.families(resolved) and remote.WEAKENED not in done:
-        click.echo("not pushed: models weakened on purpose (only when asked for: ONLY=weakened)")
+        click.echo("not pushed: models weakened on purpose (name them to push them: holdfast push STUDY weakened)")
     click.echo(f"pushed {' '.join(done)}")
     click.echo(f"now: git add {snapshot.FILE} {remote.stages_file(resolved)} {remote.lock(resolved)}")

@@ -20,9 +20,8 @@ def command(study: str) -> None:
     from holdfast.report import terminal
     from holdfast.study import resolve
 
-    folder = Path("results") / Path(study).stem
+    folder = Path("results") / resolve.load(study).name
     if not (folder / "table.csv").exists():
-        resolve.load(study)
         raise StudyError(
             f"Study '{folder.name}' has no table yet.", found=f"no {folder / 'table.csv'}",
             expected="a finished study", do=f"snakemake --config study={study}",

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from holdfast import names
-from holdfast.compare.groups import ROLES, Group, difference
+from holdfast.compare.groups import Group, difference
 from holdfast.statistics import Difference, holm
 
 UTILITY_MARGIN = 0.03
@@ -69,7 +69,7 @@ def claim_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
             d = difference(arms[arm], arms[other], [names.HAZARD], names.REFUSAL)
             if d:
                 rows.append(_claim(task, "refusal", arms[arm], arms[other], claim, d, d.p))
-        for arm in (a for a in arms if "full" in arms and a not in (*ROLES, "full")):
+        for arm in (a for a in arms if "full" in arms and a not in (*names.ROLES, "full")):
             d = difference(arms[arm], arms["full"], [arms[arm].task_set], "correct")
             claim = f"{arm}'s utility is at most {UTILITY_MARGIN:.0%} below full fine-tuning"
             if d:

@@ -15,8 +15,6 @@ from holdfast.errors import DataError
 from holdfast.record import jsonfiles, tables
 from holdfast.statistics import Difference, paired_difference
 
-ROLES = ("base", "aligned", "unaligned")
-
 
 @dataclass
 class Group:

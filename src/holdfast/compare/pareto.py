@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from holdfast import names
-from holdfast.compare.groups import ROLES, Group
+from holdfast.compare.groups import Group
 from holdfast.record import csvfiles
 from holdfast.statistics import CONFIDENCE, pooled_rate, two_level
 
@@ -46,7 +46,7 @@ def rows(arms: Mapping[str, Group]) -> list[dict[str, Any]]:
     """One row per trained or merged arm of a task, and one for the front."""
     of = {
         name: g for name, g in arms.items()
-        if name not in ROLES and {names.HAZARD, g.task_set} <= g.outcomes.keys()
+        if name not in names.ROLES and {names.HAZARD, g.task_set} <= g.outcomes.keys()
     }  # fmt: skip
     if not of:
         return []

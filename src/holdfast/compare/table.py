@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast import data, names
 from holdfast.compare.claims import CLAIM_COLUMNS, claim_rows
-from holdfast.compare.groups import ROLES, Group, difference
+from holdfast.compare.groups import Group, difference
 from holdfast.compare.metrics import SAFETY
 from holdfast.record import jsonfiles
 from holdfast.record.csvfiles import write_csv
@@ -31,7 +31,7 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
     difference to `full` where the study has it."""
     rows = []
     for task, arms in groups.items():
-        order = [*[r for r in ROLES if r in arms], *[a for a in arms if a not in ROLES]]
+        order = [*[r for r in names.ROLES if r in arms], *[a for a in arms if a not in names.ROLES]]
         for arm in order:
             g = arms[arm]
             row: dict[str, Any] = {
@@ -39,7 +39,7 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
                 "method": g.meta["method"], "learning_rate": g.meta["learning_rate"],
                 **{f"setting/{k}": v for k, v in g.meta.get("swept", {}).items() if k != "learning_rate"},
                 "split": g.meta["split"], "judge": g.meta["judge"], "seeds": len(g.seeds),
-                "harmful_fraction": g.meta.get("harmful_fraction", 0.0) if arm not in ROLES else "",
+                "harmful_fraction": g.meta.get("harmful_fraction", 0.0) if arm not in names.ROLES else "",
             }  # fmt: skip
             for name, (sets, outcome) in SAFETY.items():
                 row |= _rate(name, g.hits(sets, outcome))

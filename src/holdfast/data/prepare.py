@@ -154,7 +154,7 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
         return [row for split in SPLITS for row in make(split, sizes[split])]
     module = data.dataset(cfg["dataset"])
     parts = fetch.local_parts(module, cfg["dataset"], source) if source else fetch.hub_parts(module)
-    if cfg["source"] != HUB:  # published splits share a few texts; _cut keeps each once
+    if cfg["source"] != HUB:  # published splits share a few texts; draws.cut keeps each once
         for split in ("validation", "test"):
             refuse_leak(parts.get("train", []), parts.get(split, []), module.TEXT_COLUMNS[0], f"{source}/{split}",
                         "the training rows beside it")  # fmt: skip

@@ -57,17 +57,27 @@ def records(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             output, record = base64.urlsafe_b64decode(name).decode(), json.loads(path.read_text(encoding="utf-8"))
         except ValueError:  # not a record, or one that was being written when everything was killed
             continue
-        if record.get("record_format_version") != FORMAT:
-            raise versions.refuse(
-                "snakemake", f"Snakemake's record of {output} is",
-                found=f"format {record.get('record_format_version')}", expected=f"format {FORMAT}",
-            )  # fmt: skip
+        _known(record, output)
         if not record.get("incomplete") and record.get("endtime") is not None:
             yield output, record
 
 
+def _known(record: Any, output: str) -> None:
+    """Refuse a record of another format."""
+    found = record.get("record_format_version") if isinstance(record, dict) else None
+    if found != FORMAT:
+        raise versions.refuse("snakemake", f"Snakemake's record of {output} is", found=f"format {found}",
+                              expected=f"format {FORMAT}")  # fmt: skip
+
+
 def remember(root: Path, output: str, record: dict[str, Any]) -> None:
-    """Give Snakemake the record of an output, in place of the one it has."""
+    """Give Snakemake the record of an output, in place of the one it has.
+
+    Raises:
+        EngineError: the installed Snakemake, or the record, has another format than was tested.
+    """
+    versions.check("snakemake", "The way Snakemake keeps records is")
+    _known(record, output)
     path = record_file(root, output)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A new file in place of the old: Snakemake writes records in place, perhaps through a link. A temporary name
@@ -109,6 +119,9 @@ def parse(text: str) -> list[Job]:
         fields: dict[str, str] = dict(_FIELD.findall(block))
         said, reasons = fields.get("reason", ""), {}
         marks = list(_REASON.finditer(said))
+        if said and not marks:
+            raise versions.refuse("snakemake", "A reason that Snakemake gives is", found=said[:80],
+                                  expected="one of: " + ", ".join(_PARTS))  # fmt: skip
         for mark, after in zip_longest(marks, marks[1:]):
             rest = said[mark.end() : after.start() if after else len(said)]
             reasons[_PARTS[mark[0]]] = rest.strip(" :;")

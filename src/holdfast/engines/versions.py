@@ -31,4 +31,4 @@ def check(engine: str, what: str) -> None:
     """
     known = {release.split(".")[0] for release in TESTED[engine]}
     if version(engine).split(".")[0] not in known:
-        raise refuse(engine, f"{what} is perhaps", found="another major version", expected=" or ".join(sorted(known)))
+        raise refuse(engine, f"{what} perhaps", found="another major version", expected=" or ".join(sorted(known)))

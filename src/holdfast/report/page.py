@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import names
-from holdfast.compare import choosing, groups
+from holdfast.compare import choosing
 from holdfast.record import csvfiles, files, jsonfiles, tables
 from holdfast.report import plots, shown, tradeoffs
 from holdfast.report.shown import percent
@@ -44,11 +44,11 @@ def build(
         by_task.setdefault(row["task"], []).append(row)
     cells = [jsonfiles.read_json(p) for p in metrics]
     sweep_rows = choosing.means([row for path in sweeps for row in csvfiles.read_csv(path)])
-    points = sweep_rows or ([r for r in rows if r["arm"] not in groups.ROLES] if resolved.get("choose") else [])
+    points = sweep_rows or ([r for r in rows if r["arm"] not in names.ROLES] if resolved.get("choose") else [])
     tasks = {k for k, t in resolved["tasks"].items() if t.get("harmful_fraction")}
     datasets = {resolved["tasks"][k]["dataset"] for k in tasks}
     series = {k for k, t in resolved["tasks"].items() if t["dataset"] in datasets}
-    poisoned = [r for r in rows if r["task"] in series and r["arm"] not in groups.ROLES] if tasks else []
+    poisoned = [r for r in rows if r["task"] in series and r["arm"] not in names.ROLES] if tasks else []
     fronts = csvfiles.read_csv(pareto)
     figures = {
         "frontier": tradeoffs.frontier(by_task, fronts, png=frontier),
@@ -86,7 +86,7 @@ def build(
         cost=costs,
         cells=[shown.cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)],
         sweep=bool(points),
-        risk=shown.risk([r for r in rows if r["arm"] not in groups.ROLES], rows, costs) if poisoned else [],
+        risk=shown.risk([r for r in rows if r["arm"] not in names.ROLES], rows, costs) if poisoned else [],
         agreement=shown.agreement(jsonfiles.read_json(agreement)) if agreement else None,
         capabilities=[shown.capability_row(r) for r in csvfiles.read_csv(capabilities)] if capabilities else [],
         figures=figures,

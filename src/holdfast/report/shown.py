@@ -7,7 +7,6 @@ from typing import Any
 
 from holdfast import names
 from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
-from holdfast.compare.groups import ROLES
 from holdfast.record import provenance
 from holdfast.track import importing
 
@@ -160,7 +159,7 @@ def cell_row(path: Path, cell: Row, folder: Path) -> Row:
 
 def cell_id(task: str | None, arm: str) -> str:
     """The anchor of an arm's cells; the roles have one for all tasks."""
-    return f"cell-{'all' if task is None or arm in ROLES else task}-{arm}"
+    return f"cell-{'all' if task is None or arm in names.ROLES else task}-{arm}"
 
 
 def claim_row(claim: Row) -> Row:

@@ -16,6 +16,16 @@ from holdfast.study.keys import Arm, Strict, Study
 from holdfast.study.reading import check_known, from_pydantic, unknown_key
 
 
+def number(value: float) -> str:
+    """A number in a file name: short, and never the same for two numbers.
+
+    >>> number(0.1), number(1.0), number(0.1000001)
+    ('0.1', '1', '0.1000001')
+    """
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
 class MaskSpec(Strict):
     """Which coefficients are frozen: the settings that shape one mask file."""
 
@@ -35,9 +45,9 @@ class MaskSpec(Strict):
         'safety-importance-entry-model-0.3'
         """
         model = "-model" if self.threshold == "model" else ""
-        rank = f"-rank-{self.rank_fraction:g}" if self.rank_fraction < 1 else ""
+        rank = f"-rank-{number(self.rank_fraction)}" if self.rank_fraction < 1 else ""
         task = f"-minus-{self.minus_task}" if self.minus_task else ""
-        return f"{self.basis}-{self.scores}-{self.unit}{model}-{self.freeze_fraction:g}{rank}{task}"
+        return f"{self.basis}-{self.scores}-{self.unit}{model}-{number(self.freeze_fraction)}{rank}{task}"
 
 
 class NeuronSpec(Strict):
@@ -52,13 +62,13 @@ class NeuronSpec(Strict):
     def counts(self) -> list[str]:
         """Names of the count files it is built from: over refusals, and over general text."""
         kinds = ["safety", *(["foundation"] if self.robust else [])]
-        return [f"{kind}-{self.fraction:g}-{self.samples}" for kind in kinds]
+        return [f"{kind}-{number(self.fraction)}-{self.samples}" for kind in kinds]
 
     @property
     def name(self) -> str:
         """The name of the mask file, made of these settings."""
         robust = "-robust" if self.robust else ""
-        return f"neurons-{self.fraction:g}-{self.frequency:g}-{self.samples}{robust}"
+        return f"neurons-{number(self.fraction)}-{number(self.frequency)}-{self.samples}{robust}"
 
 
 class ResolvedArm(Strict):
@@ -84,7 +94,7 @@ class ResolvedArm(Strict):
 
 
 def _label(value: Any) -> str:
-    return re.sub(r"[^a-z0-9.-]", "-", f"{value:g}" if isinstance(value, float) else str(value).lower())
+    return re.sub(r"[^a-z0-9.-]", "-", number(value) if isinstance(value, float) else str(value).lower())
 
 
 SWEEP_SHORT = {"learning_rate": "lr", "freeze_fraction": "freeze"}
@@ -119,7 +129,12 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
             expected="`of` for merge methods, `learning_rate` for trained ones",
             do=f"remove it from {where}",
         )
-    for key in arm.sweep:
+    for key, values in arm.sweep.items():
+        if not values:
+            raise StudyError(
+                f"{path}: {where}.sweep.{key} has no values.", found="[]", expected="at least one value",
+                do=f"name values, or remove {where}.sweep.{key}",
+            )  # fmt: skip
         if key not in ("learning_rate", *settings_model.model_fields):
             unknown_key(path, f"{where}.sweep.{key}", ["learning_rate", *settings_model.model_fields])
     out = []
@@ -137,12 +152,8 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
             needs[task] = settings[task].artifacts()
             rate = swept.get("learning_rate", arm.learning_rate)
             rate = rate.get(task) if isinstance(rate, dict) else rate
-            rates[task] = float(rate or pick.get("learning_rate") or head.learning_rate)
-            if not 0 < rates[task] < 1:
-                raise StudyError(
-                    f"{path}: {where}.learning_rate is out of range.",
-                    found=f"{rates[task]:g}", expected="a number between 0 and 1", do=f"correct {where}",
-                )  # fmt: skip
+            given = (r for r in (rate, pick.get("learning_rate"), head.learning_rate) if r is not None)
+            rates[task] = _rate(next(given), path, where)
         first = needs[tasks[0]]
         suffix = "".join(f".{SWEEP_SHORT.get(k, k.replace('_', '-'))}-{_label(v)}" for k, v in swept.items())
         out.append(
@@ -167,7 +178,33 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
                 },
             )
         )
+    _refuse_one_name(out, path, where)
     return out
+
+
+def _rate(value: Any, path: Path, where: str) -> float:
+    """A learning rate, or StudyError."""
+    rate = value if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+    if not 0 < rate < 1:
+        raise StudyError(
+            f"{path}: {where}.learning_rate is out of range.",
+            found=f"{value:g}" if rate == rate else repr(value)[:80], expected="a number between 0 and 1",
+            do=f"correct {where}",
+        )  # fmt: skip
+    return float(rate)
+
+
+def _refuse_one_name(arms: list[ResolvedArm], path: Path, where: str) -> None:
+    """Two combinations of a sweep whose names would be one would also be one arm."""
+    known: dict[str, ResolvedArm] = {}
+    for arm in arms:
+        if arm.name in known:
+            raise StudyError(
+                f"{path}: two points of {where}.sweep have one name, {arm.name}.",
+                found=f"{known[arm.name].swept} and {arm.swept}"[:160], expected="values that give different names",
+                do=f"remove one of them from {where}.sweep",
+            )  # fmt: skip
+        known[arm.name] = arm
 
 
 def _mask(spec: dict[str, Any], task: str) -> MaskSpec:

@@ -101,12 +101,20 @@ def shape_of(base: Base, given: Path | None = None) -> Shape:
         )  # fmt: skip
     config = given or Path(base.source).expanduser() / "config.json"
     if config.is_file():
-        c = json.loads(config.read_text(encoding="utf-8"))
-        return Shape(
-            c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"], c["num_attention_heads"],
-            c.get("num_key_value_heads") or c["num_attention_heads"], c["vocab_size"],
-            bool(c.get("tie_word_embeddings", False)),
-        )  # fmt: skip
+        try:
+            c = json.loads(config.read_text(encoding="utf-8"))
+            return Shape(
+                c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"], c["num_attention_heads"],
+                c.get("num_key_value_heads") or c["num_attention_heads"], c["vocab_size"],
+                bool(c.get("tie_word_embeddings", False)),
+            )  # fmt: skip
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StudyError(
+                f"{config} does not say the shape of a decoder.",
+                found=f"no {error}" if isinstance(error, KeyError) else str(error)[:120],
+                expected="config.json of a model with hidden_size, intermediate_size, num_hidden_layers ...",
+                do="name the config.json of the base model",
+            ) from None
     try:
         return SHAPES[base.source.lower()]
     except KeyError:

@@ -20,8 +20,6 @@ from holdfast.study import registry
 from holdfast.study.keys import Study
 from holdfast.study.reading import check_known, from_pydantic
 
-Cell = tuple[str, str, int]
-
 
 class Judging:
     """The judges of one study.

@@ -13,7 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from holdfast import names
 from holdfast.data.sources import HUB, REMOTE, WORLD
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+# Folders below work/<study> and results/<study> that are not those of a task.
+TAKEN = {
+    "base", "aligned", "unaligned", "finetuned", "data", "gram", "basis", "importance", "neurons", "masks", "judge",
+    "checkpoints", "models", "opinions",
+}  # fmt: skip
+NAME = r"^[a-z][a-z0-9-]{0,39}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 
 class Strict(BaseModel):
@@ -172,8 +178,10 @@ class Arm(BaseModel):
         None, description="Peak learning rate, for all tasks or per task; default: the method's."
     )
     of: Name | None = Field(None, description="Merge methods: the arm whose models are merged; default `full`.")
-    tasks: tuple[Name, ...] | None = Field(None, description="Only these tasks; default: all.")
-    targets: tuple[str, ...] | None = Field(None, description="Only these modules of basis.modules; default: all.")
+    tasks: tuple[Name, ...] | None = Field(None, min_length=1, description="Only these tasks; default: all.")
+    targets: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Only these modules of basis.modules; default: all."
+    )
     sweep: dict[str, list[Any]] = Field({}, description="Setting -> values; one arm per combination.")
 
 
@@ -283,6 +291,9 @@ class Study(Strict):
         reserved = {"base", "aligned", "unaligned"} & set(self.arms)
         if reserved:
             raise ValueError(f"'{min(reserved)}' is a model role and cannot name an arm")
+        taken = TAKEN & set(self.tasks)
+        if taken:
+            raise ValueError(f"work/<study>/{min(taken)} holds other files, so '{min(taken)}' cannot name a task")
         return self
 
     @field_validator("chosen", mode="before")

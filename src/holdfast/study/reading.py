@@ -180,7 +180,7 @@ def from_pydantic(
             return unknown
     expected = first["msg"].removeprefix("Value error, ")
     return StudyError(
-        f"{path}: '{where}' is not valid.",
+        f"{path}: {repr(where) if where else 'the study'} is not valid.",
         found="nothing" if first["type"] == "missing" else repr(first["input"])[:120],
         expected=expected[0].lower() + expected[1:],
         do=f"correct {where} (every field is described in config/README.md)",

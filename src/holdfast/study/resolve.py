@@ -19,10 +19,8 @@ from holdfast.record import provenance, userfiles
 from holdfast.study import places, registry
 from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
 from holdfast.study.judging import Judging
-from holdfast.study.keys import Study
+from holdfast.study.keys import NAME, Study
 from holdfast.study.reading import check_known, from_pydantic, read_chosen, read_study, refuse_credentials
-
-NAME_PATTERN = re.compile(r"^[a-z][a-z0-9-]{0,39}$")
 
 
 class Resolved:
@@ -253,7 +251,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     """
     path = Path(study) if study.endswith((".yaml", ".yml")) else Path(config_folder) / f"{study}.yaml"
     name = path.stem
-    if not NAME_PATTERN.match(name):
+    if not re.match(NAME, name):
         raise StudyError(
             "A study's name becomes a folder, so it must be plain.", found=repr(name)[:80],
             expected="a lower-case letter, then at most 39 letters, digits or '-'", do="rename the file",
@@ -271,7 +269,8 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     arms = study_model.constitution.arms
     check_known(arms, study_model.arms, path, "constitution.arms", "an arm that the study does not have", "arms")
     refuse_credentials(data, path)
-    guidelines = places.meant(study_model.constitution.guidelines_file, [Path(), root])  # the default is the project's
+    # Where the study says nothing they are the project's.
+    guidelines = places.meant(study_model.constitution.guidelines_file, [Path(), root, path.parent.parent])
     constitution = study_model.constitution.model_copy(update={"guidelines_file": guidelines})
     study_model = study_model.model_copy(update={"constitution": constitution})
     chosen: dict[str, Any] = {}
