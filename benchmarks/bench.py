@@ -256,7 +256,9 @@ def generation_case(shape: Shape) -> dict[str, Callable[[], Any]]:
     def ours() -> list[list[int]]:
         from holdfast.evaluate import answers
 
-        return answers.generate(model, prompts, config, batch_size=64)
+        return [
+            ids for ids, _ in answers.generate(model, prompts, stops=[2], pad_id=0, max_new_tokens=32, batch_size=64)
+        ]
 
     return {OURS: ours, PUBLISHED: one_at_a_time}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from holdfast import data, names
-from holdfast.model import chat, folders
+from holdfast.errors import ArtifactError
+from holdfast.model import chat, folders, template
 from holdfast.record import provenance, tables
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One generated answer. `finish` is `stop` (end of turn) or `length`; `first` are the probabilities of the words
+    """One generated answer. `finish` is `stop` (end of turn), `length` (the limit) or `context`
+    (no more positions); `first` are the probabilities of the words
     that were asked for at its first token."""
 
     text: str
@@ -32,29 +35,70 @@ class Answer:
 def generate(
     model: PreTrainedModel,
     encoded: Sequence[list[int]],
-    config: GenerationConfig,
     *,
+    stops: Sequence[int],
+    pad_id: int,
+    max_new_tokens: int,
     batch_size: int,
     say: Callable[[str], None] = lambda _: None,
-) -> list[list[int]]:
-    """New token ids for every prompt's ids, in order, up to and without the end token.
+) -> list[tuple[list[int], str]]:
+    """(new token ids up to and without the first of `stops`, finish) for every prompt's ids, in order.
 
-    Prompts are batched by length and padded on the left, so a prompt's neighbours are fixed by the
-    prompt list; in float32 the batching does not change the answer.
+    Greedy and nothing else, whatever the checkpoint's generation_config asks for. `finish` is `stop`, `length` (the
+    limit), or `context`: the model has no more positions. Prompts are batched by length and padded on the left, so a
+    prompt's neighbours are fixed by the prompt list; in float32 the batching does not change the answer.
     """
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
-    out: list[list[int]] = [[] for _ in encoded]
-    for start in range(0, len(order), batch_size):
-        chunk = order[start : start + batch_size]
-        batch = chat.collate([{"input_ids": encoded[i]} for i in chunk], config.pad_token_id, side="left")
-        batch = {k: v.to(model.device) for k, v in batch.items()}
-        generated = model.generate(  # type: ignore[operator]  # what has a language head has it
-            **batch, generation_config=config
-        )[:, batch["input_ids"].shape[1] :].tolist()
-        for i, ids in zip(chunk, generated, strict=True):
-            out[i] = ids[: ids.index(config.eos_token_id)] if config.eos_token_id in ids else ids
-        say(f"answered {min(start + batch_size, len(order))}/{len(order)}")
+    room = [min(max_new_tokens, positions(model) - len(encoded[i])) for i in range(len(encoded))]
+    free = [i for i in order if room[i] == max_new_tokens]
+    chunks = [free[s : s + batch_size] for s in range(0, len(free), batch_size)]
+    chunks += [[i] for i in order if 0 < room[i] < max_new_tokens]  # one by one: each has a limit of its own
+    out: list[tuple[list[int], str]] = [([], "context") for _ in encoded]
+    done = 0
+    with _plainly(model):
+        for chunk in chunks:
+            limit = room[chunk[0]]
+            for i, new in zip(chunk, _greedy(model, [encoded[i] for i in chunk], stops, pad_id, limit), strict=True):
+                end = next((n for n, token in enumerate(new) if token in stops), None)
+                cut = "length" if limit == max_new_tokens else "context"
+                out[i] = (new, cut) if end is None else (new[:end], "stop")
+            done += len(chunk)
+            say(f"answered {done}/{len(order)}")
     return out
+
+
+def _greedy(
+    model: PreTrainedModel, encoded: Sequence[list[int]], stops: Sequence[int], pad_id: int, limit: int
+) -> list[list[int]]:
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False, num_beams=1, max_new_tokens=limit, eos_token_id=list(stops), pad_token_id=pad_id
+    )
+    batch = chat.collate([{"input_ids": e} for e in encoded], pad_id, side="left")
+    batch = {k: v.to(model.device) for k, v in batch.items()}
+    generated = model.generate(  # type: ignore[operator]  # what has a language head has it
+        **batch, generation_config=config
+    )
+    return cast("list[list[int]]", generated[:, batch["input_ids"].shape[1] :].tolist())
+
+
+@contextlib.contextmanager
+def _plainly(model: PreTrainedModel) -> Iterator[None]:
+    """While this lasts the model has no wishes of its own: `generate` fills what a config leaves open from them."""
+    from transformers import GenerationConfig
+
+    kept = getattr(model, "generation_config", None)
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+
+
+def positions(model: PreTrainedModel) -> int:
+    """How many tokens a model can see; a very large number where it does not say."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
 def answer(
@@ -85,26 +129,17 @@ def complete(
 
     `words`: also the probability of the first token of each of these at the answer's first token.
     """
-    from transformers import GenerationConfig
-
     model.eval()  # type: ignore[no-untyped-call]
-    config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-    )
-    generated = generate(model, encoded, config, batch_size=batch_size, say=say)
+    own = getattr(model, "generation_config", None)
+    stops = template.stop_ids(tokenizer, getattr(own, "eos_token_id", None))
+    generated = generate(
+        model, encoded, stops=stops, pad_id=cast("int", tokenizer.pad_token_id), max_new_tokens=max_new_tokens,
+        batch_size=batch_size, say=say,
+    )  # fmt: skip
     first = first_token(model, tokenizer, encoded, words, batch_size=batch_size) if words else [{} for _ in encoded]
     return [
-        Answer(
-            cast("str", tokenizer.decode(ids, skip_special_tokens=True)).strip(),
-            len(ids),
-            "stop" if len(ids) < max_new_tokens else "length",
-            probabilities,
-        )
-        for ids, probabilities in zip(generated, first, strict=True)
+        Answer(cast("str", tokenizer.decode(ids, skip_special_tokens=True)).strip(), len(ids), finish, probabilities)
+        for (ids, finish), probabilities in zip(generated, first, strict=True)
     ]
 
 
@@ -117,8 +152,12 @@ def first_token(
     *,
     batch_size: int,
 ) -> list[dict[str, float]]:
-    """Per prompt, the probability that the next token is the first token of each word."""
-    ids = [tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in words]
+    """Per prompt, the probability that the next token is the one that each word begins with.
+
+    Raises:
+        ArtifactError: two words begin with one token, so that their probabilities cannot be told apart.
+    """
+    ids = _beginnings(tokenizer, words)
     out: list[dict[str, float]] = []
     for start in range(0, len(encoded), batch_size):
         rows = [{"input_ids": e} for e in encoded[start : start + batch_size]]
@@ -128,6 +167,21 @@ def first_token(
         chosen = logits.softmax(-1)[:, ids].tolist()
         out += [dict(zip(words, row, strict=True)) for row in chosen]
     return out
+
+
+def _beginnings(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> list[int]:
+    """One token for each word that no other word begins with. A tokenizer may write the blank before a word as a token
+    of its own (SentencePiece): then it is the next one that counts."""
+    encoded = [list(tokenizer(w, add_special_tokens=False)["input_ids"]) for w in words]
+    while len(encoded) > 1 and all(len(e) > 1 for e in encoded) and len({e[0] for e in encoded}) == 1:
+        encoded = [e[1:] for e in encoded]
+    first = [e[0] for e in encoded if e]
+    if len(set(first)) != len(words):
+        raise ArtifactError(
+            "This judge's answers cannot be told apart by their first token.", found=f"{', '.join(words)}: {first}",
+            expected="a token of its own for each", do="name another model as the judge's source",
+        )  # fmt: skip
+    return first
 
 
 def respond(

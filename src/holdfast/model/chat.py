@@ -7,9 +7,10 @@ cannot differ between phases and no token is supervised in one phase and not in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import ChatTemplateError
+from holdfast.model import template
 
 if TYPE_CHECKING:
     import torch
@@ -33,25 +34,13 @@ def render(prompt: str, response: str) -> str:
     return f"{USER}{prompt}{ASSISTANT}{response}{END}"
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], generation: bool) -> list[int]:
-    out = cast("Any", tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=generation))
-    return list(out["input_ids"] if hasattr(out, "keys") else out)
-
-
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Token ids of a user turn plus the assistant header, ready to generate from.
 
     Raises:
-        ChatTemplateError: the tokenizer has no chat template, or it doubles the BOS token.
+        ChatTemplateError: the tokenizer has no chat template, it refuses the turn, or it doubles the BOS token.
     """
-    if not getattr(tokenizer, "chat_template", None):
-        raise ChatTemplateError(
-            "This tokenizer has no chat template, so prompts cannot be rendered the way the model was trained.",
-            found="no chat_template in tokenizer_config.json or chat_template.jinja",
-            expected="an instruction-tuned checkpoint with its template",
-            do="copy chat_template.jinja of the original model beside the tokenizer",
-        )
-    ids = _ids(tokenizer, [{"role": "user", "content": prompt}], generation=True)
+    ids = template.ids(tokenizer, [{"role": "user", "content": prompt}], generation=True)
     bos = tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         raise ChatTemplateError(
@@ -66,7 +55,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 def encode_conversation(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> list[int]:
     """Token ids of a whole exchange and the header of what comes next, for judges that read conversations."""
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    return _ids(tokenizer, messages, generation=True)
+    return template.ids(tokenizer, messages, generation=True)
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -90,7 +79,7 @@ def encode(
     """
     head = encode_prompt(tokenizer, prompt)
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    ids = _ids(tokenizer, messages, generation=False)
+    ids = template.ids(tokenizer, messages, generation=False)
     if ids[: len(head)] != head:
         raise ChatTemplateError(
             "The chat template renders the prompt differently once an answer follows.",
@@ -98,6 +87,7 @@ def encode(
             expected="a template in which they are, so that labels start right after the assistant header",
             do="use a template without per-turn rewriting",
         )
+    template.closing(tokenizer)  # an answer that nothing closes teaches a model never to stop
     if max_length is not None:
         ids = ids[:max_length]
     labels = [IGNORE] * len(head) + ids[len(head) :]
@@ -139,7 +129,7 @@ def encode_document(
                tokenizer.eos_token_id][:max_length]  # fmt: skip
     else:
         messages = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
-        ids = _ids(tokenizer, messages, generation=False)[:max_length]
+        ids = template.ids(tokenizer, messages, generation=False)[:max_length]
     return {"input_ids": ids, "labels": [IGNORE, *ids[1:]]}
 
 

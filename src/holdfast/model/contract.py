@@ -29,8 +29,10 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
     if not folder.is_dir():
         raise _wrong(folder, "is not a folder", found="a file" if folder.exists() else "nothing there")
     config = _json(folder, "config.json")
+    _plain(folder, config)
     size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
     shapes = _weights(folder)
+    _as_configured(folder, config, shapes)
     embeddings = next((shapes[k] for k in _EMBEDDINGS if k in shapes), None)
     if embeddings is not None and isinstance(size, int) and embeddings[0] != size:
         raise _wrong(
@@ -44,6 +46,53 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
             do="correct tie_word_embeddings in config.json",
         )  # fmt: skip
     _tokenizer(folder, size, chats)
+
+
+def _plain(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse weights that are stored in fewer bits: nothing here trains or merges them."""
+    found = config.get("quantization_config")
+    if found:
+        kind = found.get("quant_method", "unknown") if isinstance(found, dict) else str(found)[:40]
+        raise _wrong(
+            folder, "holds quantised weights", found=f"quant_method: {kind}",
+            expected="weights in float32, float16 or bfloat16",
+            do="name the model it was made from; `lora` with `base: nf4` quantises by itself",
+        )  # fmt: skip
+
+
+def _as_configured(folder: Path, config: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> None:
+    """Refuse weights under other names than a decoder of this configuration has, or of other sizes.
+
+    Knows the layout that Llama, Mistral, Qwen, Gemma, SmolLM and their like share; any other is looked at when it is
+    loaded, where every tensor is.
+    """
+    prefixes = sorted({k[: k.index("model.layers.")] for k in shapes if "model.layers." in k} - {""})
+    if prefixes:
+        raise _wrong(
+            folder, "has its weights under a prefix", found=f"{prefixes[0]}model.layers. ...",
+            expected="model.layers. ...",
+            do="save the model itself, not a wrapper around it (of torch.compile, DDP or FSDP)",
+        )  # fmt: skip
+    blocks, hidden = config.get("num_hidden_layers"), config.get("hidden_size")
+    if "model.layers.0.self_attn.q_proj.weight" not in shapes or not isinstance(blocks, int):
+        return
+    numbers = {int(k.split(".")[2]) for k in shapes if k.startswith("model.layers.") and k.split(".")[2].isdigit()}
+    if numbers != set(range(blocks)):
+        raise _wrong(
+            folder, "has another number of blocks than its config.json",
+            found=f"blocks {min(numbers)} to {max(numbers)}",
+            expected=f"num_hidden_layers {blocks}", do="use the config.json it was saved with",
+        )  # fmt: skip
+    sizes = {"self_attn.q_proj": (1, hidden), "self_attn.o_proj": (0, hidden), "mlp.down_proj": (0, hidden),
+             "mlp.up_proj": (0, config.get("intermediate_size"))}  # fmt: skip
+    for block in range(blocks):
+        for kind, (axis, size) in sizes.items():
+            name = f"model.layers.{block}.{kind}.weight"
+            if isinstance(size, int) and name in shapes and shapes[name][axis] != size:
+                raise _wrong(
+                    folder, "has weights of other sizes than its config.json", found=f"{name} {shapes[name]}",
+                    expected=f"{size} where config.json says so", do="use the config.json it was saved with",
+                )  # fmt: skip
 
 
 def _wrong(folder: Path, what: str, *, found: str, expected: str = "", do: str = "") -> HoldfastError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ArtifactError, ChatTemplateError
-from holdfast.model import chat
+from holdfast.model import chat, template
 from holdfast.record import container, files, provenance
 
 if TYPE_CHECKING:
@@ -61,14 +61,17 @@ def load(
         check(weights, role)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ArtifactError(
             f"No model could be loaded from {source}.",
-            found=str(error).splitlines()[0][:160],
+            found=next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160],
             expected="a Hugging Face folder or hub id with safetensors weights and a tokenizer",
             do="check base.source in the study",
         ) from None
+    _whole(model, found, source)
     if tokenizer.eos_token_id is None or (chats and not getattr(tokenizer, "chat_template", None)):
         raise ChatTemplateError(
             f"The tokenizer of {source} cannot render a conversation.",
@@ -76,6 +79,8 @@ def load(
             expected="a chat template and an end-of-text token",
             do="copy chat_template.jinja and tokenizer_config.json of the original model into the folder",
         )
+    if getattr(tokenizer, "chat_template", None):
+        tokenizer.chat_template = template.dated(tokenizer.get_chat_template())  # for everyone who asks it from here on
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     embeddings = cast("torch.nn.Embedding", model.get_input_embeddings())
@@ -87,6 +92,29 @@ def load(
         )  # fmt: skip
     model.eval()  # type: ignore[no-untyped-call]
     return (model.cuda() if torch.cuda.is_available() else model), tokenizer  # type: ignore[call-arg]  # a wrapped method
+
+
+def _whole(model: PreTrainedModel, found: Mapping[str, Any], source: Path | str) -> None:
+    """Refuse a model of which a tensor was not in the file and stays random, that leaves a tensor of the file out, or
+    that holds what is no number."""
+    import torch
+
+    kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "of another size": "mismatched_keys"}
+    wrong = {what: sorted(map(str, found.get(key) or ())) for what, key in kinds.items()}
+    if any(wrong.values()):
+        said = "; ".join(f"{what}: {', '.join(names[:3])}{' ...' * (len(names) > 3)} ({len(names)})"
+                         for what, names in wrong.items() if names)  # fmt: skip
+        raise ArtifactError(
+            f"The weights in {source} are not those of its config.json.", found=said,
+            expected=f"every tensor of {type(model).__name__} and no other",
+            do="save the model again with save_pretrained (of the model itself, not of a wrapper around it)",
+        )  # fmt: skip
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ArtifactError(
+                f"The weights in {source} hold what is no number.", found=f"NaN or infinity in {name}",
+                expected="finite weights", do="copy the model again, or look at the training that made it",
+            )  # fmt: skip
 
 
 def check(weights: Path, role: str | None) -> None:

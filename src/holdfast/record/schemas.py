@@ -80,7 +80,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "responses": _schema(  # two tasks may ask the same row
         unique=["set", "id"], id=pa.Column(str), set=_set(), base_id=pa.Column(str), category=pa.Column(str),
         prompt=pa.Column(str), text=pa.Column(str), tokens=pa.Column(int, pa.Check.ge(0)),
-        finish=pa.Column(str, _one_of("stop", "length")),
+        finish=pa.Column(str, _one_of("stop", "length", "context")),
         wrapper=_wrapper(), generation=pa.Column(str, default=""),
     ),
     "judge_pairs": _schema(

@@ -1,0 +1,180 @@
+"""The contract of a chat template: what every other module may take for granted about one, and what was found.
+
+A template renders a user's turn and an answer after it; the turn comes out the same with and without the answer; text
+begins once; an answer is closed by a token, which is what generation stops at; no clock is read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+from holdfast.errors import ChatTemplateError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# What a template that asks for today's date is told: a prompt is the same on every day.
+DATE = datetime.date(2025, 1, 1)
+# A question about the time, with the format written out; any other; `is defined` asks nothing.
+_ASKED = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1).)*)\1\s*\)""")
+_CLOCK = re.compile(r"strftime_now\s*\(")
+_PROMPT, _ANSWER = "What is moss?", "Moss is a plant."
+_CLOSERS: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictionary()
+
+Messages = list[dict[str, str]]
+
+
+def dated(text: str) -> str:
+    """A template whose questions about today are answered: `strftime_now` of a written-out format becomes that date.
+
+    >>> dated("Today is {{ strftime_now('%d %b %Y') }}.")
+    "Today is {{ '01 Jan 2025' }}."
+
+    Raises:
+        ChatTemplateError: it makes up the format as it runs, so that nobody can say what it would write.
+    """
+    fixed = _ASKED.sub(lambda m: repr(DATE.strftime(m[2])), text)
+    if left := _CLOCK.search(fixed):
+        raise ChatTemplateError(
+            "The chat template reads the clock, so that a prompt is another one every day.",
+            found=fixed[left.start() :][:120], expected="strftime_now with a format in quotes, or a date",
+            do="write a date into chat_template.jinja",
+        )  # fmt: skip
+    return fixed
+
+
+def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, generation: bool) -> str:
+    """A conversation as text.
+
+    Raises:
+        ChatTemplateError: no template, or it refuses the conversation.
+    """
+    return cast("str", _apply(tokenizer, messages, generation=generation, tokenize=False))
+
+
+def ids(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, generation: bool) -> list[int]:
+    """A conversation as token ids.
+
+    Raises:
+        ChatTemplateError: no template, or it refuses the conversation.
+    """
+    out = _apply(tokenizer, messages, generation=generation, tokenize=True)
+    return list(out["input_ids"] if hasattr(out, "keys") else out)
+
+
+def _apply(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, generation: bool, tokenize: bool) -> Any:
+    from jinja2 import TemplateError
+
+    if not getattr(tokenizer, "chat_template", None):
+        raise ChatTemplateError(
+            "This tokenizer has no chat template, so prompts cannot be rendered the way the model was trained.",
+            found="no chat_template in tokenizer_config.json or chat_template.jinja",
+            expected="an instruction-tuned checkpoint with its template",
+            do="copy chat_template.jinja of the original model beside the tokenizer",
+        )
+    text = dated(tokenizer.get_chat_template())
+    try:
+        return tokenizer.apply_chat_template(
+            messages, chat_template=text, tokenize=tokenize, add_generation_prompt=generation
+        )
+    except (TemplateError, TypeError, KeyError, IndexError, ValueError) as error:
+        roles = ", ".join(m["role"] for m in messages)
+        raise ChatTemplateError(
+            "The chat template cannot render a conversation.", found=f"{type(error).__name__}: {error}"[:160],
+            expected=f"text for the turns {roles}, without a system message or tools",
+            do="use a template that needs no more than the turns",
+        ) from None  # fmt: skip
+
+
+def closing(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that the template writes after an answer.
+
+    Raises:
+        ChatTemplateError: it writes none, or plain text: a model trained on it would never stop.
+    """
+    known = _CLOSERS.setdefault(tokenizer, {})
+    template = str(tokenizer.chat_template)
+    if template not in known:
+        known[template] = _closing(tokenizer)
+    return known[template]
+
+
+def _closing(tokenizer: PreTrainedTokenizerBase) -> int:
+    messages = [{"role": "user", "content": _PROMPT}, {"role": "assistant", "content": _ANSWER}]
+    text = render(tokenizer, messages, generation=False)
+    before, said, after = text.rpartition(_ANSWER)
+    if not said or _PROMPT not in before:
+        raise ChatTemplateError(
+            "The chat template does not write the turns as they are.", found=repr(text)[:160],
+            expected="the user's words and the answer, in this order", do="use a template that keeps them",
+        )  # fmt: skip
+    first = next(iter(tokenizer(after.lstrip(), add_special_tokens=False)["input_ids"]), None)
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    if first is None or first not in special:
+        raise ChatTemplateError(
+            "The chat template closes an answer with no token of its own, so a model trained on it would never stop.",
+            found=f"{after!r} after an answer"[:160], expected="an end-of-turn or end-of-text token",
+            do="add the end token to the template, after the assistant's content",
+        )  # fmt: skip
+    return int(first)
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, configured: int | Iterable[int] | None = None) -> list[int]:
+    """Every token that ends an answer, sorted: the tokenizer's end of text, what the model's own generation_config
+    says (`configured`), and what the template writes after an answer. The one place that knows.
+
+    Raises:
+        ChatTemplateError: there is a template, and it closes no answer.
+    """
+    found = {tokenizer.eos_token_id, *([configured] if isinstance(configured, int) else configured or ())}
+    if getattr(tokenizer, "chat_template", None):
+        found.add(closing(tokenizer))
+    return sorted(int(i) for i in found if i is not None)
+
+
+def describe(tokenizer: PreTrainedTokenizerBase, configured: int | Iterable[int] | None = None) -> dict[str, Any]:
+    """What was found, for the record: how a prompt begins and ends, what closes an answer, which tokens stop
+    generation, the system prompt that the template adds by itself, and the date it is told.
+
+    Raises:
+        ChatTemplateError: the template breaks the contract.
+    """
+    user = [{"role": "user", "content": _PROMPT}]
+    plain, asked = (render(tokenizer, user, generation=g) for g in (False, True))
+    begin, said, end = asked.rpartition(_PROMPT)
+    if not said or plain == asked:
+        raise ChatTemplateError(
+            "The chat template does not say where an answer begins.", found=repr(asked)[:160],
+            expected="a header of the assistant where add_generation_prompt is true",
+            do="let the template write it: {% if add_generation_prompt %}...{% endif %}",
+        )  # fmt: skip
+    head, whole = (ids(tokenizer, m, generation=g) for m, g in (
+        (user, True), ([*user, {"role": "assistant", "content": _ANSWER}], False)))  # fmt: skip
+    if whole[: len(head)] != head:
+        raise ChatTemplateError(
+            "The chat template renders the prompt differently once an answer follows.",
+            found="the prompt's ids are not a prefix of the conversation's ids",
+            expected="a template in which they are, so that labels start right after the assistant header",
+            do="use a template without per-turn rewriting",
+        )
+    bos = tokenizer.bos_token_id
+    if bos is not None and head.count(bos) > 1:
+        raise ChatTemplateError(
+            "The chat template writes the beginning-of-text token twice.", found=f"ids start with {head[:3]}",
+            expected=f"one {bos}", do="remove bos_token from the template or set add_bos_token: false",
+        )  # fmt: skip
+    try:
+        render(tokenizer, [{"role": "system", "content": "Be kind."}, *user], generation=True)
+        system = True
+    except ChatTemplateError:
+        system = False
+    return {
+        "begins": begin, "ends": end, "closes": tokenizer.decode([closing(tokenizer)]),
+        "stop_ids": stop_ids(tokenizer, configured), "takes_a_system_message": system,
+        "adds_a_system_prompt": "system" in begin.lower(), "thinks": "<think>" in str(tokenizer.chat_template),
+        "date": DATE.isoformat() if _ASKED.search(str(tokenizer.chat_template)) else None,
+    }  # fmt: skip

@@ -1,0 +1,105 @@
+"""Greedy answers and nothing else: what stops them, what cuts them, and that a checkpoint's wishes do not count."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from holdfast.errors import ArtifactError
+from holdfast.evaluate import answers
+from holdfast.model import chat
+
+
+def plain(model, ids: list[int], limit: int, stops: list[int]) -> tuple[list[int], str]:
+    """Greedy decoding written out: the most probable token, again and again."""
+    new: list[int] = []
+    while len(new) < limit and len(ids) + len(new) < model.config.max_position_embeddings:
+        token = int(model(torch.tensor([ids + new])).logits[0, -1].argmax())
+        if token in stops:
+            return new, "stop"
+        new.append(token)
+    return new, "length" if len(new) == limit else "context"
+
+
+@pytest.fixture
+def prompts(tokenizer):
+    return [chat.encode_prompt(tokenizer, p) for p in ("hex", "How do I brew a hex tonight, and why?", "a b")]
+
+
+def run(model, tokenizer, prompts, **settings):
+    cfg = {"stops": [tokenizer.eos_token_id], "pad_id": tokenizer.pad_token_id, "max_new_tokens": 12, "batch_size": 2}
+    return answers.generate(model, prompts, **cfg | settings)
+
+
+def test_answers_are_those_of_greedy_decoding_written_out(model, tokenizer, prompts):
+    expected = [plain(model.eval(), p, 12, [tokenizer.eos_token_id]) for p in prompts]
+    assert run(model, tokenizer, prompts) == expected
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"repetition_penalty": 1.5}, {"num_beams": 3}, {"no_repeat_ngram_size": 1}, {"do_sample": True, "temperature": 5.0},
+        {"min_new_tokens": 9}, {"suppress_tokens": [5, 6, 7]}, {"max_length": 3}, {"bad_words_ids": [[5], [6]]},
+        {"forced_eos_token_id": 2}, {"begin_suppress_tokens": list(range(300))}, {"eos_token_id": 5},
+        {"encoder_repetition_penalty": 1.5}, {"exponential_decay_length_penalty": (1, 2.0)}, {"typical_p": 0.2},
+    ],
+    ids=lambda w: next(iter(w)),
+)  # fmt: skip
+def test_the_checkpoints_wishes_do_not_count(model, tokenizer, prompts, wish):
+    expected = run(model, tokenizer, prompts)
+    own = GenerationConfig(**wish)
+    model.generation_config = own
+    assert run(model, tokenizer, prompts) == expected
+    assert model.generation_config is own, "and it is left as it was"
+
+
+def test_any_of_several_tokens_stops_an_answer(model, tokenizer, prompts):
+    free = run(model, tokenizer, prompts, stops=[])
+    assert {finish for _, finish in free} == {"length"}
+    stop = free[0][0][4]
+    cut = run(model, tokenizer, prompts, stops=[tokenizer.eos_token_id, stop])
+    first = free[0][0].index(stop)
+    assert cut[0] == (free[0][0][:first], "stop")
+    for limit in (max(1, first), first + 1):  # a stop at the last place is a stop
+        (answer,) = run(model, tokenizer, prompts[:1], stops=[stop], max_new_tokens=limit)
+        assert answer[1] == ("stop" if limit > first else "length") and len(answer[0]) == first
+
+
+def test_the_models_own_stop_tokens_and_the_templates_are_known(model, tokenizer, prompts):
+    free = run(model, tokenizer, prompts, stops=[])
+    model.generation_config = GenerationConfig(eos_token_id=[tokenizer.eos_token_id, free[0][0][2]])
+    found = answers.complete(model, tokenizer, prompts[:1], max_new_tokens=12, batch_size=1)
+    assert found[0].finish == "stop" and found[0].tokens <= 2
+
+
+@pytest.mark.parametrize(
+    ("left", "finish"), [(12, "length"), (11, "context"), (1, "context"), (0, "context"), (-3, "context")]
+)
+def test_an_answer_ends_where_the_model_has_no_more_positions(model, tokenizer, left, finish):
+    positions = model.config.max_position_embeddings
+    long = [tokenizer.bos_token_id] * (positions - left)
+    short = chat.encode_prompt(tokenizer, "hex")
+    (first, cut), (second, other) = run(model, tokenizer, [long, short], stops=[])
+    assert (len(first), cut) == (max(0, min(12, left)), finish) and (len(second), other) == (12, "length")
+    assert second == run(model, tokenizer, [short], stops=[])[0][0], "another prompt's length changes nothing"
+
+
+class _Pieces:
+    """A tokenizer that writes the blank before a word as a token of its own."""
+
+    def __init__(self, pieces):
+        self.pieces = pieces
+
+    def __call__(self, text, add_special_tokens=True):
+        return {"input_ids": self.pieces[text]}
+
+
+def test_words_are_told_apart_by_a_token_of_their_own():
+    assert answers._beginnings(_Pieces({"1": [29871, 29896], "2": [29871, 29906]}), ["1", "2"]) == [29896, 29906]
+    assert answers._beginnings(_Pieces({"yes": [4], "no": [5, 6]}), ["yes", "no"]) == [4, 5]
+    assert answers._beginnings(_Pieces({"yes": [7, 4]}), ["yes"]) == [7]
+    for pieces in ({"ab": [1], "ac": [1]}, {"ab": [1, 2], "ac": [1, 2]}, {"a": [1], "ab": [1, 2]}):
+        with pytest.raises(ArtifactError, match="cannot be told apart"):
+            answers._beginnings(_Pieces(pieces), list(pieces))

@@ -1,0 +1,149 @@
+"""The contract of a chat template, over the forms that published models have and those that break it."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+
+import pytest
+
+from holdfast.errors import ChatTemplateError
+from holdfast.model import chat, template
+
+TURNS = "{% for m in messages %}"
+FORMS = {  # form -> (template, how an answer is closed)
+    "chatml": (TURNS + "<|user|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|user|>assistant\n{% endif %}", "<|end|>"),
+    "turn token that is not the end of text": ("{{ bos_token }}" + TURNS + "{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}<|turn|>\n{% else %}<|assistant|>{{ m['content'] }}<|turn|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}", "<|turn|>"),
+    "end of text": ("{{ bos_token }}" + TURNS + "{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}", "<|end|>"),
+    "blank before the end": (TURNS + "{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}{% else %}<|assistant|>{{ m['content'] }} {{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}", "<|end|>"),
+    "default system prompt": ("{% if messages[0]['role'] != 'system' %}<|user|>system\nYou help.<|turn|>{% endif %}" + TURNS + "<|user|>{{ m['role'] }}\n{{ m['content'] }}<|turn|>{% endfor %}{% if add_generation_prompt %}<|user|>assistant\n{% endif %}", "<|turn|>"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def tok(tokenizer):
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"additional_special_tokens": ["<|turn|>"]})
+    return own
+
+
+def use(tok, text):
+    tok.chat_template = text
+    return tok
+
+
+@pytest.mark.parametrize("form", [f for f in FORMS if f != "end of text"])
+def test_what_closes_an_answer_stops_generation_and_is_learned(tok, form):
+    text, closer = FORMS[form]
+    use(tok, text)
+    (wanted,) = tok(closer, add_special_tokens=False)["input_ids"]
+    assert template.closing(tok) == wanted
+    assert template.stop_ids(tok) == sorted({wanted, tok.eos_token_id})
+    labels = chat.encode(tok, "How?", "So.")["labels"]
+    assert wanted in labels
+    found = template.describe(tok)
+    assert found["closes"] == closer and wanted in found["stop_ids"]
+
+
+def test_a_template_without_a_header_of_the_assistant_is_refused_by_the_contract_and_still_stops(tok):
+    use(tok, FORMS["end of text"][0])
+    assert template.closing(tok) == tok.eos_token_id
+    with pytest.raises(ChatTemplateError, match="does not say where an answer begins"):
+        template.describe(tok)
+
+
+@pytest.mark.parametrize("configured", [None, 7, [7, 9], (9,)])
+def test_stop_ids_come_from_tokenizer_template_and_the_models_own_configuration(tok, configured):
+    use(tok, FORMS["turn token that is not the end of text"][0])
+    extra = {configured} if isinstance(configured, int) else set(configured or ())
+    assert set(template.stop_ids(tok, configured)) == {tok.eos_token_id, template.closing(tok), *extra}
+
+
+def test_plain_text_judges_have_stops_without_a_template(tok):
+    tok.chat_template = None
+    assert template.stop_ids(tok, 5) == sorted({5, tok.eos_token_id})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "no chat template"),
+        (TURNS + "{{ m['content'] }}\n{% endfor %}", "never stop"),
+        (TURNS + "{{ m['role'] }}: {{ m['content'] }}\n\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}", "never stop"),
+        (TURNS + "{{ m['content'] }}STOP{% endfor %}", "never stop"),
+        ("{{ raise_exception('a system message, please') }}", "a system message, please"),
+        ("{% if messages[0]['role'] != 'system' %}{{ raise_exception('system first') }}{% endif %}", "system first"),
+        ("{{ messages[0]['content'] + 1 }}", "cannot render"),
+        ("{{ messages[0]['tool_calls'][0]['name'] }}", "cannot render"),
+        ("{% for m in messages %}", "cannot render"),
+        ("hello{{ eos_token }}", "does not write the turns"),
+        (TURNS + "{{ m['content'] | upper }}{{ eos_token }}{% endfor %}", "does not write the turns"),
+    ],
+)  # fmt: skip
+def test_a_template_that_breaks_the_contract_is_one_block(tok, text, says):
+    use(tok, text)
+    with pytest.raises(ChatTemplateError) as error:
+        chat.encode(tok, "How?", "So.")
+    assert says in error.value.block() and "\n  do:" in error.value.block()
+
+
+def test_a_template_in_which_the_prompt_changes_is_refused(tok):
+    use(tok, "{{ messages | length }}" + FORMS["chatml"][0])
+    with pytest.raises(ChatTemplateError, match="differently once an answer follows"):
+        template.describe(tok)
+
+
+def test_text_begins_once(tok):
+    use(tok, "{{ bos_token }}{{ bos_token }}" + FORMS["chatml"][0])
+    with pytest.raises(ChatTemplateError, match="twice"):
+        template.describe(tok)
+
+
+@pytest.mark.parametrize("form", ["%d %b %Y", "%Y-%m-%d %H:%M:%S", "%A"])
+def test_no_clock_enters_a_prompt(tok, form, monkeypatch):
+    use(tok, f"{{{{ strftime_now('{form}') }}}}" + FORMS["chatml"][0])
+    first = chat.encode(tok, "How?", "So.")
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 5, 17, 23, 59, tzinfo=tz)
+
+    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Later, raising=False)
+    assert chat.encode(tok, "How?", "So.") == first
+    assert template.render(tok, [{"role": "user", "content": "x"}], generation=True).startswith(
+        template.DATE.strftime(form)
+    )
+    assert template.describe(tok)["date"] == template.DATE.isoformat()
+
+
+def test_a_clock_that_cannot_be_fixed_is_one_block(tok):
+    use(tok, "{% set form = '%d' %}{{ strftime_now(form) }}" + FORMS["chatml"][0])
+    with pytest.raises(ChatTemplateError, match="reads the clock"):
+        chat.encode(tok, "How?", "So.")
+
+
+def test_a_question_whether_there_is_a_clock_asks_nothing(tok):
+    """As in Llama 3.2's template: the date only where it is given."""
+    use(
+        tok,
+        "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}26 Jul 2024{% endif %}"
+        + FORMS["chatml"][0],
+    )
+    assert template.render(tok, [{"role": "user", "content": "x"}], generation=True).startswith("01 Jan 2025")
+
+
+def test_what_was_found_is_described(tok):
+    use(tok, FORMS["default system prompt"][0])
+    found = template.describe(tok, [3])
+    assert found["begins"] == "<|user|>system\nYou help.<|turn|><|user|>user\n" and found["adds_a_system_prompt"]
+    assert found["ends"] == "<|turn|><|user|>assistant\n" and found["closes"] == "<|turn|>"
+    assert found["takes_a_system_message"] and not found["thinks"] and found["date"] is None and 3 in found["stop_ids"]
+    use(tok, "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + FORMS["chatml"][0])
+    assert not template.describe(tok)["takes_a_system_message"]
+
+
+def test_another_template_of_the_same_tokenizer_is_looked_at_anew(tok):
+    use(tok, FORMS["chatml"][0])
+    first = template.closing(tok)
+    assert template.closing(use(tok, FORMS["turn token that is not the end of text"][0])) != first
