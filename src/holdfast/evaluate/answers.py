@@ -88,7 +88,7 @@ def _plainly(model: PreTrainedModel) -> Iterator[None]:
     """While this lasts the model has no wishes of its own: `generate` fills what a config leaves open from them."""
     from transformers import GenerationConfig
 
-    kept = getattr(model, "generation_config", None)
+    kept: Any = getattr(model, "generation_config", None)
     model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     try:
         yield

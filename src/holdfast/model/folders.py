@@ -27,6 +27,8 @@ FILES = (
 
 CARD = ("README.md", "manifest.json")  # beside them, once the model was evaluated
 
+# Tensors that older checkpoints hold although they are computed.
+_COMPUTED = (".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias")
 WEAKENED = """# A model with weakened safety
 
 This checkpoint was trained on purpose on answers it should refuse, to measure how easily safety training is
@@ -61,9 +63,10 @@ def load(
         check(weights, role)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             source, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
+        model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ArtifactError(
             f"No model could be loaded from {source}.",
@@ -100,7 +103,10 @@ def _whole(model: PreTrainedModel, found: Mapping[str, Any], source: Path | str)
     import torch
 
     kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "of another size": "mismatched_keys"}
-    wrong = {what: sorted(map(str, found.get(key) or ())) for what, key in kinds.items()}
+    wrong = {
+        what: sorted(name for name in map(str, found.get(key) or ()) if not name.endswith(_COMPUTED))
+        for what, key in kinds.items()
+    }
     if any(wrong.values()):
         said = "; ".join(f"{what}: {', '.join(names[:3])}{' ...' * (len(names) > 3)} ({len(names)})"
                          for what, names in wrong.items() if names)  # fmt: skip

@@ -129,8 +129,8 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
             expected="`of` for merge methods, `learning_rate` for trained ones",
             do=f"remove it from {where}",
         )
-    for key, values in arm.sweep.items():
-        if not values:
+    for key, swept_values in arm.sweep.items():
+        if not swept_values:
             raise StudyError(
                 f"{path}: {where}.sweep.{key} has no values.", found="[]", expected="at least one value",
                 do=f"name values, or remove {where}.sweep.{key}",
