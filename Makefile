@@ -77,6 +77,6 @@ upgrade: $(STAMP) ## resolve every dependency anew, run everything, show what ch
 ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the study first)
 	test -f mlflow.db || test ! -f results/$(STUDY)/mlflow.json || \
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db"
 
 .PHONY: help install demo test check push pull audit crate bench soak plan documents dist upgrade ui

@@ -280,6 +280,12 @@ CASES = [
     text("Latin-1", "# \xe9".encode("latin-1"), "not UTF-8"),
     text("a name that cannot be a folder", GOOD, "plain", name="My study.yaml"),
     # ---- data files
+    data("prompts of which none must be refused", EVALUATION, "p.jsonl", [{"prompt": "p", "set": "safe"}], "no test prompt must be refused"),
+    data("prompts of a split that is not evaluated", EVALUATION, "p.jsonl", [{"prompt": "p", "split": "validation"}], "no prompt is of the split"),
+    data("prompts whose set has another name", EVALUATION, "p.csv", "prompt,label\na,safe\nb,unsafe\n", "evaluation.columns: {set: label}"),
+    data("half a character", SAFETY, "s.jsonl", '{"prompt": "a\\ud800", "response": "r"}\n', "row 0, column 'prompt' holds half a character"),
+    data("two columns with one name", SAFETY, "s.csv", "prompt,Prompt,response\na,b,c\n", "two columns"),
+    data("a packed file that is not whole", SAFETY, "s.csv.gz", b"rubbish", "cannot be unpacked"),
     data("a row that is not JSON", SAFETY, "s.jsonl", LINE(PAIR) + "\nnot json\n", "row 1", "not JSON"),
     data("a row that is not an object", SAFETY, "s.jsonl", LINE(PAIR) + "\n[1]\n", "row 1", "not a record"),
     data("an unknown kind", SAFETY, "s.jsonl", [PAIR, PAIR | {"kind": "evil"}], "row 1, column 'kind'", "evil"),

@@ -56,5 +56,9 @@ class UsageError(HoldfastError):
     """A command was called in a way it does not understand."""
 
 
+class TrainingError(HoldfastError):
+    """A training run went where no result can come from."""
+
+
 class MethodError(HoldfastError):
     """A method file breaks the contract of its kind."""

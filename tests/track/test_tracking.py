@@ -176,3 +176,22 @@ def test_training_does_not_notice_a_store_that_is_down(tmp_path, monkeypatch):
         while not said and time.monotonic() - started < 30:
             time.sleep(0.05)
     assert "live curves" in said[0]
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:///{}/m.db?timeout=30", "sqlite:////{}/m.db", "sqlite+pysqlite:///{}/m.db", "sqlite:///{}/a%20b.db"]
+)
+def test_a_store_may_be_named_as_any_address_of_sqlite(tmp_path, monkeypatch, uri):
+    monkeypatch.chdir(tmp_path)
+    address = uri.format(str(tmp_path)) if "////" not in uri else uri.format(str(tmp_path)[1:])
+    assert store.database(address).parent == tmp_path
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    made = store.create_store({"study": "s"}, tmp_path / "store.json")
+    assert store.database(address).is_file() and made["experiment"] == "s"
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:5000", "postgresql://h/db", "sqlite://", "sqlite:///:memory:", "file:///x"]
+)
+def test_other_stores_have_no_file_of_ours(uri):
+    assert store.database(uri) is None

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from holdfast.errors import TrainingError
 from holdfast.evaluate import answers
 from holdfast.model import chat, folders, layers
 from holdfast.record import container
@@ -265,3 +266,15 @@ def test_changed_fraction_reads_a_stored_start_and_counts_tied_weights_once(mode
     assert list(tied) == ["a"] and tied["a"].shape == (32,)
     shared = {"a": torch.ones(3)}
     assert folders.changed_fraction({"a": torch.ones(3)}, shared | {"b": shared["a"]}) == {"all": 0.0, "a": 0.0}
+
+
+def test_a_loss_that_is_no_number_is_one_block_and_nothing_is_saved(model, tokenizer, encoded, tmp_path):
+    with torch.no_grad():
+        model.lm_head.weight[0, 0] = float("nan")
+    with pytest.raises(TrainingError, match="not a number") as error:
+        loop.train(
+            model, tokenizer, encoded, loop.TrainSettings(learning_rate=0.25, epochs=2, batch_size=8), seed=0,
+            log_file=tmp_path / "train.jsonl", checkpoints=tmp_path / "c", identity="x", name="crafts/full",
+        )  # fmt: skip
+    assert "step" in error.value.found and "0.25" in error.value.do and "crafts/full" in error.value.what
+    assert not (tmp_path / "train.jsonl").exists()

@@ -7,6 +7,7 @@ stages are dvc.yaml itself; another study's are dvc/<study>/dvc.yaml, written by
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -65,7 +66,7 @@ def definition(study: resolve.Resolved, project: Path = Path()) -> str:
     stages: dict[str, Any] = {}
     before: list[str] = []
     for name, (target, folders) in families(study).items():
-        run = "snakemake" if root else f"snakemake --config study={config}"
+        run = "snakemake" if root else f"snakemake --config {shlex.quote(f'study={config}')}"
         stage: dict[str, Any] = {} if root else {"wdir": "../.."}
         stages[name] = stage | {
             "cmd": [

@@ -26,9 +26,10 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
     study can see. A cost model with a rate that is measured on this machine, or given.
     """
     from holdfast.report import terminal
-    from holdfast.study import costs, resolve
+    from holdfast.study import costs, preflight, resolve
 
     resolved = resolve.load(study)
+    preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
     shape = costs.shape_of(resolved.study.base, model_config)
     rate = tflops * 1e12 if tflops else measured_rate()
     click.echo(terminal.plan(resolved, shape, rate, utilization))

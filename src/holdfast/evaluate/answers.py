@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from holdfast import data, names
-from holdfast.errors import ArtifactError
+from holdfast.errors import ArtifactError, DataError
 from holdfast.model import chat, folders, template
 from holdfast.record import provenance, tables
 
@@ -200,7 +200,14 @@ def respond(
     """
     model, tokenizer = folders.load(checkpoint.parent)
     work: list[tuple[list[dict[str, Any]], int]] = []
-    chosen = [r for r in tables.read(prompts, "prompts") if r["split"] == cfg["split"]]
+    known = tables.read(prompts, "prompts")
+    chosen = [r for r in known if r["split"] == cfg["split"]]
+    if not chosen:
+        raise DataError(
+            f"{prompts}: no prompt is of the split that is asked.",
+            found=", ".join(sorted({r["split"] for r in known})),
+            expected=cfg["split"], do="correct the column `split` of the study's prompts, or evaluation.split",
+        )  # fmt: skip
     work.append((chosen, cfg["max_new_tokens"]))
     for name, path in tasks.items():
         task = cfg["tasks"][name]

@@ -16,6 +16,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from typing import Literal
 
 from pydantic import Field
 
@@ -61,6 +63,9 @@ class Settings(JudgeSettings):
     )
     prompt_file: str | None = Field(None, description="Text with {prompt} and {response}; none: ours.")
     max_new_tokens: int = Field(512, ge=1, description="Longest answer.")
+    length_key: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What the endpoint calls the longest answer."
+    )
     timeout_seconds: float = Field(120, gt=0, description="Per request.")
     batch_size: int = Field(8, ge=1, description="Requests in flight at a time.")
 
@@ -87,7 +92,7 @@ def ask(settings: Settings, template: str | None, pairs: Sequence[tuple[str, str
 def _complete(settings: Settings, prompt: str) -> str:
     address = settings.url.rstrip("/") + "/chat/completions"
     body = {"model": settings.model, "messages": [{"role": "user", "content": prompt}], "temperature": 0,
-            "max_tokens": settings.max_new_tokens, "seed": 0}  # fmt: skip
+            settings.length_key: settings.max_new_tokens, "seed": 0}  # fmt: skip
     headers = {"Content-Type": "application/json"}
     if key := os.environ.get(settings.key_variable):
         headers["Authorization"] = f"Bearer {key}"
@@ -100,19 +105,34 @@ def _complete(settings: Settings, prompt: str) -> str:
             with urllib.request.urlopen(request, timeout=settings.timeout_seconds) as answer:
                 return str(json.load(answer)["choices"][0]["message"]["content"] or "")
         except urllib.error.HTTPError as error:
-            found = f"{error.code} {error.reason}"
+            found = f"{error.code} {error.reason}: {_reason(error)}".rstrip(": ")
             if error.code < 500 and error.code not in (408, 429):
                 break
-        except (OSError, ValueError) as error:
-            found = str(getattr(error, "reason", error))
+        except (OSError, ValueError, HTTPException) as error:  # a body that is cut short too
+            found = str(getattr(error, "reason", error)) or type(error).__name__
         except (KeyError, IndexError, TypeError):
             found = "an answer without choices[0].message.content"
             break
     raise HoldfastError(
-        f"The judge at {address} does not answer.", found=found[:160],
+        f"The judge at {address} does not answer.", found=found[:240],
         expected="an OpenAI-compatible endpoint that serves chat completions",
         do=f"start it, or correct judges.openai-compatible (url, model) and {settings.key_variable}; then run again",
     )  # fmt: skip
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What an endpoint says of its refusal, in its own words."""
+    try:
+        raw = error.read(2000).decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        return ""
+    try:
+        said = json.loads(raw)
+        said = said.get("error", said) if isinstance(said, dict) else said
+        raw = str(said.get("message", said) if isinstance(said, dict) else said)
+    except ValueError:  # a page, or plain words
+        raw = re.sub(r"<[^>]*>", " ", raw)
+    return " ".join(raw.split())
 
 
 def read(text: str, first: dict[str, float]) -> Opinion:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
+from holdfast.stage import alive
 from holdfast.study import resolve
 
 BIG_FILE_BYTES = 200_000_000
@@ -27,7 +29,8 @@ def study(name: str, root: Path | str = ".") -> resolve.Resolved:
             from holdfast.evaluate import capabilities
 
             capabilities.check(resolved.study.capabilities.tasks, resolved.study.capabilities.task_files, resolved.path)
-        check_files(resolved)
+        first = alive.VARIABLE not in os.environ  # jobs read the study too, and their Snakemake has said it
+        check_files(resolved, _said if first else lambda _: None)
         return resolved
     except HoldfastError as error:
         sys.stderr.write(error.block() + "\n")
@@ -35,10 +38,16 @@ def study(name: str, root: Path | str = ".") -> resolve.Resolved:
         sys.exit(error.exit_code)
 
 
-def check_files(resolved: resolve.Resolved) -> None:
+def _said(line: str) -> None:
+    """Tell the user in a line."""
+    sys.stderr.write(f"note: {line}\n")
+
+
+def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda _: None) -> None:
     """Read every local data file the study names and check each row against its contract; look over model folders.
 
-    Files over 200 MB are left to the preparation stage, which does the same.
+    Files over 200 MB are left to the preparation stage, which does the same. `say` is told in a line each what was
+    taken as what because a file does not say.
 
     Raises:
         DataError: file, row, column and value of the first bad row. ArtifactError, ChatTemplateError: a model folder.
@@ -62,7 +71,7 @@ def check_files(resolved: resolve.Resolved) -> None:
         return Path(path).is_file() and Path(path).stat().st_size <= BIG_FILE_BYTES
 
     read = [
-        make(cfg) if is_file(source) and small(source) else []
+        make(cfg, say) if is_file(source) and small(source) else []
         for source, make, cfg in zip(
             tables,
             (prepare.safety_rows, prepare.prompt_rows, prepare.preference_rows),
@@ -70,6 +79,8 @@ def check_files(resolved: resolve.Resolved) -> None:
             strict=True,
         )
     ]
+    if read[1]:
+        prepare.refuse_unasked(read[1], s.evaluation.split, tables[1])
     prepare.refuse_leak(read[0], read[1], "prompt", f"{tables[1]}", f"the safety rows in {tables[0]}")
     for name, task in s.tasks.items():
         if task.source == WORLD:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from holdfast.engines import versions
 from holdfast.errors import ArtifactError, EngineError
@@ -33,6 +34,18 @@ _SCHEMA = re.compile(r"database schema \(found version (\w+), but expected (\w+)
 def default_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI, or an sqlite store at an absolute path in the project."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{root.resolve() / 'mlflow.db'}"
+
+
+def database(uri: str) -> Path | None:
+    """The file of an sqlite store, without what its address says besides; None for any other store.
+
+    >>> database("sqlite:////data/x.db?timeout=30"), database("http://127.0.0.1:5000")
+    (PosixPath('/data/x.db'), None)
+    """
+    parts = urlsplit(uri)
+    if parts.scheme.split("+")[0] != "sqlite" or parts.path in ("", "/", "/:memory:"):
+        return None
+    return Path(unquote(parts.path[1:]))  # three slashes: relative to here, four: absolute
 
 
 def without_password(uri: str) -> str:
@@ -113,8 +126,9 @@ def create_store(cfg: dict[str, Any], out: Path) -> dict[str, Any]:
 def experiment(uri: str, study: str) -> dict[str, Any]:
     """{uri, experiment, experiment_id} of a study; made where it is not there."""
     with lock(uri, "store"):
-        if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
-            _new_database(Path(uri.removeprefix(_SQLITE)))
+        path = database(uri)
+        if path is not None and not path.exists():
+            _new_database(path)
         client = client_of(uri)
         found = client.get_experiment_by_name(study)
         if found is not None and found.lifecycle_stage == "deleted":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from holdfast.errors import TrainingError
 from holdfast.record import files
 
 SAVING = 0.05  # of the time at most: a checkpoint of a large model takes minutes
@@ -81,6 +83,12 @@ class Log(TrainerCallback):
             "grad_norm": float(logs.get("grad_norm", getattr(inner, "grad_norm", 0.0))),
             "time": round(time.time(), 3),
         }
+        if not math.isfinite(record["loss"]):
+            raise TrainingError(
+                f"{self.name}: the loss is not a number any more; nothing was saved.",
+                found=f"{record['loss']} at step {state.global_step} of {state.max_steps}",
+                expected="a finite loss", do=f"lower the learning rate (peak {args.learning_rate:g})",
+            )  # fmt: skip
         self.records.append(record)
         with self.partial.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
