@@ -15,7 +15,7 @@ from conftest import ROOT
 from soak import SNAKEMAKE
 
 from holdfast.engines import dvc, snakemake, versions
-from holdfast.errors import EngineError
+from holdfast.errors import ArtifactError, EngineError
 from holdfast.record import provenance
 from holdfast.track import store
 
@@ -155,6 +155,30 @@ def test_a_lock_of_another_form_is_one_block(committed, old, new):
     lock.write_text(lock.read_text().replace(old, new))
     with pytest.raises(EngineError, match="not as holdfast knows it"):
         dvc.locked(lock)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "says"),
+    [
+        (lambda: None, ("push",), "not inside of a DVC repository"),
+        (lambda: _with_remote("/nowhere"), ("push", "absent"), "absent"),
+        (lambda: _with_remote("s3://nobody/nothing"), ("push",), "dvc-s3"),
+    ],
+    ids=["no project", "no such stage", "no plugin"],
+)  # fmt: skip
+def test_what_dvc_says_of_its_failure_is_shown(tmp_path, monkeypatch, prepare, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    prepare()
+    with pytest.raises(ArtifactError, match="did not finish") as error:
+        dvc.run(*arguments)
+    assert says in error.value.found and "no message" not in error.value.block()
+
+
+def _with_remote(address: str) -> None:
+    for command in (["init", "--no-scm", "-q"], ["remote", "add", "-d", "r", address, "-q"]):
+        subprocess.run([sys.executable, "-m", "dvc", *command], check=True, capture_output=True)
+    Path("a.txt").write_text("a")
+    subprocess.run([sys.executable, "-m", "dvc", "add", "a.txt", "-q"], check=True, capture_output=True)
 
 
 # ---- MLflow -----------------------------------------------------------------------------------------

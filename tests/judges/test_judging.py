@@ -217,6 +217,79 @@ def test_an_endpoint_that_refuses_is_one_error_and_no_file(world, server, tmp_pa
         assert not (tmp_path / "o.parquet").exists()
 
 
+class _Unwell(BaseHTTPRequestHandler):
+    """An endpoint that answers as `said` says: raw bytes after the status."""
+
+    said: list[tuple[int, dict[str, str], bytes]] = []  # noqa: RUF012 - one server per test
+    asked: list[dict] = []  # noqa: RUF012
+
+    def do_POST(self):
+        type(self).asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        status, headers, body = type(self).said[min(len(type(self).asked), len(type(self).said)) - 1]
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def unwell(monkeypatch):
+    _Unwell.said, _Unwell.asked = [], []
+    with HTTPServer(("127.0.0.1", 0), _Unwell) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(openai_compatible.time, "sleep", lambda _: None)
+        yield openai_compatible.Settings(url=f"http://127.0.0.1:{server.server_port}/v1", model="m", batch_size=1)
+        server.shutdown()
+
+
+GOOD_ANSWER = json.dumps({"choices": [{"message": {"content": "Verdict: compliance"}}]}).encode()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [(200, {"Content-Length": "5000"}, GOOD_ANSWER), (200, {}, GOOD_ANSWER[:20]), (503, {}, b"busy"),
+     (429, {}, b"slowly"),
+     (200, {"Transfer-Encoding": "chunked"}, b"zz")],
+)  # fmt: skip
+def test_an_answer_that_is_cut_short_is_asked_for_again(unwell, first):
+    _Unwell.said = [first, (200, {}, GOOD_ANSWER)]
+    assert openai_compatible.ask(unwell, None, [PAIR], lambda _: None) == ["Verdict: compliance"]
+    assert len(_Unwell.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"error": {"message": "not supported, use max_completion_tokens"}}', "use max_completion_tokens"),
+        (b'{"error": "context too long"}', "context too long"), (b'{"detail": "no such model"}', "no such model"),
+        (b"<html><body><h1>Bad</h1> gateway wants a key</body></html>", "gateway wants a key"), (b"", "400"),
+    ],
+)  # fmt: skip
+def test_what_an_endpoint_says_of_its_refusal_is_shown(unwell, body, says):
+    _Unwell.said = [(400, {}, body)]
+    with pytest.raises(HoldfastError) as error:
+        openai_compatible.ask(unwell, None, [PAIR], lambda _: None)
+    assert says in error.value.found and "400" in error.value.found and len(_Unwell.asked) == 1
+
+
+def test_an_endpoint_always_cut_short_is_one_block(unwell):
+    _Unwell.said = [(200, {"Content-Length": "5000"}, GOOD_ANSWER)]
+    with pytest.raises(HoldfastError, match="does not answer") as error:
+        openai_compatible.ask(unwell, None, [PAIR], lambda _: None)
+    assert error.value.found and len(_Unwell.asked) == openai_compatible.ATTEMPTS
+
+
+@pytest.mark.parametrize("key", ["max_tokens", "max_completion_tokens"])
+def test_the_limit_has_the_name_that_the_endpoint_knows(unwell, key):
+    _Unwell.said = [(200, {}, GOOD_ANSWER)]
+    openai_compatible.ask(unwell.model_copy(update={"length_key": key}), None, [PAIR], lambda _: None)
+    assert _Unwell.asked[0][key] == 512 and len({"max_tokens", "max_completion_tokens"} & _Unwell.asked[0].keys()) == 1
+
+
 # ---- verdicts ------------------------------------------------------------------------------------------
 
 

@@ -148,8 +148,8 @@ def push(study: resolve.Resolved, only: Sequence[str] = ()) -> list[str]:
     if study.name != DEMO:
         files.write_text(path, definition(study))
     targets = [f"{path}:{name}" for name in here]
-    dvc.run("commit", "--force", "--quiet", *targets)
-    dvc.run("push", "--quiet", *targets)
+    dvc.run("commit", "--force", *targets)
+    dvc.run("push", *targets)
     return here
 
 
@@ -164,5 +164,5 @@ def pull(study: resolve.Resolved, only: list[str]) -> tuple[list[str], snapshot.
             expected="a family that was pushed, its dvc.lock committed", do="make push on the machine that has it",
         )  # fmt: skip
     wanted = only or there
-    dvc.run("pull", "--quiet", *(f"{path}:{name}" for name in wanted))
+    dvc.run("pull", *(f"{path}:{name}" for name in wanted))
     return wanted, snapshot.restore(Path.cwd(), snapshot.prefixes([study.name]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -31,16 +32,20 @@ class Output:
 
 
 def run(*arguments: str) -> None:
-    """Call dvc; what it prints goes to the terminal.
+    """Call dvc.
 
     Raises:
-        ArtifactError: it failed; with the last line it said.
+        ArtifactError: it failed; with the line in which it said why.
     """
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], stderr=subprocess.PIPE, encoding="utf-8")
+    command = [sys.executable, "-m", "dvc", *arguments]  # not --quiet, which hides why it fails
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
+        lines = [line.strip() for line in re.split(r"[\r\n]+", f"{done.stdout}\n{done.stderr}") if line.strip()]
+        said = [line for line in lines if line.startswith("ERROR")] or lines or [f"exit code {done.returncode}"]
         raise ArtifactError(
-            f"dvc {arguments[0]} did not finish.", found=(done.stderr.strip().splitlines() or ["no message"])[-1][:160],
-            expected="a reachable remote with these files", do="dvc remote list; dvc remote modify NAME url WHERE",
+            f"dvc {arguments[0]} did not finish.", found=said[-1].removeprefix("ERROR: ")[:240],
+            expected="a DVC project with a reachable remote that has these files",
+            do=f"dvc {' '.join(arguments)}; dvc remote list; dvc remote modify NAME url WHERE",
         )  # fmt: skip
 
 

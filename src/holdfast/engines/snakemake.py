@@ -140,10 +140,8 @@ def dry_run(target: str, study: str | None) -> list[Job]:
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, encoding="utf-8")
     said = done.stdout + done.stderr
     if done.returncode:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        mistake = next((i for i, line in enumerate(lines) if "Error:" in line or "Exception" in line), len(lines) - 1)
         raise HoldfastError(
-            f"Snakemake cannot plan {target}.", found=" ".join(lines[mistake : mistake + 3])[:200],
+            f"Snakemake cannot plan {target}.", found=_mistake(said),
             expected="a file of a study, or a family (models, table, report ...)", do=" ".join(command),
         )  # fmt: skip
     jobs = parse(said)
@@ -153,6 +151,13 @@ def dry_run(target: str, study: str | None) -> list[Job]:
             expected="jobs with input, output and reason, or that there is nothing to be done",
         )  # fmt: skip
     return jobs
+
+
+def _mistake(said: str) -> str:
+    """Where Snakemake says what is wrong: from the line that calls it an error, else the last line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
+    start = next((i for i, line in enumerate(lines) if "Error:" in line or "Exception" in line), len(lines) - 1)
+    return " ".join(lines[start : start + 3])[:240]
 
 
 def summary(study: Path) -> dict[str, tuple[str, bool]]:
@@ -165,7 +170,7 @@ def summary(study: Path) -> dict[str, tuple[str, bool]]:
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, encoding="utf-8")
     if done.returncode:
         raise ArtifactError(
-            "Snakemake cannot plan this study.", found=(done.stderr.strip().splitlines() or ["no message"])[-1][:160],
+            "Snakemake cannot plan this study.", found=_mistake(done.stdout + done.stderr),
             expected="a summary of its outputs", do=" ".join([*command[:3], "-n"]),
         )  # fmt: skip
     csv.field_size_limit(sys.maxsize)
