@@ -156,6 +156,7 @@ def optimizer(
         basis: input name -> U (n, n), layer name -> V (m, m); None for the original space.
         mask: layer name -> BitMask (m, n), None for nothing frozen.
     """
+    from holdfast.train.loop import groups
     from holdfast.warp import masks
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
@@ -184,6 +185,6 @@ def optimizer(
             frozen = held.bools[:, :k].contiguous()
         rotations[weight] = Rotation(u, frozen, v, corrected=settings.rank_fraction < 1)
     return RotatedAdamW(
-        [p for p in model.parameters() if p.requires_grad], rotations, lr=training.learning_rate,
-        betas=training.betas, weight_decay=training.weight_decay, max_grad_norm=training.max_grad_norm,
+        groups(model, training), rotations, lr=training.learning_rate, betas=training.betas,
+        max_grad_norm=training.max_grad_norm,
     )  # fmt: skip

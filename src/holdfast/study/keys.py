@@ -69,6 +69,10 @@ class Training(Strict):
     accumulation: int = Field(1, ge=1, description="Micro-batches per optimizer step.")
     learning_rate: float = Field(3e-4, gt=0, lt=1, description="Peak; arms bring their own.")
     weight_decay: float = Field(0.0, ge=0, lt=1, description="Decoupled; frozen coefficients do not decay.")
+    weight_decay_on: Literal["matrices", "all"] = Field(
+        "matrices",
+        description="What decays: all but norms and biases, as transformers' Trainer has it, or all weights.",
+    )
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of steps the rate rises linearly.")
     schedule: Literal["cosine", "linear"] = Field("cosine", description="How the rate falls to 0 afterwards.")
     max_grad_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
@@ -94,7 +98,13 @@ class Safety(Strict):
     columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
     hazards: int = Field(1800, ge=1, description="Refused requests.")
     benign: int = Field(2400, ge=0, description="Answered benign requests.")
-    training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4)
+    training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4, weight_decay_on="all")
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _as_published(cls, value: Any) -> Any:
+        """In the published safety fine-tuning norms and biases decay too."""
+        return {"weight_decay_on": "all"} | value if isinstance(value, dict) else value
 
 
 class Preferences(Strict):

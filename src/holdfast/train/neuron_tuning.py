@@ -71,10 +71,11 @@ def optimizer(
     **needs: Any,
 ) -> RotatedAdamW:
     """AdamW over all parameters with the neurons' weights held exactly where they are."""
+    from holdfast.train.loop import groups
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
     rotations = {x.module.weight: Rotation(frozen=mask[x.name].to(x.module.weight.device)) for x in layers}
     return RotatedAdamW(
-        list(model.parameters()), rotations, lr=training.learning_rate, betas=training.betas,
-        weight_decay=training.weight_decay, max_grad_norm=training.max_grad_norm,
+        groups(model, training), rotations, lr=training.learning_rate, betas=training.betas,
+        max_grad_norm=training.max_grad_norm,
     )  # fmt: skip
