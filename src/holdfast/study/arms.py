@@ -47,18 +47,22 @@ class NeuronSpec(Strict):
     frequency: float = Field(0.9, gt=0, le=1)
     samples: int = Field(100, ge=1)
     robust: bool = False
+    detection: Literal["paper", "code"] = "paper"
 
     @property
     def counts(self) -> list[str]:
         """Names of the count files it is built from: over refusals, and over general text."""
-        kinds = ["safety", *(["foundation"] if self.robust else [])]
-        return [f"{kind}-{self.fraction:g}-{self.samples}" for kind in kinds]
+        kinds, scores = (
+            ["safety", *(["foundation"] if self.robust else [])],
+            "-code" if self.detection == "code" else "",
+        )
+        return [f"{kind}{scores}-{self.fraction:g}-{self.samples}" for kind in kinds]
 
     @property
     def name(self) -> str:
         """The name of the mask file, made of these settings."""
-        robust = "-robust" if self.robust else ""
-        return f"neurons-{self.fraction:g}-{self.frequency:g}-{self.samples}{robust}"
+        robust, scores = "-robust" if self.robust else "", "-code" if self.detection == "code" else ""
+        return f"neurons{scores}-{self.fraction:g}-{self.frequency:g}-{self.samples}{robust}"
 
 
 class ResolvedArm(Strict):
