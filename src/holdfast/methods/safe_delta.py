@@ -40,7 +40,7 @@ CARD = {
         (
             "the whole rule, tile by tile",
             "fuse",
-            "merge/test_published.py::test_safe_delta_is_the_published_rule_on_compensated_tiles",
+            "merge/test_published_merges.py::test_safe_delta_is_the_published_rule_on_compensated_tiles",
         ),
         (
             "strength 0 is the aligned model",

@@ -49,7 +49,7 @@ CARD = {
         (
             "θ(ℓ) and ℓ by DPO, step by step",
             "prepare",
-            "merge/test_published.py::test_somf_learns_as_the_published_form_does",
+            "merge/test_published_merges.py::test_somf_learns_as_the_published_form_does",
         ),
         (
             "τ ⊙ m / mean(m)",
@@ -59,14 +59,14 @@ CARD = {
         (
             "m = σ((ℓ + log u − log(1 − u)) / T)",
             "relaxed",
-            "merge/test_published.py::test_somf_draws_a_relaxed_bernoulli_mask",
+            "merge/test_published_merges.py::test_somf_draws_a_relaxed_bernoulli_mask",
         ),
-        ("−log σ(β Δ)", "dpo_loss", "merge/test_published.py::test_somf_prefers_the_chosen_answer_by_beta"),
+        ("−log σ(β Δ)", "dpo_loss", "merge/test_published_merges.py::test_somf_prefers_the_chosen_answer_by_beta"),
         ("m = σ(ℓ)", "export", "merge/test_merging.py::test_somf_exports_what_it_trained_and_shuffles_exactly_that"),
         (
             "the authors' TIES and DARE",
             "masked",
-            "merge/test_published.py::test_somf_fuses_tasks_as_the_authors_do_where_asked",
+            "merge/test_published_merges.py::test_somf_fuses_tasks_as_the_authors_do_where_asked",
         ),
     ),
     "deviations": (
