@@ -219,6 +219,10 @@ class Constitution(Strict):
 
     source: str = Field("train", min_length=1, description="`train`, a hub id, or a folder in Hugging Face layout.")
     guidelines_file: str = Field("config/guidelines/world.txt", description="Text file with the rules it judges by.")
+    prompt_file: str | None = Field(
+        None,
+        description="Text file of a judge's own conversation, with {prompt} and {response} where they go; none: ours.",
+    )
     tasks: tuple[Name, ...] = Field((), description="Tasks whose cells it is asked about, beside the roles; none: all.")
     arms: tuple[Name, ...] = Field((), description="Arms whose cells it is asked about; none: all.")
     pairs: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, reply, label.")
@@ -234,6 +238,12 @@ class Constitution(Strict):
     seed: int = Field(42, ge=0, description="Initial adapters and order.")
     max_new_tokens: int = Field(48, ge=4, description="Longest evaluation.")
     batch_size: int = Field(64, ge=1, description="Replies judged together.")
+
+    @model_validator(mode="after")
+    def _own_format(self) -> Constitution:
+        if self.prompt_file and self.source == "train":
+            raise ValueError("prompt_file is the format of a finished judge; the one that is trained here has ours")
+        return self
 
 
 class Capabilities(Strict):
