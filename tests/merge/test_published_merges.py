@@ -156,6 +156,15 @@ def test_safe_lora_projects_the_modules_that_stray_most(by, merge, family):  # n
     assert record["modules_projected"] == 5
 
 
+def test_safe_lora_looks_at_the_named_modules_only(merge, family):  # noqa: F811
+    _, pulled, finetuned = _cosines(family)
+    out, record = merge("safe-lora", {"threshold": 2, "modules": ["q_proj", "down_proj"]})
+    for name in out:
+        want = pulled[name] if "q_proj" in name or "down_proj" in name else finetuned[name]
+        assert np.abs(out[name].double().numpy() - want).max() < 1e-6, name
+    assert record["modules"] == 4
+
+
 # ---- SOMF -----------------------------------------------------------------------------------------
 
 
@@ -278,6 +287,13 @@ def test_somf_fuses_tasks_as_the_authors_do_where_asked():
     assert somf.magnitudes([given["a"]], somf.Settings(fusion="ties")) == []
     one = [given["a"][0]]
     assert torch.equal(somf.masked(one, None, somf.Settings(fusion="ties_merging"), 0, "a"), one[0])
+
+
+def test_task_vectors_are_added_or_averaged():
+    somf, (one, two) = registry.load("somf"), _two_tasks()["a"]
+    for how, share in (("sum", 1), ("mean", 0.5)):
+        got = somf.masked([torch.from_numpy(one), torch.from_numpy(two)], None, somf.Settings(fusion=how), 0, "a")
+        assert np.allclose(got.numpy(), share * (one + two))
 
 
 def test_the_authors_dare_drops_for_one_task_too_and_draws_anew():

@@ -12,8 +12,8 @@ import pytest
 import torch
 from test_methods import cell  # noqa: F401 - a fixture
 
-from holdfast.model import chat
-from holdfast.record import artifact
+from holdfast.model import chat, folders
+from holdfast.record import artifact, tables
 from holdfast.study import arms, registry
 from holdfast.train import loop
 from holdfast.warp import families, masks
@@ -81,6 +81,31 @@ def test_lora_wsr_is_its_formula_in_forward_and_fold(constraint, cell):  # noqa:
 
 
 # ---- WaRP -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tokens", ["all", "prompt"])
+def test_the_gram_matrix_sums_over_the_tokens_of_refusals(tokens, model, tokenizer, world, tmp_path):
+    """What block 0 reads is the embedding over its root mean square, times the norm's weight: written out here."""
+    with torch.no_grad():
+        torch.nn.init.uniform_(model.model.layers[0].input_layernorm.weight, 0.5, 2.0)
+    folders.save(model, tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    rows = world.safety(20, 20)
+    tables.write(rows, tmp_path / "safety.parquet", "safety")
+    cfg = {"modules": ["q_proj", "up_proj"], "rows": 12, "tokens": tokens}
+    families.build_gram(tmp_path / "aligned/model.safetensors", tmp_path / "safety.parquet", cfg, tmp_path / "g", print)
+    grams, header = artifact.read(tmp_path / "g", family="gram")
+    weight = model.model.layers[0].input_layernorm.weight.detach().double().numpy()
+    table, want, count = model.model.embed_tokens.weight.detach().double().numpy(), np.zeros((32, 32)), 0
+    for row in [r for r in rows if r["kind"] == "hazard"][:12]:
+        encoded = chat.encode(tokenizer, row["prompt"], row["response"])
+        for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True):
+            if tokens == "all" or label == chat.IGNORE:
+                x = table[token]
+                h = weight * x / math.sqrt((x**2).mean() + model.config.rms_norm_eps)
+                want += np.outer(h, h)
+                count += 1
+    assert header["tokens"] == count
+    assert np.allclose(grams["blocks.0.attention_input"].double().numpy(), want, rtol=1e-4, atol=1e-3)
 
 
 def _scores(tmp_path):

@@ -41,7 +41,7 @@ CARD = {
         (
             "G = H Hᵀ over safety tokens, padding excluded",
             "holdfast.warp.gram.capture",
-            "warp/test_warp.py::test_one_gram_per_distinct_input_and_padding_never_counts",
+            "methods/test_published_methods.py::test_the_gram_matrix_sums_over_the_tokens_of_refusals",
         ),
         (
             "I = Σ |∂L_safe/∂C|",
