@@ -87,7 +87,7 @@ MUTANTS = [
         ('v = aligned - weights.stored("base")', 'v = weights.stored("base") - aligned',
          f"{PUBLISHED_MERGES} -k safe_lora", "C = V Vᵀ / ‖V‖ is the same for V and -V"),
         ("u[:, s > s[:1] * max(v.shape) * torch.finfo(v.dtype).eps]", "u[:, s > 0]",
-         "merge/test_merging.py -k projector"),
+         "merge -k projector"),
     ),
     *_of(
         "methods/resta.py", "merge/test_merging.py -k resta",
@@ -103,7 +103,7 @@ MUTANTS = [
         ("settings.drop, fusion", "0.0, fusion"),
     ),
     *_of(
-        "merge/fusion.py", "merge -k 'dare or ties or authors'",
+        "merge/fusion.py", "merge -k 'dare or ties or authors or averaged'",
         (".div_(1 - drop)", ".div_(1.0)"),
         ("generator=stream) >= drop", "generator=stream) < drop"),
         ("delta.abs() >= least", "delta.abs() <= least"),

@@ -156,6 +156,15 @@ def test_safe_lora_projects_the_modules_that_stray_most(by, merge, family):  # n
     assert record["modules_projected"] == 5
 
 
+def test_the_true_projector_of_a_direction_of_low_rank_is_that_of_its_range():
+    """Singular values that are rounding only are no directions."""
+    range_, delta = _random(12, 3), _random(12, 7, seed=1)
+    q, _ = np.linalg.qr(range_)
+    v = torch.from_numpy(range_ @ _random(3, 7, seed=2))
+    out = registry.load("safe-lora").project(v, torch.from_numpy(delta), "projector")
+    assert np.allclose(out.numpy(), q @ (q.T @ delta), atol=1e-9)
+
+
 def test_safe_lora_looks_at_the_named_modules_only(merge, family):  # noqa: F811
     _, pulled, finetuned = _cosines(family)
     out, record = merge("safe-lora", {"threshold": 2, "modules": ["q_proj", "down_proj"]})
