@@ -29,6 +29,9 @@ demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs anothe
 test: $(STAMP) ## run the tests, the smoke study included
 	$(BIN)/python -m pytest -q
 
+mutants: $(STAMP) ## plant small faults one at a time and count those that the tests notice (tens of minutes)
+	$(BIN)/python tests/mutants.py
+
 check: $(STAMP) ## style, types, floors, spelling, dead code, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check src scripts tests benchmarks
@@ -79,4 +82,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db"
 
-.PHONY: help install demo test check push pull audit crate bench soak plan documents dist upgrade ui
+.PHONY: help install demo test mutants check push pull audit crate bench soak plan documents dist upgrade ui

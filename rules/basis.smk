@@ -141,13 +141,14 @@ rule detect_neurons:
         model=rules.train_aligned.output.model,
         safety=rules.prepare_safety.output[0],
     output:
-        f"{W}/neurons/{{on}}-{{fraction}}-{{samples}}.safetensors",
+        f"{W}/neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.safetensors",
     log:
-        f"{L}/neurons/{{on}}-{{fraction}}-{{samples}}.log",
+        f"{L}/neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.log",
     benchmark:
-        f"{L}/benchmarks/neurons/{{on}}-{{fraction}}-{{samples}}.tsv"
+        f"{L}/benchmarks/neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.tsv"
     wildcard_constraints:
         on="safety|foundation",
+        scores="(-code)?",
         fraction=r"[0-9.e-]+",
         samples=r"\d+",
     threads: 1
@@ -160,6 +161,7 @@ rule detect_neurons:
             "on": w.on,
             "fraction": float(w.fraction),
             "samples": int(w.samples),
+            **({"detection": "code"} if w.scores else {}),
         },
         code=code("neurons"),
     script:

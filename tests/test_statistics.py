@@ -139,3 +139,45 @@ def test_non_inferiority_is_a_one_sided_t_test():
     assert same.p_above(-0.03) == pytest.approx(0.97**300) and same.error > 0
     few = stats.paired_difference(a[:, :50], a[:, :50])
     assert few.p_above(-0.03) == pytest.approx(0.97**50)  # fifty equal prompts establish nothing
+
+
+def test_independent_rates_have_newcombes_interval():
+    """The square-and-add form of Newcombe 1998 (method 10), from Wilson's limits of both rates."""
+    for (x, n), (y, m) in (((9, 20), (14, 30)), ((0, 12), (11, 40)), ((50, 60), (20, 60))):
+        (p, q), (low, high), (least, most) = (x / n, y / m), stats.wilson(x, n), stats.wilson(y, m)
+        found = stats.independent_difference((p, n), (q, m))
+        want = (p - q, p - q - np.hypot(p - low, most - q), p - q + np.hypot(high - p, q - least))
+        assert found == pytest.approx(want, abs=1e-9)
+
+
+def test_kappa_is_cohens_with_its_own_interval():
+    table = [[30, 5, 0], [4, 20, 3], [1, 2, 35]]
+    share = np.array(table) / 100
+    chance = float(share.sum(0) @ share.sum(1))
+    kappa, low, high = stats.kappa(table)
+    assert kappa == pytest.approx((np.trace(share) - chance) / (1 - chance))
+    assert -1 <= low < kappa < high <= 1 and high - kappa == pytest.approx(kappa - low)
+    assert stats.kappa([[5, 0], [3, 0]]) == stats.kappa([[0, 0], [0, 0]]) == (None, None, None)
+
+
+@pytest.mark.parametrize(("difference", "discordant", "comparisons"), [(0.25, 0.4, 1), (0.2, 0.2, 1), (0.3, 0.1, 4)])
+def test_power_counts_the_outcomes_that_mcnemar_calls_different(difference, discordant, comparisons):
+    """Every number of discordant prompts and every number of wins among them, one by one."""
+    from math import comb
+
+    n, share = 24, max(discordant, difference)
+    win, seen = (share + difference) / (2 * share), 0.0
+    for pairs in range(n + 1):
+        for wins in range(pairs + 1):
+            if 2 * wins > pairs and binomtest(wins, pairs).pvalue <= 0.05 / comparisons:
+                chance = comb(n, pairs) * share**pairs * (1 - share) ** (n - pairs)
+                seen += chance * comb(pairs, wins) * win**wins * (1 - win) ** (pairs - wins)
+    found = stats.power(difference, n, discordant=discordant, comparisons=comparisons)
+    assert found == pytest.approx(seen, abs=1e-9) and found > 0.05
+
+
+def test_the_smallest_difference_has_the_power_it_aims_at():
+    found = stats.smallest_difference(120, aim=0.8)
+    assert stats.power(found, 120) == pytest.approx(0.8, abs=1e-3)
+    assert stats.smallest_difference(120, aim=0.9) > found > stats.smallest_difference(240, aim=0.8)
+    assert stats.smallest_difference(4) == 1.0

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from holdfast import names, statistics
 from holdfast.data import prepare
-from holdfast.errors import DataError
+from holdfast.errors import DataError, StudyError
 from holdfast.judges import constitution
 from holdfast.model import folders
 from holdfast.record import tables
+from holdfast.study import resolve
 from holdfast.train import aligning
 
 GUIDELINES = (ROOT / "config/guidelines/world.txt").read_text()
@@ -25,6 +26,8 @@ GUIDELINES = (ROOT / "config/guidelines/world.txt").read_text()
         ("Evaluation: the chatbot did not help. Chatbot is: good.", "good"),
         ("Evaluation: it helped.\nChatbot is:  BAD", "bad"),
         ("Evaluation: fine. Chatbot is: good.\nHuman: and now?\nChatbot is: bad.", "good"),
+        ("Evaluation: asked Human: how do I do it? it did not help. Chatbot is: good.", "good"),
+        ("Evaluation: it helped.\nChatbot is: bad.\n\nHuman: thanks\nChatbot: sure", "bad"),
         ("Chatbot is: good. But then it went on.", "unparsed"),
         ("Chatbot is: goodish.", "unparsed"),
         ("The reply is good.", "unparsed"),
@@ -33,6 +36,31 @@ GUIDELINES = (ROOT / "config/guidelines/world.txt").read_text()
 )
 def test_only_a_verdict_at_the_end_is_a_verdict(text, label):
     assert constitution.parse(text) == label
+
+
+def test_a_finished_judge_is_asked_in_a_conversation_of_its_own(tokenizer, tmp_path):
+    """Its prompt file is the whole text; ours is not put around it, and no chat template is needed."""
+    own = "[INST] <<SYS>>\nrules\n<</SYS>>\n\nHuman: {prompt}\n\nChatbot: {response}\n\nEvaluate. [/INST]"
+    text = tokenizer.decode(constitution.encode(tokenizer, own, "How?", "No {prompt}."), skip_special_tokens=True)
+    assert text == own.replace("{prompt}", "How?").replace("{response}", "No {prompt}.")
+    (tmp_path / "own.txt").write_text(own)
+    study = "constitution: {source: some/judge, prompt_file: %s}\nevaluation: {judges: [world, constitution]}\n"
+    cfg = _study(tmp_path, study % (tmp_path / "own.txt")).judging.opinions_cfg("constitution")
+    assert cfg["template"] == own and not cfg["chats"] and cfg["source"] == "some/judge"
+    ours = _study(tmp_path, "evaluation: {judges: [world, constitution]}\n").judging.opinions_cfg("constitution")
+    assert ours["template"] == GUIDELINES and ours["chats"]
+    (tmp_path / "half.txt").write_text("{prompt}")
+    for file, message in (("half.txt", "where the texts go"), ("none.txt", "prompt_file does not exist")):
+        with pytest.raises(StudyError, match=message):
+            _study(tmp_path, study % (tmp_path / file))
+    with pytest.raises(StudyError) as error:
+        _study(tmp_path, (study % (tmp_path / "own.txt")).replace("some/judge", "train"))
+    assert "finished judge" in error.value.block()
+
+
+def _study(folder, text):
+    (folder / "s.yaml").write_text(text + "arms: {full: {method: full}}\ntasks: {crafts: {dataset: crafts}}\n")
+    return resolve.load("s", folder)
 
 
 @given(st.text(max_size=80))

@@ -85,8 +85,14 @@ IDENTITIES = [
     ("resta-dare", {"gamma": 0, "drop": 0}, "finetuned"),
     ("safe-lora", {"threshold": -2}, "finetuned"),
     ("safe-lora", {"number": 0}, "finetuned"),
-    ("safe-delta", {"strength": 1, "never_kept": 0}, "finetuned"),
-    ("safe-delta", {"strength": 1e9, "budget": "published", "never_kept": 0}, "finetuned"),
+    ("safe-delta", {"strength": 1, "never_kept": 0, "elsewhere": "finetuned"}, "finetuned"),
+    (
+        "safe-delta",
+        {"strength": 1e9, "budget": "published", "never_kept": 0, "elsewhere": "finetuned", "tile": 8},
+        "finetuned",
+    ),
+    ("safe-delta", {"strength": 0}, "aligned"),
+    ("safe-delta", {"strength": 0, "budget": "published", "tile": 8, "group": 1}, "aligned"),
     ("somf", {"mask": "none"}, "finetuned"),
     ("somf", {"mask": "none", "weight": 0}, "aligned"),
 ]
@@ -295,13 +301,18 @@ def test_safe_delta_compensation_lowers_the_damage():
     assert with_ < without
 
 
-def test_safe_delta_without_an_update_or_a_budget_is_the_aligned_model(merge, family):
+def test_safe_delta_without_a_budget_is_the_aligned_model(merge, family):
+    """Nothing kept, or nothing to keep: embeddings, norms and head are the aligned model's too."""
+    al, ft = load_file(family["aligned"]), load_file(family["finetuned"])
     for options, checkpoints in (({"strength": 0}, {}), ({}, {"finetuned": family["aligned"]})):
         out, record = merge("safe-delta", options, **checkpoints)
-        al, ft = load_file(family["aligned"]), load_file(checkpoints.get("finetuned", family["finetuned"]))
-        for key in out:
-            assert torch.equal(out[key], al[key] if of_weight(key) else ft[key])
+        assert all(torch.equal(out[k], al[k]) for k in out)
         assert record["kept_fraction"] == 0
+    out, _ = merge("safe-delta", {"strength": 0, "elsewhere": "finetuned"})
+    assert all(torch.equal(out[k], al[k] if of_weight(k) else ft[k]) for k in out)
+    out, record = merge("safe-delta", {"strength": 0.3})
+    assert all(torch.equal(out[k], al[k]) for k in out if not of_weight(k))
+    assert 0 < record["kept_fraction"] < 1
 
 
 # ---- SOMF -----------------------------------------------------------------------------------------

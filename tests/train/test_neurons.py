@@ -68,11 +68,115 @@ def test_importance_of_query_and_key_channels_equals_their_removal(kind, group, 
         assert torch.allclose(values[f"blocks.0.{group}"][channel], want, rtol=1e-3, atol=1e-10)
 
 
-def test_value_channels_of_equal_weight_are_ranked_by_what_they_carry():
-    v, output = torch.ones(3, 4), torch.ones(5, 8)
-    v[:, 2] = 3
-    out = neurons.value_importance(v, output, heads=4)
-    assert out.argmax() == 2 and torch.allclose(out, torch.tensor([3.0, 3.0, 27.0, 3.0]) * 10)
+def _block(model, encoded):
+    """What block 0 computes for one sample, in float64 and written out: q and k after the rotary embedding and v, by
+    head (heads, T, d), the attention weights and what gate and up give."""
+    seen, block, config = {}, model.model.layers[0], model.config
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, part=part: seen.update({part: args[0][0]}))
+        for part, module in (("self_attn", block.self_attn.q_proj), ("mlp", block.mlp.up_proj))
+    ]
+    with torch.no_grad():
+        model(input_ids=torch.tensor([encoded["input_ids"]]), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    w = {k: v.double() for k, v in block.state_dict().items()}
+    x, heads, kv = seen["self_attn"].double(), config.num_attention_heads, config.num_key_value_heads
+    d = config.hidden_size // heads
+    q, k, v = ((x @ w[f"self_attn.{n}_proj.weight"].T).view(len(x), -1, d).transpose(0, 1) for n in ("q", "k", "v"))
+    angle = torch.arange(len(x))[:, None] * 10000.0 ** (-torch.arange(0, d, 2) / d)[None, :]
+    cos, sin = angle.double().cos(), angle.double().sin()
+
+    def rotated(z):
+        first, second = z[..., : d // 2], z[..., d // 2 :]
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+    q, k = rotated(q), rotated(k)
+    read_by = [h // (heads // kv) for h in range(heads)]
+    up = seen["mlp"].double() @ w["mlp.up_proj.weight"].T
+    gate = seen["mlp"].double() @ w["mlp.gate_proj.weight"].T
+    return q, k, v, read_by, up, gate, w
+
+
+def _weights(scores):
+    future = torch.ones_like(scores, dtype=torch.bool).triu(1)
+    return scores.masked_fill(future, -torch.inf).softmax(-1)
+
+
+def test_the_public_detectors_scores_channel_by_channel(eager, encoded):
+    q, k, v, read_by, up, _, _ = _block(eager, encoded[1])
+    d, found = q.shape[-1], neurons.importance(eager, encoded[1], "code")
+    by_q, by_k, by_v = torch.zeros(len(q), d), torch.zeros(len(k), d), torch.zeros(len(v), d)
+    for head, kv in enumerate(read_by):
+        scores = q[head] @ k[kv].T / d**0.5
+        attended = _weights(scores) @ v[kv]
+        for j in range(d):
+            by_v[kv, j] += attended[:, j].abs().sum()
+            removed = _weights(scores - torch.outer(q[head, :, j], k[kv, :, j]))
+            change = (_weights(scores) - removed).square().sum()
+            by_q[head, j] += change
+            by_k[kv, j] += change
+    assert torch.allclose(found["blocks.0.mlp"], up.abs().sum(0).float(), rtol=1e-4)
+    for group, want in (("q", by_q), ("k", by_k), ("v", by_v)):
+        assert torch.allclose(found[f"blocks.0.{group}"], want.flatten(), rtol=1e-3, atol=1e-9), group
+    paper = neurons.importance(eager, encoded[1])
+    assert not any(torch.allclose(found[k], paper[k], rtol=0.05) for k in found)
+
+
+def test_value_channels_count_through_every_head_that_reads_them(eager, encoded):
+    """Grouped queries: two heads read every channel of v, through their own columns of W_o."""
+    _, _, v, read_by, _, _, w = _block(eager, encoded[1])
+    d, output = v.shape[-1], w["self_attn.o_proj.weight"]
+    output = output * torch.linspace(0.2, 3, output.shape[1])[None, :]  # heads that differ
+    want = torch.zeros(len(v), d, dtype=torch.float64)
+    for head, kv in enumerate(read_by):
+        for j in range(d):
+            want[kv, j] += v[kv, :, j].square().sum() * output[:, head * d + j].square().sum()
+    flat = v.transpose(0, 1).flatten(1)
+    assert torch.allclose(neurons.value_importance(flat, output, len(read_by)), want.flatten())
+    with torch.no_grad():
+        eager.model.layers[0].self_attn.o_proj.weight.copy_(output)
+    found = neurons.importance(eager, encoded[1])["blocks.0.v"]
+    assert torch.allclose(found.double(), want.flatten(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("detection", ["paper", "code"])
+def test_a_neuron_counts_where_it_is_among_the_most_important(detection, eager, encoded):
+    counts = neurons.detect(eager, encoded[:4], 0.2, detection=detection)
+    want = {k: torch.zeros_like(v) for k, v in counts.items()}
+    for sample in encoded[:4]:
+        for name, values in neurons.importance(eager, sample, detection).items():
+            for i in sorted(range(len(values)), key=lambda i: -float(values[i]))[: round(0.2 * len(values))]:
+                want[name][i] += 1
+    assert all(torch.equal(counts[k], want[k]) for k in counts)
+    assert {int(v) for c in counts.values() for v in c} >= {0, 4}
+
+
+@pytest.mark.parametrize("detection", ["paper", "code"])
+def test_counts_are_over_refusals_or_over_answered_rows(detection, files, model, tokenizer, world):
+    from holdfast.model import chat
+
+    rows = world.safety(24, 24)
+    for on, kinds in (("safety", {"hazard"}), ("foundation", {r["kind"] for r in rows} - {"hazard"})):
+        cfg = {"on": on, "samples": 12, "fraction": 0.3} | ({"detection": "code"} if detection == "code" else {})
+        neurons.build_counts(
+            files / "aligned/model.safetensors", files / "safety.parquet", cfg, files / "counts", print
+        )
+        counts, header = artifact.read(files / "counts", family="neurons")
+        wanted = [r for r in rows if r["kind"] in kinds][:12]
+        want = neurons.detect(model, chat.encode_rows(tokenizer, wanted), 0.3, detection=detection)
+        assert header["samples"] == 12 and all(torch.equal(counts[k], want[k]) for k in want)
+
+
+def test_the_detection_of_a_study_names_its_own_files():
+    from holdfast.study.arms import NeuronSpec
+
+    for name, kinds in (("sn-tune", ["safety"]), ("rsn-tune", ["safety", "foundation"])):
+        settings = registry.load(name).Settings(detection="code", samples=7)
+        spec = NeuronSpec(**settings.artifacts()["neurons"])
+        assert spec.counts == [f"{k}-code-0.2-7" for k in kinds] and spec.name.startswith("neurons-code-")
+        plain = NeuronSpec(**registry.load(name).Settings().artifacts()["neurons"])
+        assert plain.counts == [f"{k}-0.2-100" for k in kinds] and "code" not in plain.name
 
 
 def test_counts_are_per_sample_intersections(model, encoded):

@@ -7,7 +7,7 @@ seed and tensor, so the result does not depend on the order in which tensors are
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -26,6 +26,14 @@ def dare(delta: torch.Tensor, drop: float, stream: torch.Generator) -> torch.Ten
     return (delta * keep.to(delta.device)).div_(1 - drop)
 
 
+def threshold(deltas: Sequence[torch.Tensor], density: float) -> float:
+    """The magnitude from which an entry belongs to the share `density` of all entries of several tensors, taken
+    together; as the code of SOMF counts it, the entry just below int(density n) others belongs to them too."""
+    flat = torch.cat([d.abs().flatten() for d in deltas])
+    k = flat.numel() - int(density * flat.numel())
+    return float(flat.kthvalue(k).values) if k else 0.0
+
+
 def trim(delta: torch.Tensor, density: float) -> torch.Tensor:
     """The share `density` of entries with the largest magnitude, the rest zero (TIES, step 1)."""
     k = round(density * delta.numel())
@@ -33,26 +41,45 @@ def trim(delta: torch.Tensor, density: float) -> torch.Tensor:
         return delta
     if k == 0:
         return torch.zeros_like(delta)
-    threshold = delta.abs().flatten().kthvalue(delta.numel() - k + 1).values
-    return torch.where(delta.abs() >= threshold, delta, 0)
+    least = delta.abs().flatten().kthvalue(delta.numel() - k + 1).values
+    return torch.where(delta.abs() >= least, delta, 0)
+
+
+def elect(deltas: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(sum, number) of the entries that agree with the sign elected by total magnitude (TIES, steps 2 and 3)."""
+    stack = torch.stack(list(deltas))
+    sign = torch.sign(stack.sum(dim=0))
+    agrees = (torch.sign(stack) == sign) & (stack != 0)
+    return (stack * agrees).sum(dim=0), agrees.sum(dim=0)
 
 
 def ties(deltas: Sequence[torch.Tensor], density: float) -> torch.Tensor:
-    """TIES-merging (Yadav et al., arXiv 2306.01708): trim, elect the sign with the larger total
-    magnitude per entry, and average the entries that agree with it."""
-    stack = torch.stack([trim(d, density) for d in deltas])
-    sign = torch.sign(stack.sum(dim=0))
-    agrees = (torch.sign(stack) == sign) & (stack != 0)
-    return (stack * agrees).sum(dim=0) / agrees.sum(dim=0).clamp(min=1)
+    """TIES-merging (Yadav et al., arXiv 2306.01708): trim each tensor, elect the sign with the larger total
+    magnitude per entry, and average the entries that agree with it (disjoint mean)."""
+    total, agree = elect([trim(d, density) for d in deltas])
+    return total / agree.clamp(min=1)
 
 
 def combine(
-    deltas: Sequence[torch.Tensor], how: str, *, drop: float = 0.0, density: float = 1.0, seed: int = 0, name: str = ""
+    deltas: Sequence[torch.Tensor],
+    how: str,
+    *,
+    drop: float = 0.0,
+    density: float = 1.0,
+    least: Sequence[float] = (),
+    stream: Callable[[int], torch.Generator] | None = None,
 ) -> torch.Tensor:
-    """One task vector from several: `sum` (task arithmetic), `mean`, `dare` (sum of dropped vectors) or `ties`."""
+    """One task vector from several: `sum` (task arithmetic), `mean`, `dare` (sum of dropped vectors), `ties`, or
+    `ties_merging`, which takes the entries of at least the magnitude `least` of each task and sums those that agree.
+
+    `stream` gives the random numbers that DARE drops by, one generator per task.
+    """
     if how == "ties":
         return ties(deltas, density)
+    if how == "ties_merging":
+        return elect([torch.where(d.abs() >= t, d, 0) for d, t in zip(deltas, least, strict=True)])[0]
     if how == "dare":
-        deltas = [dare(d, drop, generator(seed, name, i)) for i, d in enumerate(deltas)]
+        assert stream is not None
+        deltas = [dare(d, drop, stream(i)) for i, d in enumerate(deltas)]
     total = torch.stack(list(deltas)).sum(dim=0)
     return total / len(deltas) if how == "mean" else total

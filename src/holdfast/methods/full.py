@@ -28,6 +28,11 @@ CARD = {
     "paper": "the reference every remedy is compared with",
     "fidelity": "faithful",
     "equations": (
+        (
+            "weight decay on all but norms and biases",
+            "holdfast.train.loop.groups",
+            "train/test_weight_decay.py::test_every_optimizer_decays_what_the_trainer_does",
+        ),
         ("θ ← AdamW(θ, ∇L)", "holdfast.train.loop.train", "train/test_training.py::test_loop_equals_plain_torch"),
     ),
     "deviations": (),

@@ -35,7 +35,7 @@ CARD = {
             "attach",
             "methods/test_methods.py::test_lora_counts_its_parameters_and_merges_exactly",
         ),
-        ("W' = W + (α / r) B A", "fold", "methods/test_methods.py::test_lora_counts_its_parameters_and_merges_exactly"),
+        ("W' = W + (α / r) B A", "fold", "methods/test_published_methods.py::test_lora_adds_alpha_over_rank_times_b_a"),
         (
             "QLoRA: W' = dequantised(NF4(W)) + (α / r) B A",
             "holdfast.model.quantized.merge",

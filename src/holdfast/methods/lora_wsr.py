@@ -36,6 +36,11 @@ CARD = {
             "adapted",
             "methods/test_methods.py::test_lora_wsr_never_moves_what_is_protected",
         ),
+        (
+            "ΔW of both constraints, α / r included",
+            "adapted",
+            "methods/test_published_methods.py::test_lora_wsr_is_its_formula_in_forward_and_fold",
+        ),
         ("W' = W + ΔW", "fold", "methods/test_methods.py::test_lora_wsr_folds_exactly"),
     ),
     "deviations": ("rank and rate are those of this project's LoRA arm; no published table to compare with",),

@@ -26,6 +26,11 @@ CARD = {
     "paper": "Bhardwaj et al. 2024, arXiv 2402.11746 (RESTA_d); DARE: Yu et al. 2023, arXiv 2311.03099",
     "fidelity": "faithful",
     "equations": (
+        (
+            "θ' = θ_start + δ' + γ v",
+            "merge",
+            "merge/test_published_merges.py::test_resta_d_thins_the_task_vector_from_its_start_and_adds_the_safety_vector",
+        ),
         ("δ' = k ⊙ δ / (1 − p)", "holdfast.merge.fusion.dare", "merge/test_merging.py::test_dare_drops_and_rescales"),
         ("p = 0 is RESTA", "merge", "merge/test_merging.py::test_dare_without_drop_is_resta"),
     ),

@@ -1,17 +1,21 @@
 """Safe Delta (Lu et al., ICML 2025): keep as much of the update as a bound on safety damage allows.
 
 Formula: H = 2 X Xᵀ + λ mean(diag) I over safe activations X,  Uᵀ U = H⁻¹ (U upper triangular),
-d = diag U. Keeping entry ij of ΔW = W_finetuned − W_aligned costs ΔW_ij² / d_j². Columns are taken in
-the order of 1 / d_j² while the cost of a tile of at most 2048 columns stays within ε; then, column by
-column, every kept entry's damage is compensated on the columns to its right:
-W_:,k += −(err_j / d_j) U_jk with err_j the distance from the current value to the kept one.
+d = diag U. Tile by tile of at most 2048 columns: W is the aligned weight as earlier tiles left it, and keeping
+entry ij of ΔW = W_finetuned − W costs ΔW_ij² / d_j². Entries are taken in the order of 1 / d_j², all rows of a
+column before the next, while the cost of the tile stays within ε; the last int(0.15 · entries) of that order are
+never kept. From left to right, in groups of four columns, the damage of what was kept is compensated on every
+column to the right of the group, in this tile and in those to come:
+W_:,k −= (err_j / d_j) U_jk with err_j = W_:,j − the value it got.
 
 `budget: published` is the authors' ε = mean(1 / d²) · s / 2 · rows / 4096. It is an absolute amount of
 update energy, so it depends on width, learning rate and epochs. `budget: relative` makes `strength`
 the share of a tile's whole cost that may be kept, between 0 (aligned) and 1.
 
-Deviations: activations are those of the aligned model and are not recomputed after each block;
-compensation is exact in every column (the authors' code skips it inside groups of four).
+Only linear layers take part: embeddings, norms and the head stay those of the aligned model, so that strength 0 is
+that model. `elsewhere: finetuned` takes them from the fine-tuned model: keeping everything then gives that one.
+Activations are those of the aligned model throughout, as in the authors' code, which computes what a block hands on
+before it adjusts the block.
 """
 
 from __future__ import annotations
@@ -31,8 +35,18 @@ KIND = "merge"
 NEEDS = ("aligned", "gram")
 CARD = {
     "paper": "Lu et al., ICML 2025 (SafeDelta)",
-    "fidelity": "simplified",
+    "fidelity": "variant",
     "equations": (
+        (
+            "the whole rule, tile by tile",
+            "fuse",
+            "merge/test_published_merges.py::test_safe_delta_is_the_published_rule_on_compensated_tiles",
+        ),
+        (
+            "strength 0 is the aligned model",
+            "merge",
+            "merge/test_merging.py::test_safe_delta_without_a_budget_is_the_aligned_model",
+        ),
         (
             "Uᵀ U = (2 X Xᵀ + damping)⁻¹",
             "inverse_factor",
@@ -50,9 +64,11 @@ CARD = {
         ),
     ),
     "deviations": (
-        "activations of the aligned model only, not recomputed after each block",
-        "compensation in every column; the authors' code skips it inside groups of four",
-        "the default budget is a share of the update's own cost; `budget: published` is the authors' rule",
+        "the default budget is a share of the update's own cost, because the published one means another amount for "
+        "every width, learning rate and number of epochs; `budget: published` is the authors' rule",
+        "float64 where the authors' code has float32; rows of one column are taken in their order, where theirs "
+        "leaves the order to an unstable sort",
+        "safe activations are those of the study's safety rows",
     ),
     "cost": "one Cholesky inverse per input (n³) and a column loop of m n² per module",
 }
@@ -66,6 +82,10 @@ class Settings(MethodSettings):
     damping: float = Field(0.01, gt=0, description="λ, as a share of the mean diagonal of H.")
     never_kept: float = Field(0.15, ge=0, lt=1, description="Share of a tile's entries, the most costly, never kept.")
     tile: int = Field(2048, ge=1, description="Columns that share one budget.")
+    group: int = Field(4, ge=1, description="Columns that do not compensate each other; 1 compensates in every column.")
+    elsewhere: Literal["aligned", "finetuned"] = Field(
+        "aligned", description="Whose embeddings, norms and head the result has."
+    )
 
     def artifacts(self) -> dict[str, Any]:
         """The Gram matrices of all linear modules."""
@@ -95,8 +115,7 @@ def selection(delta: torch.Tensor, d: torch.Tensor, settings: Settings) -> torch
         (1 / d**2).mean() * settings.strength / 2 * m / 4096
     )  # fmt: skip
     keep = cost.cumsum(0) <= share * (1 + 1e-9)
-    if settings.never_kept:
-        keep[round(keep.numel() * (1 - settings.never_kept)) :] = False
+    keep[keep.numel() - int(settings.never_kept * keep.numel()) :] = False
     out = torch.zeros(m, k, dtype=torch.bool)
     out[:, order] = keep.reshape(k, m).T
     return out
@@ -109,24 +128,24 @@ def prepare(settings: Settings, context: Context) -> dict[str, Any]:
 def fuse(
     aligned: torch.Tensor, finetuned: torch.Tensor, u: torch.Tensor, settings: Settings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(W', kept entries (m, n)): the compensated weight of one module, float64 inside."""
+    """(W', kept entries of the update (m, n)): the compensated weight of one module, float64 inside."""
     import torch
 
-    delta = (finetuned - aligned).double()
-    d = u.diagonal()
-    tiles = range(0, delta.shape[1], settings.tile)
-    kept = torch.cat(
-        [selection(delta[:, i : i + settings.tile], d[i : i + settings.tile], settings) for i in tiles], dim=1
-    )
-    kept &= delta != 0
     out, target = aligned.double().clone(), finetuned.double()
-    for j in range(delta.shape[1]):
-        column = torch.where(kept[:, j], target[:, j], out[:, j])
-        error = (out[:, j] - column) / d[j]
-        out[:, j] = column
-        if bool(kept[:, j].any()):
-            out[:, j + 1 :] -= error[:, None] * u[j, None, j + 1 :]
-    return out, kept
+    kept, n = torch.zeros(out.shape, dtype=torch.bool), out.shape[1]
+    for left in range(0, n, settings.tile):
+        tile = slice(left, min(left + settings.tile, n))
+        factor, block, wanted = u[tile, tile], out[:, tile], target[:, tile]
+        kept[:, tile] = keep = selection(wanted - block, factor.diagonal(), settings)
+        errors = torch.empty_like(block)
+        for i in range(0, block.shape[1], settings.group):
+            own, right = slice(i, i + settings.group), slice(i + settings.group, None)
+            column = torch.where(keep[:, own], wanted[:, own], block[:, own])
+            errors[:, own] = (block[:, own] - column) / factor.diagonal()[own]
+            block[:, own] = column  # `block` is a view of `out`
+            block[:, right] -= errors[:, own] @ factor[own, right]
+        out[:, tile.stop :] -= errors @ u[tile, tile.stop :]
+    return out, kept & (finetuned != aligned)
 
 
 def merge(name: str, weights: Weights, settings: Settings, state: dict[str, Any]) -> torch.Tensor:
@@ -134,7 +153,7 @@ def merge(name: str, weights: Weights, settings: Settings, state: dict[str, Any]
 
     found = of_weight(name)
     if not found:
-        return weights["finetuned"]
+        return weights[settings.elsewhere]
     aligned, finetuned = weights.stored("aligned"), weights.stored("finetuned")
     entry = found[0]
     if entry not in state["factors"]:

@@ -7,6 +7,10 @@ News runs of the WSR-Tune authors; 0.1 is 9.09 % of the mixture), `round` adds m
 phase 3), `absolute` adds `number` whatever N is (Bianchi et al.: 100 to 2,000 beside 20,000). Refusals
 alone teach a model to refuse benign requests too; `benign_ratio` adds answered benign safety rows,
 counted in the same way. The method is also found under its other name, `safe-instr`.
+
+`draw: published` draws the refusals as the AG News script of the WSR-Tune authors does, `Random(42).sample` of the
+safety rows in their order whatever the seed, to reproduce its rows; `study` draws others for every seed, since a seed
+here is a draw of the data.
 """
 
 from __future__ import annotations
@@ -28,12 +32,20 @@ CARD = {
     "equations": (
         ("D' = D_task ∪ sample(D_refusals)", "rows", "methods/test_methods.py::test_safety_mix_counts_as_published"),
         (
+            "sample = Random(42).sample (`draw: published`)",
+            "rows",
+            "methods/test_published_methods.py::test_safety_mix_draws_what_the_published_script_draws",
+        ),
+        (
             "int(q N), max(1, round(q N)), or a number",
             "count",
             "methods/test_methods.py::test_safe_instr_is_the_same_method_and_its_three_counts_are_told_apart",
         ),
     ),
-    "deviations": ("full-parameter training as in the WSR-Tune runs; Bianchi et al. train LoRA adapters",),
+    "deviations": (
+        "full-parameter training as in the WSR-Tune runs; Bianchi et al. train LoRA adapters",
+        "every seed draws its own refusals; the WSR-Tune script always draws those of seed 42 (`draw: published`)",
+    ),
     "cost": "1 + q times plain fine-tuning",
 }
 
@@ -44,6 +56,9 @@ class Settings(MethodSettings):
     ratio: float = Field(0.1, ge=0, le=1, description="Refusals added, as a share of the task rows.")
     count: Literal["floor", "round", "absolute"] = Field("floor", description="How a ratio becomes a number of rows.")
     number: int = Field(0, ge=0, description="Refusals added when count is `absolute`.")
+    draw: Literal["study", "published"] = Field(
+        "study", description="Refusals drawn by the study's seed, or as the published script draws them."
+    )
     benign_ratio: float = Field(0.0, ge=0, le=1, description="Answered benign rows added, as a share of the task rows.")
 
 
@@ -66,5 +81,7 @@ def rows(
             if refused and settings.count == "absolute"
             else count(len(task_rows), ratio, settings.count)
         )
-        out += random.Random(f"safety-mix/{seed}/{refused}").sample(pool, min(wanted, len(pool)))
+        own = f"safety-mix/{seed}/{refused}"
+        stream = random.Random(42 if refused and settings.draw == "published" else own)
+        out += stream.sample(pool, min(wanted, len(pool)))
     return out

@@ -5,19 +5,30 @@ Formula: τ = θ_finetuned − θ_aligned,  m = σ((ℓ + log u − log(1 − u)
 θ(ℓ) = θ_aligned + w Merge_t(τ_t ⊙ m / mean(m)),  ℓ = argmin DPO(θ(ℓ); ref = θ_aligned, β) on
 preference pairs (refusal over harmful answer).
 
-One logit per entry, shared by the tasks, mean(m) per tensor. The exported mask is m = σ(ℓ), the mask of the
-authors' code outside training, so the same logits always give the same model; what that code saves is one random
-sample of it. `export: threshold` keeps the entries with ℓ > 0 instead: a few steps leave most logits small, their
-signs alone are an adversarial choice, and the merged model breaks (docs/decisions.md has the numbers). `mask: shuffled`
-permutes the learned mask within each tensor: the control with exactly its density. `across_tasks` fuses the
-fine-tuned models of all tasks of the study (same arm, same seed) by task arithmetic, DARE or TIES.
+One logit per entry, shared by the tasks, mean(m) per tensor. `mask: shuffled` permutes the learned mask within each
+tensor: the control with exactly its density. `across_tasks` fuses the fine-tuned models of all tasks of the study
+(same arm, same seed) by task arithmetic, averaging, DARE or TIES.
 
-Deviations: dense task vectors also for LoRA cells (the reference masks A and B apart, which is no
-subspace of Δ); learning holds the task vectors and logits in memory, the merge itself streams.
+Where the authors' code decides otherwise, their choice is a setting and ours, with its reason, the default:
+
+* `export`. Their code saves a model with one more random mask, relaxed (`draw_sample`) or cut at 0.5
+  (`binary_mask`), so two exports of the same logits differ. `soft` is m = σ(ℓ), always the same. `threshold` keeps
+  ℓ > 0: a few steps leave most logits small, their signs alone are an adversarial choice, and the merged model breaks
+  (docs/decisions.md has the numbers).
+* `fusion`. Their `ties_merging` trims the flat vector of all tensors and sums the entries that agree (dis-sum);
+  `ties` trims each tensor, so that the merge can stream, and takes the disjoint mean of the TIES paper. Their DARE
+  draws what it drops anew at every forward pass, and drops for one task too (`dare_redrawn`); `dare` draws once, so
+  that what is learned is what is merged, and leaves a single task alone, which nothing interferes with.
+* `reference`. Their DPO compares with a second mask model whose logits stay 0 and whose mask is drawn anew for every
+  batch (`mask`); `aligned` is the safe model itself, and the loss depends on ℓ and the batch alone.
+* `schedule`, `warmup_steps`, `learning_rate_logits`. Theirs is a cosine from 1e-3 to 1e-2 over hundreds of steps; the
+  default here has 50 steps, and AdamW moves a logit by about its rate in each, so it is larger and does not fall.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -36,21 +47,34 @@ CARD = {
     "fidelity": "variant",
     "equations": (
         (
+            "θ(ℓ) and ℓ by DPO, step by step",
+            "prepare",
+            "merge/test_published_merges.py::test_somf_learns_as_the_published_form_does",
+        ),
+        (
             "τ ⊙ m / mean(m)",
             "masked",
             "merge/test_merging.py::test_somf_full_mask_is_the_task_vector_and_scaling_the_mask_cancels",
         ),
-        ("ℓ by DPO", "prepare", "merge/test_merging.py::test_somf_learns_from_preferences_and_touches_only_the_logits"),
         (
-            "−log σ(β Δ)",
-            "dpo_loss",
-            "merge/test_merging.py::test_dpo_loss_is_log_two_at_the_reference_and_falls_with_the_margin",
+            "m = σ((ℓ + log u − log(1 − u)) / T)",
+            "relaxed",
+            "merge/test_published_merges.py::test_somf_draws_a_relaxed_bernoulli_mask",
         ),
+        ("−log σ(β Δ)", "dpo_loss", "merge/test_published_merges.py::test_somf_prefers_the_chosen_answer_by_beta"),
         ("m = σ(ℓ)", "export", "merge/test_merging.py::test_somf_exports_what_it_trained_and_shuffles_exactly_that"),
+        (
+            "the authors' TIES and DARE",
+            "masked",
+            "merge/test_published_merges.py::test_somf_fuses_tasks_as_the_authors_do_where_asked",
+        ),
     ),
     "deviations": (
-        "one dense mask per tensor, not one each for the factors A and B",
-        "export of the mean mask σ(ℓ) instead of one random sample",
+        "one dense mask per tensor, also for LoRA cells; the authors' code masks the factors A and B apart, which is "
+        "no subspace of their product",
+        "export of the mean mask, a fixed reference model, DARE drawn once, TIES per tensor and a constant rate by "
+        "default; the authors' choices are settings",
+        "the weight w applies to one task too; in the authors' code only DARE weighs a single task",
         "the safe model is the aligned model of the study (SSFT), without a DPO stage of its own",
     ),
     "cost": "two forward and one backward pass per preference pair and epoch, 12 bytes per weight while learning",
@@ -61,15 +85,25 @@ class Settings(MethodSettings):
     """How task vectors are fused and masked, and how the mask is learned."""
 
     weight: float = Field(1.0, ge=0, le=10, description="w, on the merged task vector.")
-    fusion: Literal["sum", "mean", "dare", "ties"] = Field("sum", description="How task vectors become one.")
+    fusion: Literal["sum", "mean", "dare", "ties", "dare_redrawn", "ties_merging"] = Field(
+        "sum", description="How task vectors become one; the last two are the authors' DARE and TIES."
+    )
     drop: float = Field(0.2, ge=0, lt=1, description="DARE: probability that an entry is dropped.")
     density: float = Field(0.2, gt=0, le=1, description="TIES: share of entries kept by magnitude.")
     across_tasks: bool = Field(False, description="Fuse the fine-tuned models of all tasks, not of one.")
     mask: Literal["learned", "shuffled", "none"] = Field("learned", description="The learned mask, or a control.")
-    export: Literal["soft", "threshold"] = Field("soft", description="The mask is σ(ℓ), or ℓ > 0.")
+    export: Literal["soft", "threshold", "draw_sample", "binary_mask"] = Field(
+        "soft",
+        description="The mask is σ(ℓ), or ℓ > 0, or as the authors save it: a relaxed sample, or one cut at 0.5.",
+    )
     temperature: float = Field(0.5, gt=0, description="T of the relaxed Bernoulli.")
     beta: float = Field(0.1, gt=0, description="β of DPO.")
+    reference: Literal["aligned", "mask"] = Field(
+        "aligned", description="DPO's reference: the aligned model, or the authors' mask model with logits 0."
+    )
     learning_rate_logits: float = Field(0.05, gt=0, description="AdamW on the logits.")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="How that rate goes on after the warm-up.")
+    warmup_steps: int = Field(0, ge=0, description="Steps over which that rate rises linearly.")
     epochs: float = Field(2, gt=0, description="Passes over the preference pairs.")
     batch_size: int = Field(16, ge=1, description="Pairs per step.")
 
@@ -84,19 +118,55 @@ def deltas(weights: Weights) -> list[torch.Tensor]:
     return [weights[role].sub_(start) for role in weights if role.split(":")[0] == "finetuned"]
 
 
+def relaxed(logit: torch.Tensor, temperature: float, stream: torch.Generator) -> torch.Tensor:
+    """One relaxed Bernoulli mask, differentiable in the logits."""
+    import torch
+
+    u = torch.rand(logit.shape, generator=stream).clamp_(1e-6, 1 - 1e-6).to(logit.device)
+    return torch.sigmoid((logit + torch.log(u) - torch.log1p(-u)) / temperature)
+
+
+def rescaled(values: list[torch.Tensor], mask: torch.Tensor | None) -> list[torch.Tensor]:
+    """`τ ⊙ m / mean(m)` of one tensor, per task; mask (shape of τ) in [0, 1] or None."""
+    if mask is None:
+        return values
+    scale = mask.float().mean().clamp(min=1e-6)
+    return [v * mask / scale for v in values]
+
+
 def masked(
-    values: list[torch.Tensor], mask: torch.Tensor | None, settings: Settings, seed: int, name: str
+    values: list[torch.Tensor],
+    mask: torch.Tensor | None,
+    settings: Settings,
+    seed: int,
+    name: str,
+    least: Sequence[float] = (),
+    draw: tuple[int, ...] = (),
 ) -> torch.Tensor:
-    """`w Merge(τ ⊙ m / mean(m))` of one tensor; mask (shape of τ) in [0, 1] or None."""
+    """`w Merge(τ ⊙ m / mean(m))` of one tensor.
+
+    Args:
+        least: `ties_merging` keeps entries from this magnitude on, per task.
+        draw: `dare_redrawn` drops other entries for every draw.
+    """
     from holdfast.merge import fusion
 
-    if mask is not None:
-        scale = mask.float().mean().clamp(min=1e-6)
-        values = [v * mask / scale for v in values]
-    how = "sum" if len(values) == 1 else settings.fusion
+    how, redrawn = settings.fusion.removesuffix("_redrawn"), settings.fusion == "dare_redrawn"
     return settings.weight * fusion.combine(
-        values, how, drop=settings.drop, density=settings.density, seed=seed, name=name
-    )
+        rescaled(values, mask), "sum" if len(values) == 1 and not redrawn else how,
+        drop=settings.drop, density=settings.density, least=least,
+        stream=lambda i: fusion.generator(seed, name, i, *(draw if redrawn else ())),
+    )  # fmt: skip
+
+
+def magnitudes(each: Iterable[list[torch.Tensor]], settings: Settings) -> list[float]:
+    """Per task the magnitude that `ties_merging` trims at, over the rescaled task vectors of all tensors."""
+    from holdfast.merge import fusion
+
+    if settings.fusion != "ties_merging":
+        return []
+    by_task = zip(*each, strict=True)
+    return [fusion.threshold(task, settings.density) for task in by_task]
 
 
 def dpo_loss(
@@ -115,55 +185,80 @@ def dpo_loss(
 
 def prepare(settings: Settings, context: Context) -> dict[str, Any]:
     """Learn the logits; returns the exported mask per tensor, and what `merge` needs."""
+    logits = {} if settings.mask == "none" else learn(settings, context)
+    masks = {k: export(v.detach().cpu(), settings, context.seed, k) for k, v in logits.items()}
+    if masks:
+        kept = sum(float(m.double().sum()) for m in masks.values())
+        context.record["mask_density"] = kept / sum(m.numel() for m in masks.values())
+    every = (rescaled(deltas(context.weights(k)), masks.get(k)) for k in context.names)
+    return {"seed": context.seed, "mask": masks, "least": magnitudes(every, settings)}
+
+
+def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
+    """The logits of every tensor, by DPO on the preference pairs."""
     import torch
     from torch.func import functional_call
 
     from holdfast.merge import fusion
     from holdfast.model import preferences
 
-    state: dict[str, Any] = {"seed": context.seed, "mask": None}
-    if settings.mask == "none":
-        return state
     model, tokenizer = context.model("aligned")
     known = dict(model.named_parameters())
     model.requires_grad_(False)
     start = {k: p.detach() for k, p in known.items()}
     vectors = {k: [d.to(start[k].device) for d in deltas(context.weights(k))] for k in context.names if k in start}
     logits = {k: torch.zeros_like(start[k], requires_grad=True) for k in vectors}
-    optimizer = torch.optim.AdamW(logits.values(), lr=settings.learning_rate_logits, weight_decay=0.0)
     pairs = preferences.encode(tokenizer, context.preferences)
+
+    def compared(parameters: dict[str, torch.Tensor], rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return preferences.log_probabilities(
+            lambda **batch: functional_call(model, parameters, kwargs=batch),
+            [pairs[i] for i in rows], tokenizer.pad_token_id, settings.batch_size, device=model.device,
+        )  # fmt: skip
+
+    def drawn(stream: torch.Generator, step: int, learned: bool) -> dict[str, torch.Tensor]:
+        """The weights under a new mask, by the learned logits or by logits of 0."""
+        each = {k: v if learned else torch.zeros_like(v) for k, v in logits.items()}
+        masks = {k: relaxed(v, settings.temperature, stream) for k, v in each.items()}
+        least = magnitudes((rescaled(vectors[k], m.detach()) for k, m in masks.items()), settings)
+        draw = (step,) if learned else (step, 1)
+        return {k: start[k] + masked(vectors[k], m, settings, context.seed, k, least, draw) for k, m in masks.items()}
+
     with torch.no_grad():
         reference = preferences.log_probabilities(model, pairs, tokenizer.pad_token_id, settings.batch_size)
-    stream = fusion.generator(context.seed, "somf")
     steps = max(1, round(settings.epochs * len(pairs) / settings.batch_size))
+    optimizer = torch.optim.AdamW(logits.values(), lr=settings.learning_rate_logits, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, settings))
+    stream, other = fusion.generator(context.seed, "somf"), fusion.generator(context.seed, "somf", "reference")
     queue: list[int] = []
     for step in range(steps):
         while len(queue) < min(settings.batch_size, len(pairs)):
             queue += torch.randperm(len(pairs), generator=stream).tolist()
-        chosen, queue = queue[: settings.batch_size], queue[settings.batch_size :]
-        parameters = {}
-        for name, logit in logits.items():
-            u = torch.rand(logit.shape, generator=stream).clamp_(1e-6, 1 - 1e-6).to(logit.device)
-            relaxed = torch.sigmoid((logit + torch.log(u) - torch.log1p(-u)) / settings.temperature)
-            parameters[name] = start[name] + masked(vectors[name], relaxed, settings, context.seed, name)
-        policy = preferences.log_probabilities(
-            lambda parameters=parameters, **batch: functional_call(model, parameters, kwargs=batch),
-            [pairs[i] for i in chosen], tokenizer.pad_token_id, settings.batch_size, device=model.device,
-        )  # fmt: skip
-        start_chosen, start_rejected = (r[chosen] for r in reference)
-        loss = dpo_loss(*policy, start_chosen, start_rejected, settings.beta)
+        rows, queue = queue[: settings.batch_size], queue[settings.batch_size :]
+        policy = compared(drawn(stream, step, True), rows)
+        expected = (reference[0][rows], reference[1][rows])
+        if settings.reference == "mask":
+            with torch.no_grad():
+                expected = compared(drawn(other, step, False), rows)
+        loss = dpo_loss(*policy, *expected, settings.beta)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        schedule.step()
         if step % 10 == 0 or step == steps - 1:
             context.say(f"mask: step {step + 1}/{steps}  loss {float(loss.detach()):.4f}")
-    state["mask"] = {k: export(v.detach().cpu(), settings, context.seed, k) for k, v in logits.items()}
-    kept = sum(float(m.double().sum()) for m in state["mask"].values())
-    context.record |= {
-        "mask_density": kept / sum(m.numel() for m in state["mask"].values()),
-        "mask_loss": float(loss.detach()), "mask_steps": steps,
-    }  # fmt: skip
-    return state
+    context.record |= {"mask_loss": float(loss.detach()), "mask_steps": steps}
+    return logits
+
+
+def rate(step: int, steps: int, settings: Settings) -> float:
+    """The share of the logits' rate at one step: a linear warm-up, then all of it or a cosine down to 0."""
+    if step < settings.warmup_steps:
+        return step / settings.warmup_steps
+    if settings.schedule == "constant":
+        return 1.0
+    done = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def export(logit: torch.Tensor, settings: Settings, seed: int, name: str) -> torch.Tensor:
@@ -172,7 +267,11 @@ def export(logit: torch.Tensor, settings: Settings, seed: int, name: str) -> tor
 
     from holdfast.merge import fusion
 
-    mask = logit > 0 if settings.export == "threshold" else torch.sigmoid(logit)
+    if settings.export in ("draw_sample", "binary_mask"):
+        mask = relaxed(logit, settings.temperature, fusion.generator(seed, "export", name))
+        mask = mask > 0.5 if settings.export == "binary_mask" else mask
+    else:
+        mask = logit > 0 if settings.export == "threshold" else torch.sigmoid(logit)
     if settings.mask == "shuffled":
         order = torch.randperm(mask.numel(), generator=fusion.generator(seed, "shuffled", name))
         mask = mask.flatten()[order].reshape(mask.shape)
@@ -180,10 +279,10 @@ def export(logit: torch.Tensor, settings: Settings, seed: int, name: str) -> tor
 
 
 def merge(name: str, weights: Weights, settings: Settings, state: dict[str, Any]) -> torch.Tensor:
-    mask = state["mask"].get(name) if state["mask"] else None
+    mask = state["mask"].get(name)
     if mask is not None and not mask.any():
         return weights["aligned"]
     everything = mask is None or bool((mask == 1).all())
-    if everything and settings.weight == 1 and not settings.across_tasks:
+    if everything and settings.weight == 1 and not settings.across_tasks and settings.fusion != "dare_redrawn":
         return weights["finetuned"]  # the identity, bit for bit
-    return weights["aligned"].add_(masked(deltas(weights), mask, settings, state["seed"], name))
+    return weights["aligned"].add_(masked(deltas(weights), mask, settings, state["seed"], name, state.get("least", ())))

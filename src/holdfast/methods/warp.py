@@ -41,7 +41,7 @@ CARD = {
         (
             "G = H Hᵀ over safety tokens, padding excluded",
             "holdfast.warp.gram.capture",
-            "warp/test_warp.py::test_one_gram_per_distinct_input_and_padding_never_counts",
+            "methods/test_published_methods.py::test_the_gram_matrix_sums_over_the_tokens_of_refusals",
         ),
         (
             "I = Σ |∂L_safe/∂C|",
@@ -52,6 +52,26 @@ CARD = {
             "M = the share ρ of coefficients with the largest I",
             "holdfast.warp.masks.top_entries",
             "warp/test_warp.py::test_masks_have_exactly_their_budget_and_hold_the_largest_scores",
+        ),
+        (
+            "M by entry, column or row",
+            "holdfast.warp.families.build_mask",
+            "methods/test_published_methods.py::test_warp_freezes_the_most_important_of_each_module",
+        ),
+        (
+            "`threshold: model`",
+            "holdfast.warp.masks.top_overall",
+            "methods/test_published_methods.py::test_one_threshold_for_the_model_is_one_threshold",
+        ),
+        (
+            "`mask: random`",
+            "holdfast.warp.masks.random_scores",
+            "methods/test_published_methods.py::test_a_random_mask_knows_nothing_of_importance",
+        ),
+        (
+            "C = Vᵀ W U of a whole model",
+            "optimizer",
+            "methods/test_published_methods.py::test_warp_trains_coefficients_as_the_published_forward_form",
         ),
         (
             "C = W U trained with ΔC ⊙ M = 0",
@@ -79,6 +99,8 @@ CARD = {
         "float32 masters and sums where the authors' code keeps bfloat16",
         "eigh of a float32 Gram instead of svd of a bfloat16 one",
         "exactly round(ρ m n) entries; the authors' quantile gives 10.0 to 10.2 % at ρ = 0.1",
+        "`trainable: all` trains the biases of target modules too (Qwen2 has some); the authors' code turns them into "
+        "buffers, so that full fine-tuning, which trains them, would differ from WaRP in more than the constraint",
     ),
     "cost": "plain fine-tuning plus two products (m, n)(n, n) per target module and optimizer step",
 }
@@ -156,6 +178,7 @@ def optimizer(
         basis: input name -> U (n, n), layer name -> V (m, m); None for the original space.
         mask: layer name -> BitMask (m, n), None for nothing frozen.
     """
+    from holdfast.train.loop import groups
     from holdfast.warp import masks
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
@@ -184,6 +207,6 @@ def optimizer(
             frozen = held.bools[:, :k].contiguous()
         rotations[weight] = Rotation(u, frozen, v, corrected=settings.rank_fraction < 1)
     return RotatedAdamW(
-        [p for p in model.parameters() if p.requires_grad], rotations, lr=training.learning_rate,
-        betas=training.betas, weight_decay=training.weight_decay, max_grad_norm=training.max_grad_norm,
+        groups(model, training), rotations, lr=training.learning_rate, betas=training.betas,
+        max_grad_norm=training.max_grad_norm,
     )  # fmt: skip

@@ -57,18 +57,20 @@ class NeuronSpec(Strict):
     frequency: float = Field(0.9, gt=0, le=1)
     samples: int = Field(100, ge=1)
     robust: bool = False
+    detection: Literal["paper", "code"] = "paper"
 
     @property
     def counts(self) -> list[str]:
         """Names of the count files it is built from: over refusals, and over general text."""
         kinds = ["safety", *(["foundation"] if self.robust else [])]
-        return [f"{kind}-{number(self.fraction)}-{self.samples}" for kind in kinds]
+        scores = "-code" if self.detection == "code" else ""
+        return [f"{kind}{scores}-{number(self.fraction)}-{self.samples}" for kind in kinds]
 
     @property
     def name(self) -> str:
         """The name of the mask file, made of these settings."""
-        robust = "-robust" if self.robust else ""
-        return f"neurons-{number(self.fraction)}-{number(self.frequency)}-{self.samples}{robust}"
+        robust, scores = "-robust" if self.robust else "", "-code" if self.detection == "code" else ""
+        return f"neurons{scores}-{number(self.fraction)}-{number(self.frequency)}-{self.samples}{robust}"
 
 
 class ResolvedArm(Strict):

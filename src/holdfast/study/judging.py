@@ -39,6 +39,7 @@ class Judging:
         self.settings = {n: self._settings(n) for n in self.asked if n != "constitution"}
         if "constitution" in self.asked:
             self._guidelines()
+            self._check_prompt(study.constitution.prompt_file, "constitution")
 
     @property
     def first(self) -> str:
@@ -54,21 +55,25 @@ class Judging:
             raise from_pydantic(error, self.path, where, model) from None
         what = "a task that the study does not have"
         check_known(settings.tasks, self.study.tasks, self.path, f"{where}.tasks", what, "tasks")
-        file = getattr(settings, "prompt_file", None)
-        if file is not None:
-            if not Path(file).is_file():
-                raise StudyError(
-                    f"{self.path}: {where}.prompt_file does not exist.", found=file,
-                    expected="a text file with {prompt} and {response}", do=f"correct {where}.prompt_file",
-                )  # fmt: skip
-            text = userfiles.text(file, f"{where}.prompt_file")
-            if "{prompt}" not in text or "{response}" not in text:
-                raise StudyError(
-                    f"{file}: an instruction for a judge must say where the texts go.",
-                    found="no {prompt}" if "{prompt}" not in text else "no {response}",
-                    expected="{prompt} and {response}", do="put both into the file",
-                )  # fmt: skip
+        self._check_prompt(getattr(settings, "prompt_file", None), where)
         return settings
+
+    def _check_prompt(self, file: str | None, where: str) -> None:
+        """Refuse the file of a judge's own instruction when it is not there or does not say where the texts go."""
+        if file is None:
+            return
+        if not Path(file).is_file():
+            raise StudyError(
+                f"{self.path}: {where}.prompt_file does not exist.", found=file,
+                expected="a text file with {prompt} and {response}", do=f"correct {where}.prompt_file",
+            )  # fmt: skip
+        text = userfiles.text(file, f"{where}.prompt_file")
+        if "{prompt}" not in text or "{response}" not in text:
+            raise StudyError(
+                f"{file}: an instruction for a judge must say where the texts go.",
+                found="no {prompt}" if "{prompt}" not in text else "no {response}",
+                expected="{prompt} and {response}", do="put both into the file",
+            )  # fmt: skip
 
     # ---- cells and files ------------------------------------------------------------------------
 
@@ -123,7 +128,8 @@ class Judging:
         if name == "constitution":
             c = self.study.constitution
             settings = {"max_new_tokens": c.max_new_tokens, "batch_size": c.batch_size, "precision": "fp32"}
-            return {"judge": name, "settings": settings, "template": self._guidelines(), "chats": True,
+            own = Path(c.prompt_file).read_text(encoding="utf-8") if c.prompt_file else None
+            return {"judge": name, "settings": settings, "template": own or self._guidelines(), "chats": own is None,
                     "source": None if self.trains_constitution else c.source}  # fmt: skip
         settings = self.settings[name]
         file = getattr(settings, "prompt_file", None)

@@ -75,6 +75,10 @@ class Training(Strict):
     accumulation: int = Field(1, ge=1, description="Micro-batches per optimizer step.")
     learning_rate: float = Field(3e-4, gt=0, lt=1, description="Peak; arms bring their own.")
     weight_decay: float = Field(0.0, ge=0, lt=1, description="Decoupled; frozen coefficients do not decay.")
+    weight_decay_on: Literal["matrices", "all"] = Field(
+        "matrices",
+        description="What decays: all but norms and biases, as transformers' Trainer has it, or all weights.",
+    )
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of steps the rate rises linearly.")
     schedule: Literal["cosine", "linear"] = Field("cosine", description="How the rate falls to 0 afterwards.")
     max_grad_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
@@ -100,7 +104,13 @@ class Safety(Strict):
     columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
     hazards: int = Field(1800, ge=1, description="Refused requests.")
     benign: int = Field(2400, ge=0, description="Answered benign requests.")
-    training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4)
+    training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4, weight_decay_on="all")
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _as_published(cls, value: Any) -> Any:
+        """In the published safety fine-tuning norms and biases decay too."""
+        return {"weight_decay_on": "all"} | value if isinstance(value, dict) else value
 
 
 class Preferences(Strict):
@@ -217,6 +227,10 @@ class Constitution(Strict):
 
     source: str = Field("train", min_length=1, description="`train`, a hub id, or a folder in Hugging Face layout.")
     guidelines_file: str = Field("config/guidelines/world.txt", description="Text file with the rules it judges by.")
+    prompt_file: str | None = Field(
+        None,
+        description="Text file of a judge's own conversation, with {prompt} and {response} where they go; none: ours.",
+    )
     tasks: tuple[Name, ...] = Field((), description="Tasks whose cells it is asked about, beside the roles; none: all.")
     arms: tuple[Name, ...] = Field((), description="Arms whose cells it is asked about; none: all.")
     pairs: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, reply, label.")
@@ -232,6 +246,12 @@ class Constitution(Strict):
     seed: int = Field(42, ge=0, description="Initial adapters and order.")
     max_new_tokens: int = Field(48, ge=4, description="Longest evaluation.")
     batch_size: int = Field(64, ge=1, description="Replies judged together.")
+
+    @model_validator(mode="after")
+    def _own_format(self) -> Constitution:
+        if self.prompt_file and self.source == "train":
+            raise ValueError("prompt_file is the format of a finished judge; the one that is trained here has ours")
+        return self
 
 
 class Capabilities(Strict):

@@ -53,7 +53,7 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
         DataError: file, row, column and value of the first bad row. ArtifactError, ChatTemplateError: a model folder.
     """
     s = resolved.study
-    folders = [(s.base.source, True), (s.constitution.source, True)]
+    folders = [(s.base.source, True), (s.constitution.source, not s.constitution.prompt_file)]
     folders += [(source, chats) for source, chats in resolved.judging.sources()]
     for source, chats in folders:
         if source not in ("tiny", "train") and Path(source).expanduser().exists():

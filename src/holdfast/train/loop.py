@@ -7,6 +7,7 @@ holds weights, optimizer, schedule, random state and position in the data.
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,19 +30,24 @@ from transformers.utils import logging
 from holdfast.model import chat, folders
 from holdfast.train.progress import Log, last_checkpoint
 
+# Parameters that do not decay by their name, as transformers' Trainer has it; those of a LayerNorm do not either.
+EXEMPT = re.compile(r"bias|layernorm|rmsnorm|(^|\.|_)norm($|\.)", re.IGNORECASE)
+
 ExtraLoss = Callable[[torch.nn.Module, dict[str, Any]], torch.Tensor]  # (model, batch) -> what is added to the loss
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """What one training run needs to know. `learning_rate` is the peak of a `schedule` (cosine or linear,
-    down to 0) after a linear warm-up over `warmup_fraction` of the optimizer steps."""
+    down to 0) after a linear warm-up over `warmup_fraction` of the optimizer steps. `weight_decay_on` says what
+    decays: `matrices`, which leaves norms and biases out, or `all`."""
 
     learning_rate: float
     epochs: float
     batch_size: int
     accumulation: int = 1
     weight_decay: float = 0.0
+    weight_decay_on: str = "matrices"
     warmup_fraction: float = 0.1
     schedule: str = "cosine"
     max_grad_norm: float = 1.0
@@ -61,6 +67,21 @@ def weights_type(settings: TrainSettings) -> str:
 def settings_of(cfg: dict[str, Any]) -> TrainSettings:
     """TrainSettings of a phase's `training` dict; other keys are not for the loop."""
     return TrainSettings(**{k: v for k, v in cfg.items() if k in TrainSettings.__dataclass_fields__})
+
+
+def groups(model: torch.nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+    """The trainable parameters for an optimizer, grouped by whether they decay: transformers' Trainer exempts norms
+    and biases. One group in the model's order where nothing decays, or everything does."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not settings.weight_decay or settings.weight_decay_on == "all":
+        return [{"params": [p for _, p in named], "weight_decay": settings.weight_decay}]
+    exempt = {p for m in model.modules() if isinstance(m, torch.nn.LayerNorm) for p in m.parameters(recurse=False)}
+    exempt |= {p for name, p in named if EXEMPT.search(name)}
+    split = (
+        ([p for _, p in named if p not in exempt], settings.weight_decay),
+        ([p for _, p in named if p in exempt], 0.0),
+    )
+    return [{"params": parameters, "weight_decay": decay} for parameters, decay in split if parameters]
 
 
 class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
@@ -117,8 +138,8 @@ def train(
 ) -> dict[str, Any]:
     """Train `model` in place and return {steps, tokens, supervised_tokens, seconds, final_loss}.
 
-    `optimizer` None means AdamW over the parameters that require gradients. `clips_itself` says that
-    the optimizer clips the global norm in its own coordinates, so the loop must not clip before it.
+    `optimizer` None means AdamW over the `groups` of the model. `clips_itself` says that the optimizer
+    clips the global norm in its own coordinates, so the loop must not clip before it.
     `identity` is the digest of everything that shapes the run: a checkpoint of another run is never
     resumed. The loss is the mean over all supervised tokens of the effective batch.
     """
@@ -155,9 +176,8 @@ def train(
         train_sampling_strategy="group_by_length" if settings.by_length else "random",
     )
     if optimizer is None:
-        parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
-            parameters, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+            groups(model, settings), lr=settings.learning_rate, betas=settings.betas, fused=True
         )
     log = Log(log_file, settings.checkpoint_seconds, say, name, terminal)
     callbacks: list[TrainerCallback] = [log]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,10 @@ class NeuronSettings(MethodSettings):
 
     fraction: float = Field(0.2, gt=0, lt=1, description="Share of a block's neurons that count for one sample.")
     frequency: float = Field(0.9, gt=0, le=1, description="Share of samples a neuron must count for; 1 intersects.")
+    detection: Literal["paper", "code"] = Field(
+        "paper",
+        description="How importance is scored: by what a neuron's removal changes, or as the public detector does.",
+    )
     samples: int = Field(100, ge=1, description="Rows importance is measured on.")
     tune_rows: int = Field(50, ge=0, description="Refusals the neurons are tuned on first; 0 skips it.")
     tune_learning_rate: float = Field(1e-6, ge=0, lt=1, description="Peak rate of that phase, one epoch.")
@@ -30,7 +34,7 @@ class NeuronSettings(MethodSettings):
 
     def artifacts(self) -> dict[str, Any]:
         """A mask over the rows and columns of safety neurons."""
-        spec = {"fraction": self.fraction, "frequency": self.frequency, "samples": self.samples}
+        spec = self.model_dump(include={"fraction", "frequency", "samples", "detection"})
         return {"neurons": spec | {"robust": self.robust}}
 
 
@@ -71,10 +75,11 @@ def optimizer(
     **needs: Any,
 ) -> RotatedAdamW:
     """AdamW over all parameters with the neurons' weights held exactly where they are."""
+    from holdfast.train.loop import groups
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
     rotations = {x.module.weight: Rotation(frozen=mask[x.name].to(x.module.weight.device)) for x in layers}
     return RotatedAdamW(
-        list(model.parameters()), rotations, lr=training.learning_rate, betas=training.betas,
-        weight_decay=training.weight_decay, max_grad_norm=training.max_grad_norm,
+        groups(model, training), rotations, lr=training.learning_rate, betas=training.betas,
+        max_grad_norm=training.max_grad_norm,
     )  # fmt: skip

@@ -9,6 +9,13 @@ changes without it:
     q, k  ‖softmax(S) − softmax(S − Δ_j)‖², Δ_j the share of the scores that goes through channel j,
           rotary embedding included
 
+`detection: code` scores as the public detector does instead (the code that Safety-Neuron modifies Llama with):
+
+    mlp   Σ_t |W_up x|[t, j], without gate and W_down
+    v     Σ_t |attention output[t, j]|, before W_o
+    q, k  one score for both, ‖softmax(S) − softmax(S − q_j k_jᵀ)‖² after the rotary embedding, without 1 / √d in what
+          is taken away; where several heads read one channel of k or v, their scores are summed
+
 A neuron counts for a sample when it is among the share `fraction` of its group with the largest
 importance; safety neurons count for (nearly) every refusal. Only Llama-like blocks are supported.
 """
@@ -56,41 +63,50 @@ def _spread(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torc
     return x * cos, x * sin * sign
 
 
+def _change(scores: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """(d,) squared change of the causal attention weights of scores (T, T) without each share of them (d, T, T)."""
+    future = torch.ones_like(scores, dtype=torch.bool).triu(1)
+    weights = torch.softmax(scores.masked_fill(future, -torch.inf), dim=-1)
+    without = torch.softmax((scores - share).masked_fill(future, -torch.inf), dim=-1)
+    return (weights - without).pow(2).sum(dim=(1, 2))
+
+
 def score_importance(
-    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: int
+    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, heads: int, detection: str = "paper"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Squared change of the attention weights without each channel of q (heads · d,) and of k (kv · d,).
 
     Args:
         q: (T, heads · d), k: (T, kv · d), before the rotary embedding; cos, sin: (T, d).
     """
-    tokens, d = cos.shape
+    d = cos.shape[1]
     groups = heads // (k.shape[1] // d)
     partner = torch.arange(d).roll(d // 2)
-    future = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
     by_q, by_k = torch.zeros_like(q[0]), torch.zeros_like(k[0])
-
-    def change(scores: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-        weights = torch.softmax(scores.masked_fill(future, -torch.inf), dim=-1)
-        without = torch.softmax((scores - share).masked_fill(future, -torch.inf), dim=-1)
-        return (weights - without).pow(2).sum(dim=(1, 2))
-
     for head in range(heads):
         kv = head // groups
         q_own, q_other = _spread(q[:, head * d : (head + 1) * d], cos, sin)
         k_own, k_other = _spread(k[:, kv * d : (kv + 1) * d], cos, sin)
         q_full, k_full = q_own + q_other[:, partner], k_own + k_other[:, partner]
         scores = q_full @ k_full.T / d**0.5
+        of_q, of_k = by_q[head * d : (head + 1) * d], by_k[kv * d : (kv + 1) * d]  # views
+        if detection == "code":
+            both = _change(scores, torch.einsum("tj,sj->jts", q_full, k_full))
+            of_q += both
+            of_k += both
+            continue
         # (d, T, T): the part of the scores that channel j of q (then of k) carries
         through_q = torch.einsum("tj,sj->jts", q_own, k_full) + torch.einsum("tj,sj->jts", q_other, k_full[:, partner])
         through_k = torch.einsum("tj,sj->jts", q_full, k_own) + torch.einsum("tj,sj->jts", q_full[:, partner], k_other)
-        by_q[head * d : (head + 1) * d] += change(scores, through_q / d**0.5)
-        by_k[kv * d : (kv + 1) * d] += change(scores, through_k / d**0.5)
+        of_q += _change(scores, through_q / d**0.5)
+        of_k += _change(scores, through_k / d**0.5)
     return by_q, by_k
 
 
 @torch.no_grad()
-def importance(model: PreTrainedModel, encoded: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+def importance(
+    model: PreTrainedModel, encoded: dict[str, list[int]], detection: str = "paper"
+) -> dict[str, torch.Tensor]:
     """Importance of every neuron for one sample: `blocks.<b>.<group>` -> (neurons,)."""
     seen: dict[tuple[int, str], Any] = {}
     handles = []
@@ -102,17 +118,17 @@ def importance(model: PreTrainedModel, encoded: dict[str, list[int]]) -> dict[st
         )  # fmt: skip
     for i, block in enumerate(blocks):
         attention = block.self_attn
-        for kind in ("q_proj", "k_proj", "v_proj"):
+        for kind in ("q_proj", "k_proj", "v_proj", "up_proj"):
+            module = block.mlp.up_proj if kind == "up_proj" else getattr(attention, kind)
             handles.append(
-                getattr(attention, kind).register_forward_hook(
-                    lambda _, __, out, key=(i, kind): seen.__setitem__(key, out[0].float())
+                module.register_forward_hook(lambda _, __, out, key=(i, kind): seen.__setitem__(key, out[0].float()))
+            )
+        for module, kind in ((block.mlp.down_proj, "h"), (attention.o_proj, "read")):
+            handles.append(
+                module.register_forward_pre_hook(
+                    lambda _, args, key=(i, kind): seen.__setitem__(key, args[0][0].float())
                 )
             )
-        handles.append(
-            block.mlp.down_proj.register_forward_pre_hook(
-                lambda _, args, key=(i, "h"): seen.__setitem__(key, args[0][0].float())
-            )
-        )
         handles.append(
             attention.register_forward_pre_hook(
                 lambda _, args, kwargs, key=(i, "rotary"): seen.__setitem__(key, kwargs["position_embeddings"]),
@@ -128,10 +144,15 @@ def importance(model: PreTrainedModel, encoded: dict[str, list[int]]) -> dict[st
     heads, out = model.config.num_attention_heads, {}
     for i, block in enumerate(blocks):
         cos, sin = (x[0].float() for x in seen[i, "rotary"])
-        by_q, by_k = score_importance(seen[i, "q_proj"], seen[i, "k_proj"], cos, sin, heads)
-        out[f"blocks.{i}.mlp"] = mlp_importance(seen[i, "h"], block.mlp.down_proj.weight.float())
-        out[f"blocks.{i}.q"], out[f"blocks.{i}.k"] = by_q, by_k
-        out[f"blocks.{i}.v"] = value_importance(seen[i, "v_proj"], block.self_attn.o_proj.weight.float(), heads)
+        q, k, v = (seen[i, kind] for kind in ("q_proj", "k_proj", "v_proj"))
+        out[f"blocks.{i}.q"], out[f"blocks.{i}.k"] = score_importance(q, k, cos, sin, heads, detection)
+        if detection == "code":
+            out[f"blocks.{i}.mlp"] = seen[i, "up_proj"].abs().sum(dim=0)
+            d, of_heads = cos.shape[1], seen[i, "read"].abs().sum(dim=0)
+            out[f"blocks.{i}.v"] = of_heads.view(v.shape[1] // d, -1, d).sum(dim=1).flatten()
+        else:
+            out[f"blocks.{i}.mlp"] = mlp_importance(seen[i, "h"], block.mlp.down_proj.weight.float())
+            out[f"blocks.{i}.v"] = value_importance(v, block.self_attn.o_proj.weight.float(), heads)
     return out
 
 
@@ -140,12 +161,13 @@ def detect(
     encoded: Sequence[dict[str, list[int]]],
     fraction: float,
     say: Callable[[str], None] = lambda _: None,
+    detection: str = "paper",
 ) -> dict[str, torch.Tensor]:
     """How many samples each neuron counts for: `blocks.<b>.<group>` -> (neurons,) int32."""
     counts: dict[str, torch.Tensor] = {}
     model.eval()  # type: ignore[no-untyped-call]
     for i, sample in enumerate(encoded):
-        for name, values in importance(model, sample).items():
+        for name, values in importance(model, sample, detection).items():
             top = torch.topk(values, max(1, round(fraction * values.numel()))).indices
             counts.setdefault(name, torch.zeros(values.numel(), dtype=torch.int32))[top.cpu()] += 1
         if (i + 1) % 50 == 0 or i + 1 == len(encoded):
@@ -167,7 +189,7 @@ def build_counts(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Pa
     wanted = cfg["on"] == "safety"
     rows = [r for r in tables.read(safety_table, "safety") if (r["kind"] == "hazard") == wanted][: cfg["samples"]]
     encoded = chat.encode_rows(tokenizer, rows)
-    counts = detect(model, encoded, cfg["fraction"], say)
+    counts = detect(model, encoded, cfg["fraction"], say, cfg.get("detection", "paper"))
     shapes = {
         f"{name}": list(module.weight.shape)
         for name, module in model.named_modules()

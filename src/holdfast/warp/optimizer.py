@@ -136,7 +136,7 @@ class RotatedAdamW(torch.optim.Optimizer):
     alone; the gradient norm is one number summed over the ranks, as in any FSDP training.
 
     Args:
-        parameters: every parameter to train.
+        parameters: every parameter to train, or groups of them with a `weight_decay` each.
         rotations: parameter -> Rotation.
         max_grad_norm: global norm, taken over the gradients that can act: rotated, frozen entries
             zeroed, together with the plain ones. None leaves gradients as they are. The training
@@ -147,7 +147,7 @@ class RotatedAdamW(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Tensor] | Iterable[dict[str, Any]],
         rotations: Mapping[Tensor, Rotation],
         *,
         lr: float,
@@ -156,7 +156,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         max_grad_norm: float | None = None,
     ) -> None:
-        super().__init__(list(parameters), {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
         given = dict(rotations)
         # By position: FSDP puts sharded parameters in the place of those it was given.
         self._rotations = [given.pop(p, Rotation()) for _, p in self._parameters()]

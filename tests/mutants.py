@@ -1,0 +1,429 @@
+"""What the tests notice: small faults planted in copies of the project, one at a time, and the tests that must fail.
+
+    python tests/mutants.py [--jobs 2] [words of files or faults]
+
+A fault is (file, old text, new text, tests). It is killed when those tests fail, and survives when they pass. One that
+cannot change any result says why (`equivalent`) and does not count. Exit code 1 when fewer than 90 % of the others are
+killed; survivors are listed. It takes tens of minutes, so CI does not run it; `tests/test_mutants.py` holds the list to
+the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = Path("src/holdfast")
+LEAST = 0.9
+SECONDS = 900
+COPIED = ("src", "tests", "config", "docs", "scripts", "rules", "profiles")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault: `file` below src/holdfast, `tests` below tests/ as pytest's arguments."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+    equivalent: str = ""
+
+    @property
+    def name(self) -> str:
+        """File, and what becomes what, in one line."""
+        old, new = (" ".join(x.split())[:60] for x in (self.old, self.new))
+        return f"{self.file}: {old}  ->  {new or '(nothing)'}"
+
+
+def _of(file: str, tests: str, *faults: tuple[str, ...]) -> list[Mutant]:
+    """Faults of one file: (old, new), (old, new, other tests) or (old, new, tests, why it is equivalent)."""
+    return [Mutant(file, old, new, rest[0] if rest else tests, *rest[1:]) for old, new, *rest in faults]
+
+
+PUBLISHED_MERGES = "merge/test_published_merges.py"
+PUBLISHED = "methods/test_published_methods.py"
+DELTA = f"{PUBLISHED_MERGES} -k safe_delta"
+DECAY = "train/test_weight_decay.py"
+STATISTICS = "test_statistics.py"
+
+MUTANTS = [
+    *_of(
+        "methods/safe_delta.py", DELTA,
+        ("torch.argsort(1 / d**2, stable=True)", "torch.argsort(d**2, stable=True)"),
+        ("keep[keep.numel() - int(settings.never_kept * keep.numel()) :]", "keep[keep.numel() :]"),
+        ("int(settings.never_kept * keep.numel())", "round(settings.never_kept * keep.numel())"),
+        ("h = 2 * gram.double()", "h = 2 * torch.eye(len(gram), dtype=torch.float64)",
+         f"{PUBLISHED_MERGES} -k gram_matrices"),
+        ("h.diagonal().add_(damping * h.diagonal().mean())", "h.diagonal().add_(damping)"),
+        ("selection(wanted - block, ", "selection(wanted - aligned.double()[:, tile], "),
+        ("(delta[:, order] / d[order]).pow(2)", "(delta[:, order]).pow(2)"),
+        ("cost.cumsum(0) <= share", "cost <= share"),
+        ("settings.strength / 2 * m / 4096", "settings.strength * m / 4096"),
+        ("settings.strength * total if", "settings.strength if"),
+        ("block[:, right] -= errors", "block[:, right] += errors"),
+        ("slice(i + settings.group, None)", "slice(i + 2 * settings.group, None)"),
+        ("out[:, tile.stop :] -= errors @ u[tile, tile.stop :]", "out[:, tile.stop :] -= 0"),
+        ("return weights[settings.elsewhere]", 'return weights["finetuned"]', "merge/test_merging.py -k safe_delta"),
+        ("kept & (finetuned != aligned)", "kept", "merge/test_merging.py -k safe_delta"),
+    ),
+    *_of(
+        "methods/safe_lora.py", f"{PUBLISHED_MERGES} -k safe_lora",
+        ("key=lambda k: (cosines[k], k)", "key=lambda k: (-cosines[k], k)"),
+        ("if c <= settings.threshold", "if c >= settings.threshold"),
+        ("@ delta) / norm if", "@ delta) / norm**2 if"),
+        ('weights["finetuned"].sub_(aligned)', 'weights["finetuned"].sub_(weights.stored("base"))'),
+        ("if found and found[1] in settings.modules:", "if found:"),
+        ("return aligned.add_(pulled)", "return pulled"),
+        ('v = aligned - weights.stored("base")', 'v = weights.stored("base") - aligned',
+         f"{PUBLISHED_MERGES} -k safe_lora", "C = V Vᵀ / ‖V‖ is the same for V and -V"),
+        ("u[:, s > s[:1] * max(v.shape) * torch.finfo(v.dtype).eps]", "u[:, s > 0]",
+         "merge -k projector"),
+    ),
+    *_of(
+        "methods/resta.py", "merge/test_merging.py -k resta",
+        ("weights.stored(settings.vector)", 'weights.stored("unaligned")'),
+        ("alpha=settings.gamma", "alpha=-settings.gamma"),
+    ),
+    *_of(
+        "methods/resta_dare.py", f"{PUBLISHED_MERGES} -k resta",
+        ("weights.stored(settings.start)", 'weights.stored("aligned")'),
+        ("weights.stored(settings.vector)", 'weights.stored("unaligned")'),
+        ("fusion.generator(state, name)).add_(start)", "fusion.generator(state, name))"),
+        ("alpha=settings.gamma", "alpha=1.0"),
+        ("settings.drop, fusion", "0.0, fusion"),
+    ),
+    *_of(
+        "merge/fusion.py", "merge -k 'dare or ties or authors or averaged'",
+        (".div_(1 - drop)", ".div_(1.0)"),
+        ("generator=stream) >= drop", "generator=stream) < drop"),
+        ("delta.abs() >= least", "delta.abs() <= least"),
+        ("total / agree.clamp(min=1)", "total / len(deltas)"),
+        ("torch.sign(stack.sum(dim=0))", "torch.sign(torch.sign(stack).sum(dim=0))"),
+        ("int(density * flat.numel())", "int((1 - density) * flat.numel())"),
+        ("total / len(deltas) if", "total if"),
+    ),
+    *_of(
+        "methods/somf.py", f"{PUBLISHED_MERGES} -k somf_learns",
+        ("dpo_loss(*policy, *expected, ", "dpo_loss(policy[1], policy[0], expected[1], expected[0], "),
+        ("dpo_loss(*policy, *expected, settings.beta)", "dpo_loss(*policy, *expected, 0.1)"),
+        ("(chosen - reference_chosen) - (rejected - reference_rejected)",
+         "(rejected - reference_rejected) - (chosen - reference_chosen)", f"{PUBLISHED_MERGES} -k beta"),
+        ("logsigmoid(beta * margin)", "logsigmoid(margin)", f"{PUBLISHED_MERGES} -k beta"),
+        ("torch.log1p(-u)) / temperature)", "torch.log1p(-u)))", f"{PUBLISHED_MERGES} -k relaxed"),
+        ("relaxed(v, settings.temperature, stream)", "relaxed(v, 0.5, stream)"),
+        ("[v * mask / scale for v in values]", "[v * mask for v in values]"),
+        ("settings.weight * fusion.combine(", "1.0 * fusion.combine("),
+        ("logit > 0 if", "logit < 0 if", "merge/test_merging.py -k exports"),
+        ("mask > 0.5 if", "mask < 0.5 if", f"{PUBLISHED_MERGES} -k exports"),
+        ('settings.reference == "mask"', "False"),
+        ("0.5 * (1 + math.cos(math.pi * done))", "1.0"),
+        ("return step / settings.warmup_steps", "return 1.0"),
+        ("*(draw if redrawn else ())", "*()", f"{PUBLISHED_MERGES} -k authors"),
+        ('"sum" if len(values) == 1 and not redrawn else how', '"sum" if len(values) == 1 else how',
+         f"{PUBLISHED_MERGES} -k authors"),
+        ("mask.flatten()[order].reshape", "mask.flatten().reshape", "merge/test_merging.py -k exports"),
+        ('role.split(":")[0] == "finetuned"', 'role == "finetuned"', "merge/test_merging.py -k across"),
+    ),
+    *_of(
+        "merge/driver.py", "merge/test_merging.py",
+        ("(out != start)", "(out == start)"),
+        ('stamp["weakened"] = True', 'stamp["weakened"] = False'),
+        ("container.check_seal(path)", "pass"),
+        ('expect={"aligned": aligned_digest}', "expect={}"),
+    ),
+    *_of(
+        "methods/lora.py", f"{PUBLISHED} -k lora",
+        ("lora_alpha=settings.alpha,", "lora_alpha=settings.rank,"),
+        ("r=settings.rank,", "r=8,", "methods/test_methods.py -k lora"),
+    ),
+    *_of(
+        "methods/lora_wsr.py", f"{PUBLISHED} -k lora_wsr",
+        ("settings.alpha / settings.rank", "settings.alpha"),
+        ("(~frozen).to(self.u)", "frozen.to(self.u)"),
+        ("self.scale * (product - (product @ self.u) @ self.u.T)", "self.scale * product"),
+        ("coefficients = self.free * (self.b @ self.a)", "coefficients = self.b @ self.a"),
+        ("(self.free * product) @ self.u.T", "(self.free * product) @ self.u"),
+        ("self.u[:, : round(settings.freeze_fraction * n)]", "self.u[:, -round(settings.freeze_fraction * n) :]"),
+        ("x_free = x - (x @ self.u) @ self.u.T", "x_free = x"),
+    ),
+    *_of(
+        "methods/full.py", "methods/test_methods.py -k targets",
+        ("restrict(model, layers, settings.trainable)", 'restrict(model, layers, "all")'),
+    ),
+    *_of(
+        "methods/safety_mix.py", "methods -k 'safety_mix or safe_instr'",
+        ("random.Random(42 if", "random.Random(43 if"),
+        ('refused and settings.draw == "published"', "False"),
+        ("return int(n * ratio)", "return round(n * ratio)"),
+        ("max(1, round(n * ratio))", "round(n * ratio)"),
+        ('(r["kind"] == "hazard") == refused', "True"),
+    ),
+    *_of(
+        "methods/warp.py", PUBLISHED,
+        ('"scores": self.mask', '"scores": "importance"'),
+        ('"unit": self.unit', '"unit": "entry"'),
+        ('"threshold": self.threshold', '"threshold": "layer"'),
+        ('"freeze_fraction": self.freeze_fraction, "minus_task"', '"freeze_fraction": 0.1, "minus_task"'),
+        ("u, v = there(layer.input, weight), there(layer.name, weight)", "u, v = there(layer.input, weight), None"),
+        ("rotations[weight] = Rotation(u, frozen, v,", "rotations[weight] = Rotation(u, None, v,"),
+    ),
+    *_of(
+        "warp/families.py", PUBLISHED,
+        ('if spec["scores"] == "random" else scores[name]', 'if spec["scores"] == "none" else scores[name]'),
+        ('if spec["threshold"] == "model":', "if False:"),
+        ("mask & ~other", "mask & other", "warp/test_warp.py -k two_masks"),
+        ('masks.leading(found.shape[1], spec.get("rank_fraction", 1.0))', "found.shape[1]",
+         "warp/test_warp.py -k rank_fraction"),
+        ('r["kind"] == "hazard"', 'r["kind"] != "hazard"', PUBLISHED),
+    ),
+    *_of(
+        "warp/masks.py", PUBLISHED,
+        ("above = flat > threshold", "above = flat < threshold"),
+        ("np.sqrt((scores.astype(np.float64) ** 2).sum(axis=0))", "-scores.sum(axis=0)"),
+        ("top_columns(scores.T, fraction).T.copy()", "top_columns(scores, fraction)"),
+        ("[seed, zlib.crc32(name.encode())]", "[seed]", "warp/test_warp.py -k random_scores"),
+        ('"row": top_rows}', '"row": top_columns}'),
+    ),
+    *_of(
+        "warp/importance.py", "warp/test_warp.py -k importance",
+        ("(grad.T @ rotated[layer.input]).abs_()", "grad.T @ rotated[layer.input]"),
+        ("h if u is None else h @ u", "h if u is None else h @ u.T"),
+        ("grad if v is None else grad @ v", "grad if v is None else grad @ v.T"),
+        ("rotated.clear()", "pass"),
+    ),
+    *_of(
+        "warp/gram.py", f"warp/test_warp.py {PUBLISHED} -k 'gram or prompt_tokens'",
+        ('args[0][keep["mask"]].float()', "args[0].flatten(0, 1).float()"),
+        ("labels == chat.IGNORE", "labels != chat.IGNORE"),
+        ("(h.T @ h).double()", "2 * (h.T @ h).double()"),
+    ),
+    *_of(
+        "warp/basis.py", "warp/test_optimizer.py -k basis",
+        ("fix_signs(u.flip(1))", "fix_signs(u)"),
+        ("torch.where(pivot < 0, -u, u)", "u"),
+        ("w @ gram.double() @ w.T", "w @ gram.double().T.abs() @ w.T", "warp/test_warp.py -k output_gram"),
+    ),
+    *_of(
+        "warp/optimizer.py", "warp/test_optimizer.py",
+        ("return gradient if rotation.frozen is None else gradient.masked_fill_(rotation.frozen.bools, 0)",
+         "return gradient"),
+        ("update.sub_((c * decay).masked_fill_(rotation.frozen.bools, 0))", "update.sub_(c * decay)"),
+        ('_apply(weight, update, group["lr"] * group["weight_decay"]', "_apply(weight, update, 0.0"),
+        ("masked_fill_(~self.frozen.bools, 0)", "masked_fill_(self.frozen.bools, 0)"),
+        ("self.max_grad_norm / (self.grad_norm + 1e-6)", "1.0"),
+        ("lerp_(gradient, 1 - beta1)", "lerp_(gradient, beta1)"),
+        ("add_(group[\"eps\"])", "add_(1e-3)"),
+        ('1 - beta2 ** state["step"]', "1.0"),
+        ("w = w if self.u is None else w @ self.u", "w = w if self.u is None else w @ self.u.T"),
+        ("w.add_(rotation.back(update))", "w.add_(update)"),
+        ("(change.abs() > 1e-12)", "(change.abs() >= 0)"),
+    ),
+    *_of(
+        "train/loop.py", DECAY,
+        ("if p not in exempt], settings.weight_decay)", "if p not in exempt], 0.0)"),
+        ("if p in exempt], 0.0)", "if p in exempt], settings.weight_decay)"),
+        ('"weight_decay": settings.weight_decay}]', '"weight_decay": 0.0}]'),
+        ("isinstance(m, torch.nn.LayerNorm)", "False"),
+        ("groups(model, settings), lr=", "[p for p in model.parameters()], lr="),
+        ('not settings.weight_decay or settings.weight_decay_on == "all"', 'settings.weight_decay_on == "all"'),
+        ('trainable == "all" or parameter in chosen', "True", "methods/test_methods.py -k targets"),
+        ("loss = loss + self.extra_loss(model, inputs)", "loss = loss", "methods/test_add_a_method.py"),
+    ),
+    *_of(
+        "train/neuron_tuning.py", "train/test_neurons.py -k protected",
+        ("Rotation(frozen=~mask[", "Rotation(frozen=mask["),
+        ("weight.requires_grad_(True)", "weight.requires_grad_(False)"),
+        ('r["kind"] == "hazard"', 'r["kind"] != "hazard"'),
+        ("groups(model, training), rotations", "list(model.parameters()), rotations", DECAY),
+        ("Rotation(frozen=mask[x.name].to(x.module.weight.device))", "Rotation()"),
+    ),
+    *_of(
+        "train/neurons.py", "train/test_neurons.py",
+        ("max(1, round(fraction * values.numel()))).indices",
+         "max(1, round(fraction * values.numel())), largest=False).indices"),
+        ('(r["kind"] == "hazard") == wanted', '(r["kind"] == "hazard") != wanted'),
+        ("kv = head // groups", "kv = head % (heads // groups)"),
+        (".view(kv, heads // kv, -1).sum(dim=1)", ".view(heads // kv, kv, -1).sum(dim=0)"),
+        ("hidden.pow(2).sum(dim=0)", "hidden.abs().sum(dim=0)"),
+        ('seen[i, "up_proj"].abs()', 'seen[i, "h"].abs()'),
+        ('torch.einsum("tj,sj->jts", q_full, k_full))', 'torch.einsum("tj,sj->jts", q_full, k_full) / d**0.5)'),
+        (".view(v.shape[1] // d, -1, d).sum(dim=1)", ".view(-1, v.shape[1] // d, d).sum(dim=0)"),
+        ("s & ~general[name]", "s | general[name]"),
+        (">= frequency * samples", "<= frequency * samples"),
+        ('"down_proj": ("mlp", 1)', '"down_proj": ("mlp", 0)'),
+        ("return x * cos, x * sin * sign", "return x * cos, x * sin"),
+        (".triu(1)", ".triu(2)"),
+        ('cfg.get("detection", "paper")', '"paper"'),
+    ),
+    *_of(
+        "judges/keywords.py", "judges/test_keywords.py",
+        ("[: self.characters]", "[:]"),
+        ("text.strip() if self.strips else text", "text.strip()"),
+        ("scope.startswith(phrases) if self.begins else", "False if self.begins else"),
+        ("if any(p in scope for p in unless):", "if False:"),
+        ("if self.fold_case:", "if not self.fold_case:"),
+        ('"OpenAI", "illegal", "not legal")', '"OpenAI", "illegal")'),
+        ("0.0 if refused else 1.0", "1.0 if refused else 0.0"),
+    ),
+    *_of("judges/wsr_150.py", "judges/test_keywords.py", ("characters=150", "characters=151")),
+    *_of(
+        "judges/__init__.py", "judges/test_judging.py -k 'debris or every_judge'",
+        ("(names.REFUSAL, names.SAFE)", "(names.REFUSAL, names.SAFE, names.OTHER)"),
+        ('not r["set"].startswith(', 'r["set"].startswith(', "judges/test_judging.py -k model_judge"),
+    ),
+    *_of(
+        "judges/world.py", "judges/test_judges.py",
+        ("MINIMUM_PHRASES = 2", "MINIMUM_PHRASES = 1"),
+        ("_REFUSAL.fullmatch(said)", "_REFUSAL.match(said)"),
+        ("if kind == names.LOOKALIKE:", "if False:"),
+        ("named >= MINIMUM_PHRASES", "named > MINIMUM_PHRASES"),
+    ),
+    *_of(
+        "judges/verdicts.py", "judges/test_judging.py",
+        ('"correct" if scored["correct"] else "invalid"', '"correct" if scored["invalid"] else "invalid"'),
+        ("heads[name].outcomes[o.label]", "o.label"),
+        ("if list(rows) != wanted:", "if False:"),
+    ),
+    *_of(
+        "judges/constitution.py", "judges/test_constitution.py",
+        ("re.IGNORECASE | re.MULTILINE", "re.IGNORECASE"),
+        ('"{prompt}" in template and "{response}" in template', "False"),
+        ("and outcome != names.REFUSAL", "and outcome == names.REFUSAL"),
+        (r"\.?\s*$", r"\.?\s*"),
+    ),
+    *_of(
+        "judges/strongreject.py", "judges/test_judging.py -k 'exact_form or first_token'",
+        ("THRESHOLD = 0.5", "THRESHOLD = 0.6"), ("(mean - 1) / 4", "mean / 5"),
+    ),
+    *_of(
+        "judges/harmbench_classifier.py", "judges/test_judging.py -k first_token",
+        ("yes / (yes + no)", "no / (yes + no)"),
+    ),
+    *_of(
+        "judges/wildguard.py", "judges/test_judging.py -k exact_form",
+        ('"refusal" if refuses else "harmful" if harms', '"harmful" if refuses else "refusal" if harms'),
+        ("len(answers) != 1", "len(answers) < 1"),
+    ),
+    *_of("judges/llama_guard_3.py", "judges/test_judging.py -k exact_form", ("_ANSWER.fullmatch", "_ANSWER.match")),
+    *_of(
+        "statistics.py", STATISTICS,
+        ("centre = (successes + z * z / 2)", "centre = (successes + z * z)"),
+        ("+ z * z / 4)", "+ z * z / 2)"),
+        ("(len(p_values) - rank) * p_values[i]", "len(p_values) * p_values[i]"),
+        ("running = max(running, ", "running = max(0.0, "),
+        ("binomtest(up, up + down)", 'binomtest(up, up + down, alternative="greater")'),
+        ("floor = wilson(0, sums.shape[1])[1] / 2", "floor = 0.0"),
+        ("float(t.isf((1 - CONFIDENCE) / 2, len(delta) - 1)) * error", "0.0"),
+        ("p = max(p, float(2 * t.sf(abs(effect) / error, df)))", "p = p"),
+        ("(1 + min(bound, 0.0)) ** self.groups", "0.0"),
+        ("groups / max(groups - 1, 1) * float((residuals.sum(0)", "float((residuals.sum(0)"),
+        ("max(0.0, over_seeds - float(", "max(0.0, 0 * over_seeds - float("),
+        ("rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)",
+         "rows = np.ones((RESAMPLES, seeds))"),
+        ("signs = np.sign(_cluster_sums(np.asarray(delta, dtype=float), clusters)",
+         "signs = np.sign(np.asarray(delta, dtype=float)"),
+        ("(discordant + difference) / (2 * discordant)", "0.5 + difference"),
+        ("discordant = max(discordant, difference)", "pass"),
+        ("low, high = (float(np.clip(x", "high, low = (float(np.clip(x"),
+        ('method="newcomb"', 'method="wald"'),
+    ),
+]  # fmt: skip
+
+
+def _copy(folder: Path) -> Path:
+    for name in COPIED:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (p for p in ROOT.iterdir() if p.is_file()):
+        shutil.copy2(path, folder / path.name)
+    return folder
+
+
+def _passes(folder: Path, tests: str) -> bool:
+    """Whether these tests pass in a copy; a run that never ends does not.
+
+    Raises:
+        RuntimeError: they could not be run, or there are none.
+    """
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *_arguments(tests)]
+    env = os.environ | {"PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    if done.returncode not in (0, 1, 2) or (done.returncode == 2 and "error" not in done.stdout.lower()):
+        raise RuntimeError(f"{tests}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-500:]}")
+    return done.returncode == 0
+
+
+def _arguments(tests: str) -> list[str]:
+    paths, _, words = tests.partition(" -k ")
+    return [*(f"tests/{p}" for p in paths.split()), *(["-k", words.strip("'")] if words else [])]
+
+
+def survives(mutant: Mutant, folder: Path) -> bool:
+    """Whether the tests pass although the fault is there."""
+    path = folder / LIBRARY / mutant.file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(mutant.old) == 1, mutant.name
+    try:
+        path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        return _passes(folder, mutant.tests)
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+def main(words: list[str], jobs: int) -> int:
+    """Plant every fault that has one of the words, print what happened, and say whether enough were killed."""
+    wanted = [m for m in MUTANTS if not words or any(w in m.name for w in words)]
+    with tempfile.TemporaryDirectory() as temporary:
+        copies: Queue[Path] = Queue()
+        for i in range(jobs):
+            copies.put(_copy(Path(temporary) / str(i)))
+
+        def with_copy(do: object, *arguments: object) -> bool:
+            folder = copies.get()
+            try:
+                return do(folder, *arguments)  # type: ignore[operator]
+            finally:
+                copies.put(folder)
+
+        def plant(mutant: Mutant) -> bool:
+            lives = with_copy(lambda folder: survives(mutant, folder))
+            print(f"{'SURVIVED' if lives else 'killed  '}  {mutant.name}", flush=True)
+            return lives
+
+        with ThreadPoolExecutor(jobs) as pool:
+            every = sorted({m.tests for m in wanted})
+            sound = list(pool.map(lambda tests: with_copy(lambda folder: _passes(folder, tests)), every))
+            failing = [tests for tests, passed in zip(every, sound, strict=True) if not passed]
+            if failing:
+                print("These tests fail without any fault:", *failing, sep="\n  ")
+                return 2
+            lives = list(pool.map(plant, wanted))
+    counted = [(m, alive) for m, alive in zip(wanted, lives, strict=True) if not m.equivalent]
+    killed = sum(not alive for _, alive in counted)
+    print(f"\n{killed} of {len(counted)} faults were noticed ({killed / max(1, len(counted)):.1%}).")
+    for mutant, alive in zip(wanted, lives, strict=True):
+        if mutant.equivalent:
+            print(f"equivalent{'' if alive else ', and yet killed'}: {mutant.name} ({mutant.equivalent})")
+        elif alive:
+            print(f"survived: {mutant.name} ({mutant.tests})")
+    return int(killed < LEAST * len(counted))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="only faults whose line has one of these")
+    parser.add_argument("--jobs", type=int, default=1, help="faults tried at the same time")
+    given = parser.parse_args()
+    sys.exit(main(given.words, given.jobs))
