@@ -128,7 +128,7 @@ class Judging:
         if name == "constitution":
             c = self.study.constitution
             settings = {"max_new_tokens": c.max_new_tokens, "batch_size": c.batch_size, "precision": "fp32"}
-            own = Path(c.prompt_file).read_text(encoding="utf-8") if c.prompt_file else None
+            own = userfiles.text(c.prompt_file, "constitution.prompt_file") if c.prompt_file else None
             return {"judge": name, "settings": settings, "template": own or self._guidelines(), "chats": own is None,
                     "source": None if self.trains_constitution else c.source}  # fmt: skip
         settings = self.settings[name]

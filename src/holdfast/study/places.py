@@ -12,7 +12,8 @@ from holdfast.data.sources import HUB, REMOTE, WORLD
 # Keys of a study that name a file or folder; `*` is any name. Some also take a word or the id of a hub model.
 KEYS = (
     ("chosen",), ("base", "source"), ("safety", "source"), ("evaluation", "source"), ("preferences", "source"),
-    ("constitution", "source"), ("constitution", "pairs"), ("constitution", "guidelines_file"), ("constitution", "prompt_file"),
+    ("constitution", "source"), ("constitution", "pairs"), ("constitution", "guidelines_file"),
+    ("constitution", "prompt_file"),
     ("capabilities", "task_files"), ("tasks", "*", "source"), ("tasks", "*", "instruction_file"),
     ("judges", "*", "source"), ("judges", "*", "prompt_file"),
 )  # fmt: skip
