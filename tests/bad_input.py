@@ -131,15 +131,31 @@ def model(title: str, break_it: Callable[[Path], None], *says: str) -> Case:
 def checkpoint(folder: Path) -> None:
     """A small folder in Hugging Face layout that passes."""
     from safetensors.numpy import save_file
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
     folder.mkdir()
-    vocabulary = {t: i for i, t in enumerate(["<s>", "</s>", "a", "b"])}
+    words = Tokenizer(models.WordLevel({t: i for i, t in enumerate(["<s>", "</s>", "a", "b"])}, unk_token="b"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
+    words.save(str(folder / "tokenizer.json"))
     files.write_text(folder / "config.json", json.dumps({"vocab_size": 4, "tie_word_embeddings": False}))
-    files.write_text(folder / "tokenizer.json", json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
-    files.write_text(folder / "tokenizer_config.json", json.dumps({"eos_token": "</s>"}))
-    files.write_text(folder / "chat_template.jinja", "{{ messages }}")
+    settings = {"eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    files.write_text(folder / "tokenizer_config.json", json.dumps(settings))
+    template = "{% for m in messages %}{{ m['content'] }} {{ eos_token }}{% endfor %}"
+    files.write_text(folder / "chat_template.jinja", template)
     weights = {k: np.zeros((4, 2), np.float32) for k in ("model.embed_tokens.weight", "lm_head.weight")}
     save_file(weights, folder / "model.safetensors")
+
+
+def put_weights(name: str) -> Callable[[Path], None]:
+    """Weights that hold one tensor of this name and nothing else."""
+
+    def change(folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        save_file({name: np.zeros((2, 2), np.float32)}, folder / "model.safetensors")
+
+    return change
 
 
 def edit(name: str, **values: Any) -> Callable[[Path], None]:
@@ -333,6 +349,11 @@ CASES = [
     model("no tokenizer_config.json", gone("tokenizer_config.json"), "no tokenizer_config.json"),
     model("no chat template", gone("chat_template.jinja"), "cannot render a conversation", "chat template: no"),
     model("no end token", put("tokenizer_config.json", {}), "cannot render a conversation", "end token: no"),
+    model("a template that closes no answer", put("chat_template.jinja", "{% for m in messages %}{{ m['content'] }}{% endfor %}"), "would never stop"),
+    model("a template that wants a system message", put("chat_template.jinja", "{{ raise_exception('a system message first') }}"), "a system message first"),
+    model("a template that reads the clock", put("chat_template.jinja", "{{ strftime_now(form) }}"), "reads the clock"),
+    model("quantised weights", edit("config.json", quantization_config={"quant_method": "gptq"}), "quantised", "gptq"),
+    model("weights under a prefix", put_weights("_orig_mod.model.layers.0.mlp.up_proj.weight"), "under a prefix", "_orig_mod."),
     model("a tokenizer of another model", edit("tokenizer.json", added_tokens=[{"id": 9}]), "knows more tokens", "token id 9"),
     model("a config of another model", edit("config.json", vocab_size=8), "another vocabulary", "4 rows"),
     model("an output layer that is promised and missing", lambda folder: _without_head(folder), "output layer", "lm_head"),

@@ -8,7 +8,8 @@ import datetime
 import pytest
 
 from holdfast.errors import ChatTemplateError
-from holdfast.model import chat, template
+from holdfast.model import chat, contract, folders, template
+from holdfast.record import jsonfiles
 
 TURNS = "{% for m in messages %}"
 FORMS = {  # form -> (template, how an answer is closed)
@@ -45,11 +46,12 @@ def test_what_closes_an_answer_stops_generation_and_is_learned(tok, form):
     assert found["closes"] == closer and wanted in found["stop_ids"]
 
 
-def test_a_template_without_a_header_of_the_assistant_is_refused_by_the_contract_and_still_stops(tok):
+def test_a_template_without_a_header_of_the_assistant_is_one_and_says_so(tok):
+    """As Llama 2's: what closes the request is where an answer begins."""
     use(tok, FORMS["end of text"][0])
-    assert template.closing(tok) == tok.eos_token_id
-    with pytest.raises(ChatTemplateError, match="does not say where an answer begins"):
-        template.describe(tok)
+    found = template.describe(tok)
+    assert template.closing(tok) == tok.eos_token_id and not found["adds_a_header"]
+    assert template.describe(use(tok, FORMS["chatml"][0]))["adds_a_header"]
 
 
 @pytest.mark.parametrize("configured", [None, 7, [7, 9], (9,)])
@@ -147,3 +149,15 @@ def test_another_template_of_the_same_tokenizer_is_looked_at_anew(tok):
     use(tok, FORMS["chatml"][0])
     first = template.closing(tok)
     assert template.closing(use(tok, FORMS["turn token that is not the end of text"][0])) != first
+
+
+def test_a_saved_model_says_what_its_template_does_and_planning_reads_the_same(model, tok, tmp_path):
+    use(tok, FORMS["turn token that is not the end of text"][0])
+    model.resize_token_embeddings(len(tok))
+    folders.save(model, tok, tmp_path / "m", header={})
+    kept = jsonfiles.read_json(tmp_path / "m/template.json")
+    assert kept == template.of_folder(tmp_path / "m") and template.closing(tok) in kept["stop_ids"]
+    contract.check(tmp_path / "m")
+    (tmp_path / "m/chat_template.jinja").write_text(TURNS + "{{ m['content'] }}{% endfor %}")
+    with pytest.raises(ChatTemplateError, match="never stop"):
+        contract.check(tmp_path / "m")

@@ -33,6 +33,12 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
     shape = costs.shape_of(resolved.study.base, model_config)
     rate = tflops * 1e12 if tflops else measured_rate()
     click.echo(terminal.plan(resolved, shape, rate, utilization))
+    base = Path(resolved.study.base.source)
+    if base.is_dir():
+        from holdfast.model import template
+
+        found = template.of_folder(base)
+        click.echo("\nThe base's chat template: " + ", ".join(f"{k} {v!r}" for k, v in found.items() if v is not None))
 
 
 def measured_rate(seconds: float = 0.5) -> float:

@@ -6,15 +6,18 @@ Torch-free and fast; the Snakefile asks for it at every start of a study whose b
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from holdfast.errors import ArtifactError, ChatTemplateError, HoldfastError
-from holdfast.record import container
+from holdfast.model import template
+from holdfast.record import container, provenance
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
+_CHECKED = "HOLDFAST_TEMPLATES"
 _HEAD = ("lm_head.weight", "embed_out.weight")
 
 
@@ -46,6 +49,20 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
             do="correct tie_word_embeddings in config.json",
         )  # fmt: skip
     _tokenizer(folder, size, chats)
+    if chats:
+        _template(folder)
+
+
+def _template(folder: Path) -> None:
+    """Hold the chat template to its contract, once a run: the jobs of a run find a mark of its first process."""
+    known = [
+        (p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.iterdir()) if p.suffix != ".safetensors"
+    ]
+    mark = provenance.digest([str(folder.resolve()), known])
+    marks = os.environ.get(_CHECKED, "").split()
+    if mark not in marks:
+        template.of_folder(folder)
+        os.environ[_CHECKED] = " ".join([*marks, mark])
 
 
 def _plain(folder: Path, config: Mapping[str, Any]) -> None:

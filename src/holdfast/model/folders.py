@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ArtifactError, ChatTemplateError
 from holdfast.model import chat, template
-from holdfast.record import container, files, provenance
+from holdfast.record import container, files, jsonfiles, provenance
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # The files of a saved model; model.safetensors is written last, so its presence means "complete".
 FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-    "model.safetensors",
+    "template.json", "model.safetensors",
 )  # fmt: skip
 
 CARD = ("README.md", "manifest.json")  # beside them, once the model was evaluated
@@ -179,6 +179,9 @@ def save(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
         model.save_pretrained(temporary, max_shard_size="1000GB")
         tokenizer.save_pretrained(temporary)
+        if getattr(tokenizer, "chat_template", None):
+            own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+            jsonfiles.write_json(Path(temporary) / "template.json", template.describe(tokenizer, own))
         stamp(Path(temporary) / FILES[-1], header | container.place(folder / FILES[-1]))
         forget_card(folder, Path(temporary) / FILES[-1])
         if header.get("weakened"):

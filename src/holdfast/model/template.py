@@ -7,9 +7,11 @@ begins once; an answer is closed by a token, which is what generation stops at; 
 from __future__ import annotations
 
 import datetime
+import json
 import re
 import weakref
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ChatTemplateError
@@ -146,11 +148,10 @@ def describe(tokenizer: PreTrainedTokenizerBase, configured: int | Iterable[int]
     user = [{"role": "user", "content": _PROMPT}]
     plain, asked = (render(tokenizer, user, generation=g) for g in (False, True))
     begin, said, end = asked.rpartition(_PROMPT)
-    if not said or plain == asked:
+    if not said:
         raise ChatTemplateError(
-            "The chat template does not say where an answer begins.", found=repr(asked)[:160],
-            expected="a header of the assistant where add_generation_prompt is true",
-            do="let the template write it: {% if add_generation_prompt %}...{% endif %}",
+            "The chat template does not write the turns as they are.", found=repr(asked)[:160],
+            expected="the user's words and where an answer begins", do="use a template that keeps them",
         )  # fmt: skip
     head, whole = (ids(tokenizer, m, generation=g) for m, g in (
         (user, True), ([*user, {"role": "assistant", "content": _ANSWER}], False)))  # fmt: skip
@@ -173,8 +174,28 @@ def describe(tokenizer: PreTrainedTokenizerBase, configured: int | Iterable[int]
     except ChatTemplateError:
         system = False
     return {
-        "begins": begin, "ends": end, "closes": tokenizer.decode([closing(tokenizer)]),
+        "begins": begin, "ends": end, "adds_a_header": plain != asked, "closes": tokenizer.decode([closing(tokenizer)]),
         "stop_ids": stop_ids(tokenizer, configured), "takes_a_system_message": system,
         "adds_a_system_prompt": "system" in begin.lower(), "thinks": "<think>" in str(tokenizer.chat_template),
         "date": DATE.isoformat() if _ASKED.search(str(tokenizer.chat_template)) else None,
     }  # fmt: skip
+
+
+def of_folder(folder: Path) -> dict[str, Any]:
+    """`describe` of the tokenizer and generation_config.json in a model folder.
+
+    Raises:
+        ChatTemplateError: the tokenizer cannot be read, or its template breaks the contract.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        path = folder / "generation_config.json"
+        own = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except Exception as error:  # noqa: BLE001 - tokenizers raises plain exceptions; the user needs one answer
+        raise ChatTemplateError(
+            f"The tokenizer of {folder} cannot be read.", found=f"{type(error).__name__}: {error}"[:160],
+            expected="tokenizer files that transformers reads", do="copy them again from the original model",
+        ) from None  # fmt: skip
+    return describe(tokenizer, own.get("eos_token_id") if isinstance(own, dict) else None)
