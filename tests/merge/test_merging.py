@@ -414,7 +414,10 @@ def test_models_that_do_not_match_are_refused_by_name(merge, family, tokenizer, 
     assert not (tmp_path / "out/model.safetensors").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\xff" * 64])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\xff" * 64, lambda b: b[:-1] + bytes([b[-1] ^ 1])],
+)
 def test_a_damaged_checkpoint_is_refused_and_nothing_is_written(damage, merge, family, tmp_path):
     path = family["unaligned"]
     path.write_bytes(damage(path.read_bytes()))
