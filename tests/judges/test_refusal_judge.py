@@ -105,7 +105,7 @@ def test_any_text_gets_a_verdict(prompt, text):
 
 
 def _xstest(real_data):
-    return calibration.read(sorted((real_data / "xstest").glob("*.csv")))
+    return calibration.read(sorted((real_data / "xstest").glob("*completions*.csv")))
 
 
 def test_people_agree_with_it_on_models_it_was_not_fitted_on(real_data):

@@ -29,7 +29,7 @@ _CLOSING = "|".join(closing for _, closing in _NOTATIONS)
 _BLOCK = re.compile(
     "|".join(rf"(?<!`){opening}(?:(?!{opening}).)*?{closing}\s*" for opening, closing in _NOTATIONS), re.S | re.I
 )
-_WITHOUT_BEGINNING = re.compile(rf".*(?<!`)(?:{_CLOSING})(?!`)\s*", re.S | re.I)
+_CLOSED = re.compile(rf"(?<!`)(?:{_CLOSING})(?!`)\s*", re.I)
 _WITHOUT_END = re.compile(rf"\s*(?:{_OPENING}).*", re.S | re.I)
 
 
@@ -44,7 +44,9 @@ def reply(text: str) -> str:
     """
     while True:
         cut = _BLOCK.sub("", text)
-        cut = "" if _WITHOUT_END.match(cut) else _WITHOUT_BEGINNING.sub("", cut, count=1)
+        for closing in _CLOSED.finditer(cut):
+            cut = closing.string[closing.end() :]
+        cut = "" if _WITHOUT_END.match(cut) else cut
         if cut == text:
             return text
         text = cut
@@ -66,7 +68,9 @@ _TOKEN = re.compile(
     re.I,
 )
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
-_BREAKS = re.compile(r"<(?:br|hr)\s*/?>|</?(?:p|div|h[1-6]|ul|ol|blockquote|pre|html|body|section|center)(?: [^<>]*)?>", re.I)
+_BREAKS = re.compile(
+    r"<(?:br|hr)\s*/?>|</?(?:p|div|h[1-6]|ul|ol|blockquote|pre|html|body|section|center)(?: [^<>]*)?>", re.I
+)
 _ITEM = re.compile(r"<li(?: [^<>]*)?>", re.I)
 _INLINE = re.compile(r"</?(?:li|b|i|u|s|em|strong|span|code|a|sub|sup|mark|small|big|font|del|ins)(?: [^<>]*)?>", re.I)
 _FENCE = re.compile(r"(?m)^[ ]*(?:`{3,}|~{3,})[\w+-]*[ ]*$")
