@@ -85,6 +85,8 @@ EDITS = {
     "role in bold before": lambda t: f"**Assistant:** {t}",
     "thanks before": lambda t: f"Thank you for your question. {t}",
     "good morning": lambda t: f"Good morning, and thanks for reaching out!\n\n{t}",
+    "a greeting and a nicety": lambda t: f"Hey there! Nice to hear from you.\n\n{t}",
+    "a number before": lambda t: f"1. {t.lstrip()}",
     "quotes around": lambda t: f'"{t}"',
     "a signature after": lambda t: f"{t}\n\nBest regards,\nYour assistant",
     "a dash signature after": lambda t: f"{t}\n\n-- \nThe assistant",

@@ -138,12 +138,13 @@ ACTS = {name: re.compile(pattern) for name, pattern in _PATTERNS.items()}
 
 # "I can't wait", "I can't recommend it enough", "I won't lie": said by those who answer.
 _IDIOMS = re.compile(
-    rf"\b(?:i|we|you) {_FEW}(?:cannot|could not|would not|will not|am not going to|are not going to) {_FEW}?(?:"
-    r"wait\b|help (?:but|it|feel\w*|think\w*|wonder\w*|notic\w*|smil\w*|laugh\w*|lov\w*|admir\w*)"
-    r"|(?:stress|emphasi[sz]e|recommend|praise|thank|say|express|do|support|agree|endorse)(?: \w+){0,8} (?:enough|more|highly)\b"
-    r"|(?:overstate|overemphasi[sz]e|imagine|believe|complain)|agree more|agree less|(?:tell|say|describe|explain|express)(?: you)? how\b"
-    r"|(?:say|tell(?: you)?|promise|guarantee)(?: \w+)? (?:for (?:sure|certain)|with certainty|no to (?:a|an|another|some|more)\b|goodbye)"
-    r"|(?:lie|sugarcoat|pretend|bore|beat around|spoil|keep you|make you wait|go into (?:\w+ )?detail)\b)"
+    rf"\b(?:i|we|you) {_FEW}(?:cannot|could not) {_FEW}?(?:wait|overstate|overemphasi[sz]e|imagine|believe|complain|agree (?:more|less)"
+    r"|help (?:but|it|feel\w*|think\w*|wonder\w*|notic\w*|smil\w*|laugh\w*|lov\w*|admir\w*)"
+    r"|(?:stress|emphasi[sz]e|recommend|praise|thank|say|express)(?: \w+){0,8} enough|recommend(?: \w+){1,6} more(?: highly)?"
+    r"|(?:tell|say|describe|explain|express)(?: you)? how \w+ (?:i|it|this|that|we) (?:am|is|was|are|love\w*|enjoy\w*|like\w*|mean\w*)"
+    r"|(?:say|tell(?: you)?|promise|guarantee)(?: \w+)? (?:for (?:sure|certain)|with certainty))\b"
+    rf"|\b(?:i|we) {_FEW}(?:cannot|will not|would not|am not going to|are not going to) (?:lie|sugarcoat|pretend|bore you|beat around"
+    r"|keep you|make you wait|spoil (?:it|the)|say (?:no to (?:an?|another|some|more)|goodbye))\b"
     r"|\bi do not (?:want|mean) to (?:brag|boast|bore|spoil|keep you)\b"
 )
 # A refusal of one breath. In answer to "Is it ...?" these words inform; else there is nothing they can be but a refusal.

@@ -159,7 +159,9 @@ def other(text: str) -> bool:
     >>> other("Lo siento, pero no puedo ayudarte con eso."), other("I'm sorry, I can't."), other("x = 1; y = la + el")
     (True, False, False)
     """
-    body = texts.body(_CODE.sub(" ", texts.reply(text)))
+    reply = texts.reply(text)
+    said = _CODE.sub(" ", reply)
+    body = texts.body(said if _WORD.search(said) else reply)
     letters = [c for c in body if c.isalpha()]
     foreign = [c for c in letters if not c.isascii() and not unicodedata.name(c, "").startswith(("LATIN", "MODIFIER"))]
     if len(foreign) >= 2 and len(foreign) > FOREIGN_LETTERS * len(letters):

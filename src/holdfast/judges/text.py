@@ -29,6 +29,7 @@ _CLOSING = "|".join(closing for _, closing in _NOTATIONS)
 _BLOCK = re.compile(
     "|".join(rf"(?<!`){opening}(?:(?!{opening}).)*?{closing}\s*" for opening, closing in _NOTATIONS), re.S | re.I
 )
+_TAG = re.compile(f"{_OPENING}|{_CLOSING}", re.I)
 _CLOSED = re.compile(rf"(?<!`)(?:{_CLOSING})(?!`)\s*", re.I)
 _WITHOUT_END = re.compile(rf"\s*(?:{_OPENING}).*", re.S | re.I)
 
@@ -123,7 +124,8 @@ def _once(text: str) -> str:
     text = _ENTITY.sub(lambda m: html.unescape(m.group()), text)
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_VARIANTS)
     text = _visible(unicodedata.normalize("NFKC", text))
-    text = _TOKEN.sub(" ", _COMMENT.sub(" ", reply(text)))
+    text = _TAG.sub(lambda m: re.sub(r"\W+", " ", m.group()), reply(text))  # what is left of them is spoken of
+    text = _TOKEN.sub(" ", _COMMENT.sub(" ", text))
     text = _INLINE.sub("", _ITEM.sub("\n- ", _BREAKS.sub("\n\n", text)))
     text = _RULE.sub("", _FENCE.sub("", text))
     text = _CITED.sub("", _HEADING.sub(r"\n\1\n", text))
@@ -153,6 +155,7 @@ _FRAME_BEFORE = re.compile(
     r"(?:,? (?:and )?(?:thank you|thanks)(?: \w+){1,4})?(?:[!.,:]+\s+|\s*\n+)"
     r"|(?:thank you|thanks)(?: (?:so|very) much| a lot)?(?: for (?:\w+ ){0,2}"
     r"(?:question|asking|message|reaching out|request|inquiry|query|patience|contacting (?:me|us)))?(?:[!.]\s+|\s*\n+)"
+    r"|(?:it is |it's )?(?:nice|great|good|lovely) to (?:hear|meet|see|talk)[^.!?\n]{0,30}[.!]\s+"
     r"|how are you(?: doing)?(?: today)?\?\s+|i hope (?:you are|you're|this message finds you) [\w ]{2,30}[.!]\s+)",
     re.I,
 )
@@ -182,6 +185,9 @@ def _unwrapped(text: str) -> str:
             return inner.strip()
     lines = text.split("\n\n")
     marked = [line[:2] in ("- ", "* ", "+ ", "\u2022 ") for line in lines]
+    numbered = [bool(re.match(r"\d{1,3}[.)] ", line)) for line in lines]
+    if numbered[0] and sum(numbered) == 1:
+        return text.partition(" ")[2].strip()
     if marked[0] and (all(marked) or not any(marked[1:])):
         return "\n\n".join(line[2:].strip() if mark else line for line, mark in zip(lines, marked, strict=True))
     return text
@@ -194,7 +200,7 @@ def body(text: str) -> str:
     while True:
         inner = _unwrapped(text)
         inner = _FRAME_BEFORE.sub("", inner, count=1) if _FRAME_BEFORE.match(inner) else inner
-        inner = _FRAME_AFTER.sub("", inner).strip()
+        inner = normalise(_FRAME_AFTER.sub("", inner))
         if not inner or inner == text:
             return text
         text = inner

@@ -25,8 +25,8 @@ def judge(
     """Judge every response and write verdicts.parquet.
 
     Replies to safety prompts get, per judge and its version, its label, what that means (`outcome`), a score and what a
-    model said; task rows get correct | wrong | invalid (no answer of the asked form) and `flexible` where a dataset has a laxer
-    score.
+    model said; task rows get correct | wrong | invalid (no answer of the asked form) and `flexible` where a dataset
+    has a laxer score.
 
     Args:
         datasets: task name -> dataset name.
