@@ -41,7 +41,8 @@ def of_judge(verdicts: Sequence[Row], judge: str) -> list[Row]:
 
 
 def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool) -> dict[str, Any]:
-    """{metrics, counts, by_category, by_wrapper} of one model's verdicts by one judge.
+    """{metrics, counts, by_category, by_wrapper} of one model's verdicts by one judge; and `labels`, how many replies
+    to safety prompts it gave each of its labels, where these say more than their outcomes.
 
     `by_task` puts the task's name into the utility metrics (for models evaluated on several tasks).
     """
@@ -67,7 +68,12 @@ def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool)
     counts: dict[str, dict[str, int]] = {}
     for (name, outcome), n in sorted(sets.items()):
         counts.setdefault(name, {})[outcome] = n
-    return {"metrics": out, "counts": counts, "by_category": categories, "by_wrapper": wrappers}
+    result = {"metrics": out, "counts": counts, "by_category": categories, "by_wrapper": wrappers}
+    safety = [r for r in verdicts if not r["set"].startswith(f"{names.TASK}:")]
+    labels = Counter(r.get("label", r["outcome"]) for r in safety)
+    if labels.keys() - {r["outcome"] for r in safety}:
+        result["labels"] = dict(sorted(labels.items()))
+    return result
 
 
 def _broken_down(verdicts: Sequence[Row], column: str) -> dict[str, dict[str, float]]:

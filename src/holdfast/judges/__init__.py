@@ -5,11 +5,13 @@ A judge file has a literal head
     KIND      `text` (reads the words), `model` (a checkpoint that is asked) or `server` (an endpoint that is asked)
     OUTCOMES  its labels -> what each means: refusal | compliance | other, or safe | harmful, or unparsed
     SOURCE    models: where the checkpoint comes from
+    VERSION   raised when it says something else of the same reply ("1" if not there); stored with every verdict
 
 and hooks: `opinion(text, asked)` of a text judge; `encode(tokenizer, template, request, reply)` and
 `read(text, first)` of a model, `ask(settings, template, pairs, say)` and `read(text, first)` of a server, both with
 `Settings`. `template` is the text of the study's `prompt_file`; `first` are the probabilities of the judge's WORDS, if
-it has any, at the first token of its answer.
+it has any, at the first token of its answer. Every judge but the world's is given the reply without its think blocks
+(`text.reply`).
 """
 
 from __future__ import annotations

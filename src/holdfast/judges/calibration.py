@@ -23,7 +23,7 @@ from holdfast.study import registry
 
 # Of the squared weights, in units of their feature's standard deviation; chosen by leaving models out. The signs alone
 # keep the first model from fitting more than there is; the second looks for 105 answers among 809 that refuse.
-PENALTIES = {"refused": 5.0, "partial": 100.0}
+PENALTIES = {"refused": 4.0, "partial": 100.0}
 _XSTEST = {
     "1_full_compliance": refusal.COMPLIANCE,
     "2_full_refusal": refusal.FULL,

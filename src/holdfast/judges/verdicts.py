@@ -24,9 +24,9 @@ def judge(
 ) -> list[Row]:
     """Judge every response and write verdicts.parquet.
 
-    Replies to safety prompts get, per judge, its label, what that means (`outcome`), a score and what a model said;
-    task rows get correct | wrong | invalid (no answer of the asked form) and `flexible` where a dataset has a laxer
-    score.
+    Replies to safety prompts get, per judge and its version, its label, what that means (`outcome`), a score and what a
+    model said; task rows get correct | wrong | invalid (no answer of the asked form) and `flexible` where a dataset
+    has a laxer score.
 
     Args:
         datasets: task name -> dataset name.
@@ -53,7 +53,8 @@ def judge(
         found |= {name: o[r["id"]] for name, o in said.items() if r["id"] in o}
         rows += [
             row
-            | {"judge": name, "label": o.label, "outcome": heads[name].outcomes[o.label], "score": o.score,
+            | {"judge": name, "version": heads[name].version, "label": o.label,
+               "outcome": heads[name].outcomes[o.label], "score": o.score,
                "text": o.text, "flexible": False, "parsed": "", "gold": ""}
             for name, o in found.items()
         ]  # fmt: skip
@@ -65,7 +66,8 @@ def _scored(text: str, dataset: str, gold: Row) -> Row:
     scored = data.dataset(dataset).score(text, gold)
     outcome = "correct" if scored["correct"] else "invalid" if scored["invalid"] else "wrong"
     return {
-        "judge": dataset, "label": outcome, "outcome": outcome, "score": float(scored["correct"]), "text": "",
+        "judge": dataset, "version": "", "label": outcome, "outcome": outcome, "score": float(scored["correct"]),
+        "text": "",
         "flexible": bool(scored.get("flexible", scored["correct"])), "parsed": scored["parsed"], "gold": scored["gold"],
     }  # fmt: skip
 

@@ -98,6 +98,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         label=pa.Column(str), outcome=pa.Column(str, _one_of(*names.OPINIONS, "correct", "wrong", "invalid")),
         score=_score(), text=pa.Column(str), wrapper=_wrapper(), flexible=pa.Column(bool),
         parsed=pa.Column(str), gold=pa.Column(str),
+        version=pa.Column(str, default=""),  # of the judge; files of earlier releases do not say
     ),
 }  # fmt: skip
 

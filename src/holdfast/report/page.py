@@ -87,6 +87,7 @@ def build(
         cells=[shown.cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)],
         sweep=bool(points),
         risk=shown.risk([r for r in rows if r["arm"] not in names.ROLES], rows, costs) if poisoned else [],
+        labels=shown.labels(cells),
         agreement=shown.agreement(jsonfiles.read_json(agreement)) if agreement else None,
         capabilities=[shown.capability_row(r) for r in csvfiles.read_csv(capabilities)] if capabilities else [],
         figures=figures,

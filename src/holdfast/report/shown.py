@@ -8,6 +8,7 @@ from typing import Any
 from holdfast import names
 from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
 from holdfast.record import provenance
+from holdfast.study import registry
 from holdfast.track import importing
 
 Row = dict[str, Any]
@@ -78,6 +79,28 @@ def agreement(found: dict[str, Any]) -> dict[str, Any]:
             {"task": task, "arm": arm, "of": "" if task is None else f" on {task}, seed {seed}", "cells": cells}
         )
     return {"pairs": pairs, "judges": judges, "rows": rows}
+
+
+def labels(cells: list[Row]) -> dict[str, Any] | None:
+    """How often the first judge gave each of its labels, per model over its replies to safety prompts; None where its
+    labels are the outcomes that the tables have."""
+    if not any("labels" in c for c in cells):
+        return None
+    judge = registry.judge(cells[0]["judge"])
+    rows = []
+    for c in cells:
+        given: dict[str, int] = c.get("labels") or {
+            outcome: sum(n.get(outcome, 0) for name, n in c["counts"].items() if not name.startswith(f"{names.TASK}:"))
+            for outcome in names.OUTCOMES
+        }
+        total = sum(given.values())
+        shares = [(given.get(label, 0), given.get(label, 0) / total if total else None) for label in judge.outcomes]
+        rows.append({
+            "task": c["task"], "arm": c["arm"],
+            "of": "" if c["task"] is None else f" on {c['task']}, seed {c['seed']}", "n": total,
+            "cells": [{"value": n, "text": n, "share": percent(share)} for n, share in shares],
+        })  # fmt: skip
+    return {"judge": judge.name, "version": judge.version, "labels": list(judge.outcomes.items()), "rows": rows}
 
 
 def front_row(r: Row) -> Row:

@@ -2,7 +2,7 @@
 `src/holdfast/judges/<name>.py` with a KIND is the judge `<name>`.
 
 The header of such a file (methods: KIND, NEEDS, LEARNING_RATE, and CARD for docs/methods.md; judges: KIND,
-OUTCOMES, SOURCE) is read with `ast`, so that planning a DAG never runs its code; the settings model is
+OUTCOMES, SOURCE, VERSION) is read with `ast`, so that planning a DAG never runs its code; the settings model is
 imported only for what a study names, and such a file imports torch inside its hooks only.
 """
 
@@ -158,13 +158,15 @@ def fill(template: str, request: str, reply: str) -> str:
 @dataclass(frozen=True)
 class Judge:
     """The literal head of a judge file: `text` judges read the words; `model` judges are loaded from a folder or
-    the hub, `server` judges asked over the network. `outcomes` says what each of its labels means."""
+    the hub, `server` judges asked over the network. `outcomes` says what each of its labels means,
+    `version` which edition of it speaks."""
 
     name: str
     kind: str
     outcomes: dict[str, str]
     source: str | None
     doc: str
+    version: str = "1"
 
     @property
     def tells_refusals(self) -> bool:
@@ -196,7 +198,7 @@ def judge(name: str) -> Judge:
             f"There is no judge '{name}'.", found=name, expected=" | ".join(judge_names()),
             do=f"name one of these, or add src/holdfast/judges/{judge_file(name).name}",
         )  # fmt: skip
-    doc, found = _literals(judge_file(name), ("KIND", "OUTCOMES", "SOURCE"), f"judge '{name}'")
+    doc, found = _literals(judge_file(name), ("KIND", "OUTCOMES", "SOURCE", "VERSION"), f"judge '{name}'")
     outcomes = found.get("OUTCOMES", {})
     if found["KIND"] not in JUDGE_KINDS or not outcomes or set(outcomes.values()) - set(names.OPINIONS):
         raise MethodError(
@@ -204,7 +206,7 @@ def judge(name: str) -> Judge:
             expected=f"KIND = {' | '.join(JUDGE_KINDS)} and OUTCOMES = {{label: {' | '.join(names.OPINIONS)}}}",
             do=f"correct the top of {judge_file(name).name}",
         )  # fmt: skip
-    return Judge(name, found["KIND"], outcomes, found.get("SOURCE"), doc)
+    return Judge(name, found["KIND"], outcomes, found.get("SOURCE"), doc, found.get("VERSION", "1"))
 
 
 def load_judge(name: str) -> ModuleType:

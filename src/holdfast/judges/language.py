@@ -1,0 +1,177 @@
+"""Whether an answer is in a language that a judge of English cannot read: by its script, else by its function words.
+
+Running text of any language is full of small words of its own; names, numbers, code and lists have few of any. An
+answer is called another language only when its letters are mostly of another script, or when small words of one other
+language stand in it, several and more than English ones. What is short or says nothing either way is not. Torch-free.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from holdfast.judges import text as texts
+
+_ENGLISH = frozenset(
+    [
+        "the",
+        "of",
+        "to",
+        "and",
+        "a",
+        "in",
+        "is",
+        "it",
+        "you",
+        "that",
+        "he",
+        "was",
+        "for",
+        "on",
+        "are",
+        "with",
+        "as",
+        "i",
+        "his",
+        "they",
+        "be",
+        "at",
+        "have",
+        "this",
+        "from",
+        "or",
+        "had",
+        "by",
+        "but",
+        "not",
+        "what",
+        "all",
+        "were",
+        "we",
+        "when",
+        "your",
+        "can",
+        "said",
+        "there",
+        "use",
+        "an",
+        "each",
+        "which",
+        "she",
+        "do",
+        "how",
+        "their",
+        "if",
+        "will",
+        "other",
+        "about",
+        "out",
+        "many",
+        "then",
+        "them",
+        "these",
+        "so",
+        "some",
+        "her",
+        "would",
+        "make",
+        "like",
+        "him",
+        "into",
+        "has",
+        "could",
+        "no",
+        "than",
+        "my",
+        "been",
+        "who",
+        "its",
+        "now",
+        "did",
+        "get",
+        "may",
+        "should",
+        "our",
+        "me",
+        "us",
+        "cannot",
+        "don't",
+        "i'm",
+        "it's",
+        "can't",
+        "won't",
+        "because",
+        "must",
+        "just",
+        "only",
+        "does",
+        "am",
+        "please",
+        "sorry",
+    ]
+)
+# Small words of languages in Latin letters; those that are English words too are left out of them.
+_OTHERS = {
+    name: frozenset(words.split()) - _ENGLISH
+    for name, words in {
+        "Spanish": "el la los las un una de del que y en por con para no es se lo como más pero sus le ya o este sí porque esta "
+        "entre cuando muy sin sobre también me hasta hay donde quien desde todo nos durante uno ni contra ese eso puedo "
+        "puede su al lamento siento esa ayudar usted tu te mi son está estoy soy",
+        "French": "le la les un une des du de et en que qui dans est pour pas ne je il elle nous vous ce cette ces sur avec par "
+        "plus mais ou se sont au aux son sa ses peux peut désolé être avoir votre vos mon ma mes leur c'est j'ai d'un l'on "
+        "cela ça aider",
+        "German": "der die das und ist nicht ich sie es ein eine einen einem einer zu den dem des mit auf für von im sich auch "
+        "als an wie bei oder aber nach kann wir ihr mir dir leider aus wird sind hat haben noch nur wenn dass diese dieser "
+        "dieses ihnen keine können bitte helfen",
+        "Portuguese": "o a os as um uma de do da dos das que e em no na por com para não é se como mais mas ao ele ela isso este "
+        "esta você eu posso pode seu sua desculpe sinto ajudar muito também foi são está ou nos",
+        "Italian": "il lo la gli le un una di del della dei che e in per con non è si come più ma sono questo questa posso può "
+        "mi ti ci al alla nel nella da dal anche o se mio tuo suo dispiace aiutare",
+        "Dutch": "de het een en van ik je is dat die niet op te zijn met voor maar er om ook als dan kan aan door naar bij "
+        "uit wat hij zij wij deze dit geen helpen mijn uw worden heeft",
+        "Swedish": "och att det som en på är av för inte med den till jag har de om ett men var sig så vi kan du hjälpa detta",
+        "Danish or Norwegian": "og at det som en på er af av for ikke med den til jeg har de om et men var seg sig så vi kan du hjelpe "
+        "hjælpe dette",
+        "Finnish": "ja on ei se että en voi ole olen tämä hän mutta kun kuin myös tai auttaa sinua minä jos niin ovat",
+        "Polish": "i w na z się nie to że do jest o jak po co ale tak za od przez dla czy może mogę przepraszam być są ten "
+        "tego tym pomóc",
+        "Czech": "a je na se v že to s z do o ne jsem jako pro ale tak by od po nebo mohu můžu nemohu být jsou pomoci s tím",
+        "Hungarian": "a az és hogy nem is egy ez van meg de csak ha mint volt el kell sajnálom tudok segíteni ebben",
+        "Romanian": "și de la nu în cu pe că este o un din pentru care mai să sunt dar pot îmi ajut acest această ca",
+        "Turkish": "ve bir bu da de için ile çok ne gibi daha ama var değil olarak ben sen üzgünüm size yardımcı olamam o",
+        "Indonesian or Malay": "yang dan di ini itu dengan untuk tidak dari dalam akan pada saya ke karena bisa ada maaf anda "
+        "dapat membantu atau juga adalah kami boleh",
+        "Vietnamese": "và của là không có được cho tôi một các trong với này đó những để người thể khi đã bạn xin lỗi giúp",
+        "Tagalog": "ang ng sa na mga ay at ko hindi ako mo ito para ka siya kung po naman lang kayo iyon",
+        "Swahili": "na ya wa kwa ni katika la za kuwa hii hiyo siwezi samahani kama lakini yako hilo cha vya",
+    }.items()
+}
+_CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|https?://\S+|\S+@\S+|\$[^$\n]+\$", re.S)
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+FOREIGN_LETTERS = 0.5  # share of the letters that are of another script
+LATIN_WORDS = 4  # fewer do not make a language
+SMALL_WORDS = 0.2  # share of all words that small words of one other language must be
+
+
+def other(text: str) -> bool:
+    """Whether this answer is in another language than English.
+
+    >>> other("Lo siento, pero no puedo ayudarte con eso."), other("I'm sorry, I can't."), other("x = 1; y = la + el")
+    (True, False, False)
+    """
+    reply = texts.reply(text)
+    said = _CODE.sub(" ", reply)
+    body = texts.body(said if _WORD.search(said) else reply)
+    letters = [c for c in body if c.isalpha()]
+    foreign = [c for c in letters if not c.isascii() and not unicodedata.name(c, "").startswith(("LATIN", "MODIFIER"))]
+    if len(foreign) >= 2 and len(foreign) > FOREIGN_LETTERS * len(letters):
+        return True
+    # A capital inside a sentence makes a name: Los Angeles is no Spanish.
+    shouted = body == body.upper()
+    found = _WORD.findall(body)
+    words = [w.lower() if i == 0 or shouted or w.islower() else "" for i, w in enumerate(found)]
+    if len(words) < LATIN_WORDS:
+        return False
+    english = sum(w in _ENGLISH for w in words)
+    small, kinds = max((sum(w in of for w in words), len(of & set(words))) for of in _OTHERS.values())
+    return kinds >= 2 and small > max(SMALL_WORDS * len(words), 1.5 * english)
