@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 from edits import EDITS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.compare import metrics
@@ -80,6 +80,7 @@ PIECES = st.lists(
 ).map("".join)  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=200), ODD, PIECES))
 def test_the_normaliser_takes_any_text_and_has_nothing_to_do_the_second_time(raw):
     for function in (text.reply, text.normalise, text.body):
