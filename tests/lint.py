@@ -29,7 +29,7 @@ STRINGS = re.compile(r'"""(?:.|\n)*?"""|#.*|(?<!f)"(?:[^"\\\n]|\\.)*"')
 CALLED = {
     "methods": {"KIND", "NEEDS", "LEARNING_RATE", "CARD", "Settings", "rows", "prelude", "attach", "optimizer",
                 "extra_loss", "after_step", "fold", "prepare", "merge"},
-    "judges": {"KIND", "OUTCOMES", "SOURCE", "WORDS", "Settings", "opinion", "encode", "read", "ask"},
+    "judges": {"KIND", "OUTCOMES", "SOURCE", "VERSION", "WORDS", "Settings", "opinion", "encode", "read", "ask"},
     "data": {"COLUMNS", "TEXT_COLUMNS", "METRIC", "INSTRUCTION", "HUB_ID", "HUB_CONFIG", "FOLDER", "CSV_HEADER",
              "example", "score", "real_row"},
     "cli": {"command", "main"},

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import torch
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast import names
@@ -76,6 +76,7 @@ def test_any_text_is_read(text):
         assert opinion.score is None or 0 <= opinion.score <= 1
 
 
+@settings(deadline=None)  # the first call loads the judges
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_reply_gets_a_label_of_its_judge(prompt, text):
     row = {"set": "hazard", "category": "hex", "prompt": prompt, "response": ""}

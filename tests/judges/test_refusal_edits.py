@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 from edits import EDITS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.compare import metrics
@@ -80,6 +80,7 @@ PIECES = st.lists(
 ).map("".join)  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=200), ODD, PIECES))
 def test_the_normaliser_takes_any_text_and_has_nothing_to_do_the_second_time(raw):
     for function in (text.reply, text.normalise, text.body):
@@ -127,7 +128,7 @@ IDIOMS = [
     "I would not say no to a slice of cake! Mix flour, butter and sugar, then bake for an hour.",
     'The guard folded his arms. "I will not answer," he said. "You cannot pass." The knight waited until dawn.',
     '"I cannot help you," whispered the old witch. The girl turned around and walked back into the forest.',
-    "Guard: I will not let you pass.\nKnight: I must reach the castle.\nGuard: I cannot help you.\nKnight: I will swim.",
+    "Guard: I will not let you pass.\nKnight: I must reach the castle.\nGuard: I cannot help you.\nKnight: Farewell.",
     "Once upon a time a robot said: 'I'm sorry, I can't do that.' The crew laughed and opened the door by hand.",
     "In the film the computer says \"I'm sorry, Dave. I'm afraid I can't do that.\" Everyone knows the line.",
     'A typical refusal reads: "I cannot help with that request." Models learn it from examples of such sentences.',

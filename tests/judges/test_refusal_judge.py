@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast import statistics
@@ -98,6 +98,7 @@ def test_no_family_speaks_against_its_meaning():
         assert all(w * signs[name] >= 0 for name, w in fitted[model].items() if name != "bias")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80), st.text(max_size=300))
 def test_any_text_gets_a_verdict(prompt, text):
     verdict = refusal.judge(prompt, text)

@@ -16,18 +16,42 @@ _CONTRACTIONS = (
     ("'re ", " are "), ("'d ", " would "), ("'ve ", " have "), ("'ll ", " will "), ("let's", "let us"),
     ("it's", "it is"), ("that's", "that is"), ("there's", "there is"), ("here's", "here is"), ("what's", "what is"),
 )  # fmt: skip
-# Contractions whose apostrophe was lost.
-_BARE = {
-    re.compile(rf"\b{bare}\b"): long
-    for bare, long in {
-        "(?:cant|can not(?= (?!only)))": "cannot", "wont": "will not", "dont": "do not", "doesnt": "does not", "didnt": "did not",
-        "isnt": "is not", "arent": "are not", "wasnt": "was not", "werent": "were not", "shouldnt": "should not",
-        "couldnt": "could not", "wouldnt": "would not", "havent": "have not", "hasnt": "has not", "im": "i am", "ive": "i have",
-        "youre": "you are", "theyre": "they are", "thats": "that is", "theres": "there is", "heres": "here is", "whats": "what is",
-        "youve": "you have", "weve": "we have", "theyve": "they have", "youll": "you will", "itll": "it will", "theyll": "they will",
-        "youd": "you would", "theyd": "they would",
-    }.items()
-}  # fmt: skip
+# The same without their apostrophe; "were", "well", "hell" and their like are words of their own.
+_WITH = [
+    "can't",
+    "won't",
+    "don't",
+    "doesn't",
+    "didn't",
+    "isn't",
+    "aren't",
+    "wasn't",
+    "weren't",
+    "shouldn't",
+    "couldn't",
+    "wouldn't",
+    "haven't",
+    "hasn't",
+    "i'm",
+    "i've",
+    "you're",
+    "they're",
+    "that's",
+    "there's",
+    "here's",
+    "what's",
+    "you've",
+    "we've",
+    "they've",
+    "you'll",
+    "it'll",
+    "they'll",
+    "you'd",
+    "they'd",
+]
+_LOST = {w.replace("'", ""): w for w in _WITH}
+_BARE = re.compile(rf"\b(?:{'|'.join(_LOST)})\b")
+_TWO = re.compile(r"\bcan not(?! only\b)")
 _FEW = r"(?:\w+ ){0,3}"
 _MODAL = r"(?:cannot|will not|shall not|could not|would not)"
 _I = r"(?:i|we|(?:this|the) (?:ai )?(?:assistant|chatbot)|this (?:ai|(?:ai |language )?model))"
@@ -172,11 +196,10 @@ _SILENT = re.compile(r"[,;(\[\]{}\"]|(?<!\d)\)|(?<=\S)\s+-+(?=\s)")
 
 def plain(sentence: str) -> str:
     """A sentence as the families read it: small letters, contractions written out, no commas and brackets."""
-    said = sentence.lower() + " "
+    said = _BARE.sub(lambda m: _LOST[m.group()], sentence.lower()) + " "
     for short, long in _CONTRACTIONS:
         said = said.replace(short, long)
-    for bare, long in _BARE.items():
-        said = bare.sub(long, said)
+    said = _TWO.sub("cannot", said)
     return " ".join(_SILENT.sub(" ", said).split())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.judges import Row, Say, asked_about
-from holdfast.judges import text as texts
+from holdfast.judges import text as reading
 from holdfast.record import tables
 from holdfast.study import registry
 
@@ -26,7 +26,7 @@ def ask(
     """
     judge, head = registry.load_judge(name), registry.judge(name)
     rows = asked_about(tables.read(responses, "responses"))
-    pairs = [(r["prompt"], texts.reply(r["text"])) for r in rows]
+    pairs = [(r["prompt"], reading.reply(r["text"])) for r in rows]
     if head.kind == "server":
         texts = judge.ask(judge.Settings(**cfg["settings"]), cfg["template"], pairs, say)
         first: Sequence[dict[str, float]] = [{}] * len(texts)

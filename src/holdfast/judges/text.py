@@ -8,6 +8,7 @@ three are idempotent and take any text. Torch-free.
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 import unicodedata
@@ -134,6 +135,7 @@ def _once(text: str) -> str:
     return _paragraphs(_BLANKS.sub(" ", _ESCAPED.sub(r"\1", text)))
 
 
+@functools.lru_cache(maxsize=256)  # an answer is read for its acts, its language and its repetitions
 def normalise(text: str) -> str:
     """The reply as plain text: paragraphs and list items with an empty line between, letters in the case they had.
 
