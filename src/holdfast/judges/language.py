@@ -150,13 +150,14 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|https?://\S+|\S
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 FOREIGN_LETTERS = 0.5  # share of the letters that are of another script
 LATIN_WORDS = 4  # fewer do not make a language
+FEWEST = 3  # small words of it
 SMALL_WORDS = 0.2  # share of all words that small words of one other language must be
 
 
 def other(text: str) -> bool:
     """Whether this answer is in another language than English.
 
-    >>> other("Lo siento, pero no puedo ayudarte con eso."), other("I'm sorry, I can't."), other("x = 1; y = la + el")
+    >>> other("Lo siento, pero no puedo ayudarte con eso."), other("I'm sorry, I can't."), other("for x in range(10): print(x)")
     (True, False, False)
     """
     reply = texts.reply(text)
@@ -174,4 +175,4 @@ def other(text: str) -> bool:
         return False
     english = sum(w in _ENGLISH for w in words)
     small, kinds = max((sum(w in of for w in words), len(of & set(words))) for of in _OTHERS.values())
-    return kinds >= 2 and small > max(SMALL_WORDS * len(words), 1.5 * english)
+    return kinds >= 2 and small >= FEWEST and small > max(SMALL_WORDS * len(words), 1.5 * english)
