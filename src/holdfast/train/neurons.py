@@ -85,21 +85,21 @@ def score_importance(
     by_q, by_k = torch.zeros_like(q[0]), torch.zeros_like(k[0])
     for head in range(heads):
         kv = head // groups
-        q_own, q_other = _spread(q[:, head * d : (head + 1) * d], cos, sin)
-        k_own, k_other = _spread(k[:, kv * d : (kv + 1) * d], cos, sin)
+        of_q, of_k = slice(head * d, (head + 1) * d), slice(kv * d, (kv + 1) * d)
+        q_own, q_other = _spread(q[:, of_q], cos, sin)
+        k_own, k_other = _spread(k[:, of_k], cos, sin)
         q_full, k_full = q_own + q_other[:, partner], k_own + k_other[:, partner]
         scores = q_full @ k_full.T / d**0.5
-        of_q, of_k = by_q[head * d : (head + 1) * d], by_k[kv * d : (kv + 1) * d]  # views
         if detection == "code":
             both = _change(scores, torch.einsum("tj,sj->jts", q_full, k_full))
-            of_q += both
-            of_k += both
+            by_q[of_q] += both
+            by_k[of_k] += both
             continue
         # (d, T, T): the part of the scores that channel j of q (then of k) carries
         through_q = torch.einsum("tj,sj->jts", q_own, k_full) + torch.einsum("tj,sj->jts", q_other, k_full[:, partner])
         through_k = torch.einsum("tj,sj->jts", q_full, k_own) + torch.einsum("tj,sj->jts", q_full[:, partner], k_other)
-        of_q += _change(scores, through_q / d**0.5)
-        of_k += _change(scores, through_k / d**0.5)
+        by_q[of_q] += _change(scores, through_q / d**0.5)
+        by_k[of_k] += _change(scores, through_k / d**0.5)
     return by_q, by_k
 
 
