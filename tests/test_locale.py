@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from bad_input import GOOD
 from conftest import ROOT
 from soak import HOLDFAST
 
@@ -50,6 +52,8 @@ def test_commands_work_and_open_no_file_by_guess(command):
 
 def test_letters_the_terminal_may_not_know_are_no_error(tmp_path):
     (tmp_path / "results/s").mkdir(parents=True)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/s.yaml").write_text(yaml.safe_dump(GOOD), encoding="utf-8")
     row = "task,arm,split,seeds,weights/changed_fraction\nagnews,full,test,1,0.5\n"
     (tmp_path / "results/s/table.csv").write_text(row, encoding="utf-8")
     out = run(HOLDFAST, "table", "s", cwd=tmp_path)
