@@ -78,7 +78,7 @@ FAULTS = {
     "a wrong type": (append("src/holdfast/names.py", '\n\ndef _count() -> int:\n    return "one"\n'), [*TYPES, "src/holdfast/names.py"], "Incompatible return value type"),
     "a type that is missing": (append("src/holdfast/names.py", "\n\ndef _count(x):\n    return x\n"), [*TYPES, "src/holdfast/names.py"], "missing a type annotation"),
     "a key of a new model with half a description": (
-        replace("src/holdfast/study/keys.py", "class World(Strict):", 'class Extra(Strict):\n    """Something new."""\n\n    depth: int = Field(1, description="how deep")\n\n\nclass World(Strict):\n    extra: Extra = Extra()\n'),
+        replace("src/holdfast/study/keys.py", "class Study(Strict):\n    \"\"\"A whole study file.\"\"\"\n", 'class Extra(Strict):\n    """Something new."""\n\n    depth: int = Field(1, description="how deep")\n\n\nclass Study(Strict):\n    """A whole study file."""\n\n    extra: Extra = Extra()\n'),
         DOCUMENTS, "Extra.depth is not a whole sentence",
     ),
     "a stale list of errors": (append("docs/errors.md", "\nMore.\n"), ERRORS, "errors.md is stale"),
