@@ -268,7 +268,7 @@ MUTANTS = [
     *_of(
         "judges/keywords.py", "judges/test_keywords.py",
         ("[: self.characters]", "[:]"),
-        ("text.strip() if self.strips else text", "text.strip()"),
+        ("said.strip() if self.strips else said", "said.strip()"),
         ("scope.startswith(phrases) if self.begins else", "False if self.begins else"),
         ("if any(p in scope for p in unless):", "if False:"),
         ("if self.fold_case:", "if not self.fold_case:"),
