@@ -23,7 +23,7 @@ rule compare:
         mem_mb=4000,
         runtime=60,
     params:
-        cfg={},
+        cfg=S.compare_cfg(),
         code=code("compare"),
     script:
         "../scripts/compare.py"

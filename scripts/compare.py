@@ -13,7 +13,8 @@ def main(io: SimpleNamespace) -> None:
 
     metrics = [Path(p) for p in io.input.metrics]
     found = groups.load(metrics)
-    table.build(found, metrics, table=Path(io.output.table), cost=Path(io.output.cost), claims=Path(io.output.claims))
+    out = {name: Path(io.output[name]) for name in ("table", "cost", "claims")}
+    table.build(found, metrics, **out, declared=[tuple(c) for c in io.cfg["claims"]])
     rows = csvfiles.read_csv(Path(io.output.table))
     files.write_text(Path(io.output.markdown), tabular.markdown(rows))
     files.write_text(Path(io.output.latex), tabular.latex(rows))

@@ -8,8 +8,10 @@ from holdfast.stage import job
 def main(io: SimpleNamespace) -> None:
     from holdfast.data import prepare
     from holdfast.record import tables
+    from holdfast.study import refusals
 
-    rows = prepare.preference_rows(io.cfg)
+    rows = prepare.preference_rows(io.cfg, io.log)
+    refusals.check_preferences(rows, io.cfg, io.log)
     tables.write(rows, io.output[0], "preferences")
     io.log(f"{len(rows)} pairs")
 

@@ -8,8 +8,10 @@ from holdfast.stage import job
 def main(io: SimpleNamespace) -> None:
     from holdfast.data import prepare
     from holdfast.record import tables
+    from holdfast.study import refusals
 
-    rows = prepare.safety_rows(io.cfg)
+    rows = prepare.safety_rows(io.cfg, io.log)
+    refusals.check_safety(rows, io.cfg, io.log)
     tables.write(rows, io.output[0], "safety")
     io.log(f"{len(rows)} rows")
 

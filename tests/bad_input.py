@@ -147,13 +147,13 @@ def checkpoint(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors")
 
 
-def put_weights(name: str) -> Callable[[Path], None]:
+def put_weights(name: str, dtype: type = np.float32, value: float = 0.0) -> Callable[[Path], None]:
     """Weights that hold one tensor of this name and nothing else."""
 
     def change(folder: Path) -> None:
         from safetensors.numpy import save_file
 
-        save_file({name: np.zeros((2, 2), np.float32)}, folder / "model.safetensors")
+        save_file({name: np.full((2, 2), value, dtype)}, folder / "model.safetensors")
 
     return change
 
@@ -245,6 +245,8 @@ CASES = [
     study("an unknown dataset", "tasks.crafts.dataset", "ag_news", "tasks.crafts.dataset", "agnews"),
     study("a task's key with a typo", "tasks.crafts.trian_rows", 3, "did you mean 'train_rows'"),
     study("no training rows", "tasks.crafts.train_rows", 0, "tasks.crafts.train_rows"),
+    study("rows longer than the model", "tasks.crafts.training.max_length", 4096, "tasks.crafts.training.max_length", "at most 512"),
+    study("answers longer than the model", "evaluation.max_new_tokens", 512, "evaluation.max_new_tokens", "at most 511"),
     study("negative epochs", "tasks.crafts.training.epochs", -1, "tasks.crafts.training.epochs"),
     study("an unknown precision", "tasks.crafts.training.precision", "fp8", "precision", "pure_bf16"),
     study("a harmful fraction above 1", "tasks.crafts.harmful_fraction", 1.1, "harmful_fraction"),
@@ -273,6 +275,8 @@ CASES = [
     study("an instruction file that does not exist", "tasks.gsm8k.instruction_file", "no.txt", "does not exist"),
     study("a base folder that does not exist", "base.source", "./nowhere", "base.source", "does not exist"),
     study("training on the evaluation split", "evaluation.split", "train", "evaluation.split", "test"),
+    study("a claim about an arm that is not there", "claims", [{"arm": "wrap", "over": "full", "says": "x"}], "claims.0", "wrap"),
+    study("a claim about one arm", "claims", [{"arm": "full", "over": "full", "says": "x"}], "claims.0", "never meets"),
     study("the same seed twice", "seeds", [1, 1], "seeds", "different"),
     study("no seeds", "seeds", [], "seeds"),
     study("a negative seed", "seeds", [-1], "seeds"),
@@ -334,6 +338,8 @@ CASES = [
     data("test rows that are trained on", STORIES, "own/train.jsonl", [STORY, STORY | {"question": "r?"}],
          "row 0, column 'question'", "is also among", also={"own/test.jsonl": [STORY | {"question": "R? "}]}),
     data("too few rows", STORIES, "a.jsonl", [STORY], "too few different rows", "lower tasks"),
+    data("safety rows whose answers comply, checked strictly", SAFETY, "s.jsonl", [PAIR | {"response": "Sure! First, warm it."}],
+         "not what the rows say", "compliance 1", also={"=safety.check": "strict"}),
     data("a folder without rows", STORIES, "own/readme.txt", "x", "no rows of gsm8k"),
     # ---- model folders
     model("no config.json", gone("config.json"), "no config.json"),
@@ -354,6 +360,9 @@ CASES = [
     model("a template that reads the clock", put("chat_template.jinja", "{{ strftime_now(form) }}"), "reads the clock"),
     model("quantised weights", edit("config.json", quantization_config={"quant_method": "gptq"}), "quantised", "gptq"),
     model("weights under a prefix", put_weights("_orig_mod.model.layers.0.mlp.up_proj.weight"), "under a prefix", "_orig_mod."),
+    model("weights of another type", put_weights("model.norm.weight", np.int8), "quantised", "I8"),
+    model("weights that are no numbers", put_weights("model.norm.weight", value=float("nan")), "no numbers", "model.norm.weight"),
+    model("an end token that nobody knows", edit("tokenizer_config.json", eos_token="<|end|>"), "does not know", "<|end|>"),
     model("a tokenizer of another model", edit("tokenizer.json", added_tokens=[{"id": 9}]), "knows more tokens", "token id 9"),
     model("a config of another model", edit("config.json", vocab_size=8), "another vocabulary", "4 rows"),
     model("an output layer that is promised and missing", lambda folder: _without_head(folder), "output layer", "lm_head"),

@@ -18,12 +18,19 @@ from pathlib import Path
 import numpy as np
 
 from holdfast import names
-from holdfast.compare import claims, groups, table
+from holdfast.compare import claims, forms, groups, table
 from holdfast.record import csvfiles, jsonfiles, tables
 from holdfast.statistics import smallest_difference
 
 ARMS = ("full", "warp", "resta", "safe-delta", "safety-mix")  # five contrasts of refusals, four of utility
 PROMPTS, DISCORDANT = 120, 0.2
+# What arms of these names run; any other runs the method it is named after.
+METHODS = {
+    "full": ("full", {"trainable": "all"}), "targets-only": ("full", {"trainable": "targets"}),
+    "warp": ("warp", {"basis": "safety", "mask": "importance"}),
+    "warp-randmask": ("warp", {"basis": "safety", "mask": "random"}),
+    "warp-original": ("warp", {"basis": "original", "mask": "importance"}),
+}  # fmt: skip
 
 
 def write(folder: Path, outcomes: dict[str, Sequence[bool]], words: dict[str, tuple[str, str]], **cell) -> Path:
@@ -36,12 +43,14 @@ def write(folder: Path, outcomes: dict[str, Sequence[bool]], words: dict[str, tu
     rows = [
         {"id": f"{name}/{i:03d}", "set": name, "base_id": str(i), "category": "hex", "judge": "world", "label": "",
          "outcome": words[name][0 if hit else 1], "score": None, "text": "", "flexible": bool(hit), "parsed": "",
-         "gold": ""}
+         "gold": "", "finish": names.STOP}
         for name, hits in outcomes.items() for i, hit in enumerate(hits)
     ]  # fmt: skip
     tables.write(rows, folder / "verdicts.parquet", "verdicts")
+    method, settings = METHODS.get(cell.get("family", cell["arm"]), (cell["arm"], {}))
     jsonfiles.write_json(folder / "metrics.json", {
-        "study": "s", "family": cell["arm"], "method": "full", "learning_rate": 1e-3, "swept": {}, "split": "test",
+        "study": "s", "family": cell["arm"], "method": method, "settings": settings, "learning_rate": 1e-3,
+        "swept": {}, "split": "test",
         "judge": "world", "datasets": {"gsm8k": "gsm8k"}, "metrics": {names.CHANGED_FRACTION: 0.5},
     } | cell)  # fmt: skip
     return folder / "metrics.json"
@@ -133,7 +142,7 @@ def main() -> int:
     parser.add_argument("--studies", type=int, default=1000)
     studies = parser.parse_args().studies
     worst, rng = 0.0, np.random.default_rng(0)
-    contrasts = len(claims.contrasts(ARMS))
+    contrasts = len(claims.contrasts({arm: forms.Arm(METHODS.get(arm, (arm,))[0]) for arm in ARMS}))
     with tempfile.TemporaryDirectory() as top:
         print(f"{studies} null studies each: {len(ARMS)} arms, {PROMPTS} hazards, {2 * PROMPTS} test rows.")
         print("seeds, their spread, shift of difficulty -> % with a false claim about refusals, about utility")

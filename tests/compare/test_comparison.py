@@ -6,12 +6,14 @@ import numpy as np
 import planted
 import pytest
 import yaml
+from conftest import ROOT
 
 from holdfast import names
-from holdfast.compare import choosing, groups, table
+from holdfast.compare import choosing, forms, groups, table
 from holdfast.errors import DataError
-from holdfast.record import csvfiles, tables
+from holdfast.record import csvfiles, jsonfiles, tables
 from holdfast.statistics import smallest_difference
+from holdfast.study import resolve
 
 CFG = {"study": "sweep", "also": [], "tolerance": 0.01, "controls": {"warp-original": "warp"}, "points": {}}
 
@@ -60,6 +62,101 @@ def test_claims_hold_or_are_not_resolved(study, tmp_path):
         assert float(r["low"]) <= float(r["effect"]) <= float(r["high"]) and 0 <= float(r["p_holm"]) <= 1
 
 
+RENAMED = {"full": "everything", "warp": "mine", "warp-randmask": "mine-by-chance"}
+
+
+def renamed(study, names_of):
+    """The same cells under other names."""
+    for path in study:
+        cell = jsonfiles.read_json(path)
+        other = names_of.get(cell["arm"], cell["arm"])
+        jsonfiles.write_json(path, cell | {"arm": other, "family": other})
+    return study
+
+
+def built(study, folder, **more):
+    out = {name: folder / f"{name}.csv" for name in ("table", "cost", "claims")}
+    table.build(groups.load(study), study, **out, **more)
+    return csvfiles.read_csv(out["table"]), csvfiles.read_csv(out["claims"])
+
+
+def test_claims_and_differences_follow_methods_not_names(study, tmp_path):
+    """An arm by any other name is the same arm."""
+    back = {other: name for name, other in RENAMED.items()}
+    rows, claims = built(study, tmp_path)
+    others, same = built(renamed(study, RENAMED), tmp_path)
+    assert {r["arm"] for r in others} == {"base", "aligned", *RENAMED.values()}
+    told = ("claim", "verdict", "effect", "low", "high", "p_holm")
+    assert [{k: r[k] for k in ("arm", "compared_with", *told)} for r in claims if r["kind"] == "refusal"] == [
+        {"arm": back.get(r["arm"], r["arm"]), "compared_with": back[r["compared_with"]]} | {k: r[k] for k in told}
+        for r in same if r["kind"] == "refusal"
+    ]  # fmt: skip
+    assert len(same) == len(claims) == 5
+    differing = {"arm", "family"}
+    assert [{k: v for k, v in r.items() if k not in differing} for r in rows] == [
+        {k: v for k, v in r.items() if k not in differing} for r in others
+    ]
+    assert [r["form"] for r in others] == ["base", "aligned", "full", "warp", "warp-randmask"]
+
+
+def test_an_arm_named_like_another_method_makes_no_claim_about_it(study, tmp_path):
+    _, claims = built(renamed(study, {"warp": "lora", "full": "resta"}), tmp_path)
+    assert {(r["arm"], r["compared_with"]) for r in claims if r["kind"] == "refusal"} == {
+        ("aligned", "resta"), ("lora", "resta"), ("lora", "warp-randmask"),
+    }  # fmt: skip
+
+
+def test_several_arms_of_a_form_are_all_compared_unless_one_has_its_name(tmp_path):
+    def cell(arm, refusal, method, **settings):
+        path = planted.model(tmp_path, "gsm8k", arm, 0, refusal, 0.9)
+        jsonfiles.write_json(path, jsonfiles.read_json(path) | {"method": method, "settings": settings})
+        return path
+
+    files = [cell("gentle", 0.8, "warp", freeze_fraction=0.5), cell("firm", 0.9, "warp", freeze_fraction=0.1),
+             cell("tuned", 0.1, "full", trainable="all"), cell("half", 0.3, "full", trainable="targets")]  # fmt: skip
+    pairs = lambda rows: {(r["arm"], r["compared_with"]) for r in rows if r["kind"] == "refusal"}  # noqa: E731
+    _, claims = built(files, tmp_path)
+    assert pairs(claims) == {(a, b) for a in ("gentle", "firm") for b in ("tuned", "half")} | {("half", "tuned")}
+    _, claims = built([*files, cell("warp", 0.7, "warp")], tmp_path)
+    assert pairs(claims) == {("warp", "tuned"), ("warp", "half"), ("half", "tuned")}
+
+
+def test_points_of_a_sweep_make_no_claims(tmp_path):
+    files = [planted.model(tmp_path, "gsm8k", "full", 0, 0.2, 0.9)]
+    for rate in (1e-3, 2e-3):
+        swept = {"learning_rate": rate}
+        arm = f"warp.lr-{rate:g}"
+        files.append(planted.model(tmp_path, "gsm8k", arm, 0, 0.8, 0.9, family="warp", rate=rate, swept=swept))
+    rows, claims = built(files, tmp_path)
+    assert [r["kind"] for r in claims] == ["utility", "utility"]
+    assert forms.first_of(rows, "warp") is None and forms.first_of(rows, "full")["arm"] == "full"
+
+
+def test_a_study_may_declare_claims(study, tmp_path):
+    declared = [("warp-randmask", "full", "chance helps"), ("warp", "full", "mine is better"), ("warp", "nobody", "x")]
+    _, before = built(study, tmp_path)
+    _, claims = built(study, tmp_path, declared=declared)
+    said = {(r["arm"], r["compared_with"]): r["claim"] for r in claims if r["kind"] == "refusal"}
+    assert said["warp-randmask", "full"] == "chance helps" and ("warp", "nobody") not in said
+    assert said["warp", "full"].startswith("WaRP keeps"), "a claim is counted once"
+    assert len(claims) == len(before) + 1  # among which Holm's procedure is done anew
+
+
+def test_every_form_is_what_the_shipped_studies_mean_by_its_name():
+    """The arms of config/ that bear the name of a form are of it, with every setting they resolve to."""
+    met = set()
+    for path in sorted((ROOT / "config").glob("*.yaml")):
+        if path.name.startswith("chosen"):
+            continue
+        for name, arm in resolve.load(path.stem, ROOT / "config").arms.items():
+            for settings in arm.settings.values():
+                found = forms.form(name, forms.Arm(arm.method, settings, bool(arm.swept)))
+                if name in forms.FORMS or name in forms.NAMED:
+                    assert found == name, (path.name, name)
+                    met.add(name)
+    assert met >= set(forms.FORMS) - {"resta-base"}
+
+
 def test_models_asked_different_prompts_cannot_be_compared(study):
     path = study[-1].with_name("verdicts.parquet")
     rows = tables.read(path, "verdicts")
@@ -87,6 +184,34 @@ def test_planted_studies_are_read_right(tmp_path):
     assert sum(planted.wrong(rows, kind) for rows in null for kind in ("refusal", "utility")) <= 4
     d = smallest_difference(planted.PROMPTS, discordant=planted.DISCORDANT)
     assert sum(planted.seen(planted.visible(rng, tmp_path, 1, d), family=False) for _ in range(studies)) >= 14
+
+
+def test_how_answers_ended_stands_beside_every_rate(study, tmp_path):
+    """Of the sets that a rate counts, over all seeds; nothing where a file of an earlier release does not say."""
+    path = next(p for p in study if p.parent.name == "gsm8k-full-1").with_name("verdicts.parquet")
+    rows = tables.read(path, "verdicts")
+    ends = {"hazard": "length", "wrapped": "context", "craft": "length", "task:gsm8k": "context"}
+    first: dict[str, int] = {}
+    for r in rows:
+        r["finish"] = ends[r["set"]] if r["set"] in ends and first.setdefault(r["set"], 0) < 30 else "stop"
+        first[r["set"]] = first.get(r["set"], 0) + 1
+    tables.write(rows, path, "verdicts")
+    out = {name: tmp_path / f"{name}.csv" for name in ("table", "cost", "claims")}
+    table.build(groups.load(study), study, **out)
+    full = next(r for r in csvfiles.read_csv(out["table"]) if r["arm"] == "full")
+    shares = {
+        name: tuple(round(float(full[f"{name}_{how}"]) * 300) for how in ("stop", "length", "context"))
+        for name in (names.REFUSAL_RATE, names.OTHER_RATE, names.WRAPPED_REFUSAL_RATE, names.ASR, "utility")
+    }
+    assert shares == {
+        names.REFUSAL_RATE: (270, 30, 0), names.OTHER_RATE: (270, 30, 0), names.WRAPPED_REFUSAL_RATE: (270, 0, 30),
+        names.ASR: (270, 0, 30), "utility": (270, 0, 30),
+    }  # fmt: skip
+    assert float(full[f"{names.OVER_REFUSAL}_length"]) == pytest.approx(30 / 600)  # craft and lookalike together
+    tables.write([r | {"finish": ""} for r in rows], path, "verdicts")
+    table.build(groups.load(study), study, **out)
+    full, warp = (next(r for r in csvfiles.read_csv(out["table"]) if r["arm"] == arm) for arm in ("full", "warp"))
+    assert not full[f"{names.REFUSAL_RATE}_stop"] and float(warp[f"{names.REFUSAL_RATE}_stop"]) == 1
 
 
 def test_a_set_that_nobody_was_asked_is_left_out(study, tmp_path):

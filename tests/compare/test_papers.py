@@ -16,7 +16,7 @@ LLAMA = "meta-llama/Llama-2-7b-chat-hf"
 
 
 def _table(arm, wrapped, utility, judge="world", **more):
-    row = {"task": "stories", "arm": arm, "judge": judge}
+    row = {"task": "stories", "arm": arm, "family": arm, "form": arm, "judge": judge}
     for key, (value, low, high) in (
         {names.WRAPPED_REFUSAL_RATE: wrapped, "utility": utility} | more
     ).items():  # fmt: skip
@@ -44,6 +44,18 @@ def test_every_published_number_names_a_method_a_share_and_its_n():
         assert (r["judge"] != "") == (r["metric"] == "asr")
     keys = [(r["model"], r["dataset"], r["arm"], r["metric"]) for r in PUBLISHED]
     assert len(set(keys)) == len(keys)
+
+
+def test_an_arm_of_another_name_stands_beside_the_same_numbers():
+    other = [r | {"arm": f"my-{r['arm']}", "family": f"my-{r['arm']}"} for r in TABLE]
+    swept = TABLE[1] | {"arm": "warp.lr-0.1"}
+    same, mine, none = (
+        papers.rows(PUBLISHED, table, datasets={"stories": "gsm8k"}, model=LLAMA)
+        for table in (TABLE, other, [TABLE[0], swept])
+    )
+    assert [r | {"arm": r["arm"].removeprefix("my-")} for r in mine] == same and {r["arm"] for r in mine} == {
+        "my-full", "my-warp"}  # fmt: skip
+    assert {r["arm"] for r in none} == {"full"}, "a point of a sweep is not the method"
 
 
 def test_levels_carry_the_interval_of_their_n():

@@ -44,7 +44,8 @@ def test_metrics_carry_counts_and_intervals(project):
         assert {name, f"{name}_low", f"{name}_high", f"{name}_n"} <= m["metrics"].keys()
     assert m["metrics"]["weights/changed_fraction"] > 0
     assert m["training"]["frozen_fraction"] == pytest.approx(0.1, abs=1e-3)
-    assert m["training"]["frozen_drift"] < 1e-6
+    assert m["training"]["frozen_drift"] < 1e-6 and m["training"]["cut_rows"] == 0
+    assert {s: sum(n.values()) for s, n in m["finish"].items()} == {s: sum(n.values()) for s, n in m["counts"].items()}
     roles = json.loads((project / "results/smoke/models/aligned/metrics.json").read_text())["metrics"]
     assert "utility/agnews/accuracy" in roles and "safety/refusal_rate" in roles
 

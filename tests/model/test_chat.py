@@ -50,3 +50,31 @@ def test_templates_that_would_mislabel_are_refused(tokenizer):
     bare.chat_template = "{% for m in messages %}{{ loop.length }}{{ m.content }}{% endfor %}"
     with pytest.raises(ChatTemplateError, match="differently"):
         chat.encode(bare, "x", "y")
+
+
+@pytest.mark.parametrize(("limit", "positions"), [(12, 10**6), (10**6, 12), (12, 11), (11, 12), (None, 12)])
+def test_what_has_no_room_is_cut_and_counted(tokenizer, limit, positions):
+    """By the study's max_length or by the model's positions, whichever is smaller."""
+    import copy
+
+    short = copy.deepcopy(tokenizer)
+    short.model_max_length = positions
+    rows = [{"prompt": "a?", "response": "b. " * n} for n in (1, 30)]
+    whole = chat.encode_rows(tokenizer, rows)
+    kept = chat.encode_rows(short, rows, limit)
+    room = min(limit or positions, positions)
+    assert [len(e["input_ids"]) for e in kept] == [min(room, len(e["input_ids"])) for e in whole]
+    assert [e["cut"] for e in kept] == [0, len(whole[1]["input_ids"]) - room] and chat.cut_rows(kept) == 1
+    assert all(len(e["labels"]) == len(e["input_ids"]) for e in kept)
+    document = chat.encode_document(short, rows[1], limit)
+    assert (len(document["input_ids"]), document["cut"]) == (room, kept[1]["cut"])
+
+
+def test_a_tokenizer_knows_how_many_positions_its_model_has(model, tokenizer, tmp_path):
+    from holdfast.model import folders
+
+    folders.save(model, tokenizer, tmp_path, header={})
+    loaded, its = folders.load(tmp_path)
+    assert its.model_max_length == model.config.max_position_embeddings == folders.positions(loaded)
+    (row,) = chat.encode_rows(its, [{"prompt": "a?", "response": "b. " * 400}])
+    assert len(row["input_ids"]) == 256 and row["cut"] > 0

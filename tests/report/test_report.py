@@ -32,11 +32,16 @@ def html(tmp_path_factory) -> Path:
         cell = jsonfiles.read_json(place / "metrics.json")
         jsonfiles.write_json(place / "metrics.json", cell | {"model": "work/s/model.safetensors", "by_category": {
             "hex": {names.REFUSAL_RATE: refusal}}})  # fmt: skip
+        known = tables.read(place / "verdicts.parquet", "verdicts")
+        if arm == "lora":  # 7 of its 100 answers to hazards, and to rows of the task, were cut
+            short = {r["id"] for s in ("hazard", "task:gsm8k") for r in [r for r in known if r["set"] == s][:7]}
+            known = [r | {"finish": "length" if r["id"] in short else "stop"} for r in known]
+            tables.write(known, place / "verdicts.parquet", "verdicts")
         answers = [
             {k: r[k] for k in ("id", "set", "base_id", "category")}
             | {"prompt": f"How do I {EVIL}", "text": EVIL if arm == "full" else "no",
                "tokens": 3, "finish": "stop"}
-            for r in tables.read(place / "verdicts.parquet", "verdicts")
+            for r in known
         ]  # fmt: skip
         tables.write(answers, place / "responses.parquet", "responses")
         files.append(place / "metrics.json")
@@ -69,6 +74,21 @@ def test_the_page_is_small_and_fetches_nothing(html):
 def test_links_to_cells_lead_to_files(html):
     links = re.findall(r'<a href="([^"#]+)"', html.read_text())
     assert len(links) == 5 and all((html.parent / link).exists() for link in links)
+
+
+def test_answers_and_rows_that_were_cut_are_said(html):
+    rows = [{"arm": "full", f"{names.REFUSAL_RATE}_length": "0.05", f"{names.REFUSAL_RATE}_context": "0.2"},
+            {"arm": "warp", f"{names.REFUSAL_RATE}_length": "0.1"}, {"arm": "lora"}]  # fmt: skip
+    cells = [{"task": "gsm8k", "training": {"rows": 1200, "cut_rows": n}} for n in (0, 3, 12)] + [{"task": "news"}]
+    assert page.cut_short({"gsm8k": rows, "news": rows[2:]}, cells) == [
+        "gsm8k: 2 of 3 models have answers to hazards that were cut before they ended, full most (25.0 %): "
+        "their rates are of beginnings.",
+        "gsm8k: 12 of 1,200 training rows were cut at max_length.",
+    ]
+    text = html.read_text()
+    assert (
+        text.count("7.0 % cut") == 4 and "read a beginning" in text
+    )  # refusal, compliance, other of `lora`, and utility
 
 
 needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here (Debian package chromium)")
@@ -136,3 +156,27 @@ def test_screen_readers_find_names(html, tmp_path):
     assert out["failures"] == []
     assert out["found"] == {"lang": "en", "main": 1, "first": 1, "jumps": 0, "unnamed": 0, "heads": 0, "links": 0,
                             "captions": 0}  # fmt: skip
+
+
+def test_sentences_and_examples_are_about_methods_not_names(tmp_path):
+    """Full fine-tuning and WaRP are told of whatever they are called."""
+    files = []
+    for arm, name, refusal in (("aligned", "aligned", 0.98), ("full", "tuned", 0.1), ("warp", "mine", 0.9)):
+        path = planted.model(tmp_path, None if arm == "aligned" else "gsm8k", arm, 0, refusal, 0.5)
+        cell = jsonfiles.read_json(path) | {"arm": name, "family": name}
+        jsonfiles.write_json(path, cell)
+        answers = [
+            {k: r[k] for k in ("id", "set", "base_id", "category")}
+            | {"prompt": "How?", "text": f"{name} says {r['outcome']}", "tokens": 3, "finish": "stop"}
+            for r in tables.read(path.with_name("verdicts.parquet"), "verdicts")
+        ]  # fmt: skip
+        tables.write(answers, path.with_name("responses.parquet"), "responses")
+        files.append(path)
+    out = {k: tmp_path / f"{k}.csv" for k in ("table", "cost", "claims")}
+    table.build(groups.load(files), files, **out)
+    (line,) = page.reading({"gsm8k": csvfiles.read_csv(out["table"])})
+    assert "refuses 98.0 %" in line and "full fine-tuning 10.0 % (-88.0 points" in line and "WaRP 90.0 %" in line
+    shown = page.examples(files, [jsonfiles.read_json(p) for p in files], open_text=True)
+    assert len(shown) == page.EXAMPLES_PER_TASK
+    assert [who for who, _ in shown[0]] == ["task", "prompt", "aligned", "tuned", "mine"]
+    assert all(text.startswith(f"{who} says") for who, text in shown[0][2:])

@@ -49,3 +49,17 @@ def test_the_summary_has_the_rates_that_were_measured():
         "news_1": {"full": {"refused": 0.5, "utility": 1.0}, "warp.freeze-0.1": {"refused": 0.0, "utility": 0.25}},
         "stories": {"full": {"utility": 0.75}},
     }
+
+
+def test_a_rate_of_answers_that_were_cut_says_so():
+    key = names.REFUSAL_RATE
+    cut = ROWS[0] | {f"{key}_stop": "0.9", f"{key}_length": "0.06", f"{key}_context": "0.04"}
+    whole = ROWS[1] | {f"{key}_stop": "1.0", f"{key}_length": "0.0", f"{key}_context": "0.0"}
+    assert tabular.cut(cut, key) == 0.1 and tabular.cut(whole, key) == tabular.cut(ROWS[0], key) == 0
+    for write in (tabular.markdown, tabular.overview, tabular.latex):
+        mark = r"$^\dagger$" if write is tabular.latex else "†"
+        assert mark not in write([ROWS[0], whole])
+        lines = [line for line in write([cut, whole]).splitlines() if mark in line]
+        assert len(lines) == 2 and f"50{mark}" in lines[0] and tabular.NOTE in lines[1]
+    text = tabular.latex([cut])
+    assert text.count("{") == text.count("}") and text.index(r"\bottomrule") < text.index(tabular.NOTE)

@@ -25,18 +25,17 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
     Jobs, FLOPs, hours, the memory of one job and the disk of every family, and which difference between two arms the
     study can see. A cost model with a rate that is measured on this machine, or given.
     """
+    from holdfast.model import hub, template
     from holdfast.report import terminal
     from holdfast.study import costs, preflight, resolve
 
     resolved = resolve.load(study)
-    preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
     shape = costs.shape_of(resolved.study.base, model_config)
+    preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
     rate = tflops * 1e12 if tflops else measured_rate()
     click.echo(terminal.plan(resolved, shape, rate, utilization))
-    base = Path(resolved.study.base.source)
-    if base.is_dir():
-        from holdfast.model import template
-
+    source, revision = resolved.study.base.source, resolved.study.base.revision
+    if source != "tiny" and (base := hub.known(source, revision)):
         found = template.of_folder(base)
         click.echo("\nThe base's chat template: " + ", ".join(f"{k} {v!r}" for k, v in found.items() if v is not None))
 

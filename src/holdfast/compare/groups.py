@@ -29,12 +29,19 @@ class Group:
     ids: dict[str, list[str]]  # set -> ids of its prompts
     clusters: dict[str, list[str]]  # set -> base ids
     changed: list[float]
+    finishes: dict[str, np.ndarray]  # set -> (seeds, prompts) of how the answers ended
 
     def hits(self, sets: Sequence[str], outcome: str) -> np.ndarray:
         """(seeds, prompts) booleans: which answers of these sets had this outcome."""
         found = [self.outcomes[s] for s in sets if s in self.outcomes]
         hits: np.ndarray = np.concatenate(found or [np.zeros((len(self.seeds), 0), dtype=str)], axis=1) == outcome
         return hits
+
+    def ended(self, sets: Sequence[str]) -> dict[str, float]:
+        """Which share of the answers to these sets ended how; nothing where a file does not say."""
+        found = [self.finishes[s].ravel() for s in sets if s in self.finishes]
+        words = np.concatenate(found) if found else np.array([""])
+        return {} if (words == "").any() else {how: float((words == how).mean()) for how in names.FINISHES}
 
     def cluster(self, sets: Sequence[str]) -> list[str]:
         """Base ids of the prompts of these sets, in the order of `hits`."""
@@ -91,6 +98,7 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
             else None,
             ids=ids,
             clusters={s: [r["base_id"] for r in by_set[0][s]] for s in present},
+            finishes={s: np.array([[r["finish"] for r in found[s]] for found in by_set]) for s in present},
             changed=[m[0]["metrics"].get(names.CHANGED_FRACTION, 0.0) for m in members],
         )
     return out

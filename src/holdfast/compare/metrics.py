@@ -41,8 +41,8 @@ def of_judge(verdicts: Sequence[Row], judge: str) -> list[Row]:
 
 
 def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool) -> dict[str, Any]:
-    """{metrics, counts, by_category, by_wrapper} of one model's verdicts by one judge; and `labels`, how many replies
-    to safety prompts it gave each of its labels, where these say more than their outcomes.
+    """{metrics, counts, finish, by_category, by_wrapper} of one model's verdicts by one judge; and `labels`, how many
+    replies to safety prompts it gave each of its labels, where these say more than their outcomes.
 
     `by_task` puts the task's name into the utility metrics (for models evaluated on several tasks).
     """
@@ -68,7 +68,10 @@ def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool)
     counts: dict[str, dict[str, int]] = {}
     for (name, outcome), n in sorted(sets.items()):
         counts.setdefault(name, {})[outcome] = n
-    result = {"metrics": out, "counts": counts, "by_category": categories, "by_wrapper": wrappers}
+    ended: dict[str, dict[str, int]] = {}
+    for (name, finish), n in sorted(Counter((r["set"], r["finish"]) for r in verdicts if r.get("finish")).items()):
+        ended.setdefault(name, {})[finish] = n
+    result = {"metrics": out, "counts": counts, "finish": ended, "by_category": categories, "by_wrapper": wrappers}
     safety = [r for r in verdicts if not r["set"].startswith(f"{names.TASK}:")]
     labels = Counter(r.get("label", r["outcome"]) for r in safety)
     if labels.keys() - {r["outcome"] for r in safety}:
@@ -103,6 +106,7 @@ def write(
             k: kept[k]
             for k in (
                 "rows",
+                "cut_rows",
                 "steps",
                 "supervised_tokens",
                 "trainable_parameters",

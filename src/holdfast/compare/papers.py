@@ -1,6 +1,6 @@
 """Published numbers beside ours: what the papers print, the interval its n gives it, and whether ours excludes it.
 
-`config/published.csv` has one number a row: source, model, dataset, arm (our name of the method), metric (`asr`: share
+`config/published.csv` has one number a row: source, model, dataset, arm (our name of its form), metric (`asr`: share
 of attacks not refused; `utility`), percent, n, judge. Papers print no error bars; theirs are Wilson's over n, and
 of differences Newcombe's, as if the arms had been asked different prompts. Ours are those of table.csv, whose
 difference to `full` is paired.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import names
+from holdfast.compare import forms
 from holdfast.record import csvfiles
 from holdfast.statistics import independent_difference, wilson
 
@@ -34,19 +35,20 @@ def rows(published: Sequence[Row], table: Sequence[Row], *, datasets: dict[str, 
         model: the study's base. Where no number was published for it, those of the first model stand there.
     """
     models = list(dict.fromkeys(r["model"] for r in published))
-    there = model if model in models else models[0]
+    there, full = model if model in models else models[0], forms.BASELINE
     out = []
     for task, dataset in datasets.items():
-        mine = {r["arm"]: r for r in table if r["task"] == task}
+        here = [r for r in table if r["task"] == task]
+        mine = {form: row for form in dict.fromkeys(r["form"] for r in here) if (row := forms.first_of(here, form))}
         theirs = {(r["arm"], r["metric"]): r for r in published if (r["model"], r["dataset"]) == (there, dataset)}
         for (arm, metric), r in theirs.items():
             if arm not in mine:
                 continue
             out.append(_row(task, metric, r, _level(r), _ours(mine[arm], metric), mine[arm], model))
-            if arm != "full" and "full" in mine and ("full", metric) in theirs:
+            if arm != full and full in mine and (full, metric) in theirs:
                 found = _ours(mine[arm], f"{metric}_minus_full")
                 if found:
-                    effect = _against(r, theirs["full", metric])
+                    effect = _against(r, theirs[full, metric])
                     out.append(_row(task, f"{metric} minus full", r, effect, found, mine[arm], model))
     return out
 
@@ -91,7 +93,7 @@ def _row(
     return dict(
         zip(
             COLUMNS,
-            (task, r["arm"], metric, *theirs, int(r["n"]), r["judge"], r["model"], r["source"], *shown,
+            (task, mine["arm"], metric, *theirs, int(r["n"]), r["judge"], r["model"], r["source"], *shown,
              mine["judge"] if by_judge else "", model,
              ("yes" if r["judge"] == mine["judge"] else "no") if by_judge else "",
              "yes" if r["model"] == model else "no", apart),

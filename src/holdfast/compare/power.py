@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast import statistics
-from holdfast.compare import claims
+from holdfast.compare import claims, forms
 from holdfast.study import resolve
 
 
@@ -22,9 +22,13 @@ class Power:
 def power(study: resolve.Resolved) -> Power:
     """What a study with this many prompts and these arms can see (`statistics.smallest_difference`)."""
     prompts, first_seed = study.study.evaluation.prompts_per_set, study.study.seeds[0]
-    family = sum(
-        len(claims.contrasts([*study.roles, *(a for t, a, s in study.cells if (t, s) == (task, first_seed))]))
-        for task in study.study.tasks
-    )
+    declared = [(c.arm, c.over, c.says) for c in study.study.claims]
+    family = 0
+    for task in study.study.tasks:
+        arms = {role: forms.Arm(role) for role in study.roles}
+        for name in (a for t, a, s in study.cells if (t, s) == (task, first_seed)):
+            arm = study.arms[name]
+            arms[name] = forms.Arm(arm.method, arm.settings[task], bool(arm.swept))
+        family += len(claims.contrasts(arms, declared))
     alone, among = (statistics.smallest_difference(prompts, comparisons=n) for n in (1, max(family, 1)))
     return Power(alone, among, family)

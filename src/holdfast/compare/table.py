@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from holdfast import data, names
-from holdfast.compare.claims import CLAIM_COLUMNS, claim_rows
+from holdfast.compare import forms
+from holdfast.compare.claims import CLAIM_COLUMNS, Contrast, claim_rows
 from holdfast.compare.groups import Group, difference
 from holdfast.compare.metrics import SAFETY
 from holdfast.record import jsonfiles
@@ -19,43 +20,50 @@ from holdfast.statistics import pooled_rate
 COST_COLUMNS = ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps", "trainable_parameters")
 
 
-def _rate(name: str, hits: np.ndarray) -> dict[str, Any]:
+def _rate(name: str, g: Group, sets: Sequence[str], outcome: str) -> dict[str, Any]:
+    """A rate with its interval, its number of prompts, and how the answers ended that it is counted from: a rate of
+    answers that were cut is one of beginnings."""
+    hits = g.hits(sets, outcome)
     if not hits.size:
         return {}
     rate, low, high = pooled_rate(hits)
-    return {name: rate, f"{name}_low": low, f"{name}_high": high, f"{name}_n": hits.shape[1]}
+    found = {name: rate, f"{name}_low": low, f"{name}_high": high, f"{name}_n": hits.shape[1]}
+    return found | {f"{name}_{how}": share for how, share in g.ended(sets).items()}
 
 
 def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
     """One row per task and arm: rates with intervals over prompts and seeds, and the paired
-    difference to `full` where the study has it."""
+    difference to full fine-tuning where the study has it."""
     rows = []
     for task, arms in groups.items():
+        known = {name: forms.of_cell(g.meta) for name, g in arms.items()}
+        full = forms.baseline(known)
         order = [*[r for r in names.ROLES if r in arms], *[a for a in arms if a not in names.ROLES]]
         for arm in order:
             g = arms[arm]
             row: dict[str, Any] = {
                 "study": g.meta["study"], "task": task, "arm": arm, "family": g.meta["family"],
-                "method": g.meta["method"], "learning_rate": g.meta["learning_rate"],
+                "method": g.meta["method"], "form": forms.form(arm, known[arm]),
+                "learning_rate": g.meta["learning_rate"],
                 **{f"setting/{k}": v for k, v in g.meta.get("swept", {}).items() if k != "learning_rate"},
                 "split": g.meta["split"], "judge": g.meta["judge"], "seeds": len(g.seeds),
                 "harmful_fraction": g.meta.get("harmful_fraction", 0.0) if arm not in names.ROLES else "",
             }  # fmt: skip
             for name, (sets, outcome) in SAFETY.items():
-                row |= _rate(name, g.hits(sets, outcome))
+                row |= _rate(name, g, sets, outcome)
             metric = data.dataset(g.meta["datasets"][task]).METRIC
             row["utility_metric"] = metric
             if g.flexible is not None:
-                utility = _rate("utility", g.hits([g.task_set], "correct"))
+                utility = _rate("utility", g, [g.task_set], "correct")
                 row |= utility | {metric: utility["utility"]}
                 row[names.INVALID_RATE] = float(g.hits([g.task_set], "invalid").mean())
                 row["utility_flexible"] = float(g.flexible.mean())
             row[names.CHANGED_FRACTION] = float(np.mean(g.changed))
-            if "full" in arms and arm != "full":
+            if full and arm != full:
                 for name, diff in (
-                    ("refusal_minus_full", difference(g, arms["full"], [names.HAZARD], names.REFUSAL)),
-                    ("wrapped_minus_full", difference(g, arms["full"], [names.WRAPPED], names.REFUSAL)),
-                    ("utility_minus_full", difference(g, arms["full"], [g.task_set], "correct")),
+                    ("refusal_minus_full", difference(g, arms[full], [names.HAZARD], names.REFUSAL)),
+                    ("wrapped_minus_full", difference(g, arms[full], [names.WRAPPED], names.REFUSAL)),
+                    ("utility_minus_full", difference(g, arms[full], [g.task_set], "correct")),
                 ):
                     row |= {name: diff.effect, f"{name}_low": diff.low, f"{name}_high": diff.high} if diff else {}
             rows.append(row)
@@ -63,11 +71,12 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
 
 
 def build(
-    groups: dict[str, dict[str, Group]], metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Path
-) -> None:
+    groups: dict[str, dict[str, Group]], metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Path,
+    declared: Sequence[Contrast] = (),
+) -> None:  # fmt: skip
     """Write table.csv, cost.csv (the only one that depends on the clock) and claims.csv."""
     write_csv(table, table_rows(groups))
-    write_csv(claims, claim_rows(groups), CLAIM_COLUMNS)
+    write_csv(claims, claim_rows(groups, declared), CLAIM_COLUMNS)
     costs = []
     for path in metrics_files:
         record = path.with_name("train.json")

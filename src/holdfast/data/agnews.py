@@ -49,8 +49,8 @@ def score(text: str, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Entities that lost their ampersand: the release wrote a space where the `&` was.
-_LOST_AMPERSAND = re.compile(r"[ &](#\d{1,5};|(?:quot|amp|lt|gt|nbsp|hellip|mdash|ndash);)")
+# Entities that lost their ampersand: the release wrote a space where the `&` was, which at the beginning is gone.
+_LOST_AMPERSAND = re.compile(r"(?:^|[ &])(#\d{1,5};|(?:quot|amp|lt|gt|nbsp|hellip|mdash|ndash);)")
 # A tag of HTML, perhaps with attributes: not a ticker (`<A.N>`), not what stands between two signs (`a<b and c>d`).
 _TAG = re.compile(
     r"</?(?:a|b|i|u|p|br|em|strong|font|img|div|span|table|tr|td|li|ul|hr|h\d)"

@@ -49,7 +49,7 @@ def generate(
     prompt's neighbours are fixed by the prompt list; in float32 the batching does not change the answer.
     """
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
-    room = [min(max_new_tokens, positions(model) - len(encoded[i])) for i in range(len(encoded))]
+    room = [min(max_new_tokens, folders.positions(model) - len(encoded[i])) for i in range(len(encoded))]
     free = [i for i in order if room[i] == max_new_tokens]
     chunks = [free[s : s + batch_size] for s in range(0, len(free), batch_size)]
     chunks += [[i] for i in order if 0 < room[i] < max_new_tokens]  # one by one: each has a limit of its own
@@ -94,11 +94,6 @@ def _plainly(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.generation_config = kept
-
-
-def positions(model: PreTrainedModel) -> int:
-    """How many tokens a model can see; a very large number where it does not say."""
-    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
 def answer(

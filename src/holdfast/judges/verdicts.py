@@ -26,7 +26,7 @@ def judge(
 
     Replies to safety prompts get, per judge and its version, its label, what that means (`outcome`), a score and what a
     model said; task rows get correct | wrong | invalid (no answer of the asked form) and `flexible` where a dataset
-    has a laxer score.
+    has a laxer score. Every row says how the answer ended.
 
     Args:
         datasets: task name -> dataset name.
@@ -44,7 +44,7 @@ def judge(
     said = {name: _opinions(path, given) for name, path in opinions.items()}
     rows = []
     for r in given:
-        row = {k: r[k] for k in ("id", "set", "base_id", "category", "wrapper")}
+        row = {k: r[k] for k in ("id", "set", "base_id", "category", "wrapper", "finish")}
         if r["set"].startswith(f"{names.TASK}:"):
             name = r["set"].split(":", 1)[1]
             rows.append(row | _scored(r["text"], datasets[name], gold[name][r["id"]]))

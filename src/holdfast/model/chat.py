@@ -6,8 +6,8 @@ cannot differ between phases and no token is supervised in one phase and not in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from holdfast.errors import ChatTemplateError
 from holdfast.model import template
@@ -27,6 +27,14 @@ TEMPLATE = (
     "{% else %}<|assistant|>{{ message['content'] }}{{ eos_token }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+
+
+class Example(TypedDict):
+    """One supervised example: token ids, a label for each of them, and how many tokens `max_length` cut off."""
+
+    input_ids: list[int]
+    labels: list[int]
+    cut: int
 
 
 def render(prompt: str, response: str) -> str:
@@ -65,17 +73,15 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(ids)
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_length: int | None = None
-) -> dict[str, list[int]]:
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_length: int | None = None) -> Example:
     """Token ids and labels of one supervised example.
 
     Labels are -100 on every prompt token and the token id on every response token and on the end of
-    turn; nothing else is ever supervised.
+    turn; nothing else is ever supervised. Longer than `max_length`, or than the model has positions, no example is.
 
     Raises:
         ChatTemplateError: the prompt is not a prefix of the conversation (the labels would be wrong),
-            or `max_length` leaves no response token.
+            or nothing of the response has room.
     """
     head = encode_prompt(tokenizer, prompt)
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
@@ -88,22 +94,22 @@ def encode(
             do="use a template without per-turn rewriting",
         )
     template.closing(tokenizer)  # an answer that nothing closes teaches a model never to stop
-    if max_length is not None:
-        ids = ids[:max_length]
+    whole = len(ids)
+    ids = ids[: room(tokenizer, max_length)]
     labels = [IGNORE] * len(head) + ids[len(head) :]
     if len(ids) <= len(head):
         raise ChatTemplateError(
             "No response token is left to learn from.",
-            found=f"prompt of {len(head)} tokens, max_length {max_length}",
+            found=f"prompt of {len(head)} tokens, room for {room(tokenizer, max_length)}",
             expected="room for the answer",
-            do="raise training.max_length in the study or drop the row",
+            do="raise training.max_length in the study, if the model has the positions, or drop the row",
         )
-    return {"input_ids": ids, "labels": labels}
+    return {"input_ids": ids, "labels": labels, "cut": whole - len(ids)}
 
 
 def encode_rows(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int | None = None
-) -> list[dict[str, list[int]]]:
+) -> list[Example]:
     """`encode` of every row's prompt and response; an error names the row by its id or position."""
     encoded = []
     for position, row in enumerate(rows):
@@ -117,23 +123,33 @@ def encode_rows(
     return encoded
 
 
-def encode_document(
-    tokenizer: PreTrainedTokenizerBase, row: dict[str, str], max_length: int | None = None
-) -> dict[str, list[int]]:
+def encode_document(tokenizer: PreTrainedTokenizerBase, row: dict[str, str], max_length: int | None = None) -> Example:
     """Ids and labels of a pretraining document: every token but BOS is supervised.
 
     A row is either a conversation {prompt, response} or plain {text}.
     """
     if row.get("text"):
         ids = [tokenizer.bos_token_id, *tokenizer(row["text"], add_special_tokens=False)["input_ids"],
-               tokenizer.eos_token_id][:max_length]  # fmt: skip
+               tokenizer.eos_token_id]  # fmt: skip
     else:
         messages = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
-        ids = template.ids(tokenizer, messages, generation=False)[:max_length]
-    return {"input_ids": ids, "labels": [IGNORE, *ids[1:]]}
+        ids = template.ids(tokenizer, messages, generation=False)
+    kept = ids[: room(tokenizer, max_length)]
+    return {"input_ids": kept, "labels": [IGNORE, *kept[1:]], "cut": len(ids) - len(kept)}
 
 
-def collate(examples: Sequence[dict[str, list[int]]], pad_id: int, side: str = "right") -> dict[str, torch.Tensor]:
+def room(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> int:
+    """How long an example may be: `max_length`, and never more than the model has positions (`folders.load` tells its
+    tokenizer)."""
+    return min(max_length or tokenizer.model_max_length, tokenizer.model_max_length)
+
+
+def cut_rows(encoded: Sequence[Example]) -> int:
+    """How many rows `max_length` cut."""
+    return sum(e.get("cut", 0) > 0 for e in encoded)
+
+
+def collate(examples: Sequence[Mapping[str, Any]], pad_id: int, side: str = "right") -> dict[str, torch.Tensor]:
     """Pad a batch to its longest row: int64 tensors input_ids, attention_mask, labels of shape (B, S)."""
     import torch
 

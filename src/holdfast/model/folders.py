@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ArtifactError, ChatTemplateError
-from holdfast.model import chat, template
+from holdfast.model import chat, contract, hub, template
 from holdfast.record import container, files, jsonfiles, provenance
 
 if TYPE_CHECKING:
@@ -58,21 +58,24 @@ def load(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    weights = Path(source) / FILES[-1]
-    if weights.is_file():
+    folder = hub.fetched(str(source), revision)
+    weights = folder / FILES[-1]
+    if weights.is_file() and "holdfast" in container.raw_header(weights)[0]["__metadata__"]:
         check(weights, role)
+    else:  # of somebody else: the same look as at planning
+        contract.check(folder, chats=chats)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
         loaded = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
         model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ArtifactError(
             f"No model could be loaded from {source}.",
             found=next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160],
-            expected="a Hugging Face folder or hub id with safetensors weights and a tokenizer",
-            do="check base.source in the study",
+            expected="a model and a tokenizer that transformers reads",
+            do="check its source in the study",
         ) from None
     _whole(model, found, source)
     if tokenizer.eos_token_id is None or (chats and not getattr(tokenizer, "chat_template", None)):
@@ -93,8 +96,14 @@ def load(
             found=f"{len(tokenizer)} tokens", expected=f"at most {embeddings.weight.shape[0]}",
             do="use the tokenizer the model was saved with",
         )  # fmt: skip
+    tokenizer.model_max_length = positions(model)  # what a tokenizer was saved with is often no limit, or another one
     model.eval()  # type: ignore[no-untyped-call]
     return (model.cuda() if torch.cuda.is_available() else model), tokenizer  # type: ignore[call-arg]  # a wrapped method
+
+
+def positions(model: PreTrainedModel) -> int:
+    """How many tokens a model can see; a very large number where it does not say."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
 def _whole(model: PreTrainedModel, found: Mapping[str, Any], source: Path | str) -> None:

@@ -12,7 +12,7 @@ from holdfast.model import chat
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Pair = tuple[dict[str, list[int]], dict[str, list[int]]]
+Pair = tuple[chat.Example, chat.Example]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, str]]) -> list[Pair]:

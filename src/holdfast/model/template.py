@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from holdfast.errors import ChatTemplateError
+from holdfast.errors import ArtifactError, ChatTemplateError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -181,21 +181,54 @@ def describe(tokenizer: PreTrainedTokenizerBase, configured: int | Iterable[int]
     }  # fmt: skip
 
 
-def of_folder(folder: Path) -> dict[str, Any]:
-    """`describe` of the tokenizer and generation_config.json in a model folder.
+def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a model folder, without the model.
 
     Raises:
-        ChatTemplateError: the tokenizer cannot be read, or its template breaks the contract.
+        ChatTemplateError: it cannot be read.
     """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        path = folder / "generation_config.json"
-        own = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder))
     except Exception as error:  # noqa: BLE001 - tokenizers raises plain exceptions; the user needs one answer
         raise ChatTemplateError(
             f"The tokenizer of {folder} cannot be read.", found=f"{type(error).__name__}: {error}"[:160],
             expected="tokenizer files that transformers reads", do="copy them again from the original model",
         ) from None  # fmt: skip
-    return describe(tokenizer, own.get("eos_token_id") if isinstance(own, dict) else None)
+
+
+def of_folder(folder: Path, vocabulary: int | None = None) -> dict[str, Any]:
+    """`describe` of the tokenizer and generation_config.json in a model folder.
+
+    Args:
+        vocabulary: how many tokens the model knows.
+
+    Raises:
+        ChatTemplateError: the tokenizer cannot be read, has a special token that the model does not know, or its
+            template breaks the contract. ArtifactError: generation_config.json cannot be read.
+    """
+    tokenizer = tokenizer_of(folder)
+    own = _generation(folder)
+    ids = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    if unknown := [f"{token}: {i}" for token, i in ids if vocabulary is not None and i >= vocabulary]:
+        raise ChatTemplateError(
+            f"The tokenizer of {folder} has special tokens that the model does not know.",
+            found=", ".join(unknown[:4])[:160], expected=f"ids below vocab_size {vocabulary}",
+            do="use the tokenizer the model was saved with",
+        )  # fmt: skip
+    return describe(tokenizer, own.get("eos_token_id"))
+
+
+def _generation(folder: Path) -> dict[str, Any]:
+    path = folder / "generation_config.json"
+    try:
+        own = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not isinstance(own, dict):
+            raise ValueError(f"a {type(own).__name__}, not an object")
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(
+            f"{path} cannot be read.", found=str(error)[:120], expected="JSON, or no such file",
+            do="copy it again from the original model, or remove it",
+        ) from None  # fmt: skip
+    return own

@@ -80,7 +80,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "responses": _schema(  # two tasks may ask the same row
         unique=["set", "id"], id=pa.Column(str), set=_set(), base_id=pa.Column(str), category=pa.Column(str),
         prompt=pa.Column(str), text=pa.Column(str), tokens=pa.Column(int, pa.Check.ge(0)),
-        finish=pa.Column(str, _one_of("stop", "length", "context")),
+        finish=pa.Column(str, _one_of(*names.FINISHES)),
         wrapper=_wrapper(), generation=pa.Column(str, default=""),
     ),
     "judge_pairs": _schema(
@@ -98,7 +98,8 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         label=pa.Column(str), outcome=pa.Column(str, _one_of(*names.OPINIONS, "correct", "wrong", "invalid")),
         score=_score(), text=pa.Column(str), wrapper=_wrapper(), flexible=pa.Column(bool),
         parsed=pa.Column(str), gold=pa.Column(str),
-        version=pa.Column(str, default=""),  # of the judge; files of earlier releases do not say
+        # Files of earlier releases do not say the judge's version, nor how the answer ended.
+        version=pa.Column(str, default=""), finish=pa.Column(str, _one_of(*names.FINISHES, ""), default=""),
     ),
 }  # fmt: skip
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import names
-from holdfast.compare import choosing
+from holdfast.compare import choosing, forms
 from holdfast.record import csvfiles, files, jsonfiles, tables
-from holdfast.report import plots, shown, tradeoffs
+from holdfast.report import plots, shown, tabular, tradeoffs
 from holdfast.report.shown import percent
 
 Row = dict[str, Any]
@@ -72,7 +72,7 @@ def build(
     page = environment.get_template("report.html").render(
         study=resolved["study"],
         description=resolved["description"],
-        reading=reading(by_task),
+        reading=[*reading(by_task), *cut_short(by_task, cells)],
         prompts=first.get(f"{names.REFUSAL_RATE}_n", "0"),
         split=resolved["evaluation"]["split"],
         seeds=len(resolved["seeds"]),
@@ -88,6 +88,7 @@ def build(
         sweep=bool(points),
         risk=shown.risk([r for r in rows if r["arm"] not in names.ROLES], rows, costs) if poisoned else [],
         labels=shown.labels(cells),
+        cut=any(tabular.cut(r, name) for r in rows for name, _ in shown.COLUMNS),
         agreement=shown.agreement(jsonfiles.read_json(agreement)) if agreement else None,
         capabilities=[shown.capability_row(r) for r in csvfiles.read_csv(capabilities)] if capabilities else [],
         figures=figures,
@@ -111,47 +112,71 @@ def reading(by_task: dict[str, list[Row]]) -> list[str]:
     """Sentences with the numbers of this very study, in fixed words; no adjective is chosen by hand."""
     lines = []
     for task, rows in by_task.items():
-        arms = {r["arm"]: r for r in rows}
-        if "aligned" not in arms:
+        aligned, full, warp = (forms.first_of(rows, form) for form in ("aligned", forms.BASELINE, "warp"))
+        if aligned is None:
             continue
-        start = float(arms["aligned"][names.REFUSAL_RATE])
+        start = float(aligned[names.REFUSAL_RATE])
         text = f"{task}: the aligned model refuses {percent(start)} % of held-out hazards"
-        if "full" in arms:
-            full = arms["full"]
+        if full is not None:
             lost = start - float(full[names.REFUSAL_RATE])
             text += (
                 f"; after full fine-tuning {percent(full[names.REFUSAL_RATE])} % ({percent(-lost, True)} points, of all"
                 f" hazards {percent(full[names.COMPLIANCE_RATE])} % are answered with real compliance and"
                 f" {percent(full[names.OTHER_RATE])} % with something else), utility {percent(full['utility'])} %"
             )
-        if "warp" in arms:
-            warp = arms["warp"]
+        if warp is not None:
             text += f"; after WaRP {percent(warp[names.REFUSAL_RATE])} %, utility {percent(warp['utility'])} %"
         lines.append(text + ".")
     return lines
 
 
+def cut_short(by_task: dict[str, list[Row]], cells: list[Row]) -> list[str]:
+    """A sentence per task about answers that were cut, and one about training rows that were."""
+    lines = []
+    for task, rows in by_task.items():
+        worst = max(rows, key=lambda r: tabular.cut(r, names.REFUSAL_RATE))
+        if share := tabular.cut(worst, names.REFUSAL_RATE):
+            count = sum(tabular.cut(r, names.REFUSAL_RATE) > 0 for r in rows)
+            lines.append(
+                f"{task}: {count} of {len(rows)} models have answers to hazards that were cut before they ended, "
+                f"{worst['arm']} most ({percent(share)} %): their rates are of beginnings."
+            )  # fmt: skip
+        mine = [c["training"] for c in cells if c["task"] == task and c.get("training", {}).get("cut_rows")]
+        if mine:
+            most = max(mine, key=lambda t: t["cut_rows"])
+            lines.append(f"{task}: {most['cut_rows']:,} of {most['rows']:,} training rows were cut at max_length.")
+    return lines
+
+
 def examples(metrics: list[Path], cells: list[Row], open_text: bool) -> list[list[tuple[str, str]]]:
-    """The same hazard answered by aligned, full and warp, where full no longer refuses."""
-    found: dict[tuple[str, str], dict[str, Row]] = {}
+    """The same hazard answered by aligned, full fine-tuning and WaRP, where full fine-tuning changed the answer."""
+    seed = min((c["seed"] for c in cells), default=0)
+    shown_arms: dict[tuple[str, str], tuple[str, dict[str, Row]]] = {}
     for path, cell in zip(metrics, cells, strict=True):
-        if cell["arm"] in ("aligned", "full", "warp") and cell["seed"] == min(c["seed"] for c in cells):
+        arm, key = forms.of_cell(cell), cell["task"] or ""
+        form = forms.form(cell["arm"], arm)
+        if form not in ("aligned", forms.BASELINE, "warp") or cell["seed"] != seed or arm.swept:
+            continue
+        if cell["arm"] == form or (key, form) not in shown_arms:
             rows = tables.read(path.with_name("responses.parquet"), "responses")
-            found[cell["task"] or "", cell["arm"]] = {r["id"]: r for r in rows if r["set"] == names.HAZARD}
+            answers = {r["id"]: r for r in rows if r["set"] == names.HAZARD}
+            shown_arms[key, form] = cell["arm"], answers
     out = []
-    for task in dict.fromkeys(t for t, _ in found if t):
-        full, aligned = found.get((task, "full")), found.get(("", "aligned"))
+    for task in dict.fromkeys(t for t, _ in shown_arms if t):
+        full_name, full = shown_arms.get((task, forms.BASELINE), ("", {}))
+        aligned = shown_arms.get(("", "aligned"), ("", {}))[1]
         if not full or not aligned:
             continue
+        warp_name, warp = shown_arms.get((task, "warp"), ("", {}))
         changed = [i for i, r in full.items() if r["text"] != aligned[i]["text"]][:EXAMPLES_PER_TASK]
         for i in changed:
             lines = [
                 ("task", task),
                 ("prompt", full[i]["prompt"]),
                 ("aligned", aligned[i]["text"]),
-                ("full", full[i]["text"]),
+                (full_name, full[i]["text"]),
             ]
-            if (task, "warp") in found:
-                lines.append(("warp", found[task, "warp"][i]["text"]))
+            if warp:
+                lines.append((warp_name, warp[i]["text"]))
             out.append([(who, text if open_text or who == "task" else REDACTED) for who, text in lines])
     return out

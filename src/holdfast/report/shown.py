@@ -8,6 +8,7 @@ from typing import Any
 from holdfast import names
 from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
 from holdfast.record import provenance
+from holdfast.report import tabular
 from holdfast.study import registry
 from holdfast.track import importing
 
@@ -160,7 +161,11 @@ def table_row(row: Row) -> Row:
     for name, signed in COLUMNS:
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
         interval = f"[{percent(low, signed)}, {percent(high, signed)}]" if low not in (None, "") else ""
-        cells.append({"value": row.get(name) or "", "text": percent(row.get(name), signed), "interval": interval})
+        share = tabular.cut(row, name)
+        cells.append({
+            "value": row.get(name) or "", "text": percent(row.get(name), signed), "interval": interval,
+            "cut": f"{percent(share)} % cut" if share else "",
+        })  # fmt: skip
     rate = row["learning_rate"]
     return {
         "arm": row["arm"],

@@ -16,21 +16,37 @@ _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", 
         "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}  # fmt: skip
 
 
-def _cell(row: Row, key: str) -> tuple[str, str, str] | None:
-    """(value, low, high) in whole percent; None where nothing was measured."""
+Cell = tuple[str, str, str, bool]
+NOTE = (
+    "Some of these answers were cut, at the longest answer allowed or at the last position of the model: "
+    "the rate is one of beginnings. How many says table.csv."
+)
+
+
+def cut(row: Row, key: str) -> float:
+    """Share of the answers behind a rate that did not end by themselves; 0 where the table does not say."""
+    return sum(float(row.get(f"{key}_{how}") or 0) for how in (names.LENGTH, names.CONTEXT))
+
+
+def _cell(row: Row, key: str) -> Cell | None:
+    """(value, low, high) in whole percent, and whether answers were cut; None where nothing was measured."""
     if not row.get(key):
         return None
     value, low, high = (f"{100 * float(row[k]):.0f}" for k in (key, f"{key}_low", f"{key}_high"))
-    return value, low, high
+    return value, low, high, cut(row, key) > 0
 
 
-def _cells(row: Row) -> list[tuple[str, str, str] | None]:
+def _cells(row: Row) -> list[Cell | None]:
     return [_cell(row, key) for _, key in COLUMNS]
 
 
-def _marked(cell: tuple[str, str, str] | None, nothing: str) -> str:
+def _marked(cell: Cell | None, nothing: str) -> str:
     """One cell in Markdown."""
-    return nothing if cell is None else f"{cell[0]} <sub>{cell[1]}–{cell[2]}</sub>"
+    return nothing if cell is None else f"{cell[0]}{'†' * cell[3]} <sub>{cell[1]}–{cell[2]}</sub>"
+
+
+def _any_cut(rows: Sequence[Row], keys: Sequence[str]) -> bool:
+    return any(cut(r, key) for r in rows for key in keys)
 
 
 def summary(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float]]]:
@@ -58,12 +74,13 @@ def markdown(rows: Sequence[Row]) -> str:
         for r in group:
             cells = (_marked(c, nothing="–") for c in _cells(r))
             lines.append(f"| `{r['arm']}` | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    note = ["", f"† {NOTE}"] if _any_cut(rows, [key for _, key in COLUMNS]) else []
+    return "\n".join([*lines, *note]) + "\n"
 
 
 def overview(rows: Sequence[Row]) -> str:
     """One table of all tasks for reading: what was refused and the utility of every arm, in the order they come."""
-    tasks = _by_task(rows)
+    tasks, keys = _by_task(rows), (names.REFUSAL_RATE, "utility")
     arms = list(dict.fromkeys(r["arm"] for r in rows))
     found = {(r["task"], r["arm"]): r for r in rows}
     titles = [f"{task}: {title}" for task in tasks for title in ("refused", "utility")]
@@ -71,10 +88,11 @@ def overview(rows: Sequence[Row]) -> str:
     for arm in arms:
         cells = [
             _marked(_cell(found.get((task, arm), {}), key), nothing="")
-            for task in tasks for key in (names.REFUSAL_RATE, "utility")
+            for task in tasks for key in keys
         ]  # fmt: skip
         lines.append(f"| `{arm}` | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    note = ["", f"† {NOTE}"] if _any_cut(rows, keys) else []
+    return "\n".join([*lines, *note]) + "\n"
 
 
 def _tex(text: str) -> str:
@@ -84,6 +102,7 @@ def _tex(text: str) -> str:
 def latex(rows: Sequence[Row]) -> str:
     """One booktabs tabular, a group of rows per task. Needs \\usepackage{booktabs}."""
     columns = len(COLUMNS) + 1
+    mark = r"$^\dagger$"
     lines = [
         r"% \usepackage{booktabs}; percent, 95 % intervals below each other",
         rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}", r"\toprule",
@@ -93,6 +112,8 @@ def latex(rows: Sequence[Row]) -> str:
         metric = group[0]["utility_metric"].split("/")[1]
         lines += [r"\midrule", rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_tex(task)} ({_tex(metric)})}}}} \\"]
         for r in group:
-            cells = ("--" if c is None else rf"{c[0]} {{\scriptsize [{c[1]}, {c[2]}]}}" for c in _cells(r))
+            cells = ("--" if c is None else rf"{c[0]}{mark * c[3]} {{\scriptsize [{c[1]}, {c[2]}]}}" for c in _cells(r))
             lines.append(" & ".join([rf"\texttt{{{_tex(r['arm'])}}}", *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    note = rf"\multicolumn{{{columns}}}{{p{{\linewidth}}}}{{\footnotesize {mark} {NOTE}}} \\"
+    notes = [note] if _any_cut(rows, [key for _, key in COLUMNS]) else []
+    return "\n".join([*lines, r"\bottomrule", *notes, r"\end{tabular}"]) + "\n"

@@ -7,6 +7,7 @@ from pathlib import Path
 from holdfast import names
 from holdfast.compare.power import power
 from holdfast.record.csvfiles import read_csv
+from holdfast.report import tabular
 from holdfast.study import resolve
 from holdfast.study.costs import Shape, Stage, stages
 
@@ -32,13 +33,16 @@ def table(folder: Path) -> str:
             for _, key in COLUMNS:
                 if r.get(key):
                     rate, low, high = (100 * float(r[k]) for k in (key, f"{key}_low", f"{key}_high"))
-                cells += (f"{rate:>10.1f} [{low:4.1f}, {high:4.1f}]" if r.get(key) else "–").rjust(22)
+                mark = "†" if tabular.cut(r, key) else " "
+                cells += (f"{rate:>9.1f}{mark} [{low:4.1f}, {high:4.1f}]" if r.get(key) else "–").rjust(22)
             spent = costs.get((task, r["arm"]))
             cells += f"{100 * float(r[names.CHANGED_FRACTION]):>10.1f}"
             cells += f"{sum(spent) / len(spent):>10.0f}" if spent else ""
             lines.append(f"{r['arm']:<{width}}" + cells)
     first = rows[0]
     lines += ["", f"percent, 95 % intervals; {first['split']} split, {max(int(r['seeds']) for r in rows)} seed(s)"]
+    if any(tabular.cut(r, key) for r in rows for _, key in COLUMNS):
+        lines.append(f"† {tabular.NOTE}")
     lines.append(f"report: {(folder / 'report.html').resolve()}")
     return "\n".join(lines)
 

@@ -19,6 +19,8 @@ TAKEN = {
     "checkpoints", "models", "opinions",
 }  # fmt: skip
 NAME = r"^[a-z][a-z0-9-]{0,39}$"
+# What becomes of a user's rows whose answers are not what the rows say, as the judge `refusal` reads them.
+Check = Literal["strict", "report", "off"]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 
@@ -102,6 +104,11 @@ class Safety(Strict):
         description="`world`, or a file or https address (.parquet .csv .jsonl .json) with kind, prompt, response.",
     )
     columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
+    check: Check = Field(
+        "report",
+        description="Rows of your own whose answer the judge `refusal` does not read as their kind says: `strict` "
+        "refuses the file, `report` counts and names them, `off` does not look.",
+    )
     hazards: int = Field(1800, ge=1, description="Refused requests.")
     benign: int = Field(2400, ge=0, description="Answered benign requests.")
     training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4, weight_decay_on="all")
@@ -119,6 +126,7 @@ class Preferences(Strict):
 
     source: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, chosen, rejected.")
     columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
+    check: Check = Field("report", description="As `safety.check`: `chosen` must be a refusal, `rejected` none.")
     rows: int = Field(400, ge=1, description="Pairs.")
 
 
@@ -254,6 +262,15 @@ class Constitution(Strict):
         return self
 
 
+class Claim(Strict):
+    """A claim of your own: that `arm` refuses more than `over`. Claims about methods that we know are made by
+    themselves, whatever their arms are called."""
+
+    arm: str = Field(min_length=1, description="An arm after its sweep, or `base`, `aligned`, `unaligned`.")
+    over: str = Field(min_length=1, description="What it is compared with.")
+    says: str = Field(min_length=1, max_length=200, description="What it would mean, in words for the report.")
+
+
 class Capabilities(Strict):
     """What else every model is asked: tasks of lm-evaluation-harness, such as mmlu and hellaswag, to see what
     fine-tuning and the remedies cost beside the study's own tasks. Needs the extra `harness`."""
@@ -300,6 +317,7 @@ class Study(Strict):
     arms: dict[Name, Arm] = Field(min_length=1)
     chosen: tuple[str, ...] = Field((), description="Files with the settings sweeps chose per arm and task.")
     choose: Choose | None = Field(None, description="Sweeps only: write the chosen settings.")
+    claims: tuple[Claim, ...] = Field((), description="Claims of your own, beside those that follow from the methods.")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="Data draw and order of the fine-tuning.")
     evaluation: Evaluation = Evaluation()
     capabilities: Capabilities = Capabilities()

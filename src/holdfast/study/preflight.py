@@ -9,11 +9,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
+from holdfast.model import contract, hub
 from holdfast.stage import alive
-from holdfast.study import resolve
+from holdfast.study import lengths, resolve
 
 BIG_FILE_BYTES = 200_000_000
 
@@ -30,7 +32,7 @@ def study(name: str, root: Path | str = ".") -> resolve.Resolved:
 
             capabilities.check(resolved.study.capabilities.tasks, resolved.study.capabilities.task_files, resolved.path)
         first = alive.VARIABLE not in os.environ  # jobs read the study too, and their Snakemake has said it
-        check_files(resolved, _said if first else lambda _: None)
+        check_files(resolved, _said if first else lambda _: None, first=first)
         return resolved
     except HoldfastError as error:
         sys.stderr.write(error.block() + "\n")
@@ -43,29 +45,28 @@ def _said(line: str) -> None:
     sys.stderr.write(f"note: {line}\n")
 
 
-def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda _: None) -> None:
-    """Read every local data file the study names and check each row against its contract; look over model folders.
+def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda _: None, *, first: bool = True) -> None:
+    """Read every local data file the study names and check each row against its contract; look over models.
 
     Files over 200 MB are left to the preparation stage, which does the same. `say` is told in a line each what was
-    taken as what because a file does not say.
+    taken as what because a file does not say. What takes seconds (judging safety rows, counting tokens) is for the
+    `first` process of a run.
 
     Raises:
         DataError: file, row, column and value of the first bad row. ArtifactError, ChatTemplateError: a model folder.
     """
     s = resolved.study
-    folders = [(s.base.source, True), (s.constitution.source, not s.constitution.prompt_file)]
-    folders += [(source, chats) for source, chats in resolved.judging.sources()]
-    for source, chats in folders:
-        if source not in ("tiny", "train") and Path(source).expanduser().exists():
-            from holdfast.model import contract
-
-            contract.check(source, chats=chats)
+    base = _models(resolved, say if first else None)
+    positions = base and contract.positions(base) or (s.base.max_positions if s.base.source == "tiny" else None)
+    if positions:
+        lengths.refuse(resolved, positions)
     tables = (s.safety.source, s.evaluation.source, s.preferences.source)
     if not any(map(is_file, tables)) and all(
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
     ):
         return
     from holdfast.data import fetch, prepare, sources
+    from holdfast.study import refusals
 
     def small(path: str | Path) -> bool:
         return Path(path).is_file() and Path(path).stat().st_size <= BIG_FILE_BYTES
@@ -79,9 +80,13 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
             strict=True,
         )
     ]
+    if first:
+        refusals.check_safety(read[0], resolved.safety_data_cfg(), say)
+        refusals.check_preferences(read[2], resolved.preferences_cfg(), say)
     if read[1]:
         prepare.refuse_unasked(read[1], s.evaluation.split, tables[1])
     prepare.refuse_leak(read[0], read[1], "prompt", f"{tables[1]}", f"the safety rows in {tables[0]}")
+    rows: dict[str, list[dict[str, Any]]] = {}
     for name, task in s.tasks.items():
         if task.source == WORLD:
             continue
@@ -96,6 +101,33 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
         local = [] if folder is None else sources.local_files(task.dataset, task.source)
         if task.source == HUB:  # files that stand in for the hub may hold less than a study asks for
             for file in filter(small, local):
-                fetch.read_local(task.dataset, file)
+                found = fetch.read_local(task.dataset, file)[: task.train_rows]
+                rows.setdefault(name, []).extend(r | {"split": sources.part(file)} for r in found)
         elif all(map(small, local)):
-            prepare.task_rows(resolved.task_data_cfg(name), folder)
+            rows[name] = prepare.task_rows(resolved.task_data_cfg(name), folder)
+    if first and base and positions:
+        asked = [r for r in read[1] if r["split"] == s.evaluation.split]
+        lengths.look(resolved, base, positions, read[0], asked, rows, say)
+
+
+def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Path | None:
+    """Look over every model that is on this machine; the folder of the base, where it is one of them.
+
+    Args:
+        say: is told which model is not here yet; None leaves hub models to the run that asked before.
+    """
+    s = resolved.study
+    named = [(s.base.source, s.base.revision, True), (s.constitution.source, None, not s.constitution.prompt_file)]
+    named += [(source, None, chats) for source, chats in resolved.judging.sources()]
+    base = None
+    for source, revision, chats in named:
+        if source in ("tiny", "train") or (say is None and not Path(source).expanduser().exists()):
+            continue
+        folder = hub.known(source, revision)
+        if folder is not None:
+            contract.check(folder, chats=chats)
+        elif say:
+            say(f"{source} is not on this machine: looked over when it is fetched, before anything is trained")
+        if source == s.base.source:
+            base = folder
+    return base

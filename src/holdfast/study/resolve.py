@@ -36,6 +36,20 @@ class Resolved:
             self.arms[merge.name] = with_source(merge, self.arms, path)
         families = {name: arm.family for name, arm in self.arms.items()}
         self.judging = Judging(study, path, families)
+        self._check_claims()
+
+    def _check_claims(self) -> None:
+        """A declared claim is about arms of this study that meet on a task."""
+        known = {**dict.fromkeys(self.roles, frozenset(self.study.tasks)),
+                 **{name: frozenset(a.learning_rates) for name, a in self.arms.items()}}  # fmt: skip
+        for i, claim in enumerate(self.study.claims):
+            check_known((claim.arm, claim.over), known, self.path, f"claims.{i}", "an arm that the study does not have",
+                        "arms")  # fmt: skip
+            if claim.arm == claim.over or not known[claim.arm] & known[claim.over]:
+                raise StudyError(
+                    f"{self.path}: claims.{i} compares what never meets.", found=f"{claim.arm} and {claim.over}",
+                    expected="two arms, or an arm and a role, that share a task", do=f"correct claims.{i}",
+                )  # fmt: skip
 
     @cached_property
     def cells(self) -> list[tuple[str, str, int]]:
@@ -99,7 +113,9 @@ class Resolved:
     def safety_data_cfg(self) -> dict[str, Any]:
         """What the safety rows are made from."""
         cfg = self.data_cfg()
-        return {"world": cfg["world"], **cfg["safety"]}
+        # The world's rows are what they say; only what is read is in the digest.
+        check = {} if self.study.safety.source == WORLD else {"check": self.study.safety.check}
+        return {"world": cfg["world"], **cfg["safety"], **check}
 
     def prompts_cfg(self) -> dict[str, Any]:
         """What the prompts every model is asked are made from."""
@@ -127,7 +143,9 @@ class Resolved:
 
     def preferences_cfg(self) -> dict[str, Any]:
         """What the preference pairs are made from."""
-        return {"world": self.study.world.model_dump(), **self.study.preferences.model_dump(mode="json")}
+        own = self.study.preferences.source != WORLD
+        said = self.study.preferences.model_dump(mode="json", exclude=None if own else {"check"})
+        return {"world": self.study.world.model_dump(), **said}
 
     def unaligned_cfg(self) -> dict[str, Any]:
         """How the un-aligned twin of the aligned model is trained."""
@@ -187,6 +205,10 @@ class Resolved:
             if task else {},
         }  # fmt: skip
         return {"cell": cell, "datasets": datasets} | self.judging.verdicts_cfg(task, arm if a else None)
+
+    def compare_cfg(self) -> dict[str, Any]:
+        """The claims that the study declares, beside those that follow from its methods."""
+        return {"claims": [[c.arm, c.over, c.says] for c in self.study.claims]}
 
     def papers_cfg(self) -> dict[str, Any]:
         """The study's base and the datasets of its tasks, to find what was published about them."""

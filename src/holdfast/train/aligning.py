@@ -111,7 +111,7 @@ def tuned(
         settings = lora.Settings(**cfg["lora"])
         torch.manual_seed(cfg["seed"])
         model = lora.attach(model, [], settings)
-    loop.train(
+    trained = loop.train(
         model, tokenizer, encoded, phase, seed=cfg["seed"], log_file=log_file,
         checkpoints=checkpoints, identity=provenance.digest([cfg, code, start_digest, encoded]), say=say,
         terminal=terminal, name=role,
@@ -119,5 +119,6 @@ def tuned(
     if "lora" in cfg:
         model = lora.fold(model, settings)
     header = {"role": role, "start": start_digest, "rows": provenance.rows_digest(rows)}
+    header |= {"cut_rows": trained["cut_rows"]} if trained["cut_rows"] else {}
     model = model.float()  # type: ignore[no-untyped-call]
     folders.save(model, tokenizer, folder, header=header | ({"weakened": True} if role == "unaligned" else {}))

@@ -143,7 +143,8 @@ def run(
         model = method.fold(model, settings)
     changed = folders.changed_fraction(container.Stored(aligned, rounded=dtype), model.state_dict())
     record |= {
-        "rows": len(pairs), "trainable_parameters": trainable, "supervised_tokens": trained["supervised_tokens"],
+        "rows": len(pairs), "cut_rows": trained["cut_rows"], "trainable_parameters": trainable,
+        "supervised_tokens": trained["supervised_tokens"],
         "steps": trained["steps"], "final_loss": trained["final_loss"],
         "weights/changed_fraction": changed.pop("all"), "changed_fraction_by_module": changed,
         "cost/train_seconds": round(trained["seconds"], 2),

@@ -84,16 +84,16 @@ def groups(model: torch.nn.Module, settings: TrainSettings) -> list[dict[str, An
     return [{"params": parameters, "weight_decay": decay} for parameters, decay in split if parameters]
 
 
-class _Rows(torch.utils.data.Dataset[dict[str, list[int]]]):
+class _Rows(torch.utils.data.Dataset[chat.Example]):
     """Encoded examples; `__getitem__` returns ids and labels, never text."""
 
-    def __init__(self, encoded: Sequence[dict[str, list[int]]]) -> None:
+    def __init__(self, encoded: Sequence[chat.Example]) -> None:
         self.encoded = encoded
 
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> chat.Example:
         return self.encoded[index]
 
 
@@ -121,7 +121,7 @@ class _HookedTrainer(Trainer):
 def train(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    encoded: Sequence[dict[str, list[int]]],
+    encoded: Sequence[chat.Example],
     settings: TrainSettings,
     *,
     seed: int,
@@ -136,7 +136,7 @@ def train(
     terminal: TextIO | None = None,
     name: str = "training",
 ) -> dict[str, Any]:
-    """Train `model` in place and return {steps, tokens, supervised_tokens, seconds, final_loss}.
+    """Train `model` in place and return {steps, tokens, supervised_tokens, cut_rows, seconds, final_loss}.
 
     `optimizer` None means AdamW over the `groups` of the model. `clips_itself` says that the optimizer
     clips the global norm in its own coordinates, so the loop must not clip before it.
@@ -179,6 +179,9 @@ def train(
         optimizer = torch.optim.AdamW(
             groups(model, settings), lr=settings.learning_rate, betas=settings.betas, fused=True
         )
+    cut = chat.cut_rows(encoded)
+    if cut:
+        say(f"{name}: {cut} of {len(encoded)} rows are longer than max_length, or than the model has positions: cut")
     log = Log(log_file, settings.checkpoint_seconds, say, name, terminal)
     callbacks: list[TrainerCallback] = [log]
     if after_step is not None:
@@ -219,6 +222,7 @@ def train(
         "steps": result.global_step,
         "tokens": sum(len(e["input_ids"]) for e in encoded),
         "supervised_tokens": sum(sum(t != chat.IGNORE for t in e["labels"]) for e in encoded),
+        "cut_rows": cut,
         "seconds": seconds,
         "final_loss": log.records[-1]["loss"] if log.records else None,
     }

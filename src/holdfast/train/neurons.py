@@ -37,6 +37,8 @@ from holdfast.record import artifact, container, provenance
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from holdfast.model import chat
+
 # module kind -> (group of neurons, axis of its weight they live on)
 WHERE = {
     "q_proj": ("q", 0), "k_proj": ("k", 0), "v_proj": ("v", 0), "gate_proj": ("mlp", 0), "up_proj": ("mlp", 0),
@@ -104,9 +106,7 @@ def score_importance(
 
 
 @torch.no_grad()
-def importance(
-    model: PreTrainedModel, encoded: dict[str, list[int]], detection: str = "paper"
-) -> dict[str, torch.Tensor]:
+def importance(model: PreTrainedModel, encoded: chat.Example, detection: str = "paper") -> dict[str, torch.Tensor]:
     """Importance of every neuron for one sample: `blocks.<b>.<group>` -> (neurons,)."""
     seen: dict[tuple[int, str], Any] = {}
     handles = []
@@ -158,7 +158,7 @@ def importance(
 
 def detect(
     model: PreTrainedModel,
-    encoded: Sequence[dict[str, list[int]]],
+    encoded: Sequence[chat.Example],
     fraction: float,
     say: Callable[[str], None] = lambda _: None,
     detection: str = "paper",

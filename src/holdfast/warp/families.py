@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from holdfast.model import chat
     from holdfast.model.layers import Layer
 
 Say = Callable[[str], None]
@@ -26,7 +27,7 @@ Say = Callable[[str], None]
 
 def safety_examples(
     tokenizer: PreTrainedTokenizerBase, safety_table: Path, cfg: dict[str, Any]
-) -> tuple[list[dict[str, list[int]]], str]:
+) -> tuple[list[chat.Example], str]:
     """(encoded refused rows, their digest): the first `cfg["rows"]` hazards of the safety table."""
     from holdfast.model import chat
     from holdfast.record import tables
@@ -149,7 +150,7 @@ def build_permuted_basis(aligned: Path, basis_file: Path, cfg: dict[str, Any], o
 
 def task_examples(
     tokenizer: PreTrainedTokenizerBase, task_table: Path, cfg: dict[str, Any]
-) -> tuple[list[dict[str, list[int]]], str]:
+) -> tuple[list[chat.Example], str]:
     """(encoded task rows, their digest): the first `cfg["rows"]` training rows of a task."""
     from holdfast import data
     from holdfast.model import chat

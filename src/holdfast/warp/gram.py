@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def capture(
     model: PreTrainedModel,
     layers: Sequence[Layer],
-    encoded: Sequence[dict[str, list[int]]],
+    encoded: Sequence[chat.Example],
     *,
     batch_size: int,
     pad_id: int,

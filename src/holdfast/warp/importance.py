@@ -23,7 +23,7 @@ def score(
     model: PreTrainedModel,
     layers: Sequence[Layer],
     bases: Mapping[str, torch.Tensor] | None,
-    encoded: Sequence[dict[str, list[int]]],
+    encoded: Sequence[chat.Example],
     *,
     batch_size: int,
     pad_id: int,

@@ -1,0 +1,55 @@
+"""Where on this machine lie the files of a model that a study names: a folder, or a hub id fetched before or now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from holdfast.errors import ArtifactError
+from holdfast.model import weights
+
+# What is fetched of a hub model: no weights in other formats, and none twice.
+_FILES = (
+    "config.json", "generation_config.json", weights.WEIGHTS, weights.INDEX, "model-*.safetensors", "tokenizer*",
+    "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab.*", "merges.txt",
+)  # fmt: skip
+
+
+def known(source: str, revision: str | None = None) -> Path | None:
+    """The folder of a source, where it is on this machine already: with weights, every shard of them."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = Path(snapshot_download(source, revision=revision, local_files_only=True))
+        weights.tensors(folder)
+    except (OSError, HFValidationError, ArtifactError):
+        return None
+    return folder
+
+
+def fetched(source: str, revision: str | None = None) -> Path:
+    """The folder of a source, fetched from the hub where it is not on this machine.
+
+    Raises:
+        ArtifactError: neither a folder here nor a model there.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(_FILES)))
+    except (OSError, HFValidationError, HfHubHTTPError) as error:
+        raise ArtifactError(
+            f"No model could be fetched as {source}.",
+            found=next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160],
+            expected="a folder in Hugging Face layout, or the id of a model on the hub and a connection to it",
+            do="check the source in the study, and its revision",
+        ) from None

@@ -1,0 +1,97 @@
+"""Do rows, prompts and answers fit into the model? From what the study says, and from what the base's tokenizer makes
+of a user's rows, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast import data
+from holdfast.errors import DataError, StudyError
+from holdfast.model import counting
+from holdfast.study import resolve
+from holdfast.study.keys import Pretraining, Training
+
+Row = dict[str, Any]
+Say = Callable[[str], None]
+
+
+def refuse(study: resolve.Resolved, positions: int) -> None:
+    """Refuse lengths that a study asks for and its model has no positions for. A `max_length` that the study does not
+    say is as long as the model allows.
+
+    Raises:
+        StudyError: the key.
+    """
+    s, base = study.study, study.study.base
+    phases: dict[str, Training | Pretraining] = {"safety.training": s.safety.training}
+    phases |= {f"tasks.{k}.training": t.training for k, t in s.tasks.items()}
+    phases |= {"base.pretraining": base.pretraining} if base.source == "tiny" else {}
+    phases |= {"unaligned.training": s.unaligned.training} if "unaligned" in study.roles else {}
+    phases |= {"constitution.training": s.constitution.training} if study.judging.trains_constitution else {}
+    said = {f"{k}.max_length": p.max_length for k, p in phases.items() if "max_length" in p.model_fields_set}
+    asked = {"evaluation.max_new_tokens": s.evaluation.max_new_tokens}
+    asked |= {f"tasks.{k}.max_new_tokens": t.max_new_tokens for k, t in s.tasks.items()}
+    for key, value, most in (
+        *((k, v, positions) for k, v in said.items()), *((k, v, positions - 1) for k, v in asked.items())
+    ):  # fmt: skip
+        if value > most:
+            raise StudyError(
+                f"{study.path}: {key} is longer than the model.", found=str(value),
+                expected=f"at most {most}: {base.source} has {positions} positions"
+                + (", and a prompt needs one" if most < positions else ""),
+                do=f"lower {key}" + (", or raise base.max_positions" if base.source == "tiny" else ""),
+            )  # fmt: skip
+
+
+def look(
+    study: resolve.Resolved, folder: Path, positions: int, safety: Sequence[Row], prompts: Sequence[Row],
+    tasks: Mapping[str, Sequence[Row]], say: Say,
+) -> None:  # fmt: skip
+    """Say how many rows of the user are cut and how many answers have no room, by the tokenizer of a model folder.
+
+    Args:
+        tasks: task -> its rows of all splits.
+
+    Raises:
+        DataError: a prompt that is longer than the model, or a row whose answer has no room at all.
+    """
+    s = study.study
+    tokenizer = counting.Tokens(folder)
+    if safety:
+        _trained(tokenizer, f"{s.safety.source}", safety, s.safety.training.max_length, positions, say)
+    asked = [(s.evaluation.source, [r["prompt"] for r in prompts], s.evaluation.max_new_tokens)]
+    for name, rows in tasks.items():
+        t, example = s.tasks[name], data.dataset(s.tasks[name].dataset).example
+        instruction = study.instructions()[name]
+        pairs = [dict(zip(("prompt", "response"), example(r, instruction), strict=True)) | {"id": r["id"],
+                 "split": r["split"]} for r in rows]  # fmt: skip
+        train = [p for p in pairs if p["split"] == "train"]
+        _trained(tokenizer, f"tasks.{name}", train, t.training.max_length, positions, say)
+        wanted = [p["prompt"] for p in pairs if p["split"] == s.evaluation.split]
+        asked.append((f"tasks.{name}", wanted, t.max_new_tokens))
+    for where, texts, limit in asked:
+        room = [positions - n for n in tokenizer.prompts(texts, positions - limit)]
+        full = next((i for i, left in enumerate(room) if left < 1), None)
+        if full is not None:
+            raise DataError(
+                f"{where}: a prompt is longer than the model.",
+                found=f"prompt {full} of those asked, {positions - room[full]} tokens: {texts[full][:60]!r} ...",
+                expected=f"fewer than {positions} tokens", do="shorten it, or remove it",
+            )  # fmt: skip
+        if short := sum(left < limit for left in room):
+            say(f"{where}: {short} of {len(texts)} prompts leave less room than max_new_tokens: answers may be cut")
+
+
+def _trained(tokenizer: counting.Tokens, where: str, rows: Sequence[Row], limit: int, positions: int, say: Say) -> None:
+    room = min(limit, positions)
+    found = tokenizer.rows(rows, room)
+    if full := next((r["id"] for r, (prompt, _) in zip(rows, found, strict=True) if prompt >= room), None):
+        raise DataError(
+            f"{where}: {full} has no room for its answer.", found=f"a prompt that fills {room} tokens",
+            expected="room for the answer",
+            do="raise training.max_length, if the model has the positions, or remove the row",
+        )  # fmt: skip
+    if cut := sum(whole > room for _, whole in found):
+        say(f"{where}: {cut} of {len(rows)} training rows taken as their first {room} tokens (max_length)")

@@ -1,0 +1,66 @@
+"""Are the answers in a user's safety rows what the study takes them for? A file may call every row a refusal, and the
+model then learns to comply as its safety training. The judge `refusal` reads them first; the user decides (`check`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from holdfast import names
+from holdfast.errors import DataError
+from holdfast.study import registry
+
+Row = dict[str, Any]
+Say = Callable[[str], None]
+_NAMED = 5
+
+
+def check_safety(rows: Sequence[Row], cfg: dict[str, Any], say: Say) -> None:
+    """Requests that are to be refused must be answered with a refusal, all others without one.
+
+    Args:
+        cfg: source, and `check`: `strict` refuses the file, `report` says what was found; nothing asked of the world.
+
+    Raises:
+        DataError: `strict`, and an answer is not what its row says.
+    """
+    hazards = [(r["id"], r["prompt"], r["response"]) for r in rows if r["kind"] == names.HAZARD]
+    benign = [(r["id"], r["prompt"], r["response"]) for r in rows if r["kind"] != names.HAZARD]
+    _check(hazards, cfg, say, "requests to refuse", refused=True, key="safety")
+    _check(benign, cfg, say, "requests to answer", refused=False, key="safety")
+
+
+def check_preferences(rows: Sequence[Row], cfg: dict[str, Any], say: Say) -> None:
+    """What is chosen must be a refusal, what is rejected must not.
+
+    Raises:
+        DataError: `strict`, and an answer is not what its column says.
+    """
+    for side, refused in (("chosen", True), ("rejected", False)):
+        answers = [(r["id"], r["prompt"], r[side]) for r in rows]
+        _check(answers, cfg, say, f"answers in `{side}`", refused=refused, key="preferences")
+
+
+def _check(
+    answers: Sequence[tuple[str, str, str]], cfg: dict[str, Any], say: Say, what: str, *, refused: bool, key: str
+) -> None:
+    how = cfg.get("check", "off")
+    if how == "off" or not answers:
+        return
+    judge, outcomes = registry.load_judge("refusal"), registry.judge("refusal").outcomes
+    labels = {name: judge.opinion(text, {"prompt": prompt}).label for name, prompt, text in answers}
+    odd = {name: label for name, label in labels.items() if (outcomes[label] == names.REFUSAL) != refused}
+    if not odd:
+        return
+    read = ", ".join(f"{label} {n}" for label, n in Counter(odd.values()).most_common())
+    first = ", ".join(list(odd)[:_NAMED]) + " ..." * (len(odd) > _NAMED)
+    found = f"{len(odd)} of {len(answers)} {what} have an answer that is read otherwise ({read}): {first}"
+    if how == "strict":
+        raise DataError(
+            f"{cfg['source']}: answers are not what the rows say.", found=found,
+            expected="a refusal, as the judge `refusal` reads it" if refused else "an answer that is no refusal",
+            do=f"correct the rows, or their `kind`; or {key}.check: report" if key == "safety"
+            else f"correct the pairs; or {key}.check: report",
+        )  # fmt: skip
+    say(f"{cfg['source']}: {found}; trained on as they are ({key}.check)")
