@@ -76,6 +76,15 @@ def test_stratified_draws_have_every_label_equally_often():
         draws.draw(rows[1:], 40, 0, stratify=True)
 
 
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [("#39;Marathon mouse' doubles", "'Marathon mouse' doubles"), ("quot;No, quot; he said", "\"No,\" he said"),
+     ("AT #38; T", "AT& T"), ("class #39; rows", "class' rows"), ("item #39 is open", "item #39 is open")],
+)  # fmt: skip
+def test_entities_that_lost_their_ampersand_come_back(raw, text):
+    assert agnews.clean(raw) == text
+
+
 # ---- the real files -------------------------------------------------------------------------------
 
 

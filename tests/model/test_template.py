@@ -101,6 +101,15 @@ def test_text_begins_once(tok):
         template.describe(tok)
 
 
+def test_the_beginning_token_may_also_begin_every_turn(tok):
+    """ChatML with `<|im_start|>` as the tokenizer's beginning of text, as SmolLM2 has it."""
+    tok.bos_token = "<|user|>"
+    found = template.describe(use(tok, FORMS["chatml"][0]))
+    assert found["begins"].startswith("<|user|>") and found["ends"].count("<|user|>") == 1
+    e = chat.encode(tok, "How?", "So.")
+    assert e["input_ids"].count(tok.bos_token_id) == 2 and tok.bos_token_id not in e["labels"]
+
+
 @pytest.mark.parametrize("form", ["%d %b %Y", "%Y-%m-%d %H:%M:%S", "%A"])
 def test_no_clock_enters_a_prompt(tok, form, monkeypatch):
     use(tok, f"{{{{ strftime_now('{form}') }}}}" + FORMS["chatml"][0])

@@ -89,17 +89,61 @@ def test_the_7b_study_is_planned_without_the_model(tmp_path, capsys):
     assert "6.74 B" not in capsys.readouterr().out
 
 
+# Peak resident bytes of training in float32, one thread, torch 2.13 on Linux: (hidden, MLP, blocks, heads, key heads,
+# vocabulary), (rows of a batch, tokens of each, of its answer), whether there were moments yet (a second step), GB.
+MEASURED = [
+    ((576, 1536, 30, 9, 3, 49152), (16, 100, 3), True, 5.22), ((576, 1536, 30, 9, 3, 49152), (8, 100, 3), False, 2.76),
+    ((576, 1536, 30, 9, 3, 49152), (8, 200, 3), False, 3.84),
+    ((576, 1536, 30, 9, 3, 49152), (8, 200, 150), False, 4.40),
+    ((576, 1536, 10, 9, 3, 49152), (16, 200, 3), False, 2.75), ((576, 1536, 10, 9, 3, 2048), (16, 200, 3), False, 2.51),
+    ((576, 3072, 10, 9, 9, 2048), (16, 200, 3), False, 3.71), ((192, 512, 3, 4, 4, 2048), (16, 50, 20), True, 0.65),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "rows", "moments", "gigabytes"), MEASURED)
+def test_the_memory_of_training_is_planned_as_it_was_measured(shape, rows, moments, gigabytes):
+    s = costs.Shape(*shape, tied=True)
+    batch, length, reply = rows
+    phase = resolve.load("demo", ROOT / "config").study.safety.training
+    phase = phase.model_copy(update={"batch_size": batch, "max_length": length})
+    planned = costs.PROCESS + costs._training_memory(s, phase, length, reply, s.parameters)
+    planned -= 0 if moments else 2 * 4 * s.parameters
+    assert planned == pytest.approx(gigabytes * 1e9, rel=0.12)
+
+
+def test_the_rate_is_that_of_the_threads_not_of_the_clock(monkeypatch):
+    """Another program that takes half of the time changes nothing."""
+    from holdfast.cli import plan
+
+    free = plan.measured_rate(0.2)
+    clock = plan.time.perf_counter
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: 50 * clock())
+    assert plan.measured_rate(0.2) == pytest.approx(free, rel=0.5)
+
+
+@pytest.mark.parametrize(("load", "said"), [(0.1, False), (40.0, True)])
+def test_a_busy_machine_is_said(load, said, tmp_path, monkeypatch, capsys):
+    from holdfast.cli import plan
+
+    monkeypatch.setattr(plan.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(plan, "measured_rate", lambda: 1e12)
+    monkeypatch.chdir(ROOT)
+    assert main(["plan", "smoke"]) == 0
+    assert ("busy" in capsys.readouterr().err) == said
+
+
 def test_precision_and_checkpointing_change_memory_as_they_should():
     shape = costs.SHAPES["meta-llama/llama-2-7b-chat-hf"]
     phase = resolve.load("demo", ROOT / "config").study.safety.training.model_copy(update={"batch_size": 16})
 
     def bytes_of(**setting):
-        return costs._training_memory(shape, phase.model_copy(update=setting), 1024, shape.parameters)
+        return costs._training_memory(shape, phase.model_copy(update=setting), 1024, 0, shape.parameters)
 
     masters = 16 * shape.parameters
     fp32, bf16, forgetful = bytes_of(), bytes_of(precision="bf16"), bytes_of(activation_checkpointing=True)
-    assert fp32 - masters == 2 * (bf16 - masters) == pytest.approx(68 * 16 * 1024 * 4096 * 32)
-    assert (forgetful - masters) / (fp32 - masters) == pytest.approx(1 / 32 + 4 / 68)
+    per_unit = 16 * 11008 / 4096 + 37 + 15
+    assert fp32 - masters == 2 * (bf16 - masters) == pytest.approx(per_unit * 16 * 1024 * 4096 * 32)
+    assert (forgetful - masters) / (fp32 - masters) == pytest.approx(1 / 32 + 4 / per_unit)
     assert bytes_of(precision="pure_bf16") < fp32 / 2 + 1
 
 

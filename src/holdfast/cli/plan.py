@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import click
 
 from holdfast.cli import arguments
+
+BUSY = 0.25  # of the cores
 
 
 @click.command()
@@ -33,6 +36,10 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
     shape = costs.shape_of(resolved.study.base, model_config)
     preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
     rate = tflops * 1e12 if tflops else measured_rate()
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    if not tflops and load > BUSY * cores:
+        click.echo(f"note: this machine is busy (load {load:.1f} on {cores} cores): the hours are those of a quiet one",
+                   err=True)  # fmt: skip
     click.echo(terminal.plan(resolved, shape, rate, utilization))
     source, revision = resolved.study.base.source, resolved.study.base.revision
     if source != "tiny" and (base := hub.known(source, revision)):
@@ -41,16 +48,25 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
 
 
 def measured_rate(seconds: float = 0.5) -> float:
-    """FLOP/s of float32 matrix products on this machine's device, as torch runs them."""
+    """FLOP/s of float32 matrix products on this machine's device, as torch runs them.
+
+    On a CPU in the time that one thread was given, times the threads: what else runs here changes nothing.
+    """
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    n = 4096 if device == "cuda" else 768
-    a = torch.randn(n, n, device=device)
-    done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        a @ a
-        if device == "cuda":
-            torch.cuda.synchronize()
-        done += 1
-    return done * 2 * n**3 / (time.perf_counter() - started)
+    gpu = torch.cuda.is_available()
+    n, threads = 4096 if gpu else 768, torch.get_num_threads()
+    clock = time.perf_counter if gpu else time.thread_time
+    a = torch.randn(n, n, device="cuda" if gpu else "cpu")
+    torch.set_num_threads(1)
+    try:
+        a @ a  # the first one also sets things up
+        done, started = 0, clock()
+        while clock() - started < seconds:
+            a @ a
+            if gpu:
+                torch.cuda.synchronize()
+            done += 1
+        return done * 2 * n**3 / (clock() - started) * (1 if gpu else threads)
+    finally:
+        torch.set_num_threads(threads)

@@ -39,7 +39,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "sn-tune": ("sn-tune", {}),
     "rsn-tune": ("rsn-tune", {}),
 }
-NAMED = {
+NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "warp-all": ("warp", _WARP | {"trainable": "all"}),
     "safety-mix-balanced": ("safety-mix", {}),
     "safe-delta-strict": ("safe-delta", {}),

@@ -163,7 +163,7 @@ def describe(tokenizer: PreTrainedTokenizerBase, configured: int | Iterable[int]
             do="use a template without per-turn rewriting",
         )
     bos = tokenizer.bos_token_id
-    if bos is not None and head.count(bos) > 1:
+    if bos is not None and head[:2] == [bos, bos]:  # further on it may begin every turn, as in ChatML
         raise ChatTemplateError(
             "The chat template writes the beginning-of-text token twice.", found=f"ids start with {head[:3]}",
             expected=f"one {bos}", do="remove bos_token from the template or set add_bos_token: false",
