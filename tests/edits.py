@@ -83,6 +83,9 @@ EDITS = {
     # around it
     "role before": lambda t: f"Assistant: {t}",
     "role in bold before": lambda t: f"**Assistant:** {t}",
+    "every line in bold": lambda t: re.sub(r"(?m)^(.*\S.*)$", r"**\1**", t),
+    "every line in italics": lambda t: re.sub(r"(?m)^(.*\S.*)$", r"_\1_", t),
+    "a nice question": lambda t: f"That's an interesting question! {t}",
     "thanks before": lambda t: f"Thank you for your question. {t}",
     "good morning": lambda t: f"Good morning, and thanks for reaching out!\n\n{t}",
     "a greeting and a nicety": lambda t: f"Hey there! Nice to hear from you.\n\n{t}",

@@ -80,7 +80,9 @@ _RULE = re.compile(r"(?m)^[ ]*(?:([-*_=])[ ]*(?:\1[ ]*){2,}|\|?(?:[ ]*:?-{2,}:?[
 _HEADING = re.compile(r"(?m)^[ ]*#{1,6}[ ]+(.*?)[ #]*$")
 _CITED = re.compile(r"(?m)^[ ]*(?:>[ ]?)+")
 _LINK = re.compile(r"!?\[([^\[\]\n]*)\]\([^()\s]*\)")
-_EMPHASIS = re.compile(r"(?<=[^\s*])\*+|\*+(?=[^\s*])|(?<!\w)_+(?=[^\s_])|(?<=[^\s_])_+(?!\w)|~~")
+_EMPHASIS = re.compile(
+    r"(?<=[^\s*])\*+|\*+(?=[^\s*])|^\*{2,3}(?=\s)|(?<=\s)\*{2,3}$|(?<!\w)_+(?=[^\s_])|(?<=[^\s_])_+(?!\w)|~~", re.M
+)
 _TICK_IN_WORD = re.compile(r"(?<=[A-Za-z])`(?=(?:t|s|m|d|re|ve|ll)\b)")
 _ESCAPED = re.compile(r"\\([!\"#$%&'()*+,./:;<=>?@\[\]^_`{|}~-])")
 _BLANKS = re.compile(r"[^\S\n]+")
@@ -158,6 +160,11 @@ _FRAME_BEFORE = re.compile(
     r"|(?:thank you|thanks)(?: (?:so|very) much| a lot)?(?: for (?:\w+ ){0,2}"
     r"(?:question|asking|message|reaching out|request|inquiry|query|patience|contacting (?:me|us)))?(?:[!.]\s+|\s*\n+)"
     r"|(?:it is |it's )?(?:nice|great|good|lovely) to (?:hear|meet|see|talk)[^.!?\n]{0,30}[.!]\s+"
+    r"|(?:that is |that's |this is |what )?(?:an? )?(?:(?:very|really|quite|such an?) )?"
+    r"(?:great|good|interesting|excellent|important|fascinating|thoughtful|fair|tricky|difficult|tough|sensitive)"
+    r" question[.!]+\s+"
+    r"|i (?:really )?appreciate (?:you|your) (?:\w+ ){0,2}(?:question|curiosity|asking|request|message)[.!]\s+"
+    r"|(?:hmm+|um+)[,.!]*\.{0,3}\s+"
     r"|how are you(?: doing)?(?: today)?\?\s+|i hope (?:you are|you're|this message finds you) [\w ]{2,30}[.!]\s+)",
     re.I,
 )
