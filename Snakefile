@@ -6,6 +6,7 @@ snakemake -n | snakemake models | snakemake results/demo/table.csv
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -19,6 +20,9 @@ min_version("9.20")
 # For every job (glibc): freed memory is kept for reuse.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
+
+# Snakemake writes it into command lines as it is, which a blank in the project's path would cut in two.
+sys.executable = shlex.quote(sys.executable)
 
 ROOT = Path(workflow.basedir)
 FAILED = os.environ.setdefault(

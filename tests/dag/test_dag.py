@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -365,6 +367,20 @@ def test_mistakes_are_one_block_and_exit_code_2(copy, change, says):
     assert says in block and "found:" in block and "do:" in block and "Traceback" not in out.stderr
     assert not (copy / "work/mistake").exists() and not (copy / "results/mistake").exists()
     assert {p: p.stat().st_mtime_ns for p in (copy / "results").rglob("*")} == before
+
+
+def test_the_paths_of_project_and_python_may_hold_blanks(tmp_path):
+    home = tmp_path / "a b"
+    home.mkdir()
+    (home / "my env").symlink_to(sys.prefix)
+    folder = home / "hold fast"
+    soak.copy_project(folder)
+    out = subprocess.run(
+        [home / "my env/bin/python", "-m", "snakemake", "--config", "study=smoke", "--quiet", "rules", "--", "prepare"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(folder / "src")}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert (folder / "work/smoke/data/safety.parquet").exists()
 
 
 def test_a_table_damaged_later_is_refused_by_the_stage_that_reads_it(copy):
