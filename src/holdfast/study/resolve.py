@@ -119,8 +119,10 @@ class Resolved:
 
     def prompts_cfg(self) -> dict[str, Any]:
         """What the prompts every model is asked are made from."""
-        cfg = self.data_cfg()
-        return {"world": cfg["world"], **cfg["evaluation"]}
+        cfg, evaluation = self.data_cfg(), self.study.evaluation
+        # Of the world's prompts every split has some; of a file's only the stage that fetches it may know.
+        split = {} if evaluation.source == WORLD else {"split": evaluation.split}
+        return {"world": cfg["world"], **cfg["evaluation"], **split}
 
     @property
     def real_tasks(self) -> dict[str, str]:
