@@ -270,6 +270,7 @@ CASES = [
     study("a sweep without values", "arms.full.sweep", {"learning_rate": []}, "arms.full.sweep.learning_rate has no values"),
     study("two points of a sweep with one name", "arms.warp.sweep", {"learning_rate": [0.001, 0.001]}, "have one name"),
     study("an arm that runs on no task", "arms.full.tasks", [], "arms.full.tasks"),
+    study("targets of an arm that trains everything", "arms.full.targets", ["q_proj"], "arms.full.targets means nothing"),
     study("an arm with no target", "arms.full.targets", [], "arms.full.targets"),
     study("a task named like another folder", "tasks", {"masks": {"dataset": "crafts"}}, "cannot name a task", "masks"),
     study("an instruction file that does not exist", "tasks.gsm8k.instruction_file", "no.txt", "does not exist"),

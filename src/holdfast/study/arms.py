@@ -181,6 +181,7 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
             )
         )
     _refuse_one_name(out, path, where)
+    _refuse_unread_targets(out, path, where)
     return out
 
 
@@ -207,6 +208,19 @@ def _refuse_one_name(arms: list[ResolvedArm], path: Path, where: str) -> None:
                 do=f"remove one of them from {where}.sweep",
             )  # fmt: skip
         known[arm.name] = arm
+
+
+def _refuse_unread_targets(arms: list[ResolvedArm], path: Path, where: str) -> None:
+    """`targets` says which modules a constraint is on, or a training of modules only: nothing else reads it."""
+    for arm in arms:
+        constrained = arm.basis or arm.masks or arm.neurons
+        only = any(s.get("trainable") == "targets" for s in arm.settings.values())
+        if arm.targets and not (constrained or only):
+            raise StudyError(
+                f"{path}: {where}.targets means nothing for '{arm.method}' with these settings.",
+                found=", ".join(arm.targets), expected="a method with a constraint, or `trainable: targets`",
+                do=f"remove {where}.targets",
+            )  # fmt: skip
 
 
 def _mask(spec: dict[str, Any], task: str) -> MaskSpec:

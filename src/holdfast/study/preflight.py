@@ -15,7 +15,7 @@ from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.model import contract, hub
 from holdfast.stage import alive
-from holdfast.study import lengths, resolve
+from holdfast.study import lengths, resolve, unread
 
 BIG_FILE_BYTES = 200_000_000
 
@@ -56,6 +56,8 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
         DataError: file, row, column and value of the first bad row. ArtifactError, ChatTemplateError: a model folder.
     """
     s = resolved.study
+    for line in unread.lines(s):
+        say(line)
     base = _models(resolved, say if first else None)
     positions = base and contract.positions(base) or (s.base.max_positions if s.base.source == "tiny" else None)
     if positions:

@@ -1,0 +1,53 @@
+"""Settings that nothing reads are said, or refused."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from holdfast.errors import StudyError
+from holdfast.study import resolve, unread
+from holdfast.study.keys import Study
+
+PLAIN = {"tasks": {"crafts": {"dataset": "crafts"}}, "arms": {"full": {"method": "full"}}}
+JUDGED = {"judges": ["world", "constitution"]}
+CASES = [
+    ({"base": {"revision": "main"}}, ["base.revision"]),
+    ({"base": {"source": "./m", "blocks": 2, "seed": 3, "heads": 4}}, ["base.blocks, base.heads"]),
+    ({"safety": {"columns": {"prompt": "q"}}}, ["safety.columns"]),
+    ({"safety": {"check": "strict"}, "preferences": {"columns": {}}}, ["safety.check", "preferences.columns"]),
+    ({"evaluation": {"columns": {"set": "label"}}}, ["evaluation.columns"]),
+    ({"constitution": {"source": "x/y", "rank": 4}, "evaluation": JUDGED}, ["constitution.rank"]),
+    ({"constitution": {"rank": 4}}, []),
+    ({"capabilities": {"limit": 5}}, ["capabilities.limit"]),
+    ({"capabilities": {"limit": 5, "tasks": ["mmlu"]}}, []),
+    ({"safety": {"source": "a.csv", "columns": {"prompt": "q"}, "check": "off"}, "base": {"blocks": 2}}, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "said"), CASES)
+def test_what_nothing_reads_is_said(change, said):
+    lines = list(unread.lines(Study.model_validate(PLAIN | change)))
+    assert [line.split(": not read")[0] for line in lines] == said
+
+
+def test_defaults_are_not_said():
+    assert list(unread.lines(Study.model_validate(PLAIN))) == []
+
+
+READS = [("warp", {}), ("lora-wsr", {}), ("full", {"trainable": "targets"})]
+DOES_NOT = [("full", {}), ("lora", {}), ("safety-mix", {}), ("resta", {"of": "full"})]
+
+
+@pytest.mark.parametrize(("method", "settings", "reads"), [(*m, True) for m in READS] + [(*m, False) for m in DOES_NOT])
+def test_targets_that_nothing_reads_are_refused(tmp_path, method, settings, reads):
+    arms = {"full": {"method": "full"}, "mine": {"method": method, "targets": ["q_proj"], **settings}}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(PLAIN | {"arms": arms, "constitution": {
+        "guidelines_file": str(ROOT / "config/guidelines/world.txt")}}))  # fmt: skip
+    if reads:
+        assert resolve.load(str(path)).arms["mine"].targets == ("q_proj",)
+    else:
+        with pytest.raises(StudyError, match="arms.mine.targets means nothing"):
+            resolve.load(str(path))
