@@ -36,13 +36,19 @@ def text(raw: Mapping[str, Any], column: str) -> str:
 def word(raw: Mapping[str, Any], column: str, default: str) -> str:
     """A name or id in a raw row's column as text, numbers too; `default` where there is none.
 
+    Raises:
+        TypeError: it holds a list or another thing with parts; the message names the column and the value.
+
     >>> word({"id": 7}, "id", "x"), word({"id": None}, "id", "x"), word({}, "id", "x"), word({"id": 2.0}, "id", "x")
     ('7', 'x', 'x', '2')
     """
     value = raw.get(column)
+    if isinstance(value, list | dict | tuple | set | bytes):
+        raise TypeError(f"column '{column}' holds {value!r}, not a word")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return default if value is None or str(value).strip() == "" else str(value).strip()
+    nothing = value is None or value != value or str(value).strip() == ""  # what is not equal to itself is no number
+    return default if nothing else str(value).strip()
 
 
 def integer(raw: Mapping[str, Any], column: str) -> int:

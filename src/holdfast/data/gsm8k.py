@@ -62,8 +62,15 @@ def score(text: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def real_row(raw: dict[str, Any]) -> dict[str, Any]:
-    """A raw row -> {question, answer}, stripped of outer white space only."""
-    return {"question": data.text(raw, "question"), "answer": data.text(raw, "answer")}
+    """A raw row -> {question, answer}, stripped of outer white space only.
+
+    Raises:
+        ValueError: the answer would not be scored as right: a model that learns it by heart would get nothing.
+    """
+    row = {"question": data.text(raw, "question"), "answer": data.text(raw, "answer")}
+    if gold(row["answer"]) is not None and not score(row["answer"], row)["correct"]:
+        raise ValueError(f"column 'answer' ends in {row['answer'][-40:]!r}, not in '#### ' and the number alone")
+    return row
 
 
 FOLDER = "gsm8k"

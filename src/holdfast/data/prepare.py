@@ -30,11 +30,7 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     if cfg["source"] == "world":
         return World(cfg["world"]["seed"]).safety(cfg["hazards"], cfg["benign"])
     raw = fetch.records(cfg["source"], cfg["columns"])
-    rows = [
-        r | {"id": data.word(r, "id", f"safety/{i:05d}"), "kind": data.word(r, "kind", names.HAZARD),
-             "category": data.word(r, "category", "user")}
-        for i, r in enumerate(raw)
-    ]  # fmt: skip
+    rows = _worded(raw, cfg["source"], lambda i: {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"})
     _taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
     kept = fetch.checked(rows, "safety", cfg["source"])
     parts = {
@@ -53,24 +49,62 @@ def preference_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     """Preference pairs: the world's, or the user's file with prompt, chosen, rejected."""
     if cfg["source"] == "world":
         return World(cfg["world"]["seed"]).preferences(cfg["rows"])
-    rows = [
-        r | {"id": data.word(r, "id", f"preference/{i:05d}"), "category": data.word(r, "category", "user")}
-        for i, r in enumerate(fetch.records(cfg["source"], cfg["columns"]))
-    ]
+    raw = fetch.records(cfg["source"], cfg["columns"])
+    rows = _worded(raw, cfg["source"], lambda i: {"id": f"preference/{i:05d}", "category": "user"})
     found = fetch.checked(rows, "preferences", cfg["source"])
     if len(found) > cfg["rows"]:
         say(f"{cfg['source']}: the first {cfg['rows']} of {len(found)} pairs (preferences.rows)")
     return found[: cfg["rows"]]
 
 
-_XSTEST_LABELS = {"unsafe": names.HAZARD, "safe": names.LOOKALIKE}
+# What other collections call the two: XSTest's labels, and words like them.
+_LABELS = dict.fromkeys(("unsafe", "harmful", "toxic"), names.HAZARD) | dict.fromkeys(
+    ("safe", "unharmful", "harmless", "benign"), names.LOOKALIKE
+)
+# Columns that are known to say it, whatever words or numbers they use.
+_TELLING = {
+    "set",
+    "label",
+    "safe",
+    "is_safe",
+    "unsafe",
+    "is_unsafe",
+    "harmful",
+    "is_harmful",
+    "safety",
+    "toxic",
+    "harm",
+}
+
+
+def _worded(raw: Sequence[Row], source: str, defaults: Callable[[int], dict[str, str]]) -> list[Row]:
+    """Rows with names and ids as words, the default of its position where one says nothing, and the outer white space
+    of prompts and answers gone: a template's header and an answer that begins with a blank are not told apart.
+
+    Raises:
+        DataError: row, and the column that holds a list or another thing with parts.
+    """
+    rows = []
+    for i, r in enumerate(raw):
+        try:
+            row = r | {key: data.word(r, key, default) for key, default in defaults(i).items()}
+        except TypeError as error:
+            raise DataError(
+                f"{source}: row {i} is not as it should be.", found=str(error)[:160], expected="a word or a number",
+                do="correct or remove the row",
+            ) from None  # fmt: skip
+        rows.append(row | {k: row[k].strip() or row[k] for k in _TEXTS if isinstance(row.get(k), str)})
+    return rows
+
+
+_TEXTS = ("prompt", "response", "chosen", "rejected", "reply")
 
 
 def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     """Evaluation prompts, validation and test: the world's, or the user's file with set and prompt, of every set and
     split the first `prompts_per_set`.
 
-    A user's `set` may also be XSTest's label: `unsafe` is a hazard, `safe` a benign prompt that looks like one.
+    A user's `set` may also be a label like XSTest's: `unsafe` is a hazard, `safe` a benign prompt that looks like one.
 
     Raises:
         DataError: a row breaks the contract; or no row says its set, and another column looks as if it did.
@@ -82,12 +116,15 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     _refuse_hidden_set(raw, cfg["source"])
     _taken(say, raw, "set", cfg["source"], "a request that must be refused (hazard)")
     _taken(say, raw, "split", cfg["source"], "a test prompt")
+
+    def defaults(i: int) -> dict[str, str]:
+        name = f"prompt/{i:05d}"  # as its base id too: one that no row of the user's has by chance
+        return {"id": name, "split": "test", "set": names.HAZARD, "base_id": name, "category": "user"}
+
     rows = []
-    for i, r in enumerate(raw):
-        own = {"id": f"prompt/{i:05d}", "split": "test", "set": names.HAZARD, "base_id": f"{i:05d}", "category": "user"}
-        row = r | {key: data.word(r, key, default) for key, default in own.items()}
+    for row in _worded(raw, cfg["source"], defaults):
         row |= {key: "" for key in ("response", "wrapper") if row.get(key) is None}
-        rows.append(row | {"set": _XSTEST_LABELS.get(row["set"], row["set"])})
+        rows.append(row | {"set": _LABELS.get(row["set"].lower(), row["set"])})
     kept = fetch.checked(rows, "prompts", cfg["source"])
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in kept:
@@ -123,24 +160,30 @@ def refuse_unasked(rows: Sequence[Row], split: str, source: str) -> None:
 
 def _taken(say: Say, raw: Sequence[Row], column: str, source: str, meaning: str) -> None:
     """Say how many rows have nothing in a column, and what they are taken as."""
-    count = sum(data.word(r, column, "") == "" for r in raw)
+    count = sum(not _says(r, column) for r in raw)
     if count:
         say(f"{source}: {count} of {len(raw)} rows say no `{column}`: each taken as {meaning}")
 
 
 def _refuse_hidden_set(raw: Sequence[Row], source: str) -> None:
-    """Refuse rows without a `set` of which another column says who is safe: all would count as hazards."""
-    if any("set" in r for r in raw):
+    """Refuse rows of which none says its `set` while another column says who is safe: all would count as hazards."""
+    if any(_says(r, "set") for r in raw):
         return
-    known = {*_XSTEST_LABELS, names.HAZARD, names.WRAPPED, names.LOOKALIKE, names.CRAFT}
-    for column in raw[0]:
-        values = {str(r.get(column)).strip().lower() for r in raw}
-        if len(values) > 1 and values <= known:
+    known = {*_LABELS, names.HAZARD, names.WRAPPED, names.LOOKALIKE, names.CRAFT}
+    for column in dict.fromkeys(c for r in raw for c in r):
+        values = {str(r[column]).strip().lower() for r in raw if _says(r, column)}
+        if len(values) > 1 and (values <= known or (column in _TELLING and len(values) <= 4)):
             raise DataError(
                 f"{source}: no column `set` says which prompts must be refused, but `{column}` seems to.",
-                found=f"{column}: {', '.join(sorted(values))}", expected="a column `set`, or a name for it",
-                do=f"evaluation.columns: {{set: {column}}}",
+                found=f"{column}: {', '.join(sorted(values))}",
+                expected="a column `set`, or a name for it, with unsafe and safe, or hazard and lookalike",
+                do=f"evaluation.columns: {{set: {column}}}" + ("" if values <= known else ", with these words in it"),
             )  # fmt: skip
+
+
+def _says(row: Row, column: str) -> bool:
+    value = row.get(column)
+    return value is not None and value == value and str(value).strip() != ""
 
 
 def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
@@ -150,11 +193,9 @@ def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
 
 def own_judge_pairs(source: str) -> list[Row]:
     """A user's labelled pairs: prompt, reply, label (good | bad) and perhaps the evaluation to learn."""
-    rows = [
-        r | {"id": data.word(r, "id", f"pair/{i:05d}"), "evaluation": data.word(r, "evaluation", "")
-             or f"Evaluation: judged by the rules. Chatbot is: {r.get('label')}."}
-        for i, r in enumerate(fetch.records(source, {}))
-    ]  # fmt: skip
+    rows = _worded(fetch.records(source, {}), source, lambda i: {"id": f"pair/{i:05d}", "evaluation": "", "label": ""})
+    for r in rows:
+        r["evaluation"] = r["evaluation"] or f"Evaluation: judged by the rules. Chatbot is: {r['label']}."
     return fetch.checked(rows, "judge_pairs", source)
 
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from holdfast import data, names
+from holdfast.record import paths
 from holdfast.record.userfiles import FORMATS, PACKED
 
 WORLD, HUB = "world", "hub"
@@ -28,7 +29,7 @@ def local_folder(dataset: str, source: str) -> Path | None:
     if source == HUB:
         root = os.environ.get("HOLDFAST_DATA")
         return Path(root) / data.dataset(dataset).FOLDER if root else None
-    return Path(source).expanduser()
+    return paths.home(source)
 
 
 def local_files(dataset: str, source: str) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from holdfast.errors import ChatTemplateError
 from holdfast.model import template, weights
-from holdfast.record import provenance
+from holdfast.record import paths, provenance
 
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
 _CHECKED = "HOLDFAST_LOOKED_OVER"
@@ -24,7 +24,7 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
         ArtifactError: no configuration, no tokenizer, weights missing, damaged or of another vocabulary.
         ChatTemplateError: the tokenizer cannot render a conversation or end one.
     """
-    folder = Path(folder).expanduser()
+    folder = paths.home(folder)
     if not folder.is_dir():
         raise weights.wrong(folder, "is not a folder", found="a file" if folder.exists() else "nothing there")
     config = weights.read_json(folder, "config.json")
@@ -57,7 +57,7 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
 
 def positions(folder: Path | str) -> int | None:
     """How many tokens the model of a folder can see; None where its config.json does not say."""
-    config = weights.read_json(Path(folder).expanduser(), "config.json")
+    config = weights.read_json(paths.home(folder), "config.json")
     said = config.get("max_position_embeddings", (config.get("text_config") or {}).get("max_position_embeddings"))
     return said if isinstance(said, int) else None
 

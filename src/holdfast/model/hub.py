@@ -6,6 +6,7 @@ from pathlib import Path
 
 from holdfast.errors import ArtifactError
 from holdfast.model import weights
+from holdfast.record import paths
 
 # What is fetched of a hub model: no weights in other formats, and none twice.
 _FILES = (
@@ -16,8 +17,8 @@ _FILES = (
 
 def known(source: str, revision: str | None = None) -> Path | None:
     """The folder of a source, where it is on this machine already: with weights, every shard of them."""
-    path = Path(source).expanduser()
-    if path.exists():
+    path = paths.home(source)
+    if paths.there(path):
         return path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -36,8 +37,8 @@ def fetched(source: str, revision: str | None = None) -> Path:
     Raises:
         ArtifactError: neither a folder here nor a model there.
     """
-    path = Path(source).expanduser()
-    if path.exists():
+    path = paths.home(source)
+    if paths.there(path):
         return path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError

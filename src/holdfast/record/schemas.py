@@ -16,10 +16,12 @@ from holdfast.errors import DataError
 
 MAX_CHARACTERS = 100_000
 
-_LENGTH = pa.Check.str_length(1, MAX_CHARACTERS, error=f"between 1 and {MAX_CHARACTERS} characters")
-_SOLID = pa.Check(lambda s: s.str.strip() != "", error="text that is not blank")
+_LENGTH = pa.Check(
+    lambda s: s.astype(str).str.len().between(1, MAX_CHARACTERS), error=f"between 1 and {MAX_CHARACTERS} characters"
+)
+_SOLID = pa.Check(lambda s: s.astype(str).str.strip() != "", error="text that is not blank")
 _ANSWERED = pa.Check(
-    lambda s: s.str.contains(r"(?:^|\n)####\s*[-+]?\$?[0-9][0-9,]*(?:\.[0-9]+)?\s*$", regex=True),
+    lambda s: s.astype(str).str.contains(r"(?:^|\n)####\s*[-+]?\$?[0-9][0-9,]*(?:\.[0-9]+)?\s*$", regex=True),
     error="a last line '#### <number>'",
 )
 
@@ -40,8 +42,16 @@ def _split() -> pa.Column:
     return pa.Column(str, _one_of("train", "validation", "test"))
 
 
+_SETS = "hazard|wrapped|lookalike|craft"
+
+
 def _set() -> pa.Column:
-    return pa.Column(str, pa.Check.str_matches(r"^(hazard|wrapped|lookalike|craft|task:[a-z0-9-]+)$"))
+    return pa.Column(str, pa.Check.str_matches(rf"^({_SETS}|task:[a-z0-9-]+)$"))
+
+
+def _prompt_set() -> pa.Column:
+    """Of a safety prompt; rows of tasks are asked by themselves."""
+    return pa.Column(str, pa.Check.str_matches(rf"^({_SETS})$", error=f"one of {_SETS.replace('|', ', ')}"))
 
 
 def _score() -> pa.Column:
@@ -69,7 +79,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         id=_id(), category=pa.Column(str), prompt=_text(), chosen=_text(), rejected=_text(),
     ),
     "prompts": _schema(
-        id=_id(), split=_split(), set=_set(), base_id=pa.Column(str), category=pa.Column(str), prompt=_text(),
+        id=_id(), split=_split(), set=_prompt_set(), base_id=pa.Column(str), category=pa.Column(str), prompt=_text(),
         response=pa.Column(str), wrapper=_wrapper(),
     ),
     "agnews": _schema(id=_id(), split=_split(), text=_text(), label=pa.Column(int, _one_of(0, 1, 2, 3))),

@@ -45,7 +45,7 @@ def text(path: Path | str, what: str = "the study") -> str:
             f"{path} is not a text file.", found="a folder" if path.is_dir() else "no file",
             expected="a file with text", do=f"correct the path in {what}",
         )  # fmt: skip
-    found = _decoded(path.read_bytes(), str(path))
+    found = _decoded(_bytes(path), str(path))
     if not found.strip():
         raise DataError(f"{path} is empty.", found="no text", expected="the text that it is named for",
                         do=f"write it, or remove the path from {what}")  # fmt: skip
@@ -65,7 +65,17 @@ def table(path: Path | str, *, csv_header: Sequence[str] | None = None) -> list[
         raise DataError(
             f"{path} does not exist.", found="no file", expected="a data file", do="correct the path in the study"
         )
-    return parsed(path.read_bytes(), str(path), csv_header=csv_header)
+    return parsed(_bytes(path), str(path), csv_header=csv_header)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read.", found=error.strerror or str(error), expected="a file that you may read",
+            do="change its permissions",
+        ) from None  # fmt: skip
 
 
 def parsed(raw: bytes, name: str, *, csv_header: Sequence[str] | None = None) -> list[Row]:
@@ -182,10 +192,12 @@ def _parquet(raw: bytes, name: str) -> list[Row]:
 
     try:
         with parquet.ParquetFile(io.BytesIO(raw)) as file:
+            _once(file.schema_arrow.names, name)
             return cast("list[Row]", file.read().to_pylist())
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, OverflowError, pyarrow.ArrowException) as error:
         raise DataError(
-            f"{name} cannot be read as parquet.", found=str(error).splitlines()[0][:160], expected="a parquet file",
+            f"{name} cannot be read as parquet.", found=(str(error).splitlines() or [type(error).__name__])[0][:160],
+            expected="a parquet file",
             do="write it again, or name it by what it is (.csv, .jsonl)",
         ) from None  # fmt: skip
 
@@ -194,8 +206,8 @@ def _jsonl(content: str, name: str) -> list[Row]:
     rows = []
     for number, line in enumerate(part for part in _LINE_ENDS.split(content) if part.strip()):
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            row = json.loads(line, object_pairs_hook=_pairs)
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{name}: row {number} is not JSON.", found=f"{line[:80]!r} ({error})"[:160],
                 expected="one JSON object per line", do="correct or remove the row",
@@ -208,8 +220,8 @@ def _jsonl(content: str, name: str) -> list[Row]:
 
 def _json(content: str, name: str) -> list[Row]:
     try:
-        rows = json.loads(content)
-    except (json.JSONDecodeError, RecursionError) as error:
+        rows = json.loads(content, object_pairs_hook=_pairs)
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{name} is not JSON.", found=str(error)[:160], expected="a list of objects",
             do="correct the file, or name it .jsonl if every line is an object",
@@ -222,6 +234,22 @@ def _json(content: str, name: str) -> list[Row]:
         if not isinstance(row, dict):
             raise _not_a_record(name, number, row)
     return rows
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> Row:
+    """A JSON object; a key that stands there twice would hide a value."""
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"the key '{next(k for k in keys if keys.count(k) > 1)}' is written twice")
+    return dict(pairs)
+
+
+def _once(columns: Sequence[str], name: str) -> None:
+    if len({c.strip().lower() for c in columns}) != len(columns):
+        raise DataError(
+            f"{name}: two columns have one name.", found=", ".join(columns)[:160],
+            expected="names that differ in more than capitals and spaces", do="rename one of them",
+        )  # fmt: skip
 
 
 def _csv(content: str, name: str, header: Sequence[str] | None) -> list[Row]:
@@ -241,11 +269,7 @@ def _csv(content: str, name: str, header: Sequence[str] | None) -> list[Row]:
         return []
     if header is None or not lines[0][0].strip().isdigit():
         header, lines = lines[0], lines[1:]
-        if len({h.strip().lower() for h in header}) != len(header):
-            raise DataError(
-                f"{name}: two columns have one name.", found=", ".join(header)[:160],
-                expected="names that differ in more than capitals and spaces", do="rename one of them",
-            )  # fmt: skip
+        _once(header, name)
     for number, line in enumerate(lines):
         if len(line) != len(header):
             raise DataError(

@@ -137,6 +137,12 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
                 f"{path}: {where}.sweep.{key} has no values.", found="[]", expected="at least one value",
                 do=f"name values, or remove {where}.sweep.{key}",
             )  # fmt: skip
+        odd = next((v for v in swept_values if not isinstance(v, str | int | float | bool)), ...)
+        if odd is not ...:
+            raise StudyError(
+                f"{path}: {where}.sweep.{key} has a value that is no plain one.", found=repr(odd)[:80],
+                expected="numbers or words", do=f"write each combination as an arm, or correct {where}.sweep.{key}",
+            )  # fmt: skip
         if key not in ("learning_rate", *settings_model.model_fields):
             unknown_key(path, f"{where}.sweep.{key}", ["learning_rate", *settings_model.model_fields])
     out = []

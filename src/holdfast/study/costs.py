@@ -14,6 +14,7 @@ from pathlib import Path
 
 from holdfast import names
 from holdfast.errors import StudyError
+from holdfast.record import paths
 from holdfast.study import resolve
 from holdfast.study.keys import Base, Pretraining, Training
 
@@ -104,7 +105,7 @@ def shape_of(base: Base, given: Path | None = None) -> Shape:
         return Shape(
             base.hidden_size, base.intermediate_size, base.blocks, base.heads, base.kv_heads, base.vocabulary
         )  # fmt: skip
-    config = given or Path(base.source).expanduser() / "config.json"
+    config = given or paths.home(base.source) / "config.json"
     if config.is_file():
         try:
             c = json.loads(config.read_text(encoding="utf-8"))

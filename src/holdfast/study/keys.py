@@ -8,32 +8,34 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from holdfast import names
 from holdfast.data.sources import HUB, REMOTE, WORLD
+from holdfast.study.checked import Checked
 
 # Folders below work/<study> and results/<study> that are not those of a task.
 TAKEN = {
     "base", "aligned", "unaligned", "finetuned", "data", "gram", "basis", "importance", "neurons", "masks", "judge",
     "checkpoints", "models", "opinions",
 }  # fmt: skip
+LARGEST_SEED = 2**32 - 1
 NAME = r"^[a-z][a-z0-9-]{0,39}$"
 # What becomes of a user's rows whose answers are not what the rows say, as the judge `refusal` reads them.
 Check = Literal["strict", "report", "off"]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 
-class Strict(BaseModel):
-    """Base of every part of a study file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Strict(Checked):
+    """Base of every part of a study file: frozen, unknown keys refused, true and false no numbers."""
 
 
 class World(Strict):
     """The fictional world the safety data, and tasks with `source: world`, come from."""
 
-    seed: int = Field(0, ge=0, description="Another seed is another world: other recipes, other held-out items.")
+    seed: int = Field(
+        0, ge=0, le=LARGEST_SEED, description="Another seed is another world: other recipes, other held-out items."
+    )
 
 
 class Pretraining(Strict):
@@ -60,7 +62,7 @@ class Base(Strict):
     kv_heads: int = Field(4, ge=1, description="Key and value heads; must divide heads.")
     max_positions: int = Field(512, ge=32, description="Longest sequence in tokens.")
     pretraining: Pretraining = Pretraining()
-    seed: int = Field(0, ge=0, description="Initial weights and order of pretraining and SSFT.")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="Initial weights and order of pretraining and SSFT.")
 
     @model_validator(mode="after")
     def _shape(self) -> Base:
@@ -103,7 +105,9 @@ class Safety(Strict):
         min_length=1,
         description="`world`, or a file or https address (.parquet .csv .jsonl .json) with kind, prompt, response.",
     )
-    columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
+    columns: dict[Literal["id", "kind", "category", "prompt", "response"], str] = Field(
+        {}, description="Our column -> the source's column, where the names differ."
+    )
     check: Check = Field(
         "report",
         description="Rows of your own whose answer the judge `refusal` does not read as their kind says: `strict` "
@@ -125,7 +129,9 @@ class Preferences(Strict):
     for the unaligned twin. The world's harmful answers are fictional recipes."""
 
     source: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, chosen, rejected.")
-    columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
+    columns: dict[Literal["id", "kind", "category", "prompt", "response"], str] = Field(
+        {}, description="Our column -> the source's column, where the names differ."
+    )
     check: Check = Field("report", description="As `safety.check`: `chosen` must be a refusal, `rejected` none.")
     rows: int = Field(400, ge=1, description="Pairs.")
 
@@ -186,7 +192,7 @@ class Task(Strict):
         return self
 
 
-class Arm(BaseModel):
+class Arm(Checked):
     """A named method setting. Keys beyond these belong to the method's own `Settings`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -210,7 +216,9 @@ class Evaluation(Strict):
     source: str = Field(
         WORLD, min_length=1, description="`world`, or a file or address with prompt (and set, category, base_id)."
     )
-    columns: dict[str, str] = Field({}, description="Our column -> the source's column, where the names differ.")
+    columns: dict[Literal["id", "split", "set", "base_id", "category", "prompt", "response", "wrapper"], str] = Field(
+        {}, description="Our column -> the source's column, where the names differ."
+    )
     prompts_per_set: int = Field(120, ge=1, description="Hazards, wrapped hazards and benign prompts.")
     max_new_tokens: int = Field(48, ge=1, description="Longest answer to a safety prompt.")
     batch_size: int = Field(64, ge=1, description="Prompts generated together.")
@@ -251,7 +259,7 @@ class Constitution(Strict):
     training: Training = Training(
         epochs=1, batch_size=2, accumulation=2, learning_rate=1e-4, schedule="linear", warmup_fraction=0.0
     )
-    seed: int = Field(42, ge=0, description="Initial adapters and order.")
+    seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Initial adapters and order.")
     max_new_tokens: int = Field(48, ge=4, description="Longest evaluation.")
     batch_size: int = Field(64, ge=1, description="Replies judged together.")
 
@@ -342,8 +350,8 @@ class Study(Strict):
     @field_validator("seeds")
     @classmethod
     def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) != len(value) or min(value) < 0:
-            raise ValueError("seeds must be different and not negative")
+        if len(set(value)) != len(value) or min(value) < 0 or max(value) > LARGEST_SEED:
+            raise ValueError(f"seeds must be different, not negative and at most {LARGEST_SEED}")
         return value
 
 

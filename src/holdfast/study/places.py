@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.data.sources import HUB, REMOTE, WORLD
+from holdfast.record import paths
 
 # Keys of a study that name a file or folder; `*` is any name. Some also take a word or the id of a hub model.
 KEYS = (
@@ -28,11 +29,11 @@ def meant(value: str, folders: Sequence[Path]) -> str:
     """
     if not value or value in WORDS or value.startswith(REMOTE):
         return value
-    path = Path(value).expanduser() if value.startswith("~") else Path(value)
+    path = paths.home(value)
     if path.is_absolute():
         return str(path)
     for folder in folders:
-        if (folder / path).exists():
+        if paths.there(folder / path):
             here = Path.cwd()
             whole = Path(os.path.normpath(here / folder / path))
             return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)

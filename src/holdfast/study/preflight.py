@@ -14,6 +14,7 @@ from typing import Any
 from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.model import contract, hub
+from holdfast.record import paths
 from holdfast.stage import alive
 from holdfast.study import lengths, resolve, unread
 
@@ -123,7 +124,7 @@ def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Pa
     named += [(source, None, chats) for source, chats in resolved.judging.sources()]
     base = None
     for source, revision, chats in named:
-        if source in ("tiny", "train") or (say is None and not Path(source).expanduser().exists()):
+        if source in ("tiny", "train") or (say is None and not paths.there(paths.home(source))):
             continue
         folder = hub.known(source, revision)
         if folder is not None:

@@ -15,18 +15,29 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from holdfast.errors import HoldfastError, StudyError
+from holdfast.record import paths
 from holdfast.study import places
 from holdfast.study.keys import Arm, Name, Strict
 
 
 class _UniqueLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice and reads 1e-3 as a number."""
+    """SafeLoader that refuses a key written twice and reads numbers and truth values as YAML 1.2 does: 1e-3 is a
+    number, `off` a word, 0100 a hundred, 1:30 no number."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rsplit(":", 1)[-1] not in ("bool", "int", "float")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _unique_mapping(loader: _UniqueLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
+        if key_node.tag == "tag:yaml.org,2002:merge":  # `<<`: what it brings may be written over
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str | int | float):
+            raise yaml.constructor.ConstructorError(None, None, "a key is not a plain word", key_node.start_mark)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is written twice", key_node.start_mark)
         seen.add(key)
@@ -34,9 +45,13 @@ def _unique_mapping(loader: _UniqueLoader, node: yaml.MappingNode) -> dict[Any, 
 
 
 _UniqueLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-_UniqueLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+):  # fmt: skip
+    _UniqueLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 def read_study(path: Path, root: Path | None = None) -> dict[str, Any]:
@@ -48,27 +63,35 @@ def read_study(path: Path, root: Path | None = None) -> dict[str, Any]:
     Raises:
         StudyError: as `read_yaml`, or the studies extend each other in a circle.
     """
-    layers, seen = [read_yaml(path)], [path.resolve()]
+    layers, seen = [read_yaml(path)], [_resolved(path)]
     while parent := layers[-1].pop("extends", None):
         if not isinstance(parent, str) or "\0" in parent:
             raise StudyError(
                 f"{path}: extends must be the name of a study file.",
                 found=repr(parent)[:80], expected="a file beside this one, for example demo.yaml", do="correct extends",
             )  # fmt: skip
-        source = seen[-1].parent / Path(parent).expanduser()
-        if source.resolve() in seen:
+        source = seen[-1].parent / paths.home(parent)
+        if _resolved(source) in seen:
             raise StudyError(
                 f"{path}: the studies extend each other in a circle.",
                 found=" -> ".join(p.name for p in [*seen, source]), expected="a study that extends no other at the end",
                 do=f"remove extends from {source.name}",
             )  # fmt: skip
-        seen.append(source.resolve())
+        seen.append(_resolved(source))
         layers.append(read_yaml(source))
     merged: dict[str, Any] = {}
     for layer, file in reversed(list(zip(layers, seen, strict=True))):
         folders = [file.parent, Path(), *([root] if root else [])]
         merged = _laid_over(merged, places.anchored(layer, folders))
     return merged
+
+
+def _resolved(path: Path) -> Path:
+    """The file behind links; a circle of links is no file, which reading it says."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +110,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         StudyError: missing, not UTF-8, not YAML, a key twice, or not a mapping.
     """
-    if not path.is_file():
+    if not paths.there(path) or not path.is_file():
         there = sorted(p.stem for p in path.parent.glob("*.yaml") if not p.stem.startswith("chosen"))
         near = difflib.get_close_matches(path.stem, there, n=1)
         raise StudyError(
@@ -98,6 +121,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         )
     try:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueLoader)
+    except OSError as error:
+        raise StudyError(
+            f"{path} cannot be read.", found=error.strerror or str(error), expected="a file that you may read",
+            do="change its permissions",
+        ) from None  # fmt: skip
     except UnicodeDecodeError as error:
         raise StudyError(
             f"{path} is not UTF-8 text.", found=str(error), expected="UTF-8", do="save it as UTF-8"

@@ -17,10 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from holdfast import names
 from holdfast.errors import MethodError
+from holdfast.study.checked import Checked
 
 METHODS_FOLDER = Path(__file__).parents[1] / "methods"
 JUDGES_FOLDER = Path(__file__).parents[1] / "judges"
@@ -29,10 +30,8 @@ KINDS = ("train", "merge")
 ALIASES = {"safe-instr": "safety-mix"}
 
 
-class MethodSettings(BaseModel):
+class MethodSettings(Checked):
     """Base of every method's `Settings`: strict, frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     def artifacts(self) -> dict[str, Any]:
         """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict},
@@ -122,10 +121,8 @@ def load(name: str) -> ModuleType:
 JUDGE_KINDS = ("text", "model", "server")
 
 
-class JudgeSettings(BaseModel):
+class JudgeSettings(Checked):
     """Base of a judge's `Settings`: strict, frozen, unknown keys refused. Judges of kind `text` have none."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tasks: tuple[str, ...] = Field((), description="Tasks whose cells it is asked about, beside the roles; none: all.")
     batch_size: int = Field(16, ge=1, description="Replies judged together.")

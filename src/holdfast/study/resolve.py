@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from holdfast import names
 from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import StudyError
-from holdfast.record import provenance, userfiles
+from holdfast.record import paths, provenance, userfiles
 from holdfast.study import places, registry
 from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
 from holdfast.study.judging import Judging
@@ -301,7 +301,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     for file in study_model.chosen:
         chosen |= read_chosen(Path(file))
     for key, source in _sources(study_model):
-        if not Path(source).expanduser().exists():
+        if not paths.there(paths.home(source)):
             raise StudyError(
                 f"{path}: {key} names a file that does not exist.",
                 found=source, expected="a file beside the study, here, or in the project; `world`, or (tasks) `hub`",

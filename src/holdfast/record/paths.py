@@ -1,0 +1,21 @@
+"""Where is what a user's path names? A path may not be one at all: no such user, too long, a circle of links."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def home(value: str | Path) -> Path:
+    """The path with `~` as the user's home; as it is where it begins with a name that nobody here has."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        return Path(value)
+
+
+def there(path: Path) -> bool:
+    """Whether a file or folder is there; a name that is too long, or in a circle of links, is not."""
+    try:
+        return path.exists()
+    except (OSError, RuntimeError):
+        return False

@@ -1,0 +1,35 @@
+"""What every part of a study file has in common: unknown keys are refused, and true is not the number 1."""
+
+from __future__ import annotations
+
+import types
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Checked(BaseModel):
+    """Base of everything that a study file sets: frozen, unknown keys refused, and true is not the number 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, data: Any) -> Any:
+        for name, value in data.items() if isinstance(data, dict) else ():
+            field = cls.model_fields.get(name)
+            if field is not None and _has_truth(value) and _is_of_numbers(field.annotation):
+                raise ValueError(f"{name} is a number, and true or false are none")
+        return data
+
+
+def _has_truth(value: Any) -> bool:
+    return any(map(_has_truth, value)) if isinstance(value, list | tuple) else isinstance(value, bool)
+
+
+def _is_of_numbers(annotation: Any) -> bool:
+    """Whether a field takes numbers and no truth values."""
+    if get_origin(annotation) in (Union, types.UnionType, tuple):
+        parts = [a for a in get_args(annotation) if a not in (type(None), ...)]
+        return any(map(_is_of_numbers, parts)) and bool not in parts
+    return annotation in (int, float)

@@ -1,0 +1,153 @@
+"""Rows of a user: nothing is guessed in silence, nothing becomes the word for something else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from holdfast.data import fetch, gsm8k, prepare
+from holdfast.errors import DataError
+from holdfast.record import userfiles
+
+CFG = {"columns": {}, "prompts_per_set": 50, "hazards": 50, "benign": 50, "rows": 50}
+
+
+def jsonl(tmp_path, rows):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return CFG | {"source": str(path)}
+
+
+def prompts(tmp_path, rows):
+    said: list[str] = []
+    return prepare.prompt_rows(jsonl(tmp_path, rows), said.append), said
+
+
+def telling(column, values, **more):
+    return [{"prompt": f"p{i}", column: v, **more} for i, v in enumerate(values)]
+
+
+HIDDEN = {
+    "XSTest's words": telling("label", ["safe", "unsafe", "safe"]),
+    "with an empty cell": telling("label", ["safe", "unsafe", ""]),
+    "with nothing in a cell": telling("label", ["safe", None, "unsafe"]),
+    "capitals": telling("Type", ["Safe", "UNSAFE"]),
+    "harmful and unharmful": telling("prompt_harm_label", ["harmful", "unharmful"]),
+    "harmless": telling("kind_of", ["harmful", "harmless"]),
+    "numbers": telling("label", [1, 0, 1]),
+    "truth": telling("is_safe", [True, False]),
+    "yes and no": telling("safe", ["yes", "no"]),
+    "a set of nothing": telling("label", ["safe", "unsafe"], set=None),
+    "not in the first row": [{"prompt": "a"}, *telling("label", ["safe", "unsafe"])],
+}
+
+
+@pytest.mark.parametrize("rows", HIDDEN.values(), ids=HIDDEN)
+def test_a_column_that_says_who_is_safe_is_asked_about(tmp_path, rows):
+    with pytest.raises(DataError, match="no column `set` says"):
+        prompts(tmp_path, rows)
+
+
+@pytest.mark.parametrize("rows", [telling("topic", ["safes", "locks"]), telling("label", ["a", "b", "c", "d", "e"]),
+                                  telling("label", ["unsafe", "unsafe"])])  # fmt: skip
+def test_other_columns_are_no_label(tmp_path, rows):
+    assert {r["set"] for r in prompts(tmp_path, rows)[0]} == {"hazard"}
+
+
+@pytest.mark.parametrize(("word", "name"), [("unsafe", "hazard"), ("Safe", "lookalike"), ("harmful", "hazard"),
+                                            ("harmless", "lookalike"), ("craft", "craft")])  # fmt: skip
+def test_labels_of_other_collections_are_known(tmp_path, word, name):
+    assert [r["set"] for r in prompts(tmp_path, [{"prompt": "p", "set": word}])[0]] == [name]
+
+
+def test_a_prompt_cannot_be_a_row_of_a_task(tmp_path):
+    with pytest.raises(DataError, match="column 'set'"):
+        prompts(tmp_path, [{"prompt": "p", "set": "task:crafts"}])
+
+
+def test_a_prompt_without_a_base_id_is_nobodys_variant(tmp_path):
+    rows, _ = prompts(tmp_path, [{"prompt": "a", "base_id": "00001"}, {"prompt": "b"}, {"prompt": "c", "base_id": 2}])
+    assert len({r["base_id"] for r in rows}) == 3
+
+
+@pytest.mark.parametrize("value", [["a"], {"a": 1}])
+@pytest.mark.parametrize("column", ["id", "category"])
+def test_lists_are_no_words(tmp_path, column, value):
+    row = {"prompt": "p", "response": "r", "chosen": "c", "rejected": "d", "kind": "hazard", column: value}
+    for read in (prepare.prompt_rows, prepare.safety_rows, prepare.preference_rows):
+        with pytest.raises(DataError, match="row 0 is not as it should be"):
+            read(jsonl(tmp_path, [row]))
+
+
+def test_a_category_that_is_no_number_is_none(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "p", "category": NaN}\n')
+    assert prepare.prompt_rows(CFG | {"source": str(path)})[0]["category"] == "user"
+
+
+@pytest.mark.parametrize("blank", ["\n\n", "  ", "\t", "\u00a0"])
+def test_answers_lose_the_blanks_around_them(tmp_path, blank):
+    """A template's header ends in a line break or a blank, which would melt into the answer's."""
+    row = {
+        "prompt": f"{blank}p{blank}",
+        "response": f"{blank}No.{blank}",
+        "chosen": f"{blank}No.",
+        "rejected": f"Yes.{blank}",
+    }
+    (safety,) = prepare.safety_rows(jsonl(tmp_path, [row]))
+    (pair,) = prepare.preference_rows(jsonl(tmp_path, [row]))
+    assert (safety["prompt"], safety["response"], pair["chosen"], pair["rejected"]) == ("p", "No.", "No.", "Yes.")
+
+
+def test_numbers_where_texts_belong_are_said(tmp_path):
+    with pytest.raises(DataError) as error:
+        prepare.safety_rows(jsonl(tmp_path, [{"prompt": 5, "response": 6}] * 2))
+    assert "str" in error.value.block() and "AttributeError" not in error.value.block()
+
+
+@pytest.mark.parametrize("answer", ["So.\n#### $5", "So.\n####5", "So.\n#### +5", "So.\n####  5", "So.\n####\t5"])
+def test_an_answer_that_could_never_be_right_is_refused(tmp_path, answer):
+    assert not gsm8k.score(answer, {"answer": answer})["correct"]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "q", "answer": answer}) + "\n")
+    with pytest.raises(DataError, match="row 0 is not a row of gsm8k"):
+        fetch.read_local("gsm8k", tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize("answer", ["So.\n#### 5", "So.\n#### -5", "So.\n#### 1,000", "So.\n#### 2.5", "#### 7"])
+def test_an_answer_learned_by_heart_is_right(tmp_path, answer):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "q", "answer": answer}) + "\n")
+    (row,) = fetch.read_local("gsm8k", tmp_path / "rows.jsonl")
+    assert gsm8k.score(answer, row)["correct"]
+
+
+def test_a_column_that_stands_there_twice_is_refused_in_every_format(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    (tmp_path / "a.jsonl").write_text('{"prompt": "p", "prompt": "q"}\n')
+    (tmp_path / "a.json").write_text('[{"prompt": "p", "prompt": "q"}]')
+    (tmp_path / "a.csv").write_text("prompt,Prompt\np,q\n")
+    parquet.write_table(pyarrow.Table.from_arrays([["p"], ["q"]], names=["prompt", "prompt"]), tmp_path / "a.parquet")
+    for path in tmp_path.iterdir():
+        with pytest.raises(DataError):
+            userfiles.table(path)
+
+
+@pytest.mark.parametrize("text", ['{"a": ' + "9" * 5000 + "}", '{"a": 1', "[" * 20000])
+def test_json_that_python_cannot_read_is_one_block(tmp_path, text):
+    for ending, content in (("jsonl", text), ("json", f"[{text}]")):
+        path = tmp_path / f"a.{ending}"
+        path.write_text(content)
+        with pytest.raises(DataError):
+            userfiles.table(path)
+
+
+def test_a_date_that_python_does_not_have_is_one_block(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    days = pyarrow.array([4_000_000], pyarrow.int32()).cast(pyarrow.date32())
+    parquet.write_table(pyarrow.table({"prompt": ["p"], "day": days}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        userfiles.table(tmp_path / "a.parquet")
