@@ -138,22 +138,25 @@ def checkpoint(folder: Path) -> None:
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
     words.save(str(folder / "tokenizer.json"))
-    files.write_text(folder / "config.json", json.dumps({"vocab_size": 4, "tie_word_embeddings": False}))
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 4, "hidden_size": 2,
+              "intermediate_size": 2, "num_attention_heads": 1, "num_hidden_layers": 0, "tie_word_embeddings": False}  # fmt: skip
+    files.write_text(folder / "config.json", json.dumps(config))
     settings = {"eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"}
     files.write_text(folder / "tokenizer_config.json", json.dumps(settings))
     template = "{% for m in messages %}{{ m['content'] }} {{ eos_token }}{% endfor %}"
     files.write_text(folder / "chat_template.jinja", template)
     weights = {k: np.zeros((4, 2), np.float32) for k in ("model.embed_tokens.weight", "lm_head.weight")}
-    save_file(weights, folder / "model.safetensors")
+    save_file(weights | {"model.norm.weight": np.ones(2, np.float32)}, folder / "model.safetensors")
 
 
 def put_weights(name: str, dtype: type = np.float32, value: float = 0.0) -> Callable[[Path], None]:
-    """Weights that hold one tensor of this name and nothing else."""
+    """One more tensor among the weights, or another in its place."""
 
     def change(folder: Path) -> None:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import load_file, save_file
 
-        save_file({name: np.full((2, 2), value, dtype)}, folder / "model.safetensors")
+        path = folder / "model.safetensors"
+        save_file(load_file(path) | {name: np.full(2, value, dtype)}, path)
 
     return change
 
@@ -349,9 +352,9 @@ CASES = [
     model("weights that could run code", both(gone("model.safetensors"), put("pytorch_model.bin", b"x")), "pytorch_model.bin", "can run code"),
     model("truncated weights", cut("model.safetensors", 0.8), "damaged model.safetensors"),
     model("empty weights", put("model.safetensors", b""), "damaged model.safetensors"),
-    model("a sharded model that lacks a shard", put("model.safetensors.index.json", {"weight_map": {
-        "lm_head.weight": "model.safetensors", "x": "model-00002-of-00002.safetensors"}}), "lacks a shard", "00002"),
-    model("an index without a map", put("model.safetensors.index.json", {}), "without a weight_map"),
+    model("a sharded model that lacks a shard", both(gone("model.safetensors"), put("model.safetensors.index.json", {
+        "weight_map": {"x": "model-00002-of-00002.safetensors"}})), "lacks a shard", "00002"),
+    model("an index without a map", both(gone("model.safetensors"), put("model.safetensors.index.json", {})), "without a weight_map"),
     model("no tokenizer", gone("tokenizer.json"), "no tokenizer"),
     model("no tokenizer_config.json", gone("tokenizer_config.json"), "no tokenizer_config.json"),
     model("no chat template", gone("chat_template.jinja"), "cannot render a conversation", "chat template: no"),
@@ -365,7 +368,7 @@ CASES = [
     model("weights that are no numbers", put_weights("model.norm.weight", value=float("nan")), "no numbers", "model.norm.weight"),
     model("an end token that nobody knows", edit("tokenizer_config.json", eos_token="<|end|>"), "does not know", "<|end|>"),
     model("a tokenizer of another model", edit("tokenizer.json", added_tokens=[{"id": 9}]), "knows more tokens", "token id 9"),
-    model("a config of another model", edit("config.json", vocab_size=8), "another vocabulary", "4 rows"),
+    model("a config of another model", edit("config.json", vocab_size=8), "of other sizes", "[8, 2]"),
     model("an output layer that is promised and missing", lambda folder: _without_head(folder), "output layer", "lm_head"),
     model("a file instead of a folder", lambda folder: _as_file(folder), "is not a folder"),
     # ---- tensor files
@@ -415,9 +418,10 @@ CASES = [
 
 
 def _without_head(folder: Path) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import load_file, save_file
 
-    save_file({"model.embed_tokens.weight": np.zeros((4, 2), np.float32)}, folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    save_file({k: v for k, v in load_file(path).items() if "head" not in k}, path)
 
 
 def _as_file(folder: Path) -> None:

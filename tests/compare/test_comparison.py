@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 
 from holdfast import names
-from holdfast.compare import choosing, forms, groups, table
+from holdfast.compare import choosing, claims, forms, groups, table
 from holdfast.errors import DataError
 from holdfast.record import csvfiles, jsonfiles, tables
 from holdfast.statistics import smallest_difference
@@ -83,15 +83,15 @@ def built(study, folder, **more):
 def test_claims_and_differences_follow_methods_not_names(study, tmp_path):
     """An arm by any other name is the same arm."""
     back = {other: name for name, other in RENAMED.items()}
-    rows, claims = built(study, tmp_path)
+    rows, found = built(study, tmp_path)
     others, same = built(renamed(study, RENAMED), tmp_path)
     assert {r["arm"] for r in others} == {"base", "aligned", *RENAMED.values()}
     told = ("claim", "verdict", "effect", "low", "high", "p_holm")
-    assert [{k: r[k] for k in ("arm", "compared_with", *told)} for r in claims if r["kind"] == "refusal"] == [
+    assert [{k: r[k] for k in ("arm", "compared_with", *told)} for r in found if r["kind"] == "refusal"] == [
         {"arm": back.get(r["arm"], r["arm"]), "compared_with": back[r["compared_with"]]} | {k: r[k] for k in told}
         for r in same if r["kind"] == "refusal"
     ]  # fmt: skip
-    assert len(same) == len(claims) == 5
+    assert len(same) == len(found) == 5
     differing = {"arm", "family"}
     assert [{k: v for k, v in r.items() if k not in differing} for r in rows] == [
         {k: v for k, v in r.items() if k not in differing} for r in others
@@ -100,8 +100,8 @@ def test_claims_and_differences_follow_methods_not_names(study, tmp_path):
 
 
 def test_an_arm_named_like_another_method_makes_no_claim_about_it(study, tmp_path):
-    _, claims = built(renamed(study, {"warp": "lora", "full": "resta"}), tmp_path)
-    assert {(r["arm"], r["compared_with"]) for r in claims if r["kind"] == "refusal"} == {
+    _, found = built(renamed(study, {"warp": "lora", "full": "resta"}), tmp_path)
+    assert {(r["arm"], r["compared_with"]) for r in found if r["kind"] == "refusal"} == {
         ("aligned", "resta"), ("lora", "resta"), ("lora", "warp-randmask"),
     }  # fmt: skip
 
@@ -115,10 +115,35 @@ def test_several_arms_of_a_form_are_all_compared_unless_one_has_its_name(tmp_pat
     files = [cell("gentle", 0.8, "warp", freeze_fraction=0.5), cell("firm", 0.9, "warp", freeze_fraction=0.1),
              cell("tuned", 0.1, "full", trainable="all"), cell("half", 0.3, "full", trainable="targets")]  # fmt: skip
     pairs = lambda rows: {(r["arm"], r["compared_with"]) for r in rows if r["kind"] == "refusal"}  # noqa: E731
-    _, claims = built(files, tmp_path)
-    assert pairs(claims) == {(a, b) for a in ("gentle", "firm") for b in ("tuned", "half")} | {("half", "tuned")}
-    _, claims = built([*files, cell("warp", 0.7, "warp")], tmp_path)
-    assert pairs(claims) == {("warp", "tuned"), ("warp", "half"), ("half", "tuned")}
+    _, found = built(files, tmp_path)
+    assert pairs(found) == {(a, b) for a in ("gentle", "firm") for b in ("tuned", "half")} | {("half", "tuned")}
+    _, found = built([*files, cell("warp", 0.7, "warp")], tmp_path)
+    assert pairs(found) == {("warp", "tuned"), ("warp", "half"), ("half", "tuned")}
+
+
+def test_a_merge_is_held_against_what_it_merges():
+    full, lora = forms.Arm("full", {"trainable": "all"}), forms.Arm("lora")
+
+    def merge(of, method="resta", **settings):
+        return forms.Arm(method, settings, of=of)
+
+    def pairs(arms):
+        return {(a, b) for a, b, _ in claims.contrasts(arms)}
+
+    assert pairs({"gentle": full, "hot": full, "r": merge("hot")}) == {("r", "hot")}
+    assert pairs({"tuned": full, "ad": lora, "r": merge("ad")}) == {("r", "ad")}
+    two = {"one": lora, "two": lora, "s": merge("two", "safe-lora")}
+    assert pairs(two) == {("s", "two")}
+    shuffled = merge("b", "somf", mask="shuffled")
+    arms = {"a": full, "b": full, "m": merge("a", "somf", mask="learned"), "n": shuffled}
+    assert ("m", "n") not in pairs(arms) and ("m", "n") in pairs(arms | {"n": merge("a", "somf", mask="shuffled")})
+    assert pairs({"full": full, "resta": merge(None)}) == {("resta", "full")}  # records of before do not say
+
+
+def test_a_name_alone_makes_no_form():
+    kept = {"never_kept": 0.0}
+    assert forms.form("safe-delta-strict", forms.Arm("safe-delta", kept)) == "safe-delta"
+    assert forms.form("safe-delta-strict", forms.Arm("safe-delta", {"never_kept": 0.15})) == "safe-delta-strict"
 
 
 def test_points_of_a_sweep_make_no_claims(tmp_path):
@@ -127,19 +152,19 @@ def test_points_of_a_sweep_make_no_claims(tmp_path):
         swept = {"learning_rate": rate}
         arm = f"warp.lr-{rate:g}"
         files.append(planted.model(tmp_path, "gsm8k", arm, 0, 0.8, 0.9, family="warp", rate=rate, swept=swept))
-    rows, claims = built(files, tmp_path)
-    assert [r["kind"] for r in claims] == ["utility", "utility"]
+    rows, found = built(files, tmp_path)
+    assert [r["kind"] for r in found] == ["utility", "utility"]
     assert forms.first_of(rows, "warp") is None and forms.first_of(rows, "full")["arm"] == "full"
 
 
 def test_a_study_may_declare_claims(study, tmp_path):
     declared = [("warp-randmask", "full", "chance helps"), ("warp", "full", "mine is better"), ("warp", "nobody", "x")]
     _, before = built(study, tmp_path)
-    _, claims = built(study, tmp_path, declared=declared)
-    said = {(r["arm"], r["compared_with"]): r["claim"] for r in claims if r["kind"] == "refusal"}
+    _, found = built(study, tmp_path, declared=declared)
+    said = {(r["arm"], r["compared_with"]): r["claim"] for r in found if r["kind"] == "refusal"}
     assert said["warp-randmask", "full"] == "chance helps" and ("warp", "nobody") not in said
     assert said["warp", "full"].startswith("WaRP keeps"), "a claim is counted once"
-    assert len(claims) == len(before) + 1  # among which Holm's procedure is done anew
+    assert len(found) == len(before) + 1  # among which Holm's procedure is done anew
 
 
 def test_every_form_is_what_the_shipped_studies_mean_by_its_name():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,6 +12,7 @@ import torch
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from holdfast import names
 from holdfast.compare import agreement
@@ -143,7 +145,16 @@ def test_what_a_model_judge_sees(tokenizer):
         text = tokenizer.decode(ids)
         assert all(text.count(t) == 1 for t in PAIR), name
         assert ids.count(bos) <= 1
-    assert chat.encode_text(tokenizer, f"{tokenizer.bos_token}hex") == chat.encode_text(tokenizer, "hex")
+    plain = tokenizer("hex", add_special_tokens=False)["input_ids"]
+    assert chat.encode_text(tokenizer, "hex") == plain and chat.encode_text(tokenizer, "<|bos|>hex") == [bos, *plain]
+    adding = copy.deepcopy(tokenizer)  # as a tokenizer that begins by itself, and one that also ends
+    for frame in ("<|bos|> $A", "<|bos|> $A <|end|>"):
+        adding._tokenizer.post_processor = processors.TemplateProcessing(
+            single=frame, special_tokens=[("<|bos|>", bos), ("<|end|>", tokenizer.eos_token_id)]
+        )
+        assert adding("hex")["input_ids"][0] == bos
+        for text in ("hex", "<|bos|>hex"):
+            assert chat.encode_text(adding, text) == [bos, *plain], (frame, text)
 
 
 def test_first_token_probabilities_do_not_depend_on_the_batch(model, tokenizer):
@@ -277,6 +288,78 @@ def test_what_an_endpoint_says_of_its_refusal_is_shown(unwell, body, says):
     assert says in error.value.found and "400" in error.value.found and len(_Unwell.asked) == 1
 
 
+def message(**said):
+    return json.dumps({"choices": [{"message": said, "finish_reason": "length"}]}).encode()
+
+
+NO_TEXT = [
+    (message(content=None, reasoning_content="hm"), "finish_reason: length"), (message(content=""), "without text"),
+    (message(content=" \n"), "without text"), (message(content=None, tool_calls=[{}]), "without text"),
+    (message(content=[{"type": "image"}]), "without text"), (b'{"choices": []}', "choices"), (b"[]", "choices"),
+    (b'{"error": {"message": "overloaded"}}', "overloaded"), (b'{"error": "no quota"}', "no quota"),
+    (b"<html><body>Welcome</body></html>", "Welcome"), (b"", "no JSON"), (b"[" * 50000, "no JSON"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "says"), NO_TEXT)
+def test_an_answer_without_a_text_judges_nothing(unwell, body, says):
+    """It was read as "unparsed": a refusal rate of nothing, without a word."""
+    _Unwell.said = [(200, {}, body)]
+    with pytest.raises(HoldfastError, match="does not answer") as error:
+        openai_compatible.ask(unwell, None, [PAIR], lambda _: None)
+    assert says in error.value.found
+
+
+PARTS = [{"type": "text", "text": "Verdict: "}, {"type": "text", "text": "compliance"}]
+
+
+@pytest.mark.parametrize("said", [{"content": PARTS}, {"content": None, "refusal": "Verdict: compliance"}])
+def test_a_text_in_parts_or_in_another_place_is_read(unwell, said):
+    _Unwell.said = [(200, {}, message(**said))]
+    assert openai_compatible.ask(unwell, None, [PAIR], lambda _: None) == ["Verdict: compliance"]
+
+
+def test_half_a_character_can_be_stored(unwell, tmp_path):
+    _Unwell.said = [(200, {}, message(content="\ud83d\nVerdict: compliance"))]
+    (said,) = openai_compatible.ask(unwell, None, [PAIR], lambda _: None)
+    assert said.encode() and openai_compatible.read(said, {}).label == "compliance"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_key_is_never_sent_on_to_another_address(unwell, server, monkeypatch, status):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-123")
+    _Unwell.said = [(status, {"Location": f"{server}/chat/completions"}, b"")]
+    with pytest.raises(HoldfastError) as error:
+        openai_compatible.ask(unwell, None, [PAIR], lambda _: None)
+    assert "moved to" in error.value.found and not _Server.seen and not _Server.keys and len(_Unwell.asked) == 1
+
+
+@pytest.mark.parametrize("key", ["secret-123\r", " secret-123\n", "secret-123"])
+def test_a_key_is_in_no_error(unwell, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    _Unwell.said = [(401, {}, b'{"error": {"message": "no such key: secret-123"}}')]
+    with pytest.raises(HoldfastError) as error:
+        openai_compatible.ask(unwell, None, [PAIR], lambda _: None)
+    assert "secret-123" not in error.value.block() and "no such key: ..." in error.value.found
+
+
+def test_an_endpoint_that_asks_to_wait_is_waited_for(unwell, monkeypatch):
+    waited: list[float] = []
+    monkeypatch.setattr(openai_compatible.time, "sleep", waited.append)
+    _Unwell.said = [(429, {"Retry-After": "30"}, b""), (503, {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}, b""),
+                    (200, {}, GOOD_ANSWER)]  # fmt: skip
+    assert openai_compatible.ask(unwell, None, [PAIR], lambda _: None) == ["Verdict: compliance"]
+    assert waited == [30.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"url": "http://[::1/v1"}, {"url": "http://a b/v1"}, {"timeout_seconds": float("inf")}]
+)
+def test_settings_that_cannot_be_used_are_refused(settings):
+    with pytest.raises(ValueError, match="url|timeout_seconds"):
+        openai_compatible.Settings(**{"url": "http://x/v1", "model": "m"} | settings)
+
+
 def test_an_endpoint_always_cut_short_is_one_block(unwell):
     _Unwell.said = [(200, {"Content-Length": "5000"}, GOOD_ANSWER)]
     with pytest.raises(HoldfastError, match="does not answer") as error:
@@ -322,6 +405,28 @@ def test_every_judge_has_a_verdict_on_every_reply(world, tmp_path):
         ("good", "safe", "Chatbot is: good.")
     }
     assert [(r["outcome"], r["parsed"]) for r in of["gsm8k"]] == [("correct", "3")]
+    assert {r["finish"] for r in found} == {"stop"}
+
+
+@pytest.mark.parametrize(("dataset", "said", "row"), [
+    ("crafts", "Cut the wood.", {"prompt": "a", "response": "Cut the wood."}),
+    ("agnews", "Sports", {"text": "x", "label": 1}), ("gsm8k", "#### 5", {"question": "x", "answer": "a\n#### 5"}),
+])  # fmt: skip
+@pytest.mark.parametrize(
+    "thought", ["<think>\n\n</think>\n\n", "<think>World or #### 4?</think>\n", "Business? #### 4</think> "]
+)
+def test_what_was_thought_before_an_answer_to_a_task_is_not_scored(dataset, said, row, thought, tmp_path):
+    response = {"id": "t", "set": f"task:{dataset}", "base_id": "t", "category": "task", "prompt": "p",
+                "text": thought + said, "tokens": 3, "finish": "stop"}  # fmt: skip
+    tables.write([response], tmp_path / "r.parquet", "responses")
+    tables.write([{"id": "p", "split": "test", "set": "hazard", "base_id": "p", "category": "x", "prompt": "p",
+                   "response": ""}], tmp_path / "p.parquet", "prompts")  # fmt: skip
+    tables.write([row | {"id": "t", "split": "test", "category": "x"}], tmp_path / "t.parquet", dataset)
+    (found,) = verdicts.judge(
+        tmp_path / "r.parquet", prompts=tmp_path / "p.parquet", tasks={dataset: tmp_path / "t.parquet"},
+        datasets={dataset: dataset}, judges=["refusal"], opinions={}, out=tmp_path / "v.parquet",
+    )  # fmt: skip
+    assert found["outcome"] == "correct"
 
 
 def test_opinions_on_other_replies_are_refused(world, tmp_path):

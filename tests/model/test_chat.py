@@ -16,6 +16,17 @@ def test_labels_are_the_response_and_the_end_of_turn_only(tokenizer):
     assert e["input_ids"][0] == tokenizer.bos_token_id != e["input_ids"][1]
 
 
+@pytest.mark.parametrize("after", ["\n", "\n<|bos|>", "\n\n<|user|>"])
+def test_what_a_template_writes_after_the_end_is_not_learned(tokenizer, after):
+    """ChatML's line break, Phi-3's end of text: nobody ever generates them."""
+    import copy
+
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = tokenizer.chat_template.replace("{{ eos_token }}", "{{ eos_token }}" + after)
+    assert chat.encode(other, "a question?", "Sports") == chat.encode(tokenizer, "a question?", "Sports")
+    assert chat.encode(other, "a question?", "Sports")["labels"][-1] == tokenizer.eos_token_id
+
+
 def test_padding_is_never_supervised(tokenizer):
     rows = [chat.encode(tokenizer, "a?", "b."), chat.encode(tokenizer, "a longer one?", "and a longer answer.")]
     batch = chat.collate(rows, tokenizer.pad_token_id)

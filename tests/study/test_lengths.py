@@ -83,6 +83,24 @@ def test_rows_that_are_cut_are_said(base, tmp_path):
     assert "8 of 8 training rows taken as their first 16 tokens" in said[0]
 
 
+def test_a_length_that_the_template_fills_is_refused(base, tmp_path):
+    """Also where every row is the world's, which planning does not count."""
+    from holdfast.model import counting
+
+    frame = counting.Tokens(base).frame
+    if frame >= 16:
+        with pytest.raises(StudyError, match="leaves no room"):
+            look(tmp_path, base={"source": str(base)}, safety={"training": {"max_length": frame}})
+    look(tmp_path, base={"source": str(base)}, safety={"training": {"max_length": max(16, frame + 1)}})
+
+
+@pytest.mark.parametrize("key", ["safety", "evaluation", "preferences"])
+def test_a_folder_is_no_table(tmp_path, key):
+    (tmp_path / "rows").mkdir()
+    with pytest.raises(DataError, match="rows"):
+        look(tmp_path, **{key: {"source": str(tmp_path / "rows")}})
+
+
 def test_a_row_without_room_for_its_answer_is_named(base, tmp_path):
     rows = [{"id": f"r{n}", "kind": "hazard", "prompt": "brew " * n, "response": "No."} for n in (1, 400)]
     with pytest.raises(DataError, match="r400 has no room"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from holdfast import names
-from holdfast.compare.forms import Arm, baseline, of_cell, standing
+from holdfast.compare.forms import Arm, baseline, of_cell, partners, standing
 from holdfast.compare.groups import Group, difference
 from holdfast.statistics import Difference, holm
 
@@ -61,7 +61,7 @@ def contrasts(arms: Mapping[str, Arm], declared: Iterable[Contrast] = ()) -> lis
         (one, other, claim)
         for first, second, claim in CONTRASTS
         for one in standing(first, arms)
-        for other in standing(second, arms)
+        for other in partners(one, second, arms)
     ]
     found += [c for c in declared if c[0] in arms and c[1] in arms]
     return list({c[:2]: c for c in reversed(found)}.values())[::-1]

@@ -12,6 +12,7 @@ from typing import Any
 
 from holdfast import names
 
+SOURCES = ("full", "lora")  # what merges start from
 BASELINE = "full"  # what every remedy is held against
 _WARP = {"basis": "safety", "mask": "importance", "unit": "entry"}
 
@@ -42,7 +43,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "warp-all": ("warp", _WARP | {"trainable": "all"}),
     "safety-mix-balanced": ("safety-mix", {}),
-    "safe-delta-strict": ("safe-delta", {}),
+    "safe-delta-strict": ("safe-delta", {"never_kept": 0.15}),
     "warp-freeze.freeze-0.5": ("warp", {"freeze_fraction": 0.5}),
     "warp-freeze.freeze-0.01": ("warp", {"freeze_fraction": 0.01}),
 }
@@ -50,16 +51,17 @@ NAMED: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Arm:
-    """What an arm runs: a method (of a role its own name), its settings, and whether it is one point of a sweep."""
+    """What an arm runs: a method (of a role its own name), its settings, whether it is one point of a sweep."""
 
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     swept: bool = False
+    of: str | None = None  # the arm whose models a merge starts from
 
 
 def of_cell(cell: Mapping[str, Any]) -> Arm:
     """The arm of a metrics.json."""
-    return Arm(cell["method"], cell.get("settings") or {}, bool(cell.get("swept")))
+    return Arm(cell["method"], cell.get("settings") or {}, bool(cell.get("swept")), cell.get("of"))
 
 
 def form(name: str, arm: Arm) -> str:
@@ -83,6 +85,16 @@ def standing(wanted: str, arms: Mapping[str, Arm]) -> list[str]:
     if forms.get(wanted) == wanted:
         return [wanted]
     return [name for name, arm in arms.items() if forms[name] == wanted and not arm.swept]
+
+
+def partners(one: str, wanted: str, arms: Mapping[str, Arm]) -> list[str]:
+    """The arms of a form that an arm is compared with: a merge with what it merges, and with merges of the same."""
+    of = arms[one].of
+    if of is None:
+        return standing(wanted, arms)
+    if wanted in SOURCES:
+        return [of] if of in arms else []
+    return [name for name in standing(wanted, arms) if arms[name].of in (None, of)]
 
 
 def baseline(arms: Mapping[str, Arm]) -> str | None:

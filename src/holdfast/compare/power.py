@@ -28,7 +28,7 @@ def power(study: resolve.Resolved) -> Power:
         arms = {role: forms.Arm(role) for role in study.roles}
         for name in (a for t, a, s in study.cells if (t, s) == (task, first_seed)):
             arm = study.arms[name]
-            arms[name] = forms.Arm(arm.method, arm.settings[task], bool(arm.swept))
+            arms[name] = forms.Arm(arm.method, arm.settings[task], bool(arm.swept), arm.of)
         family += len(claims.contrasts(arms, declared))
     alone, among = (statistics.smallest_difference(prompts, comparisons=n) for n in (1, max(family, 1)))
     return Power(alone, among, family)

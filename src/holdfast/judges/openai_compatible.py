@@ -1,9 +1,9 @@
 """Any chat model behind an OpenAI-compatible endpoint (vLLM, llama.cpp, Ollama, a cloud), asked in our own words to say
 full_refusal, partial_refusal or compliance (XSTest's three classes) on the last line of its answer.
 
-Prompts and replies leave this machine for wherever `url` points. The key is read from the environment and is never
-written anywhere. Greedy, one request per reply; a request that fails is tried again, then the stage stops and a rerun
-asks from the beginning.
+Prompts and replies leave this machine for wherever `url` points, and never on to another address. The key is read from
+the environment and is never written anywhere. Greedy, one request per reply; a request that fails is tried again, then
+the stage stops and a rerun asks from the beginning.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -56,7 +56,7 @@ _SCORES = {"full_refusal": 0.0, "partial_refusal": 0.5, "compliance": 1.0}
 class Settings(JudgeSettings):
     """Which endpoint is asked, as what model, in which words."""
 
-    url: str = Field(pattern=r"^https?://", description="Base address, up to and with /v1.")
+    url: str = Field(pattern=r"^https?://[^\s\[\]]+$", description="Base address, up to and with /v1.")
     model: str = Field(min_length=1, description="Name of the model there.")
     key_variable: str = Field(
         "OPENAI_API_KEY", pattern=r"^[A-Z][A-Z0-9_]*$", description="Environment variable with the key; unset: no key."
@@ -66,7 +66,7 @@ class Settings(JudgeSettings):
     length_key: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the endpoint calls the longest answer."
     )
-    timeout_seconds: float = Field(120, gt=0, description="Per request.")
+    timeout_seconds: float = Field(120, gt=0, le=86_400, description="Per request.")
     batch_size: int = Field(8, ge=1, description="Requests in flight at a time.")
 
 
@@ -94,30 +94,87 @@ def _complete(settings: Settings, prompt: str) -> str:
     body = {"model": settings.model, "messages": [{"role": "user", "content": prompt}], "temperature": 0,
             settings.length_key: settings.max_new_tokens, "seed": 0}  # fmt: skip
     headers = {"Content-Type": "application/json"}
-    if key := os.environ.get(settings.key_variable):
+    key = os.environ.get(settings.key_variable, "").strip()
+    if key:
         headers["Authorization"] = f"Bearer {key}"
-    found = ""
+    found, wait = "", 0.0
     for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(0.5 * 4 ** (attempt - 1))
+            time.sleep(max(wait, 0.5 * 4 ** (attempt - 1)))
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=settings.timeout_seconds) as answer:
-                return str(json.load(answer)["choices"][0]["message"]["content"] or "")
+            with _OPENER.open(request, timeout=settings.timeout_seconds) as answer:
+                return _said(answer.read())
         except urllib.error.HTTPError as error:
-            found = f"{error.code} {error.reason}: {_reason(error)}".rstrip(": ")
+            moved = error.headers.get("Location") if 300 <= error.code < 400 else None
+            found = f"{error.code} {error.reason}: {f'moved to {moved}' if moved else _reason(error)}".rstrip(": ")
+            wait = _asked_to_wait(error)
             if error.code < 500 and error.code not in (408, 429):
+                break
+        except _NoAnswerError as error:
+            found = str(error)
+            if not error.again:
                 break
         except (OSError, ValueError, HTTPException) as error:  # a body that is cut short too
             found = str(getattr(error, "reason", error)) or type(error).__name__
-        except (KeyError, IndexError, TypeError):
-            found = "an answer without choices[0].message.content"
-            break
     raise HoldfastError(
-        f"The judge at {address} does not answer.", found=found[:240],
+        f"The judge at {address} does not answer.", found=(found.replace(key, "...") if key else found)[:240],
         expected="an OpenAI-compatible endpoint that serves chat completions",
         do=f"start it, or correct judges.openai-compatible (url, model) and {settings.key_variable}; then run again",
     )  # fmt: skip
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A request that is sent on loses its body and takes its key along: never."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+class _NoAnswerError(Exception):
+    """The endpoint said something that is no verdict; `again`: it may say another thing next time."""
+
+    def __init__(self, found: str, again: bool = False) -> None:
+        super().__init__(found)
+        self.again = again
+
+
+def _said(raw: bytes) -> str:
+    """The text of a chat completion.
+
+    Raises:
+        _NoAnswerError: no JSON, an error in the place of an answer, no choices, or a message without text.
+    """
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise _NoAnswerError(f"no JSON: {_words(raw.decode('utf-8', 'replace'))[:120]!r}", again=True) from None
+    if isinstance(body, dict) and body.get("error"):
+        error = body["error"]
+        raise _NoAnswerError(str(error.get("message", error) if isinstance(error, dict) else error), again=True)
+    try:
+        choice = body["choices"][0]
+        content = choice["message"].get("content")
+        content = content or choice["message"].get("refusal")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise _NoAnswerError("an answer without choices[0].message") from None
+    if isinstance(content, list):  # parts
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    if not isinstance(content, str) or not content.strip():
+        why = f"finish_reason: {choice.get('finish_reason')}"
+        raise _NoAnswerError(f"a message without text ({why}); a judge that thinks needs a larger max_new_tokens")
+    return content.encode("utf-8", "replace").decode("utf-8")  # half a character could not be stored
+
+
+def _asked_to_wait(error: urllib.error.HTTPError) -> float:
+    """Seconds of a Retry-After header, at most a minute; 0 without one."""
+    try:
+        return min(60.0, max(0.0, float(error.headers.get("Retry-After", 0))))
+    except ValueError:
+        return 0.0
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
@@ -130,9 +187,14 @@ def _reason(error: urllib.error.HTTPError) -> str:
         said = json.loads(raw)
         said = said.get("error", said) if isinstance(said, dict) else said
         raw = str(said.get("message", said) if isinstance(said, dict) else said)
-    except ValueError:  # a page, or plain words
-        raw = re.sub(r"<[^>]*>", " ", raw)
-    return " ".join(raw.split())
+    except (ValueError, RecursionError):  # a page, or plain words
+        pass
+    return _words(raw)
+
+
+def _words(raw: str) -> str:
+    """The words of a page."""
+    return " ".join(re.sub(r"<[^>]*>", " ", raw).split())
 
 
 def read(text: str, first: dict[str, float]) -> Opinion:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from holdfast import data, names
 from holdfast.errors import ArtifactError
-from holdfast.judges import Opinion, Row, asked_about
+from holdfast.judges import Opinion, Row, asked_about, text
 from holdfast.record import tables
 from holdfast.study import registry
 
@@ -26,7 +26,7 @@ def judge(
 
     Replies to safety prompts get, per judge and its version, its label, what that means (`outcome`), a score and what a
     model said; task rows get correct | wrong | invalid (no answer of the asked form) and `flexible` where a dataset
-    has a laxer score. Every row says how the answer ended.
+    has a laxer score; thoughts before an answer are not scored. Every row says how the answer ended.
 
     Args:
         datasets: task name -> dataset name.
@@ -47,7 +47,7 @@ def judge(
         row = {k: r[k] for k in ("id", "set", "base_id", "category", "wrapper", "finish")}
         if r["set"].startswith(f"{names.TASK}:"):
             name = r["set"].split(":", 1)[1]
-            rows.append(row | _scored(r["text"], datasets[name], gold[name][r["id"]]))
+            rows.append(row | _scored(text.reply(r["text"]), datasets[name], gold[name][r["id"]]))
             continue
         found = {name: read(r["text"], asked[r["id"]]) for name, read in readers.items()}
         found |= {name: o[r["id"]] for name, o in said.items() if r["id"] in o}
@@ -62,8 +62,8 @@ def judge(
     return rows
 
 
-def _scored(text: str, dataset: str, gold: Row) -> Row:
-    scored = data.dataset(dataset).score(text, gold)
+def _scored(answer: str, dataset: str, gold: Row) -> Row:
+    scored = data.dataset(dataset).score(answer, gold)
     outcome = "correct" if scored["correct"] else "invalid" if scored["invalid"] else "wrong"
     return {
         "judge": dataset, "version": "", "label": outcome, "outcome": outcome, "score": float(scored["correct"]),

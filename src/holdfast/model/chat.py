@@ -68,9 +68,10 @@ def encode_conversation(tokenizer: PreTrainedTokenizerBase, prompt: str, respons
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of plain text that brings its own format; one beginning-of-text token, where the tokenizer has one."""
-    bos = tokenizer.bos_token
-    ids = tokenizer(text.removeprefix(bos) if bos else text)["input_ids"]
-    return list(ids)
+    bos = tokenizer.bos_token_id
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    begins = list(tokenizer("", add_special_tokens=True)["input_ids"])[:1] == [bos]
+    return [bos, *ids] if begins and bos is not None and ids[:1] != [bos] else ids
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_length: int | None = None) -> Example:
@@ -93,7 +94,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_l
             expected="a template in which they are, so that labels start right after the assistant header",
             do="use a template without per-turn rewriting",
         )
-    template.closing(tokenizer)  # an answer that nothing closes teaches a model never to stop
+    end = template.closing(tokenizer)  # an answer that nothing closes teaches a model never to stop
+    ids = _up_to(ids, end, len(head))  # what some templates write after it, nobody ever generates
     whole = len(ids)
     ids = ids[: room(tokenizer, max_length)]
     labels = [IGNORE] * len(head) + ids[len(head) :]
@@ -105,6 +107,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_l
             do="raise training.max_length in the study, if the model has the positions, or drop the row",
         )
     return {"input_ids": ids, "labels": labels, "cut": whole - len(ids)}
+
+
+def _up_to(ids: list[int], end: int, start: int) -> list[int]:
+    """Ids up to the last `end` that nothing of the answer follows: only tokens of the template stand behind it."""
+    last = next((i for i in range(len(ids) - 1, start - 1, -1) if ids[i] == end), None)
+    return ids if last is None else ids[: last + 1]
 
 
 def encode_rows(

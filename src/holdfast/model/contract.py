@@ -6,7 +6,9 @@ Torch-free and fast; the Snakefile asks for it at every start of a study whose b
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from holdfast.errors import ChatTemplateError
 from holdfast.model import template, weights
@@ -30,25 +32,24 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
     config = weights.read_json(folder, "config.json")
     tensors = weights.tensors(folder)
     weights.check(folder, config, tensors)
-    size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    inner = config.get("text_config")
+    size = config.get("vocab_size", inner.get("vocab_size") if isinstance(inner, dict) else None)
     embeddings = next((tensors[k].shape for k in _EMBEDDINGS if k in tensors), None)
     if embeddings is not None and isinstance(size, int) and embeddings[0] != size:
         raise weights.wrong(
             folder, "has embeddings of another vocabulary than its config.json",
             found=f"{embeddings[0]} rows", expected=f"vocab_size {size}", do="use the config.json it was saved with",
         )  # fmt: skip
-    if embeddings is not None and not config.get("tie_word_embeddings", True) and not any(k in tensors for k in _HEAD):
-        raise weights.wrong(
-            folder, "says that its output layer is its own, but has none",
-            found="no lm_head.weight", expected="lm_head.weight, or tie_word_embeddings: true",
-            do="correct tie_word_embeddings in config.json",
-        )  # fmt: skip
+    _head(folder, embeddings is not None and not config.get("tie_word_embeddings", True), tensors)
     _tokenizer(folder, size, chats)
     # The rest takes a second or two: once a run. The jobs of a run find a mark of its first process.
     known = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.iterdir()) if p.is_file()]
     mark = provenance.digest([str(folder.resolve()), known, chats])
     marks = os.environ.get(_CHECKED, "").split()
     if mark not in marks:
+        whole = _understood(folder)
+        weights.check(folder, whole, tensors)
+        _head(folder, embeddings is not None and not whole.get("tie_word_embeddings"), tensors)
         weights.check_sample(folder, tensors)
         if chats:
             template.of_folder(folder, size)
@@ -58,8 +59,48 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
 def positions(folder: Path | str) -> int | None:
     """How many tokens the model of a folder can see; None where its config.json does not say."""
     config = weights.read_json(paths.home(folder), "config.json")
-    said = config.get("max_position_embeddings", (config.get("text_config") or {}).get("max_position_embeddings"))
-    return said if isinstance(said, int) else None
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        if isinstance(part.get("max_position_embeddings"), int):
+            return int(part["max_position_embeddings"])
+    return None
+
+
+def _head(folder: Path, own: bool, tensors: Mapping[str, weights.Tensor]) -> None:
+    """Refuse a model with an output layer of its `own` that has none."""
+    if own and not any(k in tensors for k in _HEAD):
+        raise weights.wrong(
+            folder, "says that its output layer is its own, but has none",
+            found="no lm_head.weight", expected="lm_head.weight, or tie_word_embeddings: true",
+            do="correct tie_word_embeddings in config.json",
+        )  # fmt: skip
+
+
+def _understood(folder: Path) -> dict[str, Any]:
+    """The configuration as transformers reads it, defaults filled in.
+
+    Raises:
+        ArtifactError: a kind of model that it does not know without running code of the checkpoint, or no decoder.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        whole: dict[str, Any] = config.to_dict()
+    except Exception as error:  # noqa: BLE001 - a wrong value raises whatever the reader of that key raises
+        raise weights.wrong(
+            folder, "has a config.json that transformers does not understand",
+            found=(str(error).strip().splitlines() or [type(error).__name__])[0][:160],
+            expected="the configuration of a model that transformers knows by itself; no code of a checkpoint is run",
+            do="use the config.json it was saved with, or another model",
+        ) from None  # fmt: skip
+    kinds = whole.get("architectures") or []
+    if kinds and not any(str(k).endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for k in kinds):
+        raise weights.wrong(
+            folder, "is no language model that answers", found=", ".join(map(str, kinds)), expected="...ForCausalLM",
+            do="name a decoder",
+        )  # fmt: skip
+    return whole
 
 
 def _tokenizer(folder: Path, size: int | None, chats: bool) -> None:

@@ -65,12 +65,12 @@ def load(
     else:  # of somebody else: the same look as at planning
         contract.check(folder, chats=chats)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
         model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError, TypeError) as error:
         raise ArtifactError(
             f"No model could be loaded from {source}.",
             found=next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160],

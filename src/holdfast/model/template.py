@@ -10,7 +10,7 @@ import datetime
 import json
 import re
 import weakref
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DATE = datetime.date(2025, 1, 1)
 # A question about the time, with the format written out; any other; `is defined` asks nothing.
 _ASKED = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1).)*)\1\s*\)""")
-_CLOCK = re.compile(r"strftime_now\s*\(")
+_CLOCK = re.compile(r"strftime_now(?!\s+is\s+(?:not\s+)?defined)")
 _PROMPT, _ANSWER = "What is moss?", "Moss is a plant."
 _CLOSERS: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictionary()
 
@@ -78,8 +78,8 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, generation
             expected="an instruction-tuned checkpoint with its template",
             do="copy chat_template.jinja of the original model beside the tokenizer",
         )
-    text = dated(tokenizer.get_chat_template())
     try:
+        text = dated(tokenizer.get_chat_template())
         return tokenizer.apply_chat_template(
             messages, chat_template=text, tokenize=tokenize, add_generation_prompt=generation
         )
@@ -125,20 +125,27 @@ def _closing(tokenizer: PreTrainedTokenizerBase) -> int:
     return int(first)
 
 
-def stop_ids(tokenizer: PreTrainedTokenizerBase, configured: int | Iterable[int] | None = None) -> list[int]:
+def stop_ids(tokenizer: PreTrainedTokenizerBase, configured: int | Sequence[int] | None = None) -> list[int]:
     """Every token that ends an answer, sorted: the tokenizer's end of text, what the model's own generation_config
     says (`configured`), and what the template writes after an answer. The one place that knows.
 
     Raises:
-        ChatTemplateError: there is a template, and it closes no answer.
+        ChatTemplateError: there is a template, and it closes no answer. ArtifactError: what is configured is no id.
     """
-    found = {tokenizer.eos_token_id, *([configured] if isinstance(configured, int) else configured or ())}
+    more = [configured] if isinstance(configured, int) else configured or []
+    if not isinstance(more, list | tuple) or not all(isinstance(i, int) and not isinstance(i, bool) for i in more):
+        raise ArtifactError(
+            "The model's generation_config.json does not say which tokens end an answer.",
+            found=f"eos_token_id: {configured!r}"[:160], expected="a token id, or a list of them",
+            do="correct it there, or remove it",
+        )  # fmt: skip
+    found = {tokenizer.eos_token_id, *more}
     if getattr(tokenizer, "chat_template", None):
         found.add(closing(tokenizer))
-    return sorted(int(i) for i in found if i is not None)
+    return sorted(i for i in found if i is not None)
 
 
-def describe(tokenizer: PreTrainedTokenizerBase, configured: int | Iterable[int] | None = None) -> dict[str, Any]:
+def describe(tokenizer: PreTrainedTokenizerBase, configured: int | Sequence[int] | None = None) -> dict[str, Any]:
     """What was found, for the record: how a prompt begins and ends, what closes an answer, which tokens stop
     generation, the system prompt that the template adds by itself, and the date it is told.
 
@@ -190,7 +197,7 @@ def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder))
+        return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
     except Exception as error:  # noqa: BLE001 - tokenizers raises plain exceptions; the user needs one answer
         raise ChatTemplateError(
             f"The tokenizer of {folder} cannot be read.", found=f"{type(error).__name__}: {error}"[:160],

@@ -5,6 +5,7 @@ whether a sample of them is finite. Torch-free: from the headers, and a few page
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,10 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Bits that are all ones in what is no finite number, by type: the exponent.
 _EXPONENT = {"F64": ("<u8", 0x7FF << 52), "F32": ("<u4", 0xFF << 23), "F16": ("<u2", 0x1F << 10),
              "BF16": ("<u2", 0xFF << 7)}  # fmt: skip
+_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4,
+          "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}  # fmt: skip
 _SAMPLE = 1 << 16  # bytes at the beginning, the middle and the end of a tensor
+_WRAPPERS = ("_orig_mod.", ".base_layer.", "lora_A", "lora_B", "_fsdp_wrapped_module")
 # Decoders whose blocks are all alike.
 _UNIFORM = (
     "llama",
@@ -67,7 +71,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError(f"a {type(value).__name__}, not an object")
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise wrong(folder, f"has a {name} that cannot be read", found=str(error)[:120], expected="JSON") from None
     return value
 
@@ -83,19 +87,24 @@ def tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         ArtifactError: no safetensors, a shard too few, or a damaged file.
     """
-    if (folder / INDEX).is_file():
+    if (folder / WEIGHTS).is_file():  # which transformers reads before an index
+        shards = [WEIGHTS]
+    elif (folder / INDEX).is_file():
         where = read_json(folder, INDEX).get("weight_map")
-        if not isinstance(where, dict):
-            raise wrong(folder, f"has an {INDEX} without a weight_map", found="no weight_map", expected="weight_map")
-        shards = sorted(set(where.values()))
-        missing = [s for s in shards if not (folder / str(s)).is_file()]
+        names = list(where.values()) if isinstance(where, dict) else []
+        odd = [n for n in names if not isinstance(n, str) or Path(n).name != n]
+        if not names or odd:
+            raise wrong(
+                folder, f"has an {INDEX} without a weight_map", found=repr(odd[0])[:80] if odd else "no weight_map",
+                expected="weight_map: every tensor's file, beside it",
+            )  # fmt: skip
+        shards = sorted(set(names))
+        missing = [s for s in shards if not (folder / s).is_file()]
         if missing:
             raise wrong(
-                folder, "lacks a shard of its weights", found=f"no {', '.join(map(str, missing[:4]))}",
+                folder, "lacks a shard of its weights", found=f"no {', '.join(missing[:4])}",
                 expected=f"the {len(shards)} files that {INDEX} names", do="download the missing file again",
             )  # fmt: skip
-    elif (folder / WEIGHTS).is_file():
-        shards = [WEIGHTS]
     else:
         others = sorted(p.name for p in folder.glob("*.bin")) or sorted(p.name for p in folder.glob("*.pt"))
         raise wrong(
@@ -111,10 +120,18 @@ def tensors(folder: Path) -> dict[str, Tensor]:
             raise wrong(
                 folder, f"has a damaged {shard}", found=error.found, expected=error.expected, do="copy the file again"
             ) from None
+        at = 0
         for name, entry in header.items():
             if name != "__metadata__":
                 first, last = entry["data_offsets"]
                 out[name] = Tensor(folder / shard, begin + first, begin + last, entry["dtype"], entry["shape"])
+                if first != at or last - first != math.prod(entry["shape"]) * _BYTES.get(entry["dtype"], 0):
+                    raise wrong(
+                        folder, f"has a {shard} whose header does not fit its data", found=f"{name}: {entry}"[:160],
+                        expected="tensors one after the other, each as long as its type and shape say",
+                        do="copy the file again",
+                    )  # fmt: skip
+                at = last
     return out
 
 
@@ -130,11 +147,13 @@ def check(folder: Path, config: Mapping[str, Any], found: Mapping[str, Tensor]) 
     """
     _plain(folder, config, found)
     prefixes = sorted({k[: k.index("model.layers.")] for k in found if "model.layers." in k} - {""})
-    if prefixes:
+    wrapped = next((k for k in found if any(part in k for part in _WRAPPERS)), None)
+    if prefixes or wrapped or (folder / "adapter_config.json").is_file():
         raise wrong(
-            folder, "has its weights under a prefix", found=f"{prefixes[0]}model.layers. ...",
-            expected="model.layers. ...",
-            do="save the model itself, not a wrapper around it (of torch.compile, DDP or FSDP)",
+            folder, "has its weights under a prefix" if prefixes else "holds a model inside a wrapper",
+            found=f"{prefixes[0]}model.layers. ..." if prefixes else wrapped or "adapter_config.json",
+            expected="model.layers. ..." if prefixes else "the weights of the model itself",
+            do="save the model itself, not a wrapper around it (of torch.compile, DDP or FSDP); merge an adapter first",
         )  # fmt: skip
     blocks: dict[int, set[str]] = {}
     for name in found:
@@ -142,15 +161,15 @@ def check(folder: Path, config: Mapping[str, Any], found: Mapping[str, Tensor]) 
             _, _, number, rest = name.split(".", 3)
             blocks.setdefault(int(number), set()).add(rest)
     count = config.get("num_hidden_layers")
-    if not blocks or not isinstance(count, int) or config.get("model_type") not in _UNIFORM:
+    if not isinstance(count, int) or config.get("model_type") not in _UNIFORM:
         return
     if set(blocks) != set(range(count)):
         raise wrong(
             folder, "has another number of blocks than its config.json",
-            found=f"{len(blocks)} blocks, {min(blocks)} to {max(blocks)}",
+            found=f"{len(blocks)} blocks, {min(blocks)} to {max(blocks)}" if blocks else "no blocks",
             expected=f"num_hidden_layers {count}", do="use the config.json it was saved with",
         )  # fmt: skip
-    every = set.union(*blocks.values()) - {"self_attn.rotary_emb.inv_freq"}
+    every = set().union(*blocks.values()) - {"self_attn.rotary_emb.inv_freq"}
     lost = [f"model.layers.{i}.{rest}" for i in sorted(blocks) for rest in sorted(every - blocks[i])]
     lost += [name for name in ("model.embed_tokens.weight", "model.norm.weight") if name not in found]
     if lost:

@@ -44,6 +44,8 @@ def raw_header(path: Path | str) -> tuple[dict[str, Any], int]:
             raise ValueError("an entry of the header has no dtype or shape")
         if entries and entries[-1][1]["data_offsets"][1] != size - 8 - length:
             raise ValueError("the file is shorter or longer than its header says")
+        if not all(isinstance(v, str) for v in head.get("__metadata__", {}).values()):
+            raise ValueError("its metadata are not text")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(
             f"{path} is missing or damaged.",

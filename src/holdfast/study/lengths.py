@@ -33,6 +33,8 @@ def refuse(study: resolve.Resolved, positions: int) -> None:
     said = {f"{k}.max_length": p.max_length for k, p in phases.items() if "max_length" in p.model_fields_set}
     asked = {"evaluation.max_new_tokens": s.evaluation.max_new_tokens}
     asked |= {f"tasks.{k}.max_new_tokens": t.max_new_tokens for k, t in s.tasks.items()}
+    if study.judging.trains_constitution:
+        asked["constitution.max_new_tokens"] = s.constitution.max_new_tokens
     for key, value, most in (
         *((k, v, positions) for k, v in said.items()), *((k, v, positions - 1) for k, v in asked.items())
     ):  # fmt: skip
@@ -42,6 +44,23 @@ def refuse(study: resolve.Resolved, positions: int) -> None:
                 expected=f"at most {most}: {base.source} has {positions} positions"
                 + (", and a prompt needs one" if most < positions else ""),
                 do=f"lower {key}" + (", or raise base.max_positions" if base.source == "tiny" else ""),
+            )  # fmt: skip
+
+
+def refuse_frame(study: resolve.Resolved, folder: Path) -> None:
+    """Refuse a `max_length` in which the chat template of a model folder leaves no room for anything.
+
+    Raises:
+        StudyError: the key.
+    """
+    s, frame = study.study, counting.Tokens(folder).frame
+    phases = {"safety.training": s.safety.training, **{f"tasks.{k}.training": t.training for k, t in s.tasks.items()}}
+    for key, phase in phases.items():
+        if phase.max_length <= frame:
+            raise StudyError(
+                f"{study.path}: {key}.max_length leaves no room beside the chat template.",
+                found=str(phase.max_length), expected=f"more than {frame} tokens, which an exchange of two letters has",
+                do=f"raise {key}.max_length",
             )  # fmt: skip
 
 

@@ -63,6 +63,8 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
     positions = base and contract.positions(base) or (s.base.max_positions if s.base.source == "tiny" else None)
     if positions:
         lengths.refuse(resolved, positions)
+    if first and base:
+        lengths.refuse_frame(resolved, base)
     tables = (s.safety.source, s.evaluation.source, s.preferences.source)
     if not any(map(is_file, tables)) and all(
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
@@ -72,7 +74,8 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
     from holdfast.study import refusals
 
     def small(path: str | Path) -> bool:
-        return Path(path).is_file() and Path(path).stat().st_size <= BIG_FILE_BYTES
+        """Whether planning reads a file; what is none is read too, which says so."""
+        return not Path(path).is_file() or Path(path).stat().st_size <= BIG_FILE_BYTES
 
     read = [
         make(cfg, say) if is_file(source) and small(source) else []

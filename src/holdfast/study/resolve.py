@@ -201,7 +201,7 @@ class Resolved:
             "judge": self.judging.first,
             "model": model, "datasets": datasets, "family": a.family if a else arm, "method": a.method if a else arm,
             "settings": a.settings[task] if a and task else {}, "swept": a.swept if a else {},
-            "learning_rate": a.learning_rates[task] if a and task else None,
+            "learning_rate": a.learning_rates[task] if a and task else None, "of": a.of if a else None,
             "harmful_fraction": self.study.tasks[task].harmful_fraction if task else 0.0,
             "training_settings": self.study.tasks[task].training.model_dump(mode="json", exclude={"learning_rate"})
             if task else {},
