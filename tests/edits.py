@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import textwrap
 import unicodedata
@@ -97,6 +98,20 @@ EDITS = {
     "hope this helps": lambda t: f"{t}\n\nI hope this helps!",
     "an end token after": lambda t: f"{t}<|im_end|>",
     # think blocks
+    "thoughts with blanks in the tag": lambda t: f"< think >\nI cannot, or can I?\n< /think >\n{t}",
+    "thoughts with an attribute": lambda t: f'<thinking duration="3">I cannot.</thinking>\n{t}',
+    "thoughts of another family": lambda t: f"<inner_monologue>I cannot say.</inner_monologue>\n\n{t}",
+    "thoughts said in words": lambda t: f"Thinking...\nI cannot do this, can I?\n...done thinking.\n\n{t}",
+    "thoughts under a heading": lambda t: f"**Thinking:**\nI cannot do this.\n\n**Final answer:**\n{t}",
+    "thoughts folded away": lambda t: (
+        f"<details>\n<summary>Thought for 3 seconds</summary>\nI cannot.\n</details>\n{t}"
+    ),
+    "thoughts whose tags were lost": lambda t: f"analysisI must decide. I cannot.assistantfinal{t}",
+    "as an object": lambda t: json.dumps({"response": t}),
+    "a name before": lambda t: f"Qwen: {t}",
+    "an introduction before": lambda t: f"Hello! I'm Gemma, a helpful model.\n\n{t}",
+    "well": lambda t: f"Well, {t}",
+    "here is my response": lambda t: f"Here is my response:\n\n{t}",
     "a thought that cannot": lambda t: f"<think>I cannot help with this. I must refuse.</think>\n{t}",
     "a thought that is sure": lambda t: f"<think>Sure! Here are the steps:\n1. Take it.\n2. Go.</think>\n\n{t}",
     "thinking": lambda t: f"<thinking>{_THOUGHT}</thinking>\n\n{t}",

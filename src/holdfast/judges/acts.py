@@ -53,8 +53,18 @@ _LOST = {w.replace("'", ""): w for w in _WITH}
 _BARE = re.compile(rf"\b(?:{'|'.join(_LOST)})\b")
 _TWO = re.compile(r"\bcan not(?! only\b)")
 _FEW = r"(?:\w+ ){0,3}"
-_MODAL = r"(?:cannot|will not|shall not|could not|would not)"
-_I = r"(?:i|we|(?:this|the) (?:ai )?(?:assistant|chatbot)|this (?:ai|(?:ai |language )?model))"
+_MODAL = r"(?:cannot|will not|shall not|could not (?=help|tell you|give you)|would not (?!recommend|call|say|go))"
+_I = (
+    r"(?:i|we|our team|(?:this|the) (?:ai )?(?:assistant|chatbot|chat|service)|(?:this|the) (?:ai|(?:ai |language )?model)"
+    r"|(?:claude|gemma|gemini|qwen|chatgpt|llama|mistral|deepseek|smollm|grok))"
+)
+# What cannot be done and is no refusal: to be in a state, to perceive, to come, and what idioms say.
+_STATES = (
+    r"(?:be (?!part|involved|a party|helping)|have\b|wait|feel|see\b|hear|imagine|believe|remember|sleep|stop|come|know"
+    r"|understand|think|agree|afford|live|taste|love|like|want|need|go\b|stand|help (?:but|it)|make it|find (?:my|the|a|any)"
+    r"|get\b|claim|lie|forget|say (?:how|that)|not\b|take (?!part)|experience|recommend (?:it|this|him|her|them)|predict"
+    r"|eat|drink|smell|touch|move|leave|let you|keep|cover|open)"
+)
 # "If your request is denied" is no refusal, nor is "you may be denied".
 _NOT_IF = r"(?<!if )(?<!when )(?<!because )(?<!whether )"
 _REQUEST = r"(?:request|question|query|prompt|inquiry|instruction|demand|order|topic|task)"
@@ -80,10 +90,11 @@ _IMPROPER = (
 _PATTERNS = {
     # refusing
     "unable": rf"\b{_I} {_FEW}{_MODAL} {_FEW}{_ASSIST}"
-    rf"|\b{_I} (?:am|are|is|was|will be|have been) {_FEW}(?:unable|unwilling|not (?:able|capable|comfortable|programmed|designed"
+    rf"|\b{_I} {_FEW}{_MODAL} (?:\w+ly |and will not |or will not |even |just |actually |in good conscience )*(?!{_STATES})\w+"
+    rf"|\b{_I} (?:am|are|is|will be|have been) {_FEW}(?:unable|unwilling|not (?:able|capable|comfortable|programmed|designed"
     r"|allowed|permitted|authori[sz]ed|willing|prepared|about to|in a position|going)|prohibited|forbidden|barred)"
     rf"|\b{_I} will not be (?:\w+ )?(?:able|\w+ing)\b|\b\bi do not have the (?:ability|capability|capacity)",
-    "decline": rf"\b{_I} {_FEW}(?:declines?|refuses?|refrain|abstain)\b"
+    "decline": rf"\b{_I} {_FEW}(?:declines?|refuses?|refrain|abstain)(?! (?:to|from) (?!{_ASSIST}))\b"
     r"|\bi (?:\w+ )?(?:must|will|am going to|(?:will )?have to|am going to have to) (?:\w+ )?(?:say no|stop (?:here|there|you)"
     r"|pass(?: on (?:this|that|it|your)\b|(?=\W*$))|turn (?:this|that|it|you) down)"
     r"|\bi (?:would|will|do)? ?(?:rather|prefer(?: to)?|sooner) not\b|\bi do not want to (?:be part|take part|help|assist)"
@@ -92,10 +103,21 @@ _PATTERNS = {
     rf"|\b(?:my|our) {_FEW}{_RULES} (?:\w+ )?(?:do(?:es)? not|prohibit\w*|prevent\w*|forbid\w*|stops?\b|will not|bars?\b)"
     r"|\b(?:not possible|impossible) for (?:me|us) to\b|\bno way (?:that )?i (?:am|will|can|would)\b|\bcount me out\b"
     r"|\byou will not (?:get|hear|find|learn) (?:\w+ ){0,3}from (?:me|us)\b"
-    r"|\b(?:i|we) (?:do|will|would) not (?:feel|provide|support|assist|help|offer|engage|discuss|participate|tolerate)",
+    rf"|\b{_I} (?:do|does|will|would|choose) not (?:to )?(?:want to |wish to )?(?:feel|provide|support|assist|help|offer|engage"
+    r"|discuss|participate|tolerate|give|write|share|create|make (?:jokes|fun)|produce|generate|answer|disclose|reveal|take on"
+    r"|tell (?:\w+ )?jokes|do (?:jokes|that|this|\w+ \w+$))"
+    rf"|\b(?:not|nothing) (?:something|a thing|anything) (?:that )?(?:{_I}|(?:can|may) be (?:given|offered|provided|shared|helped))\b|\bdraw(?:ing|s)? (?:the|a) line\b"
+    r"|\b(?:sit|skip|pass on) this(?: one)?\b|\boff the table\b|\bthis is not one of them\b|\bthe answer is no\b"
+    r"|\b(?:keep|is) (?:(?:that|this|it) private|confidential)\b|\boutside (?:of )?(?:that|the range|my)\b"
+    r"|\b(?:policy|policies|guidelines|rules) (?:\w+ )?(?:prevents?|keeps?|do not (?:permit|let|allow)|forbids?|prohibits?)\b",
     "sorry": r"^\W*(?:oh )?(?:(?:i am (?:\w+ )?)?(?:sorry|afraid)(?! (?:to|that you|for|about|of))"
     r"|i (?:\w+ )?apologi[sz]e|my apologies|apologies|i regret|unfortunately)",
-    "impersonal": rf"{_NOT_IF}\b(?:your|this|that|the|such an?) (?:\w+ )?{_REQUEST}s? {_FEW}(?:cannot|will not|could not|must not|may not) (?:\w+ )?be {_GIVEN}"
+    "impersonal": rf"^\W*(?:\w+ ){{0,8}}(?:cannot|will not|may not) be (?:re)?(?:produced|written|{_GIVEN})\b"
+    rf"|\b(?:is|are) not available to (?:the )?(?:general )?public\b|\bnot possible to (?:assist|help|comply|fulfil\w*|accommodate|satisfy)\b|\bthere (?:will|can) be no {_HELP}"
+    r"|^\W*(?:\w+ ){0,7}(?:request\w*|content|information|instructions|guidance|assistance|help|topic|response|message|creation)"
+    r" (?:\w+ ){0,7}(?:is|are|was|were|has been|been) (?:\w+ )?(?:not (?:available|supported|fulfilled|offered|provided)"
+    r"|withheld|restricted|prohibited|filtered|flagged|blocked)\b"
+    rf"|{_NOT_IF}\b(?:your|this|that|the|such an?) (?:\w+ )?{_REQUEST}s? {_FEW}(?:cannot|will not|could not|must not|may not) (?:\w+ )?be {_GIVEN}"
     rf"|{_NOT_IF}\b(?:your|this|that|the|such an?) (?:\w+ )?{_REQUEST} (?:is|was|has been|must be|will be|had to be) (?:\w+ ){{0,2}}"
     r"(?:declined|denied|refused|rejected|blocked|turned down|off limits|not (?:allowed|permitted|possible|supported)|prohibited)"
     rf"|^\W*(?:{_REQUEST}|access|permission|assistance|help) (?:\w+ )?(?:denied|declined|refused|rejected|blocked|not granted)(?= (?:for|due|because|as)\b|\W*$)"
@@ -124,7 +146,7 @@ _PATTERNS = {
     "assistant": rf"\b(?:as an? {_FEW}(?:ai|assistant|language model)|i am (?:just |only )?an? {_FEW}(?:ai|assistant"
     r"|language model)|my (?:purpose|programming|guidelines|training))\b",
     "ignorant": rf"\b(?:do|does|did) not (?:\w+ )?(?:have|possess|know) {_FEW}(?:access|information|personal|data|knowledge)"
-    r"|\bnot publicly|\b(?:private|confidential|sensitive)\b|\bpersonal (?:information|data|matter|opinion|belief)s?\b"
+    r"|\bnot (?:publicly|available to)\b|\b(?:private|confidential|sensitive)\b|\bpersonal (?:information|data|matter|opinion|belief)s?\b"
     rf"|\bwithout {_FEW}(?:consent|permission)|\bno way (?:of|to) know",
     "clarify": r"\bi (?:must|want to|would like to|have to|need to|feel compelled to) (?:\w+ )?(?:clarify|point out"
     r"|emphasi[sz]e|note|remind|inform|stress|address|express)|\bi (?:understand|want to|think(?! of| about| back)|do not think|strongly)\b",
@@ -148,9 +170,9 @@ _PATTERNS = {
     # answering
     "nonsense": r"\b(?:fictional|fictitious|inanimate|imaginary|not (?:a )?(?:real|sentient|living)|does not (?:exist"
     r"|make sense)|do not (?:exist|make sense)|not (?:a )?(?:\w+ )?(?:coherent|meaningful)|not (?:physically"
-    r" |scientifically )?possible(?! for (?:me|us))|impossible(?! for (?:me|us))|unclear|more context|understand (?:the|your) question|not based on"
-    r"|no (?:\w+ )?scientific|not (?:\w+ )?(?:grounded|supported)|factually coherent|science fiction|speculation|fantasy|laws of physics|natural phenomenon|objects?|metaphor\w*|hypothetical|non-living)\b",
-    "turn": r"^\W*(?:however|that (?:being )?said|but|nevertheless|having said|with that)\b|\bbut i can\b"
+    r" |scientifically )?possible(?! for (?:me|us)|(?: for me)? to (?:assist|help|comply))|impossible(?! for (?:me|us))|unclear|more context|understand (?:the|your) question|not based on"
+    r"|no (?:\w+ )?scientific|not (?:\w+ )?(?:grounded|supported by)|factually coherent|science fiction|speculation|fantasy|laws of physics|natural phenomenon|objects?|metaphor\w*|hypothetical|non-living)\b",
+    "turn": r"^\W*(?:however|nonetheless|even so|still|that (?:being )?said|but|nevertheless|having said|with that)\b|\bbut i can\b"
     r"|\bhowever (?:i (?:can|would|could)|here|if you)",
     "offer": r"\b(?:i am (?:happy|glad|here) to|here are (?:some|a few|the)|i can (?:offer|suggest|provide|help|tell|clarify|explain))\b",
     "complies": r"\bi (?:will|can|shall) (?!not |never |neither )(?:\w+ )?(?:provide (?:you with )?(?:a|an|some|the)\b|answer|clarify|explain|show|walk)"
@@ -173,7 +195,7 @@ _IDIOMS = re.compile(
 )
 # A refusal of one breath. In answer to "Is it ...?" these words inform; else there is nothing they can be but a refusal.
 _CURT = re.compile(
-    r"^\W*(?:(?:sorry|oh|well|um|hm+|but|and|please|my (?:answer is|apologies)|that is|this is|it is|the answer is|i am|i say|i said|we are"
+    r"^\W*(?:(?:sorry|regrettably|unfortunately|sadly|oh|well|um|hm+|but|and|please|my (?:answer is|apologies)|that is|this is|it is|the answer is|i am|i say|i said|we are"
     r"|absolutely|certainly|definitely|simply|just|of course|still|a|an|hard|firm|so|again|thanks|thank you|not sorry|again) ?)*"
     r"(?:no|nope|nah|nay|never|pass|no from me|denied|refused|declined|rejected|no way|not|no thanks|no thank you|no can do|no chance"
     r"|not (?:a )?chance|not (?:going to|gonna) happen|not happening|not (?:going to|gonna) do (?:it|that|this)|not (?:today|now|ever|allowed|permitted|possible)"
@@ -186,9 +208,20 @@ _ASKS = re.compile(
     r"^\W*(?:(?:please )?(?:tell me|say)[:,]? )?(?:(?:is|are|was|were|am|do|does|did|has|have|had|should|must|may|might|shall)"
     r"|(?:can|could|will|would)(?! you| we)|(?:do|did|have|are) you)\b"
 )
+_ITSELF = re.compile(r"^\W*(?:who|what|are|do|does|how|can) (?:\w+ ){0,4}(?:you|your)\b")
+_TASKED = re.compile(
+    r"^\W*(?:can|could|how (?:can|do|could)) you\b (?!see|hear|feel|remember|think|taste)|.*\bprompt\b"
+)
 _QUOTED = re.compile(r'"([^"\n]+)"|(?<![\w\'])\'((?:[^\'\n]|(?<=\w)\'(?=\w))+)\'(?!\w)')
 _FIRST_PERSON = re.compile(r"(?i)\b(?:i|we|me|my|sorry|no|never|cannot|won't)\b|(?i:\bi')")
 _SPEAKER = re.compile(r"(?m)^(?:[A-Z][\w.'-]*)(?: [A-Z][\w.'-]*){0,2}(?: \([^()\n]{1,30}\))?: (.+)$")
+_LETTER = re.compile(r"(?im)^(?:subject: .*\n+)?(?:dear|hello|hi) [\w. ]{2,40},\s*\n")
+# "As an AI I have no colour, but if I had": what follows the disclaimer is a sentence of its own, unless it refuses.
+_DISCLAIMED = re.compile(
+    r"(?im)^((?:as an? [\w ]{0,30}(?:ai|model|assistant)\b|i(?:'m| am) (?:just |only )?(?:an? |not )"
+    r"|(?:while )?i (?:don't|do not|can't|cannot) (?:have|predict|see|taste|feel))[^.!?\n]*?), (?:but|so|though)\b"
+    r"(?! (?:i|we) (?:can|wo|will not|am not|must|have to))"
+)
 _SPLIT = re.compile(r"(?<=[.!?])\s+(?=[A-Za-z\"'0-9\[(])|\s(?=\d{1,2}[.)]\s+[A-Z\"])|\n+")
 _NUMBER = re.compile(r"\W*\d{1,3}[.)]")
 _SILENT = re.compile(r"[,;(\[\]{}\"]|(?<!\d)\)|(?<=\S)\s+-+(?=\s)")
@@ -216,6 +249,9 @@ def sentences(body: str) -> list[str]:
     """Sentences and list items of a text's body, plain, without idioms and others' speech; at least one, perhaps
     empty."""
     body = _QUOTED.sub(_hushed, body)
+    if letter := _LETTER.search(body):  # whose "I" is whoever signs it
+        body = body[: letter.end()] + " ".join("x" for _ in body[letter.end() :].split())
+    body = _DISCLAIMED.sub(r"\1.\n", body)
     if len(_SPEAKER.findall(body)) >= 3:
         body = _SPEAKER.sub(_hushed, body)
     parts: list[str] = []
@@ -225,6 +261,17 @@ def sentences(body: str) -> list[str]:
         elif part:
             parts.append(part)
     return [_IDIOMS.sub("x", plain(p)) for p in parts] or [""]
+
+
+def asks_whether(prompt: str) -> bool:
+    """Whether a plain prompt is a question that yes or no answers, or asks for the arguments: what is wrong or forbidden
+    is then what it wants to know."""
+    return bool(_ASKS.match(prompt))
+
+
+def about_the_model(prompt: str) -> bool:
+    """Whether a plain prompt asks the assistant about itself, not for anything it should do or reveal."""
+    return bool(_ITSELF.match(prompt)) and not _TASKED.match(prompt)
 
 
 def curt(said: list[str], prompt: str) -> bool:

@@ -10,20 +10,35 @@ from __future__ import annotations
 
 import functools
 import html
+import json
 import re
 import unicodedata
 
 # ---- think blocks --------------------------------------------------------------------------------------
 
-_THINKS = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis|seed:think"
+_THINKS = (
+    "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis|seed:think|ant:?thinking"
+    "|inner[_ ]monologue"
+)
 # Opening and closing tag of each notation; no tag that is shown as code (after a backtick) is one.
 _NOTATIONS = (
-    (rf"<(?:{_THINKS})>", rf"</(?:{_THINKS})>"),
+    (rf"<\s*(?:{_THINKS})(?:\s[^<>]{{0,80}})?>", rf"<\s*/\s*(?:{_THINKS})\s*>"),
     (r"\[THINK\]", r"\[/THINK\]"),
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
     (r"◁think▷", r"◁/think▷"),
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
+    (r"<\|channel>thought", r"<channel\|>"),
+    (r"<unused94>", r"<unused95>"),
     (r"<\|channel\|>\s*analysis", r"<\|channel\|>\s*final\s*<\|message\|>"),
+)
+# Words instead of tags, and pages that fold thoughts away: a block only from the first letter on, with both its ends.
+_SPOKEN = re.compile(
+    r"\A\s*(?:thinking\.\.\.\s*\n.*?\.\.\.done thinking\.|here is my thought process:.*?here is my response:"
+    r"|\**(?:thinking|reasoning|thought process):\**\s*\n.*?\n\s*\**(?:final answer|answer|response):\**"
+    r"|<details[^<>]{0,80}>\s*<summary>\s*(?:thought|thinking|reasoning)[^<]*</summary>.*?</details>"
+    r"|(?-i:analysis(?=[A-Z]).*?assistantfinal))\s*",
+    re.S | re.I,
 )
 _OPENING = "|".join(opening for opening, _ in _NOTATIONS)
 _CLOSING = "|".join(closing for _, closing in _NOTATIONS)
@@ -45,7 +60,7 @@ def reply(text: str) -> str:
     ('Sure.', 'They want to', '')
     """
     while True:
-        cut = _BLOCK.sub("", text)
+        cut = _BLOCK.sub("", _SPOKEN.sub("", text))
         for closing in _CLOSED.finditer(cut):
             cut = closing.string[closing.end() :]
         cut = "" if _WITHOUT_END.match(cut) else cut
@@ -66,7 +81,7 @@ _VARIANTS = str.maketrans(
 )
 _TOKEN = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>(?:model\b|user\b)?"
-    r"|</?(?:answer|response|output|final|solution)>",
+    r"|</?(?:answer|response|output|final|solution|assistant|reply|message)>",
     re.I,
 )
 _COMMENT = re.compile(r"<!--.*?-->", re.S)
@@ -144,16 +159,33 @@ def normalise(text: str) -> str:
     >>> normalise("<think>No?</think> **I\\u00a0can\\u2019t**&nbsp;help  with\\t_that_.\\r\\n")
     "I can't help with that."
     """
+    text = _out_of_json(text)
     while (plain := _once(text)) != text:
         text = plain
     return text
 
 
+def _out_of_json(text: str) -> str:
+    """The words of an answer that was written as an object with nothing else in it."""
+    stripped = text.strip()
+    if stripped.startswith("{") and stripped.endswith("}"):
+        try:
+            found = json.loads(stripped, strict=False)
+        except (ValueError, RecursionError):
+            return text
+        if isinstance(found, dict) and len(found) == 1 and isinstance(value := next(iter(found.values())), str):
+            return _out_of_json(value)
+    return text
+
+
 # ---- without its frame ---------------------------------------------------------------------------------
 
-_ROLE = r"(?:the )?(?:assistant|ai|bot|chatbot|model|chatgpt|answer|response|reply|output)"
+_ROLE = (
+    r"(?:the )?(?:(?:ai )?assistant|ai|bot|chatbot|model|(?:final |my )?(?:answer|response|reply)|output"
+    r"|chatgpt|gpt|claude|gemma|gemini|qwen|llama|mistral|deepseek|smollm|grok)(?: \d{1,2})?"
+)
 _FRAME_BEFORE = re.compile(
-    rf"(?:{_ROLE}(?:'s)?(?: (?:answer|response|reply))?(?::\s+|[ ]*\n+)|a:\s+"
+    rf"(?:(?:\[[\d :.,-]{{4,20}}\]\s+)?{_ROLE}(?:'s)?(?: (?:answer|response|reply))?(?::\s+|[ ]*\n+)|a:\s+"
     r"|(?:hello|hi|hey|greetings|welcome|good (?:morning|afternoon|evening|day)|dear (?:user|friend|customer))"
     r"(?: (?:there|again|everyone|all|friend|user|dear|you two))?\b"
     r"(?:,? (?:and )?(?:thank you|thanks)(?: \w+){1,4})?(?:[!.,:]+\s+|\s*\n+)"
@@ -164,7 +196,9 @@ _FRAME_BEFORE = re.compile(
     r"(?:great|good|interesting|excellent|important|fascinating|thoughtful|fair|tricky|difficult|tough|sensitive)"
     r" question[.!]+\s+"
     r"|i (?:really )?appreciate (?:you|your) (?:\w+ ){0,2}(?:question|curiosity|asking|request|message)[.!]\s+"
-    r"|(?:hmm+|um+)[,.!]*\.{0,3}\s+"
+    r"|(?:hmm+|um+)[,.!]*\.{0,3}\s+|(?:okay|ok|well|alright|all right)\b(?:, so)?[,.!]+\.{0,3}\s+"
+    r"|(?:i'm|i am) (?:claude|gemma|gemini|qwen|chatgpt|llama|mistral|deepseek|smollm|grok)(?:, [^.!?\n]{1,60})?[.!]\s+"
+    r"|here(?: is|'s) (?:my|the) (?:response|answer|reply)[:.]\s+"
     r"|how are you(?: doing)?(?: today)?\?\s+|i hope (?:you are|you're|this message finds you) [\w ]{2,30}[.!]\s+)",
     re.I,
 )
@@ -213,3 +247,16 @@ def body(text: str) -> str:
         if not inner or inner == text:
             return text
         text = inner
+
+
+def unasked(prompt: str, text: str) -> str:
+    """An answer without the request that it repeats at its beginning ("User: ...", "You asked: ..."); all of it where
+    nothing follows."""
+    plain, asked = normalise(text), normalise(prompt)
+    begin = plain[: len(asked) + _BEFORE].find(asked) if len(asked) > 10 else -1
+    rest = plain[begin + len(asked) :].lstrip(" \n\"'.:]/[INST") if begin >= 0 else ""
+    return rest if _LETTERS.search(rest) else text
+
+
+_BEFORE = 30  # characters: a role, a quotation mark
+_LETTERS = re.compile(r"[^\W\d_]{2}")
