@@ -43,7 +43,7 @@ def write(folder: Path, outcomes: dict[str, Sequence[bool]], words: dict[str, tu
     rows = [
         {"id": f"{name}/{i:03d}", "set": name, "base_id": str(i), "category": "hex", "judge": "world", "label": "",
          "outcome": words[name][0 if hit else 1], "score": None, "text": "", "flexible": bool(hit), "parsed": "",
-         "gold": "", "finish": names.STOP}
+         "gold": "", "finish": "stop"}
         for name, hits in outcomes.items() for i, hit in enumerate(hits)
     ]  # fmt: skip
     tables.write(rows, folder / "verdicts.parquet", "verdicts")
