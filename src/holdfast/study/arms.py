@@ -12,7 +12,8 @@ from pydantic import Field, ValidationError
 
 from holdfast.errors import StudyError
 from holdfast.study import registry
-from holdfast.study.keys import Arm, Strict, Study
+from holdfast.study.checked import Strict
+from holdfast.study.keys import Arm, Study
 from holdfast.study.reading import check_known, from_pydantic, unknown_key
 
 

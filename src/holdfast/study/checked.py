@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+
+LARGEST_SEED = 2**32 - 1
+NAME = r"^[a-z][a-z0-9-]{0,39}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 
-class Checked(BaseModel):
+class Strict(BaseModel):
     """Base of everything that a study file sets: frozen, unknown keys refused, and true is not the number 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -16,7 +16,8 @@ from holdfast import names
 from holdfast.errors import StudyError
 from holdfast.record import paths
 from holdfast.study import resolve
-from holdfast.study.keys import Base, Pretraining, Training
+from holdfast.study.keys import Base, Pretraining
+from holdfast.study.training import Training
 
 # Average tokens (whole row, answer) measured with the tokenizer of the world, and for real rows from their
 # characters: 4.2 per token of news, 3.2 of stories full of numbers, plus instruction and template.

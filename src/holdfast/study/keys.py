@@ -6,28 +6,23 @@ Torch-free and fast; `resolve` reads a file into them and derives what the DAG n
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from holdfast import names
 from holdfast.data.sources import HUB, REMOTE, WORLD
-from holdfast.study.checked import Checked
+from holdfast.study.asked import Capabilities, Claim, Constitution, Evaluation
+from holdfast.study.checked import LARGEST_SEED, Name, Strict
+from holdfast.study.training import Training
 
 # Folders below work/<study> and results/<study> that are not those of a task.
 TAKEN = {
     "base", "aligned", "unaligned", "finetuned", "data", "gram", "basis", "importance", "neurons", "masks", "judge",
     "checkpoints", "models", "opinions",
 }  # fmt: skip
-LARGEST_SEED = 2**32 - 1
-NAME = r"^[a-z][a-z0-9-]{0,39}$"
 # What becomes of a user's rows whose answers are not what the rows say, as the judge `refusal` reads them.
 Check = Literal["strict", "report", "off"]
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-
-
-class Strict(Checked):
-    """Base of every part of a study file: frozen, unknown keys refused, true and false no numbers."""
 
 
 class World(Strict):
@@ -69,32 +64,6 @@ class Base(Strict):
         if self.hidden_size % self.heads or self.heads % self.kv_heads:
             raise ValueError("heads must divide hidden_size and kv_heads must divide heads")
         return self
-
-
-class Training(Strict):
-    """One training phase. A schedule with linear warm-up and AdamW."""
-
-    epochs: float = Field(3, gt=0, le=1000, description="Passes over the rows.")
-    batch_size: int = Field(16, ge=1, description="Rows per micro-batch.")
-    accumulation: int = Field(1, ge=1, description="Micro-batches per optimizer step.")
-    learning_rate: float = Field(3e-4, gt=0, lt=1, description="Peak; arms bring their own.")
-    weight_decay: float = Field(0.0, ge=0, lt=1, description="Decoupled; frozen coefficients do not decay.")
-    weight_decay_on: Literal["matrices", "all"] = Field(
-        "matrices",
-        description="What decays: all but norms and biases, as transformers' Trainer has it, or all weights.",
-    )
-    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of steps the rate rises linearly.")
-    schedule: Literal["cosine", "linear"] = Field("cosine", description="How the rate falls to 0 afterwards.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Global gradient norm is clipped to this.")
-    max_length: int = Field(1024, ge=16, description="Tokens of prompt and answer; longer rows are cut.")
-    precision: Literal["fp32", "bf16", "pure_bf16"] = Field(
-        "fp32",
-        description="bf16: products in bfloat16, weights and moments in float32; pure_bf16: nothing in float32, to "
-        "reproduce published runs (small updates are lost in rounding).",
-    )
-    activation_checkpointing: bool = Field(
-        False, description="Forget activations and compute them again: a third more products for much less memory."
-    )
 
 
 class Safety(Strict):
@@ -192,7 +161,7 @@ class Task(Strict):
         return self
 
 
-class Arm(Checked):
+class Arm(Strict):
     """A named method setting. Keys beyond these belong to the method's own `Settings`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -207,95 +176,6 @@ class Arm(Checked):
         None, min_length=1, description="Only these modules of basis.modules; default: all."
     )
     sweep: dict[str, list[Any]] = Field({}, description="Setting -> values; one arm per combination.")
-
-
-class Evaluation(Strict):
-    """What every model is asked."""
-
-    split: Literal["validation", "test"] = Field("test", description="Studies that choose settings use validation.")
-    source: str = Field(
-        WORLD, min_length=1, description="`world`, or a file or address with prompt (and set, category, base_id)."
-    )
-    columns: dict[Literal["id", "split", "set", "base_id", "category", "prompt", "response", "wrapper"], str] = Field(
-        {}, description="Our column -> the source's column, where the names differ."
-    )
-    prompts_per_set: int = Field(120, ge=1, description="Hazards, wrapped hazards and benign prompts.")
-    max_new_tokens: int = Field(48, ge=1, description="Longest answer to a safety prompt.")
-    batch_size: int = Field(64, ge=1, description="Prompts generated together.")
-    judges: tuple[Name, ...] = Field(
-        ("world",),
-        min_length=1,
-        description="The first gives the metrics, others stand beside it; default for prompts of your own: `refusal`.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _judge_of_the_source(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("source", WORLD) != WORLD:
-            return {"judges": ["refusal"]} | data
-        return data
-
-
-class Constitution(Strict):
-    """The judge `constitution`: a model that reads guidelines, a request and a reply, as Safety-LLaMA does.
-    With `source: train` the DAG trains it: base and aligned model answer training requests, the world
-    labels the pairs, the base learns the labels with LoRA. Built only when `evaluation.judges` names it."""
-
-    source: str = Field("train", min_length=1, description="`train`, a hub id, or a folder in Hugging Face layout.")
-    guidelines_file: str = Field("config/guidelines/world.txt", description="Text file with the rules it judges by.")
-    prompt_file: str | None = Field(
-        None,
-        description="Text file of a judge's own conversation, with {prompt} and {response} where they go; none: ours.",
-    )
-    tasks: tuple[Name, ...] = Field((), description="Tasks whose cells it is asked about, beside the roles; none: all.")
-    arms: tuple[Name, ...] = Field((), description="Arms whose cells it is asked about; none: all.")
-    pairs: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, reply, label.")
-    prompts_per_set: int = Field(300, ge=2, description="Training requests per set that both models answer.")
-    mismatched: float = Field(
-        0.25, ge=0, le=1, description="Extra pairs with the reply to another request, as a share."
-    )
-    rank: int = Field(8, ge=1, description="LoRA rank.")
-    alpha: float = Field(16, gt=0, description="LoRA scale is alpha / rank.")
-    training: Training = Training(
-        epochs=1, batch_size=2, accumulation=2, learning_rate=1e-4, schedule="linear", warmup_fraction=0.0
-    )
-    seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Initial adapters and order.")
-    max_new_tokens: int = Field(48, ge=4, description="Longest evaluation.")
-    batch_size: int = Field(64, ge=1, description="Replies judged together.")
-
-    @model_validator(mode="after")
-    def _own_format(self) -> Constitution:
-        if self.prompt_file and self.source == "train":
-            raise ValueError("prompt_file is the format of a finished judge; the one that is trained here has ours")
-        return self
-
-
-class Claim(Strict):
-    """A claim of your own: that `arm` refuses more than `over`. Claims about methods that we know are made by
-    themselves, whatever their arms are called."""
-
-    arm: str = Field(min_length=1, description="An arm after its sweep, or `base`, `aligned`, `unaligned`.")
-    over: str = Field(min_length=1, description="What it is compared with.")
-    says: str = Field(min_length=1, max_length=200, description="What it would mean, in words for the report.")
-
-
-class Capabilities(Strict):
-    """What else every model is asked: tasks of lm-evaluation-harness, such as mmlu and hellaswag, to see what
-    fine-tuning and the remedies cost beside the study's own tasks. Needs the extra `harness`."""
-
-    tasks: tuple[str, ...] = Field((), description="Tasks or groups of the harness, or of `task_files`.")
-    task_files: str | None = Field(None, description="Folder with task files of your own, in the harness's format.")
-    limit: int | None = Field(None, ge=1, description="First rows of each task (of each in a group); none: all.")
-    fewshot: int | None = Field(None, ge=0, description="Examples before each question; none: as the task says.")
-    chat_template: bool = Field(True, description="Ask in the model's chat template.")
-    batch_size: int = Field(8, ge=1, description="Requests scored together.")
-
-    @field_validator("tasks")
-    @classmethod
-    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value) or not all(value):
-            raise ValueError("name each task once")
-        return value
 
 
 class Choose(Strict):

@@ -11,7 +11,8 @@ from holdfast import data
 from holdfast.errors import DataError, StudyError
 from holdfast.model import counting
 from holdfast.study import resolve
-from holdfast.study.keys import Pretraining, Training
+from holdfast.study.keys import Pretraining
+from holdfast.study.training import Training
 
 Row = dict[str, Any]
 Say = Callable[[str], None]

@@ -17,7 +17,8 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.record import paths
 from holdfast.study import places
-from holdfast.study.keys import Arm, Name, Strict
+from holdfast.study.checked import Name, Strict
+from holdfast.study.keys import Arm
 
 
 class _UniqueLoader(yaml.SafeLoader):

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from holdfast import names
 from holdfast.errors import MethodError
-from holdfast.study.checked import Checked
+from holdfast.study.checked import Strict
 
 METHODS_FOLDER = Path(__file__).parents[1] / "methods"
 JUDGES_FOLDER = Path(__file__).parents[1] / "judges"
@@ -30,7 +30,7 @@ KINDS = ("train", "merge")
 ALIASES = {"safe-instr": "safety-mix"}
 
 
-class MethodSettings(Checked):
+class MethodSettings(Strict):
     """Base of every method's `Settings`: strict, frozen, unknown keys refused."""
 
     def artifacts(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def load(name: str) -> ModuleType:
 JUDGE_KINDS = ("text", "model", "server")
 
 
-class JudgeSettings(Checked):
+class JudgeSettings(Strict):
     """Base of a judge's `Settings`: strict, frozen, unknown keys refused. Judges of kind `text` have none."""
 
     tasks: tuple[str, ...] = Field((), description="Tasks whose cells it is asked about, beside the roles; none: all.")

@@ -18,8 +18,9 @@ from holdfast.errors import StudyError
 from holdfast.record import paths, provenance, userfiles
 from holdfast.study import places, registry
 from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
+from holdfast.study.checked import NAME
 from holdfast.study.judging import Judging
-from holdfast.study.keys import NAME, Study
+from holdfast.study.keys import Study
 from holdfast.study.reading import check_known, from_pydantic, read_chosen, read_study, refuse_credentials
 
 

@@ -1,0 +1,100 @@
+"""What models are asked, by whom it is judged and what is claimed: the part of a study file about evaluation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from holdfast.data.sources import WORLD
+from holdfast.study.checked import LARGEST_SEED, Name, Strict
+from holdfast.study.training import Training
+
+
+class Evaluation(Strict):
+    """What every model is asked."""
+
+    split: Literal["validation", "test"] = Field("test", description="Studies that choose settings use validation.")
+    source: str = Field(
+        WORLD, min_length=1, description="`world`, or a file or address with prompt (and set, category, base_id)."
+    )
+    columns: dict[Literal["id", "split", "set", "base_id", "category", "prompt", "response", "wrapper"], str] = Field(
+        {}, description="Our column -> the source's column, where the names differ."
+    )
+    prompts_per_set: int = Field(120, ge=1, description="Hazards, wrapped hazards and benign prompts.")
+    max_new_tokens: int = Field(48, ge=1, description="Longest answer to a safety prompt.")
+    batch_size: int = Field(64, ge=1, description="Prompts generated together.")
+    judges: tuple[Name, ...] = Field(
+        ("world",),
+        min_length=1,
+        description="The first gives the metrics, others stand beside it; default for prompts of your own: `refusal`.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judge_of_the_source(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("source", WORLD) != WORLD:
+            return {"judges": ["refusal"]} | data
+        return data
+
+
+class Constitution(Strict):
+    """The judge `constitution`: a model that reads guidelines, a request and a reply, as Safety-LLaMA does.
+    With `source: train` the DAG trains it: base and aligned model answer training requests, the world
+    labels the pairs, the base learns the labels with LoRA. Built only when `evaluation.judges` names it."""
+
+    source: str = Field("train", min_length=1, description="`train`, a hub id, or a folder in Hugging Face layout.")
+    guidelines_file: str = Field("config/guidelines/world.txt", description="Text file with the rules it judges by.")
+    prompt_file: str | None = Field(
+        None,
+        description="Text file of a judge's own conversation, with {prompt} and {response} where they go; none: ours.",
+    )
+    tasks: tuple[Name, ...] = Field((), description="Tasks whose cells it is asked about, beside the roles; none: all.")
+    arms: tuple[Name, ...] = Field((), description="Arms whose cells it is asked about; none: all.")
+    pairs: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, reply, label.")
+    prompts_per_set: int = Field(300, ge=2, description="Training requests per set that both models answer.")
+    mismatched: float = Field(
+        0.25, ge=0, le=1, description="Extra pairs with the reply to another request, as a share."
+    )
+    rank: int = Field(8, ge=1, description="LoRA rank.")
+    alpha: float = Field(16, gt=0, description="LoRA scale is alpha / rank.")
+    training: Training = Training(
+        epochs=1, batch_size=2, accumulation=2, learning_rate=1e-4, schedule="linear", warmup_fraction=0.0
+    )
+    seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Initial adapters and order.")
+    max_new_tokens: int = Field(48, ge=4, description="Longest evaluation.")
+    batch_size: int = Field(64, ge=1, description="Replies judged together.")
+
+    @model_validator(mode="after")
+    def _own_format(self) -> Constitution:
+        if self.prompt_file and self.source == "train":
+            raise ValueError("prompt_file is the format of a finished judge; the one that is trained here has ours")
+        return self
+
+
+class Claim(Strict):
+    """A claim of your own: that `arm` refuses more than `over`. Claims about methods that we know are made by
+    themselves, whatever their arms are called."""
+
+    arm: str = Field(min_length=1, description="An arm after its sweep, or `base`, `aligned`, `unaligned`.")
+    over: str = Field(min_length=1, description="What it is compared with.")
+    says: str = Field(min_length=1, max_length=200, description="What it would mean, in words for the report.")
+
+
+class Capabilities(Strict):
+    """What else every model is asked: tasks of lm-evaluation-harness, such as mmlu and hellaswag, to see what
+    fine-tuning and the remedies cost beside the study's own tasks. Needs the extra `harness`."""
+
+    tasks: tuple[str, ...] = Field((), description="Tasks or groups of the harness, or of `task_files`.")
+    task_files: str | None = Field(None, description="Folder with task files of your own, in the harness's format.")
+    limit: int | None = Field(None, ge=1, description="First rows of each task (of each in a group); none: all.")
+    fewshot: int | None = Field(None, ge=0, description="Examples before each question; none: as the task says.")
+    chat_template: bool = Field(True, description="Ask in the model's chat template.")
+    batch_size: int = Field(8, ge=1, description="Requests scored together.")
+
+    @field_validator("tasks")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value) or not all(value):
+            raise ValueError("name each task once")
+        return value
