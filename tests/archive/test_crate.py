@@ -53,7 +53,6 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.dag
 def test_a_crate_holds_the_run_and_is_valid(project, monkeypatch):
     out = crate.build(resolve.load("smoke"), project / "crates/smoke")
     graph = {e["@id"]: e for e in json.loads((out / "ro-crate-metadata.json").read_text())["@graph"]}
@@ -101,7 +100,6 @@ def _validate(folder: Path, monkeypatch) -> None:
     assert found.passed(), [(i.check.identifier, i.message) for i in found.get_issues()]
 
 
-@pytest.mark.dag
 def test_a_folder_that_is_there_is_not_touched(project):
     (project / "crates/smoke").mkdir(parents=True)
     with pytest.raises(ArtifactError, match="is there already"):
