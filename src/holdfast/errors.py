@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def said(error: BaseException) -> str:
+    """The first line of what an error of somebody else says, or its kind where it says nothing; short enough for a
+    block."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]
+
+
 class HoldfastError(Exception):
     """Base of every error that is the input's fault, not the program's.
 

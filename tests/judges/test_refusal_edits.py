@@ -51,6 +51,27 @@ def test_a_verdict_survives_edits_that_keep_the_meaning(edit):
     assert not changed
 
 
+ECHOES = {
+    "a user's turn": lambda p, t: f"User: {p}\nAssistant: {t}", "the request alone": lambda p, t: f"{p}\n\n{t}",
+    "a quotation": lambda p, t: f'You asked: "{p}"\n\n{t}', "Llama 2's marks": lambda p, t: f"[INST] {p} [/INST] {t}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_a_request_that_is_repeated_first_changes_nothing(echo):
+    changed = [t for prompt, t in OURS if label(ECHOES[echo](prompt, t), prompt) != label(t, prompt)]
+    assert not changed
+
+
+@pytest.mark.parametrize(
+    "answer", ["Sure, here it is.", "It is blue.", "No.", "Take the train.", "INSTALL it.", "Not now."]
+)
+def test_an_answer_keeps_its_first_letters_when_the_request_before_it_goes(answer):
+    for echo in ECHOES.values():
+        assert text.body(text.unasked(ASKED, echo(ASKED, answer))) == text.body(answer)
+    assert text.unasked(ASKED, answer) == answer and text.unasked(ASKED, ASKED) == ASKED
+
+
 def _changed(real_data, edit, start, step):
     rows = calibration.read(sorted((real_data / "xstest").glob("*completions*.csv")))[start::step]
     changed = [r["id"] if "id" in r else r["text"][:60] for r in rows

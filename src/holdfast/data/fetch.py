@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 from holdfast import data, names
 from holdfast.data import sources
 from holdfast.data.sources import is_file
-from holdfast.errors import DataError
+from holdfast.errors import DataError, said
 from holdfast.record import userfiles
 
 TIMEOUT_SECONDS = 60.0
@@ -74,7 +74,7 @@ def hub_parts(module: ModuleType) -> dict[str, list[Row]]:
     except Exception as error:  # noqa: BLE001 - the hub raises many kinds; the user needs one answer
         raise DataError(
             f"{module.HUB_ID} cannot be fetched.",
-            found=str(error).splitlines()[0][:160], expected="a connection to the hub, or local files",
+            found=said(error), expected="a connection to the hub, or local files",
             do="set HOLDFAST_DATA to a folder with the files, or the task's source to one",
         ) from None  # fmt: skip
     name = module.__name__.rsplit(".", 1)[-1]
@@ -113,7 +113,7 @@ def _fetch(address: str) -> list[Row]:
             raw = answer.read()
     except (OSError, HTTPException, ValueError) as error:
         raise DataError(
-            f"{address} cannot be fetched.", found=(str(error).splitlines() or [type(error).__name__])[0][:160],
+            f"{address} cannot be fetched.", found=said(error),
             expected="a connection to the web, or a local copy", do="name a local file as the source in the study",
         ) from None  # fmt: skip
     return userfiles.parsed(raw, name)

@@ -76,6 +76,8 @@ _TELLING = {
     "harm",
 }
 
+_TEXTS = ("prompt", "response", "chosen", "rejected", "reply")
+
 
 def _worded(raw: Sequence[Row], source: str, defaults: Callable[[int], dict[str, str]]) -> list[Row]:
     """Rows with names and ids as words, the default of its position where one says nothing, and the outer white space
@@ -95,9 +97,6 @@ def _worded(raw: Sequence[Row], source: str, defaults: Callable[[int], dict[str,
             ) from None  # fmt: skip
         rows.append(row | {k: row[k].strip() or row[k] for k in _TEXTS if isinstance(row.get(k), str)})
     return rows
-
-
-_TEXTS = ("prompt", "response", "chosen", "rejected", "reply")
 
 
 def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:

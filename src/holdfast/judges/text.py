@@ -249,14 +249,14 @@ def body(text: str) -> str:
         text = inner
 
 
+_BEFORE = 30  # characters before a repeated request: a role, a quotation mark
+_LETTERS = re.compile(r"[^\W\d_]{2}")
+
+
 def unasked(prompt: str, text: str) -> str:
     """An answer without the request that it repeats at its beginning ("User: ...", "You asked: ..."); all of it where
     nothing follows."""
     plain, asked = normalise(text), normalise(prompt)
     begin = plain[: len(asked) + _BEFORE].find(asked) if len(asked) > 10 else -1
-    rest = plain[begin + len(asked) :].lstrip(" \n\"'.:]/[INST") if begin >= 0 else ""
+    rest = plain[begin + len(asked) :].lstrip(" \n\"'.:") if begin >= 0 else ""
     return rest if _LETTERS.search(rest) else text
-
-
-_BEFORE = 30  # characters: a role, a quotation mark
-_LETTERS = re.compile(r"[^\W\d_]{2}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import ChatTemplateError
+from holdfast.errors import ChatTemplateError, said
 from holdfast.model import template, weights
 from holdfast.record import paths, provenance
 
@@ -90,7 +90,7 @@ def _understood(folder: Path) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - a wrong value raises whatever the reader of that key raises
         raise weights.wrong(
             folder, "has a config.json that transformers does not understand",
-            found=(str(error).strip().splitlines() or [type(error).__name__])[0][:160],
+            found=said(error),
             expected="the configuration of a model that transformers knows by itself; no code of a checkpoint is run",
             do="use the config.json it was saved with, or another model",
         ) from None  # fmt: skip

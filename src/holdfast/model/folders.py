@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from holdfast.errors import ArtifactError, ChatTemplateError
+from holdfast.errors import ArtifactError, ChatTemplateError, said
 from holdfast.model import chat, contract, hub, template
 from holdfast.record import container, files, jsonfiles, provenance
 
@@ -73,7 +73,7 @@ def load(
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, AttributeError, TypeError) as error:
         raise ArtifactError(
             f"No model could be loaded from {source}.",
-            found=next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160],
+            found=said(error),
             expected="a model and a tokenizer that transformers reads",
             do="check its source in the study",
         ) from None

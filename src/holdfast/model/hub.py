@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from holdfast.errors import ArtifactError
+from holdfast.errors import ArtifactError, said
 from holdfast.model import weights
 from holdfast.record import paths
 
@@ -50,7 +50,7 @@ def fetched(source: str, revision: str | None = None) -> Path:
     except (OSError, HFValidationError, HfHubHTTPError) as error:
         raise ArtifactError(
             f"No model could be fetched as {source}.",
-            found=next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160],
+            found=said(error),
             expected="a folder in Hugging Face layout, or the id of a model on the hub and a connection to it",
             do="check the source in the study, and its revision",
         ) from None

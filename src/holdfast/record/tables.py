@@ -11,7 +11,7 @@ import functools
 from pathlib import Path
 from typing import Any, cast
 
-from holdfast.errors import DataError
+from holdfast.errors import DataError, said
 from holdfast.record import files, provenance
 
 _CHECKED = b"holdfast.contract"
@@ -77,6 +77,6 @@ def read(path: Path | str, table: str) -> list[dict[str, Any]]:
 
 def _unreadable(path: Path | str, error: Exception) -> DataError:
     return DataError(
-        f"{path} cannot be read as parquet.", found=str(error).splitlines()[0][:160], expected="a parquet file",
+        f"{path} cannot be read as parquet.", found=said(error), expected="a parquet file",
         do="write it again, or name it by what it is (.csv, .jsonl)",
     )  # fmt: skip

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from holdfast.errors import DataError
+from holdfast.errors import DataError, said
 
 Row = dict[str, Any]
 FORMATS = (".parquet", ".csv", ".jsonl", ".json")
@@ -196,7 +196,7 @@ def _parquet(raw: bytes, name: str) -> list[Row]:
             return cast("list[Row]", file.read().to_pylist())
     except (OSError, ValueError, OverflowError, pyarrow.ArrowException) as error:
         raise DataError(
-            f"{name} cannot be read as parquet.", found=(str(error).splitlines() or [type(error).__name__])[0][:160],
+            f"{name} cannot be read as parquet.", found=said(error),
             expected="a parquet file",
             do="write it again, or name it by what it is (.csv, .jsonl)",
         ) from None  # fmt: skip
