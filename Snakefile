@@ -43,6 +43,7 @@ wildcard_constraints:
     seed=one_of(map(str, S.study.seeds)),
     role="base|aligned|unaligned",
     basis="safety|random|output|permuted",
+    rep=f"({'|'.join(S.folders)})",  # what lies in a replicate's folder, or, empty, in the study's own
 
 
 rule all:

@@ -6,21 +6,21 @@ rule train_base:
     input:
         tasks=expand(rules.prepare_task.output, task=list(S.real_tasks)),
     output:
-        model=f"{W}/base/model.safetensors",
-        curve=f"{R}/models/base/train.jsonl",
+        model=f"{W}/{{rep}}base/model.safetensors",
+        curve=f"{R}/{{rep}}models/base/train.jsonl",
     log:
-        f"{L}/base.log",
+        f"{L}/{{rep}}base.log",
     benchmark:
-        f"{L}/benchmarks/base.tsv"
+        f"{L}/benchmarks/{{rep}}base.tsv"
     threads: 2
     resources:
         mem_mb=8000,
         runtime=240,
         gpu=GPU,
     params:
-        cfg=S.base_cfg(),
+        cfg=lambda w: S.base_cfg(w.rep),
         code=code("base"),
-        checkpoints=f"{W}/checkpoints/base",
+        checkpoints=lambda w: f"{W}/checkpoints/{w.rep}base",
         threads=2,  # fixed: the bytes of a model depend on it
     script:
         "../scripts/base.py"
@@ -29,24 +29,24 @@ rule train_base:
 rule train_aligned:
     """Safety fine-tuning (SSFT) of the base model"""
     input:
-        model=rules.train_base.output.model,
+        model=lambda w: home("base", w),
         table=rules.prepare_safety.output[0],
     output:
-        model=f"{W}/aligned/model.safetensors",
-        curve=f"{R}/models/aligned/train.jsonl",
+        model=f"{W}/{{rep}}aligned/model.safetensors",
+        curve=f"{R}/{{rep}}models/aligned/train.jsonl",
     log:
-        f"{L}/aligned.log",
+        f"{L}/{{rep}}aligned.log",
     benchmark:
-        f"{L}/benchmarks/aligned.tsv"
+        f"{L}/benchmarks/{{rep}}aligned.tsv"
     threads: 1
     resources:
         mem_mb=8000,
         runtime=240,
         gpu=GPU,
     params:
-        cfg=S.aligned_cfg(),
+        cfg=lambda w: S.aligned_cfg(w.rep),
         code=code("aligned"),
-        checkpoints=f"{W}/checkpoints/aligned",
+        checkpoints=lambda w: f"{W}/checkpoints/{w.rep}aligned",
     script:
         "../scripts/aligned.py"
 
@@ -56,25 +56,25 @@ use rule train_aligned as train_unaligned with:
         model=rules.train_aligned.output.model,
         table=rules.prepare_preferences.output[0],
     output:
-        model=f"{W}/unaligned/model.safetensors",
-        curve=f"{R}/models/unaligned/train.jsonl",
+        model=f"{W}/{{rep}}unaligned/model.safetensors",
+        curve=f"{R}/{{rep}}models/unaligned/train.jsonl",
     log:
-        f"{L}/unaligned.log",
+        f"{L}/{{rep}}unaligned.log",
     benchmark:
-        f"{L}/benchmarks/unaligned.tsv"
+        f"{L}/benchmarks/{{rep}}unaligned.tsv"
     params:
-        cfg=S.unaligned_cfg(),
+        cfg=lambda w: S.unaligned_cfg(w.rep),
         code=code("aligned"),
-        checkpoints=f"{W}/checkpoints/unaligned",
+        checkpoints=lambda w: f"{W}/checkpoints/{w.rep}unaligned",
 
 
 rule base:
     """The base model"""
     input:
-        rules.train_base.output,
+        expand(rules.train_base.output, rep=S.homes("base")),
 
 
 rule aligned:
     """The aligned model"""
     input:
-        rules.train_aligned.output,
+        expand(rules.train_aligned.output, rep=S.homes("aligned")),

@@ -7,11 +7,11 @@ rule capture_gram:
         model=rules.train_aligned.output.model,
         safety=rules.prepare_safety.output[0],
     output:
-        f"{W}/gram/safety.safetensors",
+        f"{W}/{{rep}}gram/safety.safetensors",
     log:
-        f"{L}/gram.log",
+        f"{L}/{{rep}}gram.log",
     benchmark:
-        f"{L}/benchmarks/gram.tsv"
+        f"{L}/benchmarks/{{rep}}gram.tsv"
     threads: 1
     resources:
         mem_mb=8000,
@@ -26,11 +26,11 @@ rule capture_gram:
 
 use rule capture_gram as capture_every_gram with:
     output:
-        f"{W}/gram/all.safetensors",
+        f"{W}/{{rep}}gram/all.safetensors",
     log:
-        f"{L}/gram_all.log",
+        f"{L}/{{rep}}gram_all.log",
     benchmark:
-        f"{L}/benchmarks/gram_all.tsv"
+        f"{L}/benchmarks/{{rep}}gram_all.tsv"
     params:
         cfg=S.every_gram_cfg(),
         code=code("gram"),
@@ -41,11 +41,11 @@ rule compute_basis:
     input:
         unpack(basis_inputs),
     output:
-        f"{W}/basis/{{basis}}.safetensors",
+        f"{W}/{{rep}}basis/{{basis}}.safetensors",
     log:
-        f"{L}/basis/{{basis}}.log",
+        f"{L}/{{rep}}basis/{{basis}}.log",
     benchmark:
-        f"{L}/benchmarks/basis/{{basis}}.tsv"
+        f"{L}/benchmarks/{{rep}}basis/{{basis}}.tsv"
     threads: 1
     resources:
         mem_mb=8000,
@@ -53,7 +53,7 @@ rule compute_basis:
         gpu=GPU,
     params:
         cfg=lambda w: {
-            "random": {"seed": S.study.world.seed},
+            "random": {"seed": S.control_seed(w.rep)},
             "safety": {},
         }.get(w.basis, {"modules": S.basis_cfg()["modules"]}),
         code=code("basis"),
@@ -69,14 +69,14 @@ rule score_importance:
         basis=branch(
             lambda w: w.space == "original",
             then=[],
-            otherwise=f"{W}/basis/{{space}}.safetensors",
+            otherwise=f"{W}/{{rep}}basis/{{space}}.safetensors",
         ),
     output:
-        f"{W}/importance/{{space}}.safetensors",
+        f"{W}/{{rep}}importance/{{space}}.safetensors",
     log:
-        f"{L}/importance/{{space}}.log",
+        f"{L}/{{rep}}importance/{{space}}.log",
     benchmark:
-        f"{L}/benchmarks/importance/{{space}}.tsv"
+        f"{L}/benchmarks/{{rep}}importance/{{space}}.tsv"
     wildcard_constraints:
         space="safety|random|original|output|permuted",
     threads: 1
@@ -98,14 +98,14 @@ use rule score_importance as score_task_importance with:
         basis=branch(
             lambda w: w.space == "original",
             then=[],
-            otherwise=f"{W}/basis/{{space}}.safetensors",
+            otherwise=f"{W}/{{rep}}basis/{{space}}.safetensors",
         ),
     output:
-        f"{W}/importance/{{space}}-{{task}}.safetensors",
+        f"{W}/{{rep}}importance/{{space}}-{{task}}.safetensors",
     log:
-        f"{L}/importance/{{space}}-{{task}}.log",
+        f"{L}/{{rep}}importance/{{space}}-{{task}}.log",
     benchmark:
-        f"{L}/benchmarks/importance/{{space}}-{{task}}.tsv"
+        f"{L}/benchmarks/{{rep}}importance/{{space}}-{{task}}.tsv"
     params:
         cfg=lambda w: S.task_importance_cfg(w.task),
         code=lambda w: code("importance", f"data/{S.study.tasks[w.task].dataset}.py"),
@@ -116,12 +116,12 @@ rule build_mask:
     input:
         unpack(mask_inputs),
     output:
-        mask=f"{W}/masks/{{mask}}.safetensors",
-        profile=f"{R}/masks/{{mask}}.csv",
+        mask=f"{W}/{{rep}}masks/{{mask}}.safetensors",
+        profile=f"{R}/{{rep}}masks/{{mask}}.csv",
     log:
-        f"{L}/masks/{{mask}}.log",
+        f"{L}/{{rep}}masks/{{mask}}.log",
     benchmark:
-        f"{L}/benchmarks/masks/{{mask}}.tsv"
+        f"{L}/benchmarks/{{rep}}masks/{{mask}}.tsv"
     wildcard_constraints:
         mask=one_of(S.masks),
     threads: 1
@@ -129,7 +129,10 @@ rule build_mask:
         mem_mb=4000,
         runtime=60,
     params:
-        cfg=lambda w: {"spec": S.masks[w.mask].model_dump(), "seed": S.study.world.seed},
+        cfg=lambda w: {
+            "spec": S.masks[w.mask].model_dump(),
+            "seed": S.control_seed(w.rep),
+        },
         code=code("mask"),
     script:
         "../scripts/mask.py"
@@ -141,11 +144,11 @@ rule detect_neurons:
         model=rules.train_aligned.output.model,
         safety=rules.prepare_safety.output[0],
     output:
-        f"{W}/neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.safetensors",
+        f"{W}/{{rep}}neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.safetensors",
     log:
-        f"{L}/neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.log",
+        f"{L}/{{rep}}neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.log",
     benchmark:
-        f"{L}/benchmarks/neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.tsv"
+        f"{L}/benchmarks/{{rep}}neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.tsv"
     wildcard_constraints:
         on="safety|foundation",
         scores="(-code)?",
@@ -172,15 +175,15 @@ rule build_neuron_mask:
     """Building mask {wildcards.mask}"""
     input:
         lambda w: [
-            f"{W}/neurons/{counts}.safetensors"
+            f"{W}/{w.rep}neurons/{counts}.safetensors"
             for counts in S.neuron_masks[w.mask].counts
         ],
     output:
-        f"{W}/masks/{{mask}}.safetensors",
+        f"{W}/{{rep}}masks/{{mask}}.safetensors",
     log:
-        f"{L}/masks/{{mask}}.log",
+        f"{L}/{{rep}}masks/{{mask}}.log",
     benchmark:
-        f"{L}/benchmarks/masks/{{mask}}.tsv"
+        f"{L}/benchmarks/{{rep}}masks/{{mask}}.tsv"
     wildcard_constraints:
         mask=one_of(S.neuron_masks),
     threads: 1
@@ -197,13 +200,13 @@ rule build_neuron_mask:
 rule gram:
     """All Gram matrices"""
     input:
-        rules.capture_gram.output,
+        expand(rules.capture_gram.output, rep=S.homes("aligned")),
 
 
 rule basis:
     """All bases"""
     input:
-        expand(rules.compute_basis.output, basis=S.bases),
+        expand(rules.compute_basis.output, rep=S.homes("aligned"), basis=S.bases),
 
 
 rule importance:
@@ -211,6 +214,7 @@ rule importance:
     input:
         expand(
             rules.score_importance.output,
+            rep=S.homes("aligned"),
             space=sorted({m.basis for m in S.masks.values()}),
         ),
 
@@ -218,4 +222,8 @@ rule importance:
 rule masks:
     """All masks"""
     input:
-        expand(f"{W}/masks/{{mask}}.safetensors", mask=[*S.masks, *S.neuron_masks]),
+        expand(
+            f"{W}/{{rep}}masks/{{mask}}.safetensors",
+            rep=S.homes("aligned"),
+            mask=[*S.masks, *S.neuron_masks],
+        ),

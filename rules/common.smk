@@ -29,21 +29,28 @@ def source_files(source, dataset=None):
     return sources.local_files(dataset, source) if dataset else [source]
 
 
+def home(what, w, name=None):
+    """The base or aligned model that a replicate has, or what was made from that alone, where it lies."""
+    return f"{W}/{S.home(what, w.rep)}{name or f'{what}/model'}.safetensors"
+
+
 def basis_inputs(w):
     """The output side needs the model's weights; the permuted basis is the safety basis with more."""
     needs = {"gram": rules.capture_gram.output[0]}
     if w.basis in ("output", "permuted"):
         needs["model"] = rules.train_aligned.output.model
     if w.basis == "permuted":
-        needs["basis"] = f"{W}/basis/safety.safetensors"
+        needs["basis"] = f"{W}/{w.rep}basis/safety.safetensors"
     return needs
 
 
 def mask_inputs(w):
     spec = S.masks[w.mask]
-    needs = {"safety": f"{W}/importance/{spec.basis}.safetensors"}
+    needs = {"safety": f"{W}/{w.rep}importance/{spec.basis}.safetensors"}
     if spec.minus_task:
-        needs["task"] = f"{W}/importance/{spec.basis}-{spec.minus_task}.safetensors"
+        needs["task"] = (
+            f"{W}/{w.rep}importance/{spec.basis}-{spec.minus_task}.safetensors"
+        )
     return needs
 
 
@@ -52,28 +59,31 @@ def cell_artifacts(w):
     arm = S.arms[w.arm]
     needs = {}
     if "safety" in registry.header(arm.method).needs:
-        needs["safety"] = rules.prepare_safety.output[0]
+        needs["safety"] = f"{W}/{S.home('aligned', w.rep)}data/safety.parquet"
     if S.study.tasks[w.task].harmful_fraction:
         needs["harmful"] = rules.prepare_preferences.output[0]
     if arm.basis:
-        needs["basis"] = f"{W}/basis/{arm.basis}.safetensors"
+        needs["basis"] = home("aligned", w, f"basis/{arm.basis}")
     if mask := S.mask_name(w.arm, w.task):
-        needs["mask"] = f"{W}/masks/{mask}.safetensors"
+        needs["mask"] = home("aligned", w, f"masks/{mask}")
     return needs
 
 
 def merge_inputs(w):
     """The models and tables this arm merges, by role."""
     arm = S.arms[w.arm]
-    cell = f"{W}/{{task}}/{arm.of}/seed{w.seed}/model.safetensors"
-    needs = {role: f"{W}/{role}/model.safetensors" for role in ("aligned", *arm.roles)}
+    cell = f"{W}/{w.rep}{{task}}/{arm.of}/seed{w.seed}/model.safetensors"
+    needs = {
+        role: home("base" if role == "base" else "aligned", w, f"{role}/model")
+        for role in ("aligned", *arm.roles)
+    }
     needs["finetuned"] = cell.format(task=w.task)
     if arm.across_tasks:
         needs["others"] = [
             cell.format(task=t) for t in S.arms[arm.of].learning_rates if t != w.task
         ]
     if arm.gram:
-        needs["gram"] = rules.capture_every_gram.output[0]
+        needs["gram"] = home("aligned", w, "gram/all")
     if arm.preferences:
         needs["preferences"] = rules.prepare_preferences.output[0]
     return needs
@@ -87,13 +97,6 @@ def opinions_of(model, task=None, arm=None):
     """What the models and servers that are asked about a model say of it."""
     return [
         f"{R}/{model}/opinions/{name}.parquet" for name in S.judging.opinions(task, arm)
-    ]
-
-
-def metrics_of(cells):
-    """The metrics of the roles and of these cells."""
-    return [f"{R}/models/{role}/metrics.json" for role in S.roles] + [
-        f"{R}/{task}/{arm}/seed{seed}/metrics.json" for task, arm, seed in cells
     ]
 
 

@@ -2,17 +2,17 @@
 
 
 rule respond:
-    """Answering with {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
+    """Answering with {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed}"""
     input:
         model=rules.finetune.output.model,
         prompts=rules.prepare_prompts.output[0],
         tasks=rules.prepare_task.output,
     output:
-        f"{R}/{{task}}/{{arm}}/seed{{seed}}/responses.parquet",
+        f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/responses.parquet",
     log:
-        f"{L}/respond/{{task}}/{{arm}}/seed{{seed}}.log",
+        f"{L}/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}.log",
     benchmark:
-        f"{L}/benchmarks/respond/{{task}}/{{arm}}/seed{{seed}}.tsv"
+        f"{L}/benchmarks/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
         mem_mb=8000,
@@ -26,20 +26,22 @@ rule respond:
 
 
 rule judge:
-    """Judging {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
+    """Judging {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed}"""
     input:
         responses=rules.respond.output[0],
         prompts=rules.prepare_prompts.output[0],
         tasks=rules.prepare_task.output,
         record=rules.finetune.output.record,
-        opinions=lambda w: opinions_of(f"{w.task}/{w.arm}/seed{w.seed}", w.task, w.arm),
+        opinions=lambda w: opinions_of(
+            f"{w.rep}{w.task}/{w.arm}/seed{w.seed}", w.task, w.arm
+        ),
     output:
-        verdicts=f"{R}/{{task}}/{{arm}}/seed{{seed}}/verdicts.parquet",
-        metrics=f"{R}/{{task}}/{{arm}}/seed{{seed}}/metrics.json",
+        verdicts=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/verdicts.parquet",
+        metrics=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/metrics.json",
     log:
-        f"{L}/judge/{{task}}/{{arm}}/seed{{seed}}.log",
+        f"{L}/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}.log",
     benchmark:
-        f"{L}/benchmarks/judge/{{task}}/{{arm}}/seed{{seed}}.tsv"
+        f"{L}/benchmarks/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
@@ -49,7 +51,8 @@ rule judge:
             w.task,
             w.arm,
             int(w.seed),
-            f"{W}/{w.task}/{w.arm}/seed{w.seed}/model.safetensors",
+            f"{W}/{w.rep}{w.task}/{w.arm}/seed{w.seed}/model.safetensors",
+            w.rep,
         ),
         code=lambda w: code("judge", *datasets([w.task]), *S.judging.files()),
     script:
@@ -57,17 +60,17 @@ rule judge:
 
 
 rule changes:
-    """What {wildcards.arm} on {wildcards.task}, seed {wildcards.seed} changed in the weights"""
+    """What {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed} changed in the weights"""
     input:
         model=rules.finetune.output.model,
-        aligned=rules.train_aligned.output.model,
-        basis=f"{W}/basis/safety.safetensors",
+        aligned=lambda w: home("aligned", w),
+        basis=lambda w: home("aligned", w, "basis/safety"),
     output:
-        f"{R}/{{task}}/{{arm}}/seed{{seed}}/changes.csv",
+        f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/changes.csv",
     log:
-        f"{L}/changes/{{task}}/{{arm}}/seed{{seed}}.log",
+        f"{L}/{{rep}}changes/{{task}}/{{arm}}/seed{{seed}}.log",
     benchmark:
-        f"{L}/benchmarks/changes/{{task}}/{{arm}}/seed{{seed}}.tsv"
+        f"{L}/benchmarks/{{rep}}changes/{{task}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
         mem_mb=4000,
@@ -81,15 +84,15 @@ rule changes:
 
 use rule respond as respond_role with:
     input:
-        model=f"{W}/{{role}}/model.safetensors",
+        model=f"{W}/{{rep}}{{role}}/model.safetensors",
         prompts=rules.prepare_prompts.output[0],
         tasks=expand(rules.prepare_task.output, task=list(S.study.tasks)),
     output:
-        f"{R}/models/{{role}}/responses.parquet",
+        f"{R}/{{rep}}models/{{role}}/responses.parquet",
     log:
-        f"{L}/respond/{{role}}.log",
+        f"{L}/{{rep}}respond/{{role}}.log",
     benchmark:
-        f"{L}/benchmarks/respond/{{role}}.tsv"
+        f"{L}/benchmarks/{{rep}}respond/{{role}}.tsv"
     params:
         cfg=S.generation_cfg(list(S.study.tasks)),
         code=code("respond", *datasets(S.study.tasks)),
@@ -100,20 +103,25 @@ use rule judge as judge_role with:
         responses=rules.respond_role.output[0],
         prompts=rules.prepare_prompts.output[0],
         tasks=expand(rules.prepare_task.output, task=list(S.study.tasks)),
-        opinions=lambda w: opinions_of(f"models/{w.role}"),
+        opinions=lambda w: opinions_of(f"{w.rep}models/{w.role}"),
     output:
-        verdicts=f"{R}/models/{{role}}/verdicts.parquet",
-        metrics=f"{R}/models/{{role}}/metrics.json",
+        verdicts=f"{R}/{{rep}}models/{{role}}/verdicts.parquet",
+        metrics=f"{R}/{{rep}}models/{{role}}/metrics.json",
     log:
-        f"{L}/judge/{{role}}.log",
+        f"{L}/{{rep}}judge/{{role}}.log",
     benchmark:
-        f"{L}/benchmarks/judge/{{role}}.tsv"
+        f"{L}/benchmarks/{{rep}}judge/{{role}}.tsv"
     params:
-        cfg=lambda w: S.judge_cfg(None, w.role, 0, f"{W}/{w.role}/model.safetensors"),
+        cfg=lambda w: S.judge_cfg(
+            None, w.role, 0, f"{W}/{w.rep}{w.role}/model.safetensors", w.rep
+        ),
         code=code("judge", *datasets(S.study.tasks), *S.judging.files()),
 
 
-METRICS = metrics_of(S.cells)
+METRICS = [
+    f"{R}/{place}/metrics.json"
+    for place in [*(f"{f}models/{role}" for f, role in S.role_places), *S.places]
+]
 
 
 CAPABILITIES = []
@@ -121,15 +129,15 @@ CAPABILITIES = []
 if S.study.capabilities.tasks:
 
     rule measure_capabilities:
-        """Asking {wildcards.arm} on {wildcards.task}, seed {wildcards.seed} what else it can do"""
+        """Asking {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed} what else it can do"""
         input:
             model=rules.finetune.output.model,
         output:
-            f"{R}/{{task}}/{{arm}}/seed{{seed}}/capabilities.parquet",
+            f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/capabilities.parquet",
         log:
-            f"{L}/capabilities/{{task}}/{{arm}}/seed{{seed}}.log",
+            f"{L}/{{rep}}capabilities/{{task}}/{{arm}}/seed{{seed}}.log",
         benchmark:
-            f"{L}/benchmarks/capabilities/{{task}}/{{arm}}/seed{{seed}}.tsv"
+            f"{L}/benchmarks/{{rep}}capabilities/{{task}}/{{arm}}/seed{{seed}}.tsv"
         threads: 1
         resources:
             mem_mb=8000,
@@ -143,13 +151,13 @@ if S.study.capabilities.tasks:
 
     use rule measure_capabilities as measure_capabilities_role with:
         input:
-            model=f"{W}/{{role}}/model.safetensors",
+            model=f"{W}/{{rep}}{{role}}/model.safetensors",
         output:
-            f"{R}/models/{{role}}/capabilities.parquet",
+            f"{R}/{{rep}}models/{{role}}/capabilities.parquet",
         log:
-            f"{L}/capabilities/{{role}}.log",
+            f"{L}/{{rep}}capabilities/{{role}}.log",
         benchmark:
-            f"{L}/benchmarks/capabilities/{{role}}.tsv"
+            f"{L}/benchmarks/{{rep}}capabilities/{{role}}.tsv"
 
     CAPABILITIES = [m.replace("metrics.json", "capabilities.parquet") for m in METRICS]
 
@@ -186,7 +194,7 @@ rule responses:
 rule records:
     """What every training and merge recorded"""
     input:
-        [f"{R}/{task}/{arm}/seed{seed}/train.json" for task, arm, seed in S.cells],
+        [f"{R}/{place}/train.json" for place in S.places],
 
 
 rule verdicts:

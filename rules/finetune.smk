@@ -2,19 +2,19 @@
 
 
 rule finetune:
-    """Fine-tuning {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
+    """Fine-tuning {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed}"""
     input:
         unpack(cell_artifacts),
-        model=rules.train_aligned.output.model,
+        model=lambda w: home("aligned", w),
         task=rules.prepare_task.output[0],
     output:
-        model=f"{W}/{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
-        record=f"{R}/{{task}}/{{arm}}/seed{{seed}}/train.json",
-        curve=f"{R}/{{task}}/{{arm}}/seed{{seed}}/train.jsonl",
+        model=f"{W}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
+        record=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/train.json",
+        curve=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/train.jsonl",
     log:
-        f"{L}/finetune/{{task}}/{{arm}}/seed{{seed}}.log",
+        f"{L}/{{rep}}finetune/{{task}}/{{arm}}/seed{{seed}}.log",
     benchmark:
-        f"{L}/benchmarks/finetune/{{task}}/{{arm}}/seed{{seed}}.tsv"
+        f"{L}/benchmarks/{{rep}}finetune/{{task}}/{{arm}}/seed{{seed}}.tsv"
     wildcard_constraints:
         arm=one_of(S.of_kind("train")),
     threads: 1
@@ -23,17 +23,17 @@ rule finetune:
         runtime=480,
         gpu=GPU,
     params:
-        cfg=lambda w: S.cell_cfg(w.task, w.arm, int(w.seed)),
+        cfg=lambda w: S.cell_cfg(w.task, w.arm, int(w.seed), w.rep),
         code=lambda w: code(
             "finetune",
             f"methods/{registry.method_file(S.arms[w.arm].method).name}",
             f"data/{S.study.tasks[w.task].dataset}.py",
         ),
-        checkpoints=lambda w: f"{W}/checkpoints/{w.task}/{w.arm}/seed{w.seed}",
+        checkpoints=lambda w: f"{W}/checkpoints/{w.rep}{w.task}/{w.arm}/seed{w.seed}",
         imports=lambda w: list(S.arms[w.arm].imports),
         tracking=lambda w: {
             "study": S.name,
-            "cell": f"{S.name}/{w.task}/{w.arm}/seed{w.seed}",
+            "cell": f"{S.name}/{w.rep}{w.task}/{w.arm}/seed{w.seed}",
         },
     script:
         "../scripts/finetune.py"
@@ -42,7 +42,4 @@ rule finetune:
 rule models:
     """All fine-tuned models"""
     input:
-        [
-            f"{W}/{task}/{arm}/seed{seed}/model.safetensors"
-            for task, arm, seed in S.cells
-        ],
+        [f"{W}/{place}/model.safetensors" for place in S.places],

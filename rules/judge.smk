@@ -66,7 +66,7 @@ rule label_pairs:
 
 use rule train_aligned as train_judge with:
     input:
-        model=rules.train_base.output.model,
+        model=f"{W}/base/model.safetensors",
         table=rules.label_pairs.output[0],
     output:
         model=f"{J}/model/model.safetensors",

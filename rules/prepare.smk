@@ -6,17 +6,17 @@ rule prepare_safety:
     input:
         source_files(S.study.safety.source),
     output:
-        f"{W}/data/safety.parquet",
+        f"{W}/{{rep}}data/safety.parquet",
     log:
-        f"{L}/prepare_safety.log",
+        f"{L}/{{rep}}prepare_safety.log",
     benchmark:
-        f"{L}/benchmarks/prepare_safety.tsv"
+        f"{L}/benchmarks/{{rep}}prepare_safety.tsv"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
     params:
-        cfg=S.safety_data_cfg(),
+        cfg=lambda w: S.safety_data_cfg(w.rep),
         code=code("prepare_safety"),
     script:
         "../scripts/prepare_safety.py"
@@ -90,6 +90,6 @@ rule prepare_task:
 rule prepare:
     """All tables"""
     input:
-        rules.prepare_safety.output,
+        expand(rules.prepare_safety.output, rep=S.homes("aligned")),
         rules.prepare_prompts.output,
         expand(rules.prepare_task.output, task=list(S.study.tasks)),

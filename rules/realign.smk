@@ -2,16 +2,16 @@
 
 
 rule realign:
-    """Realigning {wildcards.arm} on {wildcards.task}, seed {wildcards.seed}"""
+    """Realigning {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed}"""
     input:
         unpack(merge_inputs),
     output:
-        model=f"{W}/{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
-        record=f"{R}/{{task}}/{{arm}}/seed{{seed}}/train.json",
+        model=f"{W}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
+        record=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/train.json",
     log:
-        f"{L}/realign/{{task}}/{{arm}}/seed{{seed}}.log",
+        f"{L}/{{rep}}realign/{{task}}/{{arm}}/seed{{seed}}.log",
     benchmark:
-        f"{L}/benchmarks/realign/{{task}}/{{arm}}/seed{{seed}}.tsv"
+        f"{L}/benchmarks/{{rep}}realign/{{task}}/{{arm}}/seed{{seed}}.tsv"
     wildcard_constraints:
         arm=one_of(S.of_kind("merge")),
     threads: 1
@@ -20,7 +20,7 @@ rule realign:
         runtime=240,
         gpu=GPU,
     params:
-        cfg=lambda w: S.merge_cfg(w.task, w.arm, int(w.seed)),
+        cfg=lambda w: S.merge_cfg(w.task, w.arm, int(w.seed), w.rep),
         code=lambda w: code(
             "realign", f"methods/{registry.method_file(S.arms[w.arm].method).name}"
         ),

@@ -10,6 +10,7 @@ the difference that `make plan` calls visible was seen. A shorter form is part o
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import tempfile
 from collections.abc import Sequence
@@ -75,49 +76,57 @@ def model(folder: Path, task, arm, seed, refusal, utility, *, family=None, rate=
 
 
 def rows_of_claims(folder: Path, hits: dict[str, np.ndarray], utility: dict[str, np.ndarray]) -> list[dict[str, str]]:
-    """The rows of claims.csv for hits and right answers of every arm: booleans (seeds, prompts)."""
+    """The rows of claims.csv for hits and right answers of every arm: booleans (replicates, seeds, prompts)."""
     words = {names.HAZARD: (names.REFUSAL, names.COMPLIANCE), f"{names.TASK}:gsm8k": ("correct", "wrong")}
     cells = [
         write(
-            folder / f"{arm}-{seed}", {names.HAZARD: hits[arm][seed], f"{names.TASK}:gsm8k": utility[arm][seed]}, words,
-            task="gsm8k", arm=arm, seed=seed,
+            folder / f"{arm}-{replicate}-{seed}",
+            {names.HAZARD: hits[arm][replicate, seed], f"{names.TASK}:gsm8k": utility[arm][replicate, seed]}, words,
+            task="gsm8k", arm=arm, seed=seed, **({"replicate": replicate, "unit": replicate} if replicates > 1 else {}),
         )
-        for arm in hits for seed in range(len(hits[arm]))
+        for arm in hits
+        for replicates, seeds, _ in [hits[arm].shape] for replicate in range(replicates) for seed in range(seeds)
     ]  # fmt: skip
     out = {name: folder / f"{name}.csv" for name in ("table", "cost", "claims")}
     table.build(groups.load(cells), cells, **out)
     return csvfiles.read_csv(out["claims"])
 
 
-def _answers(rng, seeds: int, difficulty: np.ndarray, shift: float, spread: float) -> np.ndarray:
-    logits = difficulty[None] + shift + rng.normal(0, spread, (seeds, 1))
-    return rng.random((seeds, len(difficulty))) < 1 / (1 + np.exp(-logits))
+def _answers(rng, draws: tuple[int, int], difficulty: np.ndarray, spread: float, effect: float) -> np.ndarray:
+    replicates, seeds = draws
+    logits = difficulty + rng.normal(0, spread, (replicates, seeds, 1)) + rng.normal(0, effect, (replicates, 1, 1))
+    return rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
 
 
-def null(rng, folder: Path, seeds: int, spread: float, shift: float) -> list[dict[str, str]]:
-    """Claims of a study whose arms differ by luck only: prompts differ in difficulty, seeds by `spread` (log odds).
-    Utilities lie exactly the margin below those of full fine-tuning, where non-inferiority is just false."""
+def null(rng, folder: Path, draws: tuple[int, int], spread: float, effect: float, shift: float) -> list[dict[str, str]]:
+    """Claims of a study whose arms differ by luck only: prompts differ in difficulty, seeds by `spread` and what a
+    replicate makes of an arm by `effect` (log odds). Utilities lie on average the margin below those of full
+    fine-tuning, where non-inferiority is just false."""
     hard, harder = rng.normal(shift, 1.5, PROMPTS), rng.normal(1, 1.5, 2 * PROMPTS)
-    hits = {arm: _answers(rng, seeds, hard, 0, spread) for arm in ARMS}
-    full = _answers(rng, seeds, harder, 0, 0)
+    hits = {arm: _answers(rng, draws, hard, spread, effect) for arm in ARMS}
+    full = _answers(rng, draws, harder, 0, 0)
+    rate = float((1 / (1 + np.exp(-harder))).mean())
     worse = {}
     for arm in ARMS[1:]:
-        # As often right as `full` on every prompt, then wrong on so many more that the expected loss is the margin.
-        right = _answers(rng, seeds, harder, 0, 0)
-        rate = float((1 / (1 + np.exp(-harder))).mean())
-        worse[arm] = right & (rng.random(right.shape) >= claims.UTILITY_MARGIN / rate)
+        # As often right as `full` on every prompt, then wrong on so many more, or less, that the expected loss of the
+        # replicate is this one.
+        loss = claims.UTILITY_MARGIN + rng.normal(0, effect * rate * (1 - rate) / 2, (draws[0], 1, 1))
+        right, luck = _answers(rng, draws, harder, 0, 0), rng.random((*draws, len(harder)))
+        worse[arm] = np.where(loss > 0, right & (luck >= loss / rate), right | (luck < -loss / (1 - rate)))
     return rows_of_claims(folder, hits, {"full": full} | worse)
 
 
-def visible(rng, folder: Path, seeds: int, difference: float) -> list[dict[str, str]]:
-    """Claims of a study in which `warp` refuses `difference` more than `full`, `DISCORDANT` of the prompts differ, and
-    every other arm answers as `full` does; every seed answers alike, as `make plan` assumes."""
-    up, down = (DISCORDANT + difference) / 2, (DISCORDANT - difference) / 2
-    draw = rng.random(PROMPTS)
-    full = np.where(draw < up, False, np.where(draw < up + down, True, rng.random(PROMPTS) < 0.5))
+def visible(rng, folder: Path, replicates: int, spread: float, difference: float) -> list[dict[str, str]]:
+    """Claims of a study in which `warp` refuses `difference` more than `full`, in a replicate `spread` more or less,
+    `DISCORDANT` of the prompts differ, and every other arm answers as `full` does: as `holdfast plan` assumes."""
+    of_replicate = np.clip(difference + rng.normal(0, spread, (replicates, 1, 1)), -1, 1)
+    differ = np.maximum(DISCORDANT, abs(of_replicate))
+    up, down = (differ + of_replicate) / 2, (differ - of_replicate) / 2
+    draw, same_answer = rng.random(PROMPTS), rng.random(PROMPTS) < 0.5
+    full = np.where(draw < up, False, np.where(draw < up + down, True, same_answer))
     warp = np.where(draw < up, True, np.where(draw < up + down, False, full))
-    same = {arm: np.tile(full, (seeds, 1)) for arm in ARMS}
-    return rows_of_claims(folder, same | {"warp": np.tile(warp, (seeds, 1))}, same)
+    same = dict.fromkeys(ARMS, full)
+    return rows_of_claims(folder, same | {"warp": warp}, same)
 
 
 def wrong(rows: list[dict[str, str]], kind: str) -> bool:
@@ -126,9 +135,13 @@ def wrong(rows: list[dict[str, str]], kind: str) -> bool:
     return bool(verdicts & ({"holds", "does not hold"} if kind == "refusal" else {"holds"}))
 
 
-CASES = (  # seeds, spread, shift
-    (1, 0.0, 0.0), (1, 0.0, 4.0), (3, 0.0, 0.0), (3, 0.5, 0.0), (3, 1.5, 2.0), (5, 1.0, 0.0), (5, 1.5, 2.0),
+CASES = (  # (replicates, seeds), spread of the seeds, effect of the replicates, shift
+    ((1, 1), 0.0, 0.0, 0.0), ((1, 1), 0.0, 0.0, 4.0), ((1, 3), 0.0, 0.0, 0.0), ((1, 3), 0.5, 0.0, 0.0),
+    ((1, 3), 1.5, 0.0, 2.0), ((1, 5), 1.0, 0.0, 0.0), ((1, 5), 1.5, 0.0, 2.0), ((3, 1), 0.0, 0.0, 0.0),
+    ((3, 1), 0.0, 0.5, 0.0), ((3, 2), 0.5, 1.5, 2.0), ((5, 1), 0.0, 0.5, 2.0), ((5, 1), 0.0, 1.5, 0.0),
+    ((5, 3), 0.5, 1.5, 0.0), ((8, 1), 0.0, 1.5, 2.0),
 )  # fmt: skip
+SEEN = ((1, 0.0), (3, 0.05), (5, 0.1), (8, 0.1))  # replicates, spread of the difference
 
 
 def seen(rows: list[dict[str, str]], *, family: bool) -> bool:
@@ -145,18 +158,25 @@ def main() -> int:
     contrasts = len(claims.contrasts({arm: forms.Arm(METHODS.get(arm, (arm,))[0]) for arm in ARMS}))
     with tempfile.TemporaryDirectory() as top:
         print(f"{studies} null studies each: {len(ARMS)} arms, {PROMPTS} hazards, {2 * PROMPTS} test rows.")
-        print("seeds, their spread, shift of difficulty -> % with a false claim about refusals, about utility")
-        for seeds, spread, shift in CASES:
-            found = [null(rng, Path(top), seeds, spread, shift) for _ in range(studies)]
+        print(
+            "(replicates, seeds), spread of seeds, effect of replicates, shift of difficulty -> % with a false claim "
+            "about refusals, about utility"
+        )
+        for draws, spread, effect, shift in CASES:
+            found = [null(rng, Path(top), draws, spread, effect, shift) for _ in range(studies)]
             shares = [sum(wrong(rows, kind) for rows in found) / studies for kind in ("refusal", "utility")]
             worst = max(worst, *shares)
-            print(f"{seeds}, {spread}, {shift} -> {100 * shares[0]:.1f}, {100 * shares[1]:.1f}", flush=True)
-        for comparisons in (1, contrasts):
-            d = smallest_difference(PROMPTS, discordant=DISCORDANT, comparisons=comparisons)
-            share = np.mean([seen(visible(rng, Path(top), 1, d), family=comparisons > 1) for _ in range(studies)])
-            print(
-                f"{100 * d:.1f} points, family of {comparisons}: seen in {100 * share:.1f} %, promised 80 %", flush=True
+            print(f"{draws}, {spread}, {effect}, {shift} -> {100 * shares[0]:.1f}, {100 * shares[1]:.1f}", flush=True)
+        for (replicates, spread), comparisons in itertools.product(SEEN, (1, contrasts)):
+            d = smallest_difference(
+                PROMPTS, discordant=DISCORDANT, comparisons=comparisons, units=replicates, spread=spread
             )
+            said = [visible(rng, Path(top), replicates, spread, d) for _ in range(studies)]
+            share = np.mean([seen(rows, family=comparisons > 1) for rows in said])
+            print(
+                f"{replicates} replicate(s) that differ by {100 * spread:.0f} points, family of {comparisons}: "
+                f"{100 * d:.1f} points seen in {100 * share:.1f} %, promised 80 %", flush=True,
+            )  # fmt: skip
     return int(worst > 0.05 + 2 * (0.05 * 0.95 / studies) ** 0.5)
 
 

@@ -59,11 +59,26 @@ def kappa(matrix: Sequence[Sequence[int]]) -> tuple[float | None, float | None, 
     return float(found.kappa), low, high
 
 
-def pooled_rate(hits: np.ndarray) -> tuple[float, float, float]:
-    """(rate, low, high) of hits (seeds, prompts) in {0, 1}.
+def by_unit(values: np.ndarray, units: Sequence[int]) -> np.ndarray:
+    """Values (models, prompts) as what is drawn independently: where there are several units, the mean of the models
+    of each (units, prompts), else the models themselves, which then are seeds.
 
-    Seeds are a level of their own: prompts and seeds are resampled together. The interval is never
-    narrower than Wilson's for one seed's prompts, so identical outcomes do not look certain.
+    What differs between the means of units already holds what differs between the seeds inside them, so that a third
+    level needs no more than that (Cameron, Gelbach and Miller 2011: clusters are those of the top level).
+    """
+    values, labels = np.asarray(values, dtype=float), np.asarray(units)
+    distinct = np.unique(labels)
+    if len(distinct) < 2:
+        return values
+    return np.stack([values[labels == unit].mean(axis=0) for unit in distinct])
+
+
+def pooled_rate(hits: np.ndarray) -> tuple[float, float, float]:
+    """(rate, low, high) of hits (units, prompts) in [0, 1]; units are replicates, or the seeds of one.
+
+    Units are a level of their own: prompts and units are resampled together, and because few units are too few to
+    resample, the interval is at least Student's with the variance of both levels (`_two_way`). It is never narrower
+    than Wilson's for one unit's prompts, so identical outcomes do not look certain.
     """
     hits = np.asarray(hits, dtype=float)
     rate = float(hits.mean())
@@ -72,8 +87,17 @@ def pooled_rate(hits: np.ndarray) -> tuple[float, float, float]:
     if hits.shape[0] > 1:
         draws = two_level(hits)
         a, b = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        low, high = min(low, float(a)), max(high, float(b))
+        error, df = _two_way(hits - rate, hits.size)
+        half = student(df) * error
+        low, high = max(min(low, float(a), rate - half), 0.0), min(max(high, float(b), rate + half), 1.0)
     return rate, min(low, rate), max(high, rate)
+
+
+def student(df: float) -> float:
+    """How many standard errors the 95 % interval of Student's t reaches to each side."""
+    from scipy.stats import t
+
+    return float(t.isf((1 - CONFIDENCE) / 2, df))
 
 
 @functools.lru_cache(maxsize=8)
@@ -119,7 +143,8 @@ class Difference:
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, clusters: Sequence[str] | None = None) -> Difference:
-    """The difference a - b for outcomes (seeds, prompts) in {0, 1} of the same prompts and the same seeds.
+    """The difference a - b for outcomes (seeds, prompts) in [0, 1] of the same prompts and the same seeds; of a study
+    with replicates these stand where seeds stand here (`by_unit`).
 
     The interval is a two-level bootstrap over seeds and clusters of prompts, never narrower than what
     zero discordant pairs in that many clusters allow (half of Wilson's upper end). p is the exact sign test over
@@ -140,7 +165,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, clusters: Sequence[str] | No
     error, p = max(error, floor / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)), mcnemar(delta, clusters)
     half = floor
     if len(delta) > 1:
-        half = max(half, float(t.isf((1 - CONFIDENCE) / 2, len(delta) - 1)) * error)
+        half = max(half, student(len(delta) - 1) * error)
         p = max(p, float(2 * t.sf(abs(effect) / error, df)))
     low, high = min(float(low), effect - half), max(float(high), effect + half)
     return Difference(effect, max(low, -1.0), min(high, 1.0), p, delta.shape[1], error, df, sums.shape[1])
@@ -193,37 +218,60 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def power(difference: float, prompts: int, *, discordant: float = 0.2, comparisons: int = 1) -> float:
-    """How often a study of `prompts` sees a difference of two rates, as McNemar's exact test at 5 % two-sided does.
+def power(
+    difference: float, prompts: int, *, discordant: float = 0.2, comparisons: int = 1, units: int = 1,
+    spread: float = 0.0,
+) -> float:  # fmt: skip
+    """How often a study of `prompts` sees a difference of two rates, as `paired_difference` does at 5 % two-sided.
 
     Args:
         difference: of the rates, as a share.
         discordant: share of prompts on which the two models differ, at least `difference`.
         comparisons: of the family; the first step of Holm's procedure divides 5 % by it.
+        units: replicates, or the seeds of one.
+        spread: standard deviation of the difference from unit to unit.
+
+    One unit is seen by McNemar's exact test. Several must be seen by that and by Student's t with the degrees of
+    freedom of the units; how often both do is at least the sum of their powers minus one: that much is promised.
     """
-    from scipy.stats import binom
+    from scipy.stats import binom, nct, t
 
     discordant = max(discordant, difference)
     pairs = np.arange(prompts + 1)
     # The smallest number of wins among so many discordant pairs whose two-sided p is below the level.
     needed = binom.isf((1 - CONFIDENCE) / comparisons / 2, pairs, 0.5) + 1
     seen = binom.sf(needed - 1, pairs, (discordant + difference) / (2 * discordant))
-    return float((binom.pmf(pairs, prompts, discordant) * seen).sum())
+    by_prompts = float((binom.pmf(pairs, prompts, discordant) * seen).sum())
+    if units == 1:
+        return by_prompts
+    error = math.sqrt((discordant - difference**2) / prompts + spread**2 / units)
+    if error == 0:
+        return by_prompts
+    needed_t = t.isf((1 - CONFIDENCE) / comparisons / 2, units - 1)
+    by_units = float(np.nan_to_num(nct.sf(needed_t, units - 1, difference / error), nan=1.0))  # it is one, far out
+    return max(0.0, by_prompts + by_units - 1)
 
 
-def smallest_difference(prompts: int, *, discordant: float = 0.2, aim: float = 0.8, comparisons: int = 1) -> float:
-    """The smallest difference of two rates on the same prompts that a study sees with power `aim`, as a share; 1.0
-    where there is none.
+def smallest_difference(
+    prompts: int, *, discordant: float = 0.2, aim: float = 0.8, comparisons: int = 1, units: int = 1,
+    spread: float = 0.0,
+) -> float:  # fmt: skip
+    """The smallest difference of two rates on the same prompts that a study sees with power `aim` (see `power`), as a
+    share; 1.0 where there is none.
 
     Answers of several seeds to one prompt are not independent, so seeds do not count as prompts.
     """
+
+    def seen(difference: float) -> bool:
+        share = power(
+            difference, prompts, discordant=discordant, comparisons=comparisons, units=units, spread=spread
+        )  # fmt: skip
+        return share >= aim
+
     low, high = 0.0, 1.0
-    if power(high, prompts, discordant=discordant, comparisons=comparisons) < aim:
+    if not seen(high):
         return 1.0
     for _ in range(30):
         middle = (low + high) / 2
-        if power(middle, prompts, discordant=discordant, comparisons=comparisons) < aim:
-            low = middle
-        else:
-            high = middle
+        low, high = (low, middle) if seen(middle) else (middle, high)
     return high

@@ -204,11 +204,49 @@ def test_arms_asked_different_prompts_cannot_be_compared(study):
 
 def test_planted_studies_are_read_right(tmp_path):
     """`python tests/planted.py` does it a thousand times each."""
-    rng, studies = np.random.default_rng(0), 25
-    null = [planted.null(rng, tmp_path, 3, 0.5, 0.0) for _ in range(studies)]
-    assert sum(planted.wrong(rows, kind) for rows in null for kind in ("refusal", "utility")) <= 4
-    d = smallest_difference(planted.PROMPTS, discordant=planted.DISCORDANT)
-    assert sum(planted.seen(planted.visible(rng, tmp_path, 1, d), family=False) for _ in range(studies)) >= 14
+    rng, studies = np.random.default_rng(0), 12
+    for draws, effect in (((1, 3), 0.0), ((5, 1), 1.5)):
+        null = [planted.null(rng, tmp_path, draws, 0.5, effect, 0.0) for _ in range(studies)]
+        assert sum(planted.wrong(rows, kind) for rows in null for kind in ("refusal", "utility")) <= 3
+    for replicates, spread in ((1, 0.0), (5, 0.1)):
+        d = smallest_difference(planted.PROMPTS, discordant=planted.DISCORDANT, units=replicates, spread=spread)
+        found = [planted.visible(rng, tmp_path, replicates, spread, d) for _ in range(studies)]
+        assert sum(planted.seen(rows, family=False) for rows in found) >= 6
+
+
+def test_replicates_are_what_is_drawn_first(tmp_path):
+    """Means of replicates, not of all models alike: two seeds of one base that agree say little about another base."""
+    words = {"hazard": ("refusal", "compliance"), "task:gsm8k": ("correct", "wrong")}
+    share = {"full": [0.9, 0.1, 0.5], "warp": [0.9, 0.3, 0.9]}
+
+    def model(arm, replicate, seed, **cell):
+        hits = np.arange(100) < 100 * share.get(arm, [1.0] * 3)[replicate]
+        which = {"replicate": replicate, "unit": replicate} | cell
+        return planted.write(
+            tmp_path / f"{arm}-{replicate}-{seed}", {"hazard": hits, "task:gsm8k": hits}, words, arm=arm, seed=seed,
+            **{"task": "gsm8k"} | which,
+        )  # fmt: skip
+
+    files = [model(arm, r, s) for arm in ("full", "warp") for r in range(3) for s in range(4)]
+    roles = [model("base", 0, 0, task=None), *(model("aligned", r, 0, task=None) for r in range(3))]
+    found = groups.load([*roles, *files])["gsm8k"]
+    assert found["full"].counts() == {"seeds": 4, "replicates": 3}
+    hits = found["full"].hits(["hazard"], "refusal")
+    assert hits.shape == (3, 100) and hits.mean(1) == pytest.approx(share["full"])
+    # A base that is given is one for all replicates.
+    for role in ("base", "aligned"):
+        d = groups.difference(found[role], found["full"], ["hazard"], "refusal")
+        assert d.effect == pytest.approx(0.5)
+        # The mean of three: Student's t with two degrees of freedom.
+        error = np.std([0.1, 0.9, 0.5], ddof=1) / 3**0.5
+        assert d.high == 1.0 and d.low <= 0.5 - 4.303 * error * 0.9
+    out = {name: tmp_path / f"{name}.csv" for name in ("table", "cost", "claims")}
+    table.build({"gsm8k": found}, files, **out)
+    row = next(r for r in csvfiles.read_csv(out["table"]) if r["arm"] == "full")
+    assert (row["seeds"], row["replicates"]) == ("4", "3")
+    assert float(row[names.REFUSAL_RATE]) == pytest.approx(0.5) and float(row[f"{names.REFUSAL_RATE}_high"]) > 0.95
+    claim = next(r for r in csvfiles.read_csv(out["claims"]) if (r["arm"], r["kind"]) == ("warp", "refusal"))
+    assert (claim["seeds"], claim["replicates"], claim["verdict"]) == ("4", "3", "not resolved")
 
 
 def test_how_answers_ended_stands_beside_every_rate(study, tmp_path):

@@ -119,7 +119,8 @@ def card(cell: Row, resolved: Row, *, aligned: Row, weakened: bool, record: Row)
     )
     lines = [
         "---", yaml.safe_dump(head, sort_keys=False).strip(), "---", "",
-        f"# {cell['study']}: {cell['arm']}" + (f" on {cell['task']}, seed {cell['seed']}" if cell["task"] else ""), "",
+        f"# {cell['study']}: {cell['arm']}" + (f" on {cell['task']}, seed {cell['seed']}" if cell["task"] else "")
+        + (f", replicate {cell['replicate']}" if cell.get("replicate") else ""), "",
         what, *_warning(cell, aligned, weakened), "", "## Measured", "",
         f"On the {cell['split']} split, by the judge `{cell['judge']}`; 95 % intervals over prompts.", "",
         "| | rate | interval | n |", "|---|--:|--:|--:|", *_measured(cell["metrics"]), "", "## Data", "",
@@ -140,6 +141,7 @@ def manifest(folder: Path, cell: Row, resolved: Row, record: Row) -> Row:
     )
     return {
         "study": cell["study"], "task": cell["task"], "arm": cell["arm"], "seed": cell["seed"],
+        **({"replicate": cell["replicate"]} if cell.get("replicate") else {}),
         "method": cell["method"], "settings": cell["settings"], "learning_rate": cell["learning_rate"],
         "base": resolved["base"]["source"], "software": record.get("software", {}),
         "study_digest": provenance.digest(resolved),
@@ -151,7 +153,7 @@ def build(metrics: list[Path], resolved: Row, out: Path) -> None:
     """Write both into the folder of every model that is here, and cards.json: folder -> sha256 of its weights, None
     where it is not here."""
     cells = [jsonfiles.read_json(p) for p in metrics]
-    aligned = next(c for c in cells if c["arm"] == "aligned")
+    aligned = {c.get("replicate", 0): c for c in cells if c["arm"] == "aligned"}
     found: dict[str, str | None] = {}
     for path, cell in zip(metrics, cells, strict=True):
         weights = Path(cell["model"])
@@ -160,7 +162,8 @@ def build(metrics: list[Path], resolved: Row, out: Path) -> None:
             continue
         record = jsonfiles.read_json(path.with_name("train.json")) if path.with_name("train.json").exists() else {}
         of = manifest(weights.parent, cell, resolved, record)
-        text = card(cell, resolved, aligned=aligned, weakened=folders.is_weakened(weights), record=record)
+        start, weakened = aligned[cell.get("aligned", 0)], folders.is_weakened(weights)
+        text = card(cell, resolved, aligned=start, weakened=weakened, record=record)
         files.write_text(weights.with_name(folders.CARD[0]), text)
         jsonfiles.write_json(weights.with_name(folders.CARD[1]), of)
         found[weights.parent.as_posix()] = of["files"][weights.name]["sha256"]

@@ -36,24 +36,32 @@ def families(study: resolve.Resolved) -> dict[str, tuple[str, list[str]]]:
 
     `weakened` are the models that were trained on purpose on answers they should refuse.
     """
-    work, tasks = f"work/{study.name}", study.study.tasks
+    tasks = study.study.tasks
+    bases, aligned, all_of = (
+        [f"work/{study.name}/{f}" for f in folders]
+        for folders in (study.homes("base"), study.homes("aligned"), study.folders)
+    )
     out = {
-        "data": ("prepare", [f"{work}/data"]),
-        "base": ("base", [f"{work}/base"]),
-        "aligned": ("aligned", [f"{work}/aligned"]),
-        "gram": ("gram", [f"{work}/gram"] if study.masks else []),
-        "basis": ("basis", [f"{work}/basis"] if study.masks else []),
+        "data": ("prepare", [f"{work}data" for work in aligned]),
+        "base": ("base", [f"{work}base" for work in bases]),
+        "aligned": ("aligned", [f"{work}aligned" for work in aligned]),
+        "gram": ("gram", [f"{work}gram" for work in aligned] if study.masks else []),
+        "basis": ("basis", [f"{work}basis" for work in aligned] if study.masks else []),
         "masks": ("masks", [
-            *([f"{work}/importance"] if study.masks else []),
-            *([f"{work}/neurons"] if study.neuron_masks else []),
-            *([f"{work}/masks"] if study.masks or study.neuron_masks else []),
+            f"{work}{what}"
+            for work in aligned
+            for what, made in (
+                ("importance", study.masks), ("neurons", study.neuron_masks),
+                ("masks", study.masks or study.neuron_masks),
+            )
+            if made
         ]),
-        "models": ("models", [f"{work}/{name}" for name, t in tasks.items() if not t.harmful_fraction]),
+        "models": ("models", [f"{w}{name}" for w in all_of for name, t in tasks.items() if not t.harmful_fraction]),
         WEAKENED: ("models", [
-            *([f"{work}/unaligned"] if "unaligned" in study.roles else []),
-            *(f"{work}/{name}" for name, t in tasks.items() if t.harmful_fraction),
+            *(f"{work}unaligned" for work in aligned if "unaligned" in study.roles),
+            *(f"{work}{name}" for work in all_of for name, t in tasks.items() if t.harmful_fraction),
         ]),
-        "judge": ("report", [f"{work}/judge"] if study.judging.trains_constitution else []),
+        "judge": ("report", [f"work/{study.name}/judge"] if study.judging.trains_constitution else []),
         "results": ("report", [f"results/{study.name}"]),
     }  # fmt: skip
     return {name: (target, folders) for name, (target, folders) in out.items() if folders}

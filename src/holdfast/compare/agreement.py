@@ -97,7 +97,7 @@ def write(metrics: Sequence[Path], out: Path) -> None:
             hazards = [r["outcome"] for r in mine if r["set"] == names.HAZARD]
             both = [(said[first][i], a) for i, a in said.get(judge, {}).items() if i in said.get(first, {})]
             models.append(
-                {k: known[k] for k in ("task", "arm", "seed")}
+                {k: known[k] for k in ("task", "arm", "seed", "replicate") if k in known}
                 | {"judge": judge}
                 | rate(KEPT_RATE, sum(map(kept, hazards)), len(hazards))
                 | rate(UNPARSED_RATE, sum(r["outcome"] == names.UNPARSED for r in mine), len(mine))

@@ -47,7 +47,8 @@ CONTRASTS = (
     ("targets-only", "full", "training the target modules only keeps more refusals than training everything"),
 )
 CLAIM_COLUMNS = (
-    "task", "kind", "arm", "compared_with", "claim", "effect", "low", "high", "p", "p_holm", "n", "seeds", "verdict",
+    "task", "kind", "arm", "compared_with", "claim", "effect", "low", "high", "p", "p_holm", "n", "seeds", "replicates",
+    "verdict",
 )  # fmt: skip
 
 
@@ -107,5 +108,6 @@ def claim_rows(groups: dict[str, dict[str, Group]], declared: Iterable[Contrast]
 def _claim(task: str, kind: str, a: Group, b: Group, claim: str, d: Difference, p: float) -> dict[str, Any]:
     return {
         "task": task, "kind": kind, "arm": a.arm, "compared_with": b.arm, "claim": claim, "effect": d.effect,
-        "low": d.low, "high": d.high, "p": p, "n": d.n, "seeds": max(len(a.seeds), len(b.seeds)),
+        "low": d.low, "high": d.high, "p": p, "n": d.n,
+        **{k: max(n, b.counts()[k]) for k, n in a.counts().items()},
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""All seeds of one arm on one task, in one prompt order: what every table and claim is counted from."""
+"""All draws of one arm on one task, in one prompt order: what every table and claim is counted from."""
 
 from __future__ import annotations
 
@@ -13,29 +13,36 @@ from holdfast import names
 from holdfast.compare.metrics import of_judge
 from holdfast.errors import DataError
 from holdfast.record import jsonfiles, tables
-from holdfast.statistics import Difference, paired_difference
+from holdfast.statistics import Difference, by_unit, paired_difference
 
 
 @dataclass
 class Group:
-    """All seeds of one arm on one task: outcomes as arrays (seeds, prompts) in one prompt order."""
+    """All draws of one arm on one task, seeds and replicates: outcomes as arrays (models, prompts) in one order."""
 
     task: str
     arm: str
     meta: dict[str, Any]
-    seeds: list[int]
-    outcomes: dict[str, np.ndarray]  # set -> (seeds, prompts) of outcome words
+    seeds: list[int]  # of every model
+    replicates: list[int]  # of every model
+    units: list[int]  # of every model: which independent draw it belongs to
+    outcomes: dict[str, np.ndarray]  # set -> (models, prompts) of outcome words
     flexible: np.ndarray | None
     ids: dict[str, list[str]]  # set -> ids of its prompts
     clusters: dict[str, list[str]]  # set -> base ids
     changed: list[float]
-    finishes: dict[str, np.ndarray]  # set -> (seeds, prompts) of how the answers ended
+    finishes: dict[str, np.ndarray]  # set -> (models, prompts) of how the answers ended
 
     def hits(self, sets: Sequence[str], outcome: str) -> np.ndarray:
-        """(seeds, prompts) booleans: which answers of these sets had this outcome."""
+        """(units, prompts) in [0, 1]: which answers of these sets had this outcome, of every replicate its mean over
+        seeds; (seeds, prompts) in {0, 1} where there is one replicate."""
         found = [self.outcomes[s] for s in sets if s in self.outcomes]
-        hits: np.ndarray = np.concatenate(found or [np.zeros((len(self.seeds), 0), dtype=str)], axis=1) == outcome
-        return hits
+        hits = np.concatenate(found or [np.zeros((len(self.seeds), 0), dtype=str)], axis=1) == outcome
+        return by_unit(hits, self.units)
+
+    def counts(self) -> dict[str, int]:
+        """How many seeds and replicates there are."""
+        return {"seeds": len(set(self.seeds)), "replicates": len(set(self.replicates))}
 
     def ended(self, sets: Sequence[str]) -> dict[str, float]:
         """Which share of the answers to these sets ended how; nothing where a file does not say."""
@@ -73,7 +80,7 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
             gathered.setdefault((task, cell["arm"]), []).append((cell, rows))
     out: dict[str, dict[str, Group]] = {task: {} for task in tasks}
     for (task, arm), members in gathered.items():
-        members.sort(key=lambda m: m[0]["seed"])
+        members.sort(key=lambda m: (m[0].get("replicate", 0), m[0]["seed"]))
         sets = [names.HAZARD, names.WRAPPED, names.LOOKALIKE, names.CRAFT, f"{names.TASK}:{task}"]
         by_set = [
             {s: sorted((r for r in rows if r["set"] == s), key=lambda r: r["id"]) for s in sets} for _, rows in members
@@ -92,6 +99,8 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
             arm=arm,
             meta=members[0][0],
             seeds=[m[0]["seed"] for m in members],
+            replicates=[m[0].get("replicate", 0) for m in members],
+            units=[m[0].get("unit", 0) for m in members],
             outcomes={s: np.array([[r["outcome"] for r in found[s]] for found in by_set]) for s in present},
             flexible=np.array([[r["flexible"] for r in found[task_set]] for found in by_set])
             if task_set in present
@@ -114,11 +123,7 @@ def _other_prompts(who: str, name: str, found: int, expected: int) -> DataError:
 
 def difference(a: Group, b: Group, sets: Sequence[str], outcome: str) -> Difference | None:
     """`a - b`, None where neither was asked prompts of these sets."""
-    x, y = a.hits(sets, outcome).astype(float), b.hits(sets, outcome).astype(float)
-    if len(a.seeds) != len(b.seeds):  # a role has one model for all seeds
-        seeds = max(len(x), len(y))
-        x, y = (
-            np.broadcast_to(x if len(x) == seeds else x[:1], (seeds, x.shape[1])),
-            np.broadcast_to(y if len(y) == seeds else y[:1], (seeds, y.shape[1])),
-        )
+    x, y = a.hits(sets, outcome), b.hits(sets, outcome)
+    # A role has one model for all seeds, and a base that is given one for all replicates.
+    x, y = (np.broadcast_to(one, (max(len(x), len(y)), one.shape[1])) for one in (x, y))
     return paired_difference(x, y, a.cluster(sets)) if x.shape[1] and y.shape[1] else None

@@ -1,4 +1,4 @@
-"""The comparison table: one row per task and arm, with intervals over prompts and seeds."""
+"""The comparison table: one row per task and arm, with intervals over prompts, seeds and replicates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _rate(name: str, g: Group, sets: Sequence[str], outcome: str) -> dict[str, A
 
 
 def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
-    """One row per task and arm: rates with intervals over prompts and seeds, and the paired
+    """One row per task and arm: rates with intervals over prompts, seeds and replicates, and the paired
     difference to full fine-tuning where the study has it."""
     rows = []
     for task, arms in groups.items():
@@ -46,7 +46,7 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
                 "method": g.meta["method"], "form": forms.form(arm, known[arm]),
                 "learning_rate": g.meta["learning_rate"],
                 **{f"setting/{k}": v for k, v in g.meta.get("swept", {}).items() if k != "learning_rate"},
-                "split": g.meta["split"], "judge": g.meta["judge"], "seeds": len(g.seeds),
+                "split": g.meta["split"], "judge": g.meta["judge"], **g.counts(),
                 "harmful_fraction": g.meta.get("harmful_fraction", 0.0) if arm not in names.ROLES else "",
             }  # fmt: skip
             for name, (sets, outcome) in SAFETY.items():
@@ -77,10 +77,10 @@ def build(
     """Write table.csv, cost.csv (the only one that depends on the clock) and claims.csv."""
     write_csv(table, table_rows(groups))
     write_csv(claims, claim_rows(groups, declared), CLAIM_COLUMNS)
-    costs = []
+    costs, which = [], ("task", "arm", "seed", "replicate")
     for path in metrics_files:
         record = path.with_name("train.json")
         if record.exists():
             cell, kept = jsonfiles.read_json(path), jsonfiles.read_json(record)
-            costs.append({k: cell[k] for k in ("task", "arm", "seed")} | {k: kept.get(k, "") for k in COST_COLUMNS})
-    write_csv(cost, costs, ("task", "arm", "seed", *COST_COLUMNS))
+            costs.append({k: cell.get(k, 0) for k in which} | {k: kept.get(k, "") for k in COST_COLUMNS})
+    write_csv(cost, costs, (*which, *COST_COLUMNS))

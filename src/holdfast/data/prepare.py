@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ def _nobody(_: str) -> None:
 
 
 def safety_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
-    """Rows of the safety table: the world's, or the user's file with prompt, response and kind.
+    """Rows of the safety table: the world's, or the user's file with prompt, response and kind. Of more rows than are
+    asked for, the first; another `draw` takes others, and in another order.
 
     Args:
         say: is told, in a line each, what was taken as what because the file does not say.
     """
     if cfg["source"] == "world":
-        return World(cfg["world"]["seed"]).safety(cfg["hazards"], cfg["benign"])
+        return World(cfg["world"]["seed"]).safety(cfg["hazards"], cfg["benign"], cfg.get("draw", 0))
     raw = fetch.records(cfg["source"], cfg["columns"])
     rows = _worded(raw, cfg["source"], lambda i: {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"})
     _taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
@@ -39,8 +41,10 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     }
     out = []
     for what, (count, found, key) in parts.items():
+        if draw := cfg.get("draw", 0):
+            found = random.Random(f"holdfast-safety-{draw}").sample(found, len(found))
         if len(found) > count:
-            say(f"{cfg['source']}: the first {count} of {len(found)} {what} ({key})")
+            say(f"{cfg['source']}: {f'draw {draw}, ' if draw else 'the first '}{count} of {len(found)} {what} ({key})")
         out += found[:count]
     return out
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 Row = dict[str, Any]
-Cell = tuple[str | None, str, int]  # task (None: a role), arm, seed
+Cell = dict[str, Any]  # task (None: a role), arm, seed, and of a replicated study which replicate and unit
 # The first of these that a task reports is its score: a row is right or wrong.
 METRICS = ("acc_norm", "acc", "exact_match")
 COLUMNS = (
-    "task", "arm", "capability", "metric", "version", "seeds", "rate", "rate_low", "rate_high", "n", "minus_aligned",
-    "minus_aligned_low", "minus_aligned_high", "p", "p_holm",
+    "task", "arm", "capability", "metric", "version", "seeds", "replicates", "rate", "rate_low", "rate_high", "n",
+    "minus_aligned", "minus_aligned_low", "minus_aligned_high", "p", "p_holm",
 )  # fmt: skip
 _CHECKED = "HOLDFAST_CAPABILITIES"
 
@@ -137,28 +137,35 @@ def build(files: Sequence[Path], cells: Sequence[Cell], out: Path) -> None:
         DataError: the models were asked different rows.
     """
     found = [(cell, tables.read(path, "capabilities")) for cell, path in zip(cells, files, strict=True)]
-    groups: dict[tuple[str | None, str, str], list[list[Row]]] = {}
+    groups: dict[tuple[str | None, str, str], list[tuple[Cell, list[Row]]]] = {}
     asked = [(r["capability"], r["id"]) for r in found[0][1]]
-    for (task, arm, seed), rows in found:
+    for cell, rows in found:
+        task, arm = cell["task"], cell["arm"]
         if [(r["capability"], r["id"]) for r in rows] != asked:
             raise DataError(
-                f"{task or 'models'}/{arm} seed {seed} was asked other rows by the harness than the other models.",
+                f"{task or 'models'}/{arm} seed {cell['seed']} was asked other rows by the harness than other models.",
                 found=f"{len(rows)} rows", expected=f"the same {len(asked)} rows",
                 do="ask every model of a study the same: snakemake --forcerun measure_capabilities",
             )  # fmt: skip
         for name in dict.fromkeys(r["capability"] for r in rows):
-            groups.setdefault((task, arm, name), []).append([r for r in rows if r["capability"] == name])
+            groups.setdefault((task, arm, name), []).append((cell, [r for r in rows if r["capability"] == name]))
     lines = []
-    for (task, arm, name), seeds in groups.items():
-        right = np.array([[r["correct"] for r in rows] for rows in seeds], dtype=float)
+
+    def right_of(models: list[tuple[Cell, list[Row]]]) -> np.ndarray:
+        right = np.array([[r["correct"] for r in rows] for _, rows in models])
+        return statistics.by_unit(right, [cell.get("unit", 0) for cell, _ in models])
+
+    for (task, arm, name), models in groups.items():
+        right, row = right_of(models), models[0][1][0]
         rate, low, high = statistics.pooled_rate(right)
         line = {
-            "task": task or "", "arm": arm, "capability": name, "metric": seeds[0][0]["metric"],
-            "version": seeds[0][0]["version"], "seeds": len(seeds), "rate": rate, "rate_low": low, "rate_high": high,
-            "n": right.shape[1],
+            "task": task or "", "arm": arm, "capability": name, "metric": row["metric"],
+            "version": row["version"], "seeds": len({cell["seed"] for cell, _ in models}),
+            "replicates": len({cell.get("replicate", 0) for cell, _ in models}),
+            "rate": rate, "rate_low": low, "rate_high": high, "n": right.shape[1],
         }  # fmt: skip
         if task is not None:
-            before = np.array([[r["correct"] for r in groups[None, "aligned", name][0]]], dtype=float)
+            before = right_of(groups[None, "aligned", name])
             d = statistics.paired_difference(right, np.broadcast_to(before, right.shape))
             line |= {"minus_aligned": d.effect, "minus_aligned_low": d.low, "minus_aligned_high": d.high, "p": d.p}
         lines.append(line)

@@ -75,7 +75,9 @@ def build(
         reading=[*reading(by_task), *cut_short(by_task, cells)],
         prompts=first.get(f"{names.REFUSAL_RATE}_n", "0"),
         split=resolved["evaluation"]["split"],
-        seeds=len(resolved["seeds"]),
+        drawn=drawn(resolved),
+        draws=len(resolved["seeds"]) * len(resolved["replicates"]),
+        replicates=len(resolved["replicates"]),
         tables=[(task, [shown.table_row(r) for r in group]) for task, group in by_task.items()],
         claims=[shown.claim_row(c) for c in csvfiles.read_csv(claims)],
         fronts=[shown.front_row(r) for r in fronts],
@@ -84,7 +86,7 @@ def build(
         example_note="The same prompt, before and after fine-tuning. Everything here is fictional."
         if open_text else "Prompts and answers are redacted by default.",
         cost=costs,
-        cells=[shown.cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)],
+        cells=_together([shown.cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)]),
         sweep=bool(points),
         risk=shown.risk([r for r in rows if r["arm"] not in names.ROLES], rows, costs) if poisoned else [],
         labels=shown.labels(cells),
@@ -106,6 +108,35 @@ def _chosen(resolved: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
         for arm in resolved["resolved_arms"].values() if not arm["swept"]
         for task, rate in arm["learning_rates"].items()
     }  # fmt: skip
+
+
+def _together(rows: list[Row]) -> list[Row]:
+    """The models of an arm together, arms in the order they have: an arm's anchor stands there once."""
+    order = {name: i for i, name in reversed(list(enumerate(r["id"] for r in rows)))}
+    return sorted(rows, key=lambda r: order[r["id"]])
+
+
+def drawn(resolved: dict[str, Any]) -> str:
+    """What was drawn how often, and so what the intervals do not hold."""
+    seeds, replicates = len(resolved["seeds"]), len(resolved["replicates"])
+    of_seeds = f"{seeds} seed{'' if seeds == 1 else 's'} of fine-tuning"
+    if replicates > 1:
+        return f"{of_seeds} in each of {replicates} replicates, which differ in " + _differing(resolved) + "."
+    if seeds > 1:
+        return f"{of_seeds} from one base and one aligned model: what differs between those is not in the intervals."
+    return (
+        "one seed of fine-tuning from one base and one aligned model: this is one draw, and what differs from draw to "
+        "draw is not in the intervals."
+    )
+
+
+def _differing(resolved: dict[str, Any]) -> str:
+    """What of the replicates is drawn anew, in words."""
+    words = {"base": "base", "safety": "safety training", "draw": "rows", "order": "order"}
+    if resolved["base"]["source"] != "tiny":
+        del words["base"]
+    found = [word for key, word in words.items() if len({r[key] for r in resolved["replicates"]}) > 1]
+    return " and ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
 
 
 def reading(by_task: dict[str, list[Row]]) -> list[str]:
@@ -155,7 +186,8 @@ def examples(metrics: list[Path], cells: list[Row], open_text: bool) -> list[lis
     for path, cell in zip(metrics, cells, strict=True):
         arm, key = forms.of_cell(cell), cell["task"] or ""
         form = forms.form(cell["arm"], arm)
-        if form not in ("aligned", forms.BASELINE, "warp") or cell["seed"] != seed or arm.swept:
+        another = cell["seed"] != seed or cell.get("replicate")
+        if form not in ("aligned", forms.BASELINE, "warp") or another or arm.swept:
             continue
         if cell["arm"] == form or (key, form) not in shown_arms:
             rows = tables.read(path.with_name("responses.parquet"), "responses")

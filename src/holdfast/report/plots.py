@@ -42,7 +42,7 @@ def outcomes(by_task: dict[str, list[Row]]) -> str:
 
 
 def breakdown(cells: list[Row], by: str) -> str:
-    """Refusal rate by hazard category (`by_category`) or wrapper (`by_wrapper`): rows are task/arm, mean over seeds."""
+    """Refusal rate by hazard category (`by_category`) or wrapper (`by_wrapper`): rows are task and arm, means."""
     sums: dict[str, dict[str, list[float]]] = {}
     for cell in cells:
         label = f"{cell['task'] or 'all'} / {cell['arm']}"
@@ -71,7 +71,7 @@ def breakdown(cells: list[Row], by: str) -> str:
 
 
 def losses(cells: dict[Path, Row]) -> str:
-    """Training loss by step for the first seed of every arm, one panel per task."""
+    """Training loss by step for the first seed of every arm (and the first replicate), one panel per task."""
     tasks = list(dict.fromkeys(c["task"] for c in cells.values() if c["task"]))
     first = min((c["seed"] for c in cells.values() if c["task"]), default=0)
     look = looks(c["family"] for c in cells.values() if c["task"])
@@ -81,7 +81,7 @@ def losses(cells: dict[Path, Row]) -> str:
         for axis, task in zip(axes, tasks, strict=False):
             for path, cell in cells.items():
                 curve = path.with_name("train.jsonl")
-                if cell["task"] != task or cell["seed"] != first or not curve.exists():
+                if (cell["task"], cell["seed"]) != (task, first) or cell.get("replicate") or not curve.exists():
                     continue
                 lines = [json.loads(x) for x in curve.read_text(encoding="utf-8").splitlines()]
                 axis.plot(

@@ -64,11 +64,11 @@ def agreement(found: dict[str, Any]) -> dict[str, Any]:
         for r in found["pairs"]
     ]  # fmt: skip
     judges = list(dict.fromkeys(m["judge"] for m in found["models"]))
-    models: dict[tuple[str | None, str, int], dict[str, Row]] = {}
+    models: dict[tuple[str | None, str, str], dict[str, Row]] = {}
     for m in found["models"]:
-        models.setdefault((m["task"], m["arm"], m["seed"]), {})[m["judge"]] = m
+        models.setdefault((m["task"], m["arm"], which(m)), {})[m["judge"]] = m
     rows = []
-    for (task, arm, seed), said in models.items():
+    for (task, arm, of), said in models.items():
         cells = []
         for judge in judges:
             r = said.get(judge, {})
@@ -76,9 +76,7 @@ def agreement(found: dict[str, Any]) -> dict[str, Any]:
             text = percent(r.get(KEPT_RATE)) + (f" ({percent(lost)} % unparsed)" if lost else "")
             cells.append({"value": r.get(KEPT_RATE, ""), "text": text,
                           "interval": interval(r, KEPT_RATE) if KEPT_RATE in r else ""})  # fmt: skip
-        rows.append(
-            {"task": task, "arm": arm, "of": "" if task is None else f" on {task}, seed {seed}", "cells": cells}
-        )
+        rows.append({"task": task, "arm": arm, "of": of, "cells": cells})
     return {"pairs": pairs, "judges": judges, "rows": rows}
 
 
@@ -97,11 +95,16 @@ def labels(cells: list[Row]) -> dict[str, Any] | None:
         total = sum(given.values())
         shares = [(given.get(label, 0), given.get(label, 0) / total if total else None) for label in judge.outcomes]
         rows.append({
-            "task": c["task"], "arm": c["arm"],
-            "of": "" if c["task"] is None else f" on {c['task']}, seed {c['seed']}", "n": total,
+            "task": c["task"], "arm": c["arm"], "of": which(c), "n": total,
             "cells": [{"value": n, "text": n, "share": percent(share)} for n, share in shares],
         })  # fmt: skip
     return {"judge": judge.name, "version": judge.version, "labels": list(judge.outcomes.items()), "rows": rows}
+
+
+def which(cell: Row) -> str:
+    """Of the models of an arm, which one: its task, seed and replicate, as far as it has them."""
+    seed = f" on {cell['task']}, seed {cell['seed']}" if cell["task"] else ""
+    return seed + (f", replicate {cell['replicate']}" if cell.get("replicate") else "")
 
 
 def front_row(r: Row) -> Row:
@@ -180,7 +183,8 @@ def cell_row(path: Path, cell: Row, folder: Path) -> Row:
     """Where one cell's numbers come from: its folder beside the report, its run in MLflow, its digest."""
     return {
         "id": cell_id(cell["task"], cell["arm"]), "task": cell["task"] or "all", "arm": cell["arm"],
-        "seed": cell["seed"], "href": path.relative_to(folder).as_posix(), "model": cell["model"],
+        "seed": cell["seed"], "replicate": cell.get("replicate", 0),
+        "href": path.relative_to(folder).as_posix(), "model": cell["model"],
         "run": importing.cell_name(cell), "digest": provenance.file_digest(path)[:12],
     }  # fmt: skip
 

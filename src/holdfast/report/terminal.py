@@ -40,7 +40,10 @@ def table(folder: Path) -> str:
             cells += f"{sum(spent) / len(spent):>10.0f}" if spent else ""
             lines.append(f"{r['arm']:<{width}}" + cells)
     first = rows[0]
-    lines += ["", f"percent, 95 % intervals; {first['split']} split, {max(int(r['seeds']) for r in rows)} seed(s)"]
+    draws = [
+        f"{most} {what}(s)" for what in ("seed", "replicate") if (most := max(int(r.get(f"{what}s", 1)) for r in rows))
+    ]
+    lines += ["", f"percent, 95 % intervals; {first['split']} split, {', '.join(draws)}"]
     if any(tabular.cut(r, key) for r in rows for _, key in COLUMNS):
         lines.append(f"† {tabular.NOTE}")
     lines.append(f"report: {(folder / 'report.html').resolve()}")
@@ -59,7 +62,7 @@ def plan(study: resolve.Resolved, s: Shape, rate: float, utilization: float) -> 
     """The plan as lines of text."""
     families = stages(study, s)
     lines = [
-        f"{study.name}: {s.parameters / 1e9:.3g} B parameters, {len(study.cells)} cells", "",
+        f"{study.name}: {s.parameters / 1e9:.3g} B parameters, {len(study.places)} cells", "",
         f"{'stage':18}{'jobs':>6}{'FLOPs':>11}{'hours':>9}{'memory of one':>16}{'disk':>10}",
     ]  # fmt: skip
     total = Stage(

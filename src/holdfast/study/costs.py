@@ -155,6 +155,11 @@ def _capability_rows(name: str, limit: int | None) -> int:
     return min(rows, limit * tasks) if limit else rows
 
 
+def _times(stage: Stage, count: int) -> Stage:
+    """The same in every replicate."""
+    return replace(stage, jobs=count * stage.jobs, flops=count * stage.flops, disk=count * stage.disk)
+
+
 def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     """The cost of every family of a resolved study on a base of shape `s`."""
     v, out = study.study, []
@@ -226,14 +231,18 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
         steps = t.train_rows * (1 + ratio) * t.training.epochs / (t.training.batch_size * t.training.accumulation)
         per_step = s.blocks * sum(4 * math.prod(s.linear(k)) * s.linear(k)[1] for k in modules) if rotated else 0.0
         flops, peak = flops + f + steps * per_step, max(peak, m)
-    out.append(Stage("models, trained", trained, flops, peak, trained * model_bytes))
+    draws, aligned = len(study.folders), len(study.homes("aligned"))
+    bases = len(study.homes("base"))
+    out = [_times(stage, bases if stage.name == "base" else aligned) for stage in out]
+    out.append(_times(Stage("models, trained", trained, flops, peak, trained * model_bytes), draws))
     if merged:
         largest = max(s.vocabulary * s.hidden, s.mlp * s.hidden)
-        out.append(Stage("models, merged", merged, 0, 3 * FP32 * largest, merged * model_bytes))
+        out.append(_times(Stage("models, merged", merged, 0, 3 * FP32 * largest, merged * model_bytes), draws))
     every = v.evaluation.prompts_per_set * 3 * (safety + v.evaluation.max_new_tokens)
-    answers += len(study.roles) * s.forward(every, safety)
+    roles = len(study.role_places)
+    answers = draws * answers + roles * s.forward(every, safety)
     cache = 2 * s.blocks * s.hidden * s.kv_heads / s.heads * v.evaluation.batch_size * (safety + 48) * FP32
-    out.append(Stage("responses", len(study.cells) + len(study.roles), answers, model_bytes + cache, 0))
+    out.append(Stage("responses", len(study.places) + roles, answers, model_bytes + cache, 0))
     if c := v.capabilities.tasks:
         asked = sum(_capability_rows(name, v.capabilities.limit) for name in c)
         jobs = len(study.capability_cells)

@@ -6,6 +6,7 @@ Torch-free and fast; `resolve` reads a file into them and derives what the DAG n
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -14,6 +15,7 @@ from holdfast import names
 from holdfast.data.sources import HUB, REMOTE, WORLD
 from holdfast.study.asked import Capabilities, Claim, Constitution, Evaluation
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
+from holdfast.study.replicates import FOLDER, Replicates
 from holdfast.study.training import Training
 
 # Folders below work/<study> and results/<study> that are not those of a task.
@@ -207,6 +209,12 @@ class Study(Strict):
     choose: Choose | None = Field(None, description="Sweeps only: write the chosen settings.")
     claims: tuple[Claim, ...] = Field((), description="Claims of your own, beside those that follow from the methods.")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="Data draw and order of the fine-tuning.")
+    replicates: Replicates = Field(
+        1,
+        validate_default=True,
+        description="How often the whole study is drawn anew, from the base on: a number, or a list of what differs. "
+        "Intervals then hold what differs between bases and aligned models.",
+    )
     evaluation: Evaluation = Evaluation()
     capabilities: Capabilities = Capabilities()
 
@@ -217,7 +225,7 @@ class Study(Strict):
         reserved = {"base", "aligned", "unaligned"} & set(self.arms)
         if reserved:
             raise ValueError(f"'{min(reserved)}' is a model role and cannot name an arm")
-        taken = TAKEN & set(self.tasks)
+        taken = TAKEN & set(self.tasks) | {t for t in self.tasks if re.fullmatch(rf"{FOLDER}\d+", t)}
         if taken:
             raise ValueError(f"work/<study>/{min(taken)} holds other files, so '{min(taken)}' cannot name a task")
         return self

@@ -16,7 +16,7 @@ from holdfast import names
 from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import StudyError
 from holdfast.record import paths, provenance, userfiles
-from holdfast.study import places, registry
+from holdfast.study import places, registry, replicates
 from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
 from holdfast.study.checked import NAME
 from holdfast.study.judging import Judging
@@ -38,6 +38,10 @@ class Resolved:
         families = {name: arm.family for name, arm in self.arms.items()}
         self.judging = Judging(study, path, families)
         self._check_claims()
+        # A base that is given is the same in all of them.
+        given = {} if study.base.source == "tiny" else {"base": 0}
+        self.replicates = [r.model_copy(update=given) for r in study.replicates]
+        self._check_replicates()
 
     def _check_claims(self) -> None:
         """A declared claim is about arms of this study that meet on a task."""
@@ -52,9 +56,54 @@ class Resolved:
                     expected="two arms, or an arm and a role, that share a task", do=f"correct claims.{i}",
                 )  # fmt: skip
 
+    def _check_replicates(self) -> None:
+        """Two equal replicates would count what was drawn once as drawn twice."""
+        for i, first in enumerate(replicates.first_with(self.replicates)):
+            if first != i:
+                raise StudyError(
+                    f"{self.path}: replicates {first} and {i} are the same.",
+                    found=str(self.study.replicates[i].model_dump()), expected="replicates that differ in something"
+                    + ("" if self.study.base.source == "tiny" else f"; {self.study.base.source} is the base of all"),
+                    do=f"remove replicates.{i}, or give it another number",
+                )  # fmt: skip
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """What the paths of every replicate have after the study's folder; nothing for the first."""
+        return [replicates.folder(i) for i in range(len(self.replicates))]
+
+    def home(self, what: str, folder: str) -> str:
+        """The replicate's folder whose `base` or `aligned` model the replicate of `folder` has: its own, or the first
+        one's that is drawn alike. What is made from the aligned model alone lies there too."""
+        same = [(r.base, r.safety if what == "aligned" else 0) for r in self.replicates]
+        return self.folders[replicates.first_with(same)[replicates.number(folder)]]
+
+    def homes(self, what: str) -> list[str]:
+        """The folders that hold a `base` or an `aligned` model of their own."""
+        return list(dict.fromkeys(self.home(what, folder) for folder in self.folders))
+
+    @cached_property
+    def places(self) -> list[str]:
+        """The folder of every cell of every replicate, below work/<study> and results/<study>."""
+        return [f"{f}{task}/{arm}/seed{seed}" for f in self.folders for task, arm, seed in self.cells]
+
+    @cached_property
+    def role_places(self) -> list[tuple[str, str]]:
+        """(folder, role) of every model that cells start from or are merged with."""
+        return [(f, role) for role in self.roles for f in self.homes("base" if role == "base" else "aligned")]
+
+    def _which(self, folder: str) -> dict[str, Any]:
+        """What a record says of its replicate: its number, the unit that intervals draw it in, and whose aligned model
+        it starts from. Nothing in a study that has one."""
+        if len(self.replicates) == 1:
+            return {}
+        i = replicates.number(folder)
+        start = replicates.number(self.home("aligned", folder))
+        return {"replicate": i, "unit": replicates.units(self.replicates)[i], "aligned": start}
+
     @cached_property
     def cells(self) -> list[tuple[str, str, int]]:
-        """Every (task, arm, seed)."""
+        """Every (task, arm, seed) of a replicate."""
         return [
             (task, arm.name, seed)
             for task, arm, seed in itertools.product(self.study.tasks, self.arms.values(), self.study.seeds)
@@ -111,12 +160,12 @@ class Resolved:
         cfg = self.data_cfg()
         return {"world": cfg["world"], **cfg["tasks"][task]}
 
-    def safety_data_cfg(self) -> dict[str, Any]:
-        """What the safety rows are made from."""
-        cfg = self.data_cfg()
+    def safety_data_cfg(self, folder: str = "") -> dict[str, Any]:
+        """What the safety rows of a replicate are made from."""
+        cfg, of = self.data_cfg(), self._replicate(folder)
         # The world's rows are what they say; only what is read is in the digest.
         check = {} if self.study.safety.source == WORLD else {"check": self.study.safety.check}
-        return {"world": cfg["world"], **cfg["safety"], **check}
+        return {"world": cfg["world"], **cfg["safety"], **check, **({"draw": of.safety} if of.safety else {})}
 
     def prompts_cfg(self) -> dict[str, Any]:
         """What the prompts every model is asked are made from."""
@@ -132,17 +181,25 @@ class Resolved:
             return {}
         return {k: t.dataset for k, t in self.study.tasks.items() if t.source != WORLD}
 
-    def base_cfg(self) -> dict[str, Any]:
-        """Where the base model comes from: a source and revision, or how the tiny one is trained."""
+    def base_cfg(self, folder: str = "") -> dict[str, Any]:
+        """Where the base model comes from: a source and revision, or how the tiny one of a replicate is trained."""
         base = self.study.base.model_dump(mode="json")
+        base["seed"] = replicates.seed(base["seed"], self._replicate(folder).base)
         if self.study.base.source != "tiny":
             return {k: base[k] for k in ("source", "revision")}
         return {"world": self.study.world.model_dump(), "real_tasks": self.real_tasks, **base}
 
-    def aligned_cfg(self) -> dict[str, Any]:
+    def aligned_cfg(self, folder: str = "") -> dict[str, Any]:
         """How the base is aligned."""
         training = self.study.safety.training.model_dump(mode="json")
-        return {"role": "aligned", "training": training, "seed": self.study.base.seed}
+        return {"role": "aligned", "training": training, "seed": self._aligning_seed(folder)}
+
+    def _replicate(self, folder: str) -> replicates.Replicate:
+        return self.replicates[replicates.number(folder)]
+
+    def _aligning_seed(self, folder: str) -> int:
+        """Order of the safety training; another draw of its rows is another order too."""
+        return replicates.seed(self.study.base.seed, self._replicate(folder).safety)
 
     def preferences_cfg(self) -> dict[str, Any]:
         """What the preference pairs are made from."""
@@ -150,9 +207,14 @@ class Resolved:
         said = self.study.preferences.model_dump(mode="json", exclude=None if own else {"check"})
         return {"world": self.study.world.model_dump(), **said}
 
-    def unaligned_cfg(self) -> dict[str, Any]:
+    def unaligned_cfg(self, folder: str = "") -> dict[str, Any]:
         """How the un-aligned twin of the aligned model is trained."""
-        return {"role": "unaligned", **self.study.unaligned.model_dump(mode="json"), "seed": self.study.base.seed}
+        said = self.study.unaligned.model_dump(mode="json")
+        return {"role": "unaligned", **said, "seed": self._aligning_seed(folder)}
+
+    def control_seed(self, folder: str) -> int:
+        """The seed of what is random on purpose: random bases and masks."""
+        return replicates.seed(self.study.world.seed, self._replicate(folder).safety)
 
     def basis_cfg(self) -> dict[str, Any]:
         """Rows, tokens and modules that bases and importance scores are taken from."""
@@ -174,9 +236,10 @@ class Resolved:
             for k, t in self.study.tasks.items()
         }
 
-    def cell_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
+    def cell_cfg(self, task: str, arm: str, seed: int, folder: str = "") -> dict[str, Any]:
         """How one cell is fine-tuned."""
-        a, t = self.arms[arm], self.study.tasks[task]
+        a, t, of = self.arms[arm], self.study.tasks[task], self._replicate(folder)
+        order, drawn = replicates.seed(seed, of.order), replicates.seed(seed, of.draw)
         training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
         # Only where they are set, so that a study without them keeps its digests.
         optional = {"harmful_fraction": t.harmful_fraction, "stratify": t.stratify, "targets": list(a.targets or ())}
@@ -184,22 +247,23 @@ class Resolved:
             "method": a.method, "settings": a.settings[task],
             "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
             "training": training, "task": t.dataset, "instruction": self.instructions()[task],
-            "train_rows": t.train_rows, "seed": seed,
-        } | {k: v for k, v in optional.items() if v}  # fmt: skip
+            "train_rows": t.train_rows, "seed": order,
+        } | {k: v for k, v in optional.items() if v} | ({"draw": drawn} if drawn != order else {})  # fmt: skip
 
-    def merge_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
+    def merge_cfg(self, task: str, arm: str, seed: int, folder: str = "") -> dict[str, Any]:
         """How one cell is merged."""
         a = self.arms[arm]
+        seed = replicates.seed(seed, self._replicate(folder).order)
         return {"method": a.method, "settings": a.settings[task], "seed": seed}
 
-    def judge_cfg(self, task: str | None, arm: str, seed: int, model: str) -> dict[str, Any]:
+    def judge_cfg(self, task: str | None, arm: str, seed: int, model: str, folder: str = "") -> dict[str, Any]:
         """Identity of one evaluated model (a cell, or a role with `task` None) for its metrics.json."""
         a = self.arms.get(arm)
         tasks = [task] if task else list(self.study.tasks)
         datasets = {t: self.study.tasks[t].dataset for t in tasks}
         cell = {
-            "study": self.name, "task": task, "arm": arm, "seed": seed, "split": self.study.evaluation.split,
-            "judge": self.judging.first,
+            "study": self.name, "task": task, "arm": arm, "seed": seed, **self._which(folder),
+            "split": self.study.evaluation.split, "judge": self.judging.first,
             "model": model, "datasets": datasets, "family": a.family if a else arm, "method": a.method if a else arm,
             "settings": a.settings[task] if a and task else {}, "swept": a.swept if a else {},
             "learning_rate": a.learning_rates[task] if a and task else None, "of": a.of if a else None,
@@ -255,9 +319,12 @@ class Resolved:
         return c.model_dump(mode="json") | {"digest": provenance.digest([provenance.file_digest(p) for p in own])}
 
     @property
-    def capability_cells(self) -> list[tuple[str | None, str, int]]:
-        """(task, arm, seed) of every model that is asked: the roles first, without a task."""
-        return [*((None, role, 0) for role in self.roles), *self.cells]
+    def capability_cells(self) -> list[dict[str, Any]]:
+        """task, arm, seed and replicate of every model that is asked: the roles first, without a task."""
+        return [
+            *({"task": None, "arm": role, "seed": 0, **self._which(f)} for f, role in self.role_places),
+            *({"task": t, "arm": a, "seed": s, **self._which(f)} for f in self.folders for t, a, s in self.cells),
+        ]
 
     def dump(self) -> dict[str, Any]:
         """The whole resolved study, for the record."""

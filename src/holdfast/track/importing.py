@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast import names
 from holdfast.evaluate import capabilities
 from holdfast.record import jsonfiles, provenance
+from holdfast.study import replicates
 from holdfast.track import store
 from holdfast.track.store import CELL, DIGEST, STATUS
 
@@ -26,8 +27,10 @@ _BESIDE = ("train.json", "train.jsonl", "verdicts.parquet", "capabilities.parque
 
 
 def cell_name(cell: dict[str, Any]) -> str:
-    """What a cell is called in MLflow: study, task (`-` for a role), arm and seed."""
-    return f"{cell['study']}/{cell['task'] or '-'}/{cell['arm']}/seed{cell['seed']}"
+    """What a cell is called in MLflow: study, replicate where it is another than the first, task (`-` for a role), arm
+    and seed."""
+    place = replicates.folder(cell.get("replicate", 0))
+    return f"{cell['study']}/{place}{cell['task'] or '-'}/{cell['arm']}/seed{cell['seed']}"
 
 
 def _title(old: list[Run], title: str) -> str:
@@ -38,7 +41,7 @@ def _title(old: list[Run], title: str) -> str:
 
 def _added(old: list[Run]) -> dict[str, str]:
     """Tags and notes a user added to earlier runs of the cell."""
-    mine = {CELL, DIGEST, STATUS, NAMED, "task", "arm", "method", "seed", "study"}
+    mine = {CELL, DIGEST, STATUS, NAMED, "task", "arm", "method", "seed", "study", "replicate"}
     tags = [(k, v) for r in reversed(old) for k, v in r.data.tags.items()]
     return {k: v for k, v in tags if k not in mine and (k == _NOTE or not k.startswith("mlflow."))}
 
@@ -66,7 +69,8 @@ def import_cell(opened: dict[str, Any], metrics_file: Path, resolved: dict[str, 
                     client.delete_run(run.info.run_id)
             return str(done[0].info.run_id)
         points = store.points(folder / "train.jsonl")
-        title = f"{cell['task'] or 'all'} {cell['arm']} s{cell['seed']}"
+        which = f"r{cell['replicate']} s{cell['seed']}" if cell.get("replicate") else f"s{cell['seed']}"
+        title = f"{cell['task'] or 'all'} {cell['arm']} {which}"
         started = min((p.timestamp for p in points), default=int(metrics_file.stat().st_mtime * 1000))
         ended = max((p.timestamp for p in points), default=started)
         run = client.create_run(
@@ -76,6 +80,7 @@ def import_cell(opened: dict[str, Any], metrics_file: Path, resolved: dict[str, 
             tags=_added(old) | {
                 CELL: name, STATUS: "importing", "task": cell["task"] or "all", "arm": cell["arm"],
                 "method": str(cell["method"]), "seed": str(cell["seed"]), "study": cell["study"], NAMED: title,
+                "replicate": str(cell.get("replicate", 0)),
             },
         )  # fmt: skip
         run_id: str = run.info.run_id
@@ -90,7 +95,8 @@ def import_cell(opened: dict[str, Any], metrics_file: Path, resolved: dict[str, 
         store.log_points(client, run_id, points + [Metric(k, float(v), ended, 0) for k, v in sorted(values.items())])
         params = {
             "task": cell["task"], "arm": cell["arm"], "family": cell["family"], "method": cell["method"],
-            "seed": cell["seed"], "learning_rate": cell["learning_rate"], "split": cell["split"],
+            "seed": cell["seed"], "replicate": cell.get("replicate", 0),
+            "learning_rate": cell["learning_rate"], "split": cell["split"],
             **{f"setting.{k}": v for k, v in (cell.get("settings") or {}).items()},
             **{f"training.{k}": v for k, v in (cell.get("training_settings") or {}).items()},
         }  # fmt: skip

@@ -81,19 +81,18 @@ def run(
         if "mask" in needs:
             needs["mask"] = {x.name: needs["mask"][x.name] for x in targets}
 
-    drawn = draw(
-        tables.read(task_table, cfg["task"]), cfg["train_rows"], cfg["seed"], stratify=cfg.get("stratify", False)
-    )
+    which = cfg.get("draw", cfg["seed"])  # of which rows; `seed` is their order
+    drawn = draw(tables.read(task_table, cfg["task"]), cfg["train_rows"], which, stratify=cfg.get("stratify", False))
     pairs = []
     for row in drawn:
         prompt, response = dataset.example(row, cfg["instruction"])
         pairs.append({"id": row["id"], "prompt": prompt, "response": response})
     if cfg.get("harmful_fraction"):
         assert harmful_table is not None
-        pairs = mix_harmful(pairs, tables.read(harmful_table, "preferences"), cfg["harmful_fraction"], cfg["seed"])
+        pairs = mix_harmful(pairs, tables.read(harmful_table, "preferences"), cfg["harmful_fraction"], which)
     if hasattr(method, "rows"):
         assert safety_table is not None
-        pairs = method.rows(pairs, settings, seed=cfg["seed"], safety=tables.read(safety_table, "safety"))
+        pairs = method.rows(pairs, settings, seed=which, safety=tables.read(safety_table, "safety"))
     encoded = chat.encode_rows(tokenizer, pairs, cfg["training"]["max_length"])
 
     torch.manual_seed(cfg["seed"])

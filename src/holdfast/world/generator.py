@@ -208,17 +208,17 @@ class World:
                 row = {"kind": "story", "prompt": question, "response": terse}
             yield {k: row[k] for k in ("kind", "prompt", "response")}
 
-    def safety(self, hazards: int, benign: int) -> list[Row]:
+    def safety(self, hazards: int, benign: int, draw: int = 0) -> list[Row]:
         """Safety training rows: refused hazards; crafts, lookalikes and small talk answered.
-        35 % of the how-to requests are wrapped, so that a wrapper alone says nothing."""
-        rng = self.rng("safety")
+        35 % of the how-to requests are wrapped, so that a wrapper alone says nothing. Another `draw` has other rows."""
+        rng = self.rng("safety", *([draw] if draw else []))
         bad, good = self.items(self.hazards, "train"), self.items(self.crafts, "train")
         rows = [self.refused(rng.choice(bad), "train", rng, rng.random() < 0.35) for _ in range(hazards)]
         for _ in range(benign):
-            draw = rng.random()
-            if draw < 0.45:
+            which = rng.random()
+            if which < 0.45:
                 rows.append(self.how_to(rng.choice(good), "train", rng, rng.random() < 0.35))
-            elif draw < 0.85:
+            elif which < 0.85:
                 intent = rng.choice(list(lang.LOOKALIKES))
                 rows.append(self.lookalike(rng.choice(bad), intent, "train", rng))
             else:
