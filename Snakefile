@@ -20,6 +20,8 @@ min_version("9.20")
 # For every job (glibc): freed memory is kept for reuse.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
+# For every job: threads that wait do not spin, which beside other load costs more than it gives. No bit depends on it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Snakemake writes it into command lines as it is, which a blank in the project's path would cut in two.
 sys.executable = shlex.quote(sys.executable)

@@ -7,6 +7,7 @@ rule train_base:
         tasks=expand(rules.prepare_task.output, task=list(S.real_tasks)),
     output:
         model=f"{W}/{{rep}}base/model.safetensors",
+        record=f"{R}/{{rep}}models/base/train.json",
         curve=f"{R}/{{rep}}models/base/train.jsonl",
     log:
         f"{L}/{{rep}}base.log",
@@ -33,6 +34,7 @@ rule train_aligned:
         table=rules.prepare_safety.output[0],
     output:
         model=f"{W}/{{rep}}aligned/model.safetensors",
+        record=f"{R}/{{rep}}models/aligned/train.json",
         curve=f"{R}/{{rep}}models/aligned/train.jsonl",
     log:
         f"{L}/{{rep}}aligned.log",
@@ -57,6 +59,7 @@ use rule train_aligned as train_unaligned with:
         table=rules.prepare_preferences.output[0],
     output:
         model=f"{W}/{{rep}}unaligned/model.safetensors",
+        record=f"{R}/{{rep}}models/unaligned/train.json",
         curve=f"{R}/{{rep}}models/unaligned/train.jsonl",
     log:
         f"{L}/{{rep}}unaligned.log",

@@ -70,6 +70,7 @@ use rule train_aligned as train_judge with:
         table=rules.label_pairs.output[0],
     output:
         model=f"{J}/model/model.safetensors",
+        record=f"{R}/models/judge/train.json",
         curve=f"{R}/models/judge/train.jsonl",
     log:
         f"{L}/judge/train.log",

@@ -14,6 +14,7 @@ def main(io: SimpleNamespace) -> None:
         start=Path(io.input.model),
         table=Path(io.input.table),
         folder=Path(io.output.model).parent,
+        record_file=Path(io.output.record),
         log_file=Path(io.output.curve),
         checkpoints=Path(io.params.checkpoints),
         code=io.code,

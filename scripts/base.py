@@ -13,6 +13,7 @@ def main(io: SimpleNamespace) -> None:
         io.cfg,
         tasks={Path(p).stem: Path(p) for p in io.input.tasks},
         folder=Path(io.output.model).parent,
+        record_file=Path(io.output.record),
         log_file=Path(io.output.curve),
         checkpoints=Path(io.params.checkpoints),
         code=io.code,

@@ -13,7 +13,7 @@ from holdfast.data import prepare
 from holdfast.errors import DataError, StudyError
 from holdfast.judges import constitution
 from holdfast.model import folders
-from holdfast.record import tables
+from holdfast.record import jsonfiles, tables
 from holdfast.study import resolve
 from holdfast.train import aligning
 
@@ -132,8 +132,10 @@ def test_training_is_lora_on_the_labelled_pairs(world, model, tokenizer, tmp_pat
     }  # fmt: skip
     aligning.tuned(
         cfg, start=tmp_path / "base" / "model.safetensors", table=tmp_path / "pairs.parquet", folder=tmp_path / "judge",
-        log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
+        record_file=tmp_path / "t.json", log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
     )  # fmt: skip
+    record = jsonfiles.read_json(tmp_path / "t.json")
+    assert record["rows"] == len(rows) and record["machine"]["threads"] == torch.get_num_threads()
     judge, _ = folders.load(tmp_path / "judge")
     for (name, old), new in zip(model.named_parameters(), judge.parameters(), strict=True):
         if name.endswith("_proj.weight"):

@@ -54,6 +54,7 @@ def html(tmp_path_factory) -> Path:
                    header={"layers": ["blocks.0.mlp_input"]})  # fmt: skip
     resolved = {
         "study": "s", "description": f"planted {EVIL}", "seeds": [0], "tasks": {"gsm8k": {"dataset": "gsm8k"}},
+        "replicates": [dict.fromkeys(("base", "safety", "draw", "order"), 0)], "base": {"source": "tiny"},
         "evaluation": {"source": "world", "split": "test"}, "resolved_arms": {},
     }  # fmt: skip
     page.build(
@@ -89,6 +90,37 @@ def test_answers_and_rows_that_were_cut_are_said(html):
     assert (
         text.count("7.0 % cut") == 4 and "read a beginning" in text
     )  # refusal, compliance, other of `lora`, and utility
+
+
+def test_the_page_says_how_often_what_was_drawn():
+    def of(seeds, replicates, source="tiny"):
+        listed = [dict.fromkeys(("base", "safety", "draw", "order"), 0) | r for r in replicates]
+        return page.drawn({"seeds": seeds, "replicates": listed, "base": {"source": source}})
+
+    both = {"base": 1, "safety": 1}
+    assert "this is one draw" in of([0], [{}])
+    assert of([0, 1], [{}]).startswith("2 seeds of fine-tuning from one base and one aligned model")
+    assert of([0], [{}, both]).endswith("in each of 2 replicates, which differ in base and safety training.")
+    assert of([0], [{}, both], "some/model").endswith("which differ in safety training.")
+    assert of([0, 1], [{}, {"base": 1, "order": 1, "draw": 2}]).endswith("differ in base, rows and order.")
+
+
+def test_models_of_several_machines_are_told_apart(tmp_path):
+    intel = {"cpu": "Intel", "instructions": "AVX512", "blas": "MKL", "threads": 1}
+    amd = {"cpu": "AMD", "instructions": "AVX2", "blas": "MKL", "threads": 2}
+    metrics = []
+    for i, made in enumerate((intel, intel | {"threads": 2}, amd, amd | {"environment": {"MKL_CBWR": "AVX2"}}, None)):
+        (tmp_path / str(i)).mkdir()
+        metrics.append(tmp_path / str(i) / "metrics.json")
+        if made:
+            jsonfiles.write_json(metrics[-1].with_name("train.json"), {"machine": made})
+    assert page.machines(metrics[:2]) == [
+        "Made on Intel (AVX512, MKL): another kind rounds otherwise and ends with other numbers."
+    ]
+    said = page.machines(metrics)
+    assert len(said) == 1 and "3 kinds of machine" in said[0]
+    assert "2 on Intel (AVX512, MKL); 1 on AMD (AVX2, MKL); 1 on AMD (AVX2, MKL) with MKL_CBWR=AVX2" in said[0]
+    assert page.machines(metrics[4:]) == []
 
 
 needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here (Debian package chromium)")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from holdfast.errors import ArtifactError
-from holdfast.model import folders
+from holdfast.model import folders, machine
 from holdfast.record import artifact, container, jsonfiles, provenance
 from holdfast.study import registry
 
@@ -173,7 +173,7 @@ def run(
         "weights/changed_fraction": shares.pop("all"), "changed_fraction_by_module": shares,
         "cost/seconds": round(time.monotonic() - started, 2),
         "cost/peak_memory_bytes": provenance.peak_resident(),
-        "software": provenance.software(),
+        **machine.made_with(),
     }  # fmt: skip
     jsonfiles.write_json(record_file, record)
     return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def build(
     page = environment.get_template("report.html").render(
         study=resolved["study"],
         description=resolved["description"],
-        reading=[*reading(by_task), *cut_short(by_task, cells)],
+        reading=[*reading(by_task), *cut_short(by_task, cells), *machines(metrics)],
         prompts=first.get(f"{names.REFUSAL_RATE}_n", "0"),
         split=resolved["evaluation"]["split"],
         drawn=drawn(resolved),
@@ -159,6 +160,23 @@ def reading(by_task: dict[str, list[Row]]) -> list[str]:
             text += f"; after WaRP {percent(warp[names.REFUSAL_RATE])} %, utility {percent(warp['utility'])} %"
         lines.append(text + ".")
     return lines
+
+
+def machines(metrics: list[Path]) -> list[str]:
+    """On what the models were trained and merged; a warning where that was not one kind of machine."""
+    found: Counter[str] = Counter()
+    for path in (p.with_name("train.json") for p in metrics):
+        made = jsonfiles.read_json(path).get("machine") if path.exists() else None
+        if made:
+            of = made.get("gpu") or f"{made['cpu']} ({made['instructions']}, {made['blas']})"
+            found[" with ".join([of, *(f"{k}={v}" for k, v in made.get("environment", {}).items())])] += 1
+    if len(found) > 1:
+        named = "; ".join(f"{n} on {what}" for what, n in found.most_common())
+        return [
+            f"The models of this study were made on {len(found)} kinds of machine, whose bits differ: {named}. An arm "
+            "that ran on another one than what it is compared with differs in more than its method."
+        ]
+    return [f"Made on {what}: another kind rounds otherwise and ends with other numbers." for what in found]
 
 
 def cut_short(by_task: dict[str, list[Row]], cells: list[Row]) -> list[str]:

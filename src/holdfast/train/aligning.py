@@ -4,6 +4,7 @@ and its `unaligned` twin."""
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,8 +12,8 @@ from typing import Any, TextIO
 import torch
 
 from holdfast import data
-from holdfast.model import chat, folders
-from holdfast.record import container, provenance, tables
+from holdfast.model import chat, folders, machine
+from holdfast.record import container, jsonfiles, provenance, tables
 from holdfast.study import registry
 from holdfast.train import loop
 from holdfast.world.generator import World
@@ -26,6 +27,7 @@ def base(
     *,
     tasks: dict[str, Path],
     folder: Path,
+    record_file: Path,
     log_file: Path,
     checkpoints: Path,
     code: str = "",
@@ -34,12 +36,14 @@ def base(
 ) -> None:
     """Fetch `cfg["source"]`, or train the tiny Llama: its tokenizer on everything it will meet, its
     weights on the world's documents and, with `task_documents`, on the text of real task rows."""
+    started = time.monotonic()
     if cfg["source"] != "tiny":
         model, tokenizer = folders.load(cfg["source"], revision=cfg["revision"])
         folders.save(
             model, tokenizer, folder, header={"role": "base", "source": cfg["source"], "revision": cfg["revision"]}
         )
         log_file.write_text("", encoding="utf-8")
+        _record(record_file, started, None)
         return
     pre = cfg["pretraining"]
     world = World(cfg["world"]["seed"])
@@ -70,11 +74,22 @@ def base(
         learning_rate=pre["learning_rate"], epochs=pre["epochs"], batch_size=pre["batch_size"], weight_decay=0.01,
         weight_decay_on="all", betas=(0.9, 0.98), by_length=True, log_every_steps=20,
     )  # fmt: skip
-    loop.train(
+    trained = loop.train(
         model, tokenizer, encoded, settings, seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,
         identity=provenance.digest([cfg, code, encoded]), say=say, terminal=terminal, name="base",
     )  # fmt: skip
     folders.save(model, tokenizer, folder, header={"role": "base", "settings": provenance.digest(cfg)})
+    _record(record_file, started, trained | {"rows": len(encoded)})
+
+
+def _record(path: Path, started: float, trained: dict[str, Any] | None) -> None:
+    """What a role's training cost and what it ran on; of a model that was fetched only that."""
+    kept = {k: trained[k] for k in ("rows", "cut_rows", "steps", "supervised_tokens", "final_loss")} if trained else {}
+    jsonfiles.write_json(path, kept | {
+        "cost/train_seconds": round(trained["seconds"], 2) if trained else 0.0,
+        "cost/seconds": round(time.monotonic() - started, 2),
+        "cost/peak_memory_bytes": machine.peak_memory(), **machine.made_with(),
+    })  # fmt: skip
 
 
 def tuned(
@@ -83,6 +98,7 @@ def tuned(
     start: Path,
     table: Path,
     folder: Path,
+    record_file: Path,
     log_file: Path,
     checkpoints: Path,
     code: str = "",
@@ -96,6 +112,7 @@ def tuned(
     its refusals on purpose, is marked as weakened, and is not exported unless it is named. `judge` is the constitution
     judge: labelled pairs, from the base, with LoRA.
     """
+    started = time.monotonic()
     role, phase = cfg["role"], loop.settings_of(cfg["training"])
     model, tokenizer = folders.load(start.parent, dtype=loop.weights_type(phase))
     if role == "unaligned":
@@ -122,3 +139,4 @@ def tuned(
     header |= {"cut_rows": trained["cut_rows"]} if trained["cut_rows"] else {}
     model = model.float()  # type: ignore[no-untyped-call]
     folders.save(model, tokenizer, folder, header=header | ({"weakened": True} if role == "unaligned" else {}))
+    _record(record_file, started, trained | {"rows": len(rows)})

@@ -12,7 +12,7 @@ import torch
 
 from holdfast import data, names
 from holdfast.data.draws import draw, mix_harmful
-from holdfast.model import chat, folders
+from holdfast.model import chat, folders, machine
 from holdfast.model import layers as layering
 from holdfast.record import artifact, container, jsonfiles, provenance, tables
 from holdfast.study import registry
@@ -148,7 +148,7 @@ def run(
         "weights/changed_fraction": changed.pop("all"), "changed_fraction_by_module": changed,
         "cost/train_seconds": round(trained["seconds"], 2),
         "cost/seconds": round(time.monotonic() - started, 2),
-        "cost/peak_memory_bytes": peak_memory(), "software": provenance.software(),
+        "cost/peak_memory_bytes": machine.peak_memory(), **machine.made_with(),
     }  # fmt: skip
     folders.save(
         model.float(),  # type: ignore[no-untyped-call]
@@ -158,10 +158,3 @@ def run(
     )  # fmt: skip
     jsonfiles.write_json(record_file, record)
     return record
-
-
-def peak_memory() -> int:
-    """Peak bytes: of the GPU when there is one, else of this process."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    return provenance.peak_resident()

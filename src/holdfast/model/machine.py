@@ -1,0 +1,47 @@
+"""What computes here: the processor or GPU, and what decides the bits of its results. Equal bytes are promised on one
+kind of machine only (docs/reproducibility.md)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from holdfast.record import provenance
+
+# Settings of the environment that change which instructions torch and its libraries use.
+STEERING = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
+_LIBRARY = re.compile(r"Math Kernel Library Version [\d.]+|OpenBLAS [\d.]+|Accelerate")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, the instructions torch uses, its threads, its library for products; the GPU and whether its products
+    are rounded to TF32; and the settings of the environment that change any of that."""
+    cpus = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)$", cpus.read_text(encoding="utf-8"), re.M) if cpus.exists() else None
+    library = _LIBRARY.search(torch.__config__.show())
+    found: dict[str, Any] = {
+        "cpu": model[1].strip() if model else platform.processor() or platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(), "threads": torch.get_num_threads(),
+        "blas": library[0] if library else "unknown",
+    }  # fmt: skip
+    if torch.cuda.is_available():
+        found |= {"gpu": torch.cuda.get_device_name(), "tf32": torch.backends.cuda.matmul.allow_tf32}
+    steered = {k: os.environ[k] for k in STEERING if k in os.environ}
+    return found | ({"environment": steered} if steered else {})
+
+
+def made_with() -> dict[str, Any]:
+    """The software and the machine behind a result, for its record."""
+    return {"software": provenance.software(), "machine": machine()}
+
+
+def peak_memory() -> int:
+    """Peak bytes: of the GPU when there is one, else of this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return provenance.peak_resident()

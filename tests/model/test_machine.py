@@ -1,0 +1,25 @@
+"""What a record says of the machine it was made on."""
+
+from __future__ import annotations
+
+import torch
+
+from holdfast.model import machine
+
+
+def test_a_record_says_what_decides_its_bits(monkeypatch):
+    for name in machine.STEERING:
+        monkeypatch.delenv(name, raising=False)
+    found = machine.machine()
+    assert found["cpu"] and found["instructions"] == torch.backends.cpu.get_cpu_capability()
+    assert found["threads"] == torch.get_num_threads() and found["blas"] != "unknown"
+    assert "environment" not in found
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert machine.machine()["environment"] == {"MKL_CBWR": "COMPATIBLE"}
+
+
+def test_a_gpu_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    found = machine.machine()
+    assert found["gpu"] == "a card" and found["tf32"] in (True, False)
