@@ -27,7 +27,7 @@ demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs anothe
 	@$(BIN)/holdfast table $(STUDY)
 
 test: $(STAMP) ## run the tests, the smoke study included
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 mutants: $(STAMP) ## plant small faults one at a time and count those that the tests notice (tens of minutes)
 	$(BIN)/python tests/mutants.py

@@ -55,10 +55,18 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory) -> Path:
-    """The project with a finished smoke study."""
+    """The project with a finished smoke study; the first process of the tests that asks makes it, for all of them."""
+    from filelock import FileLock
     from workflow import finished
 
-    return finished(tmp_path_factory.mktemp("project"))
+    top = tmp_path_factory.getbasetemp()
+    folder = (top.parent if "PYTEST_XDIST_WORKER" in os.environ else top) / "project"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.with_suffix(".finished").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            finished(folder)
+            folder.with_suffix(".finished").touch()
+    return folder
 
 
 @pytest.fixture
