@@ -11,12 +11,11 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from holdfast.study.checked import LARGEST_SEED, Strict
+from holdfast.record import provenance
+from holdfast.study.checked import Strict
 
 FOLDER = "replicate"
 MOST = 1000
-# Seeds of two replicates do not meet those of one study's `seeds`.
-_STRIDE = 1_000_003
 
 
 class Replicate(Strict):
@@ -45,12 +44,12 @@ Replicates = Annotated[
 
 
 def seed(own: int, offset: int) -> int:
-    """The seed of a replicate: the study's own for 0.
+    """The seed of a replicate: the study's own for 0, else one that has nothing to do with its neighbours.
 
     >>> seed(3, 0), seed(3, 2)
-    (3, 2000009)
+    (3, 2213658841)
     """
-    return (own + offset * _STRIDE) % (LARGEST_SEED + 1)
+    return int(provenance.digest(["replicate", own, offset])[:8], 16) if offset else own
 
 
 def folder(number: int) -> str:
