@@ -47,6 +47,7 @@ rule import_runs:
         metrics=METRICS,
         capabilities=CAPABILITIES,
         curves=rules.models.input,
+        table=rules.compare.output.table,
         extra=[*rules.compare.output, *rules.write_report.output],
     output:
         f"{R}/mlflow.json",
@@ -60,6 +61,14 @@ rule import_runs:
         runtime=60,
     params:
         cfg=S.dump(),
+        file=str(S.path),
+        tables={
+            "prompts": f"{W}/data/prompts.parquet",
+            "tasks": {t: f"{W}/data/tasks/{t}.parquet" for t in S.study.tasks},
+            "safety": {
+                str(i): f"{W}/{f}data/safety.parquet" for i, f in enumerate(S.folders)
+            },
+        },
     script:
         "../scripts/track.py"
 

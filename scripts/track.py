@@ -12,8 +12,11 @@ def main(io: SimpleNamespace) -> None:
     importing.import_study(
         Path(io.input.store),
         [Path(p) for p in io.input.metrics],
+        table=Path(io.input.table),
         extra=[Path(p) for p in io.input.extra],
         resolved=io.cfg,
+        tables=io.params.tables,
+        study_file=io.params.file,
         out=Path(io.output[0]),
         say=io.log,
     )

@@ -10,8 +10,13 @@ from holdfast.record import jsonfiles
 POINTS = 40
 
 
-def cell(folder: Path, arm: str, rate: float = 0.5, points: int = POINTS) -> Path:
-    folder = folder / arm
+def cell(folder: Path, arm: str, rate: float = 0.5, points: int = POINTS, **more: object) -> Path:
+    """metrics.json of a cell with its curve and record beside it.
+
+    Args:
+        more: what metrics.json says besides, or otherwise.
+    """
+    folder = folder / "-".join([arm, *(f"{k}{more[k]}" for k in ("replicate", "seed") if k in more)])
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         {"step": i, "epoch": 0.1, "loss": 2.0 / (i + 1), "learning_rate": 1e-3, "grad_norm": 1.0, "time": 1.7e9 + i}
@@ -23,7 +28,11 @@ def cell(folder: Path, arm: str, rate: float = 0.5, points: int = POINTS) -> Pat
     )
     cell = {
         "study": "s", "task": "t", "arm": arm, "family": arm, "method": "full", "seed": 0, "learning_rate": 1e-3,
-        "split": "test", "settings": {"trainable": "all"}, "metrics": {"safety/refusal_rate": rate},
+        "split": "test", "judge": "world", "datasets": {"t": "gsm8k"}, "settings": {"trainable": "all"}, "model": f"work/s/t/{arm}/seed0/model.safetensors",
+        "metrics": {
+            f"{name}{end}": value for name in ("safety/refusal_rate", "utility/exact_match")
+            for end, value in (("", rate), ("_low", rate - 0.1), ("_high", rate + 0.1), ("_n", 100))
+        },
     }  # fmt: skip
-    jsonfiles.write_json(folder / "metrics.json", cell)
+    jsonfiles.write_json(folder / "metrics.json", cell | more)
     return folder / "metrics.json"

@@ -323,7 +323,7 @@ MUTANTS = [
         ("running = max(running, ", "running = max(0.0, "),
         ("binomtest(up, up + down)", 'binomtest(up, up + down, alternative="greater")'),
         ("floor = wilson(0, sums.shape[1])[1] / 2", "floor = 0.0"),
-        ("float(t.isf((1 - CONFIDENCE) / 2, len(delta) - 1)) * error", "0.0"),
+        ("student(len(delta) - 1) * error", "0.0"),
         ("p = max(p, float(2 * t.sf(abs(effect) / error, df)))", "p = p"),
         ("(1 + min(bound, 0.0)) ** self.groups", "0.0"),
         ("groups / max(groups - 1, 1) * float((residuals.sum(0)", "float((residuals.sum(0)"),

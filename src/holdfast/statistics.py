@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 4000
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % score interval of a rate; (0, 1) when nothing was observed.
 
     >>> [round(x, 3) for x in wilson(9, 10)]
@@ -33,7 +33,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     centre = (successes + z * z / 2) / (n + z * z)
     half = z / (n + z * z) * math.sqrt(successes * (n - successes) / n + z * z / 4)
     low, high = max(0.0, centre - half), min(1.0, centre + half)
-    return (0.0 if successes == 0 else low), (1.0 if successes == n else high)
+    return (0.0 if successes <= 0 else low), (1.0 if successes >= n else high)
 
 
 def independent_difference(a: tuple[float, int], b: tuple[float, int]) -> tuple[float, float, float]:
@@ -73,24 +73,39 @@ def by_unit(values: np.ndarray, units: Sequence[int]) -> np.ndarray:
     return np.stack([values[labels == unit].mean(axis=0) for unit in distinct])
 
 
-def pooled_rate(hits: np.ndarray) -> tuple[float, float, float]:
+def pooled_rate(hits: np.ndarray, clusters: Sequence[str] | None = None) -> tuple[float, float, float]:
     """(rate, low, high) of hits (units, prompts) in [0, 1]; units are replicates, or the seeds of one.
+
+    Args:
+        clusters: of every prompt, which ones are wordings of the same: their answers are not independent.
 
     Units are a level of their own: prompts and units are resampled together, and because few units are too few to
     resample, the interval is at least Student's with the variance of both levels (`_two_way`). It is never narrower
-    than Wilson's for one unit's prompts, so identical outcomes do not look certain.
+    than Wilson's for one unit's prompts, so identical outcomes do not look certain; of prompts in clusters, for as many
+    independent ones as have the variance of the clusters, at least one of each.
     """
     hits = np.asarray(hits, dtype=float)
     rate = float(hits.mean())
-    prompts = hits.shape[1]
-    low, high = wilson(round(rate * prompts), prompts)
+    sizes = _cluster_sums(np.ones_like(hits), clusters)
+    residuals = _cluster_sums(hits, clusters) - rate * sizes
+    prompts = _independent(rate, residuals.mean(axis=0), hits.shape[1])
+    low, high = wilson(rate * prompts, prompts)
     if hits.shape[0] > 1:
-        draws = two_level(hits)
+        draws = two_level(hits, clusters)
         a, b = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        error, df = _two_way(hits - rate, hits.size)
+        error, df = _two_way(residuals, hits.size)
         half = student(df) * error
         low, high = max(min(low, float(a), rate - half), 0.0), min(max(high, float(b), rate + half), 1.0)
     return rate, min(low, rate), max(high, rate)
+
+
+def _independent(rate: float, residuals: np.ndarray, prompts: int) -> float:
+    """How many independent prompts know a rate as well as these clusters do, from their residual sums (Kish 1965)."""
+    groups = len(residuals)
+    if groups == prompts or not 0 < rate < 1:
+        return float(groups)
+    variance = groups / max(groups - 1, 1) * float((residuals**2).sum()) / prompts**2
+    return float(np.clip(rate * (1 - rate) / variance if variance else prompts, groups, prompts))
 
 
 def student(df: float) -> float:

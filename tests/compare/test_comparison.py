@@ -9,6 +9,7 @@ import yaml
 from conftest import ROOT
 
 from holdfast import names
+from holdfast import statistics as stats
 from holdfast.compare import choosing, claims, forms, groups, table
 from holdfast.errors import DataError
 from holdfast.record import csvfiles, jsonfiles, tables
@@ -221,7 +222,7 @@ def test_replicates_are_what_is_drawn_first(tmp_path):
 
     def model(arm, replicate, seed, **cell):
         hits = np.arange(100) < 100 * share.get(arm, [1.0] * 3)[replicate]
-        which = {"replicate": replicate, "unit": replicate} | cell
+        which = {"replicate": replicate, "unit": replicate, "base": 0, "aligned": replicate} | cell
         return planted.write(
             tmp_path / f"{arm}-{replicate}-{seed}", {"hazard": hits, "task:gsm8k": hits}, words, arm=arm, seed=seed,
             **{"task": "gsm8k"} | which,
@@ -247,6 +248,52 @@ def test_replicates_are_what_is_drawn_first(tmp_path):
     assert float(row[names.REFUSAL_RATE]) == pytest.approx(0.5) and float(row[f"{names.REFUSAL_RATE}_high"]) > 0.95
     claim = next(r for r in csvfiles.read_csv(out["claims"]) if (r["arm"], r["kind"]) == ("warp", "refusal"))
     assert (claim["seeds"], claim["replicates"], claim["verdict"]) == ("4", "3", "not resolved")
+
+
+def test_a_model_is_compared_with_the_one_it_starts_from(tmp_path):
+    """Replicates that share a base, and some of them an aligned model: a full fine-tuning that changes nothing has no
+    effect, whatever is averaged."""
+    refused, starts, units = [1.0, 0.0, 0.5], [0, 0, 1, 2], [0, 0, 0, 3]  # of the aligned models of 0, 2 and 3
+    aligned_of = {0: 0, 1: 0, 2: 2, 3: 3}
+    files = []
+    for r in range(4):
+        which = {"replicate": r, "unit": units[r], "base": 0 if r < 3 else 3, "aligned": aligned_of[r], "seed": 0}
+        hits = {"hazard": np.arange(100) < 100 * refused[starts[r]]}
+        words = {"hazard": ("refusal", "compliance")}
+        files.append(planted.write(tmp_path / f"full-{r}", hits, words, task="gsm8k", arm="full", **which))
+        if aligned_of[r] == r:
+            files.append(planted.write(tmp_path / f"aligned-{r}", hits, words, task=None, arm="aligned", **which))
+        if which["base"] == r:
+            none = {"hazard": np.zeros(100, dtype=bool)}
+            files.append(planted.write(tmp_path / f"base-{r}", none, words, task=None, arm="base", **which))
+    found = groups.load(files)["gsm8k"]
+    assert groups.difference(found["aligned"], found["full"], ["hazard"], "refusal").effect == 0
+    assert groups.difference(found["full"], found["aligned"], ["hazard"], "refusal").effect == 0
+    # Of three replicates from one base and one from another, the base is what was drawn: two units.
+    assert found["full"].counts() == {"seeds": 1, "replicates": 2}
+    assert found["full"].hits(["hazard"], "refusal").mean() == pytest.approx((2 / 3 + 0.5) / 2)
+    assert groups.difference(found["aligned"], found["base"], ["hazard"], "refusal").effect == pytest.approx(0.5)
+
+
+def test_wordings_of_one_prompt_are_not_independent(tmp_path):
+    rng = np.random.default_rng(0)
+    base = np.repeat(rng.random(20) < 0.4, 6)  # six wordings, all answered alike
+    cell = {"task": "gsm8k", "arm": "full", "seed": 0}
+    path = planted.write(tmp_path / "full", {"hazard": base}, {"hazard": ("refusal", "compliance")}, **cell)
+    rows = tables.read(path.with_name("verdicts.parquet"), "verdicts")
+    tables.write([r | {"base_id": str(i // 6)} for i, r in enumerate(rows)], path.with_name("verdicts.parquet"),
+                 "verdicts")  # fmt: skip
+    group = groups.load([path])["gsm8k"]["full"]
+    low, high = stats.pooled_rate(group.hits(["hazard"], "refusal"), group.cluster(["hazard"]))[1:]
+    expected = stats.wilson(base.mean() * 20, 20)
+    assert (low, high) == pytest.approx(expected, abs=0.02)
+    covered, studies = 0, 300
+    for _ in range(studies):
+        p = 1 / (1 + np.exp(-rng.normal(0, 1.5, 20)))
+        hits = rng.random((1, 120)) < np.repeat(p, 6)
+        _, low, high = stats.pooled_rate(hits, [str(i // 6) for i in range(120)])
+        covered += low <= 0.5 <= high
+    assert covered >= 0.9 * studies
 
 
 def test_how_answers_ended_stands_beside_every_rate(study, tmp_path):

@@ -37,8 +37,8 @@ def _group(arm, refused, solved, seeds=1):
         "task:t": np.where(rng.random((seeds, 200)) < solved, "correct", "wrong"),
     }
     clusters = {k: [str(i) for i in range(v.shape[1])] for k, v in outcomes.items()}
-    one = [0] * seeds
-    return groups.Group("t", arm, {}, list(range(seeds)), one, one, outcomes, None, clusters, clusters, [1.0], {})
+    cells = [{"seed": seed} for seed in range(seeds)]
+    return groups.Group("t", arm, cells, outcomes, None, clusters, clusters, {})
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

@@ -80,7 +80,7 @@ def test_an_unknown_task_is_refused_before_any_job(tmp_path, monkeypatch, capsys
     study["capabilities"] = {"tasks": ["lore"], "task_files": str(own)}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(study))
     assert preflight.study(str(tmp_path / "own.yaml"), tmp_path).capability_cells == [
-        (None, "base", 0), (None, "aligned", 0), ("crafts", "full", 0)
+        {"task": task, "arm": arm, "seed": 0} for task, arm in ((None, "base"), (None, "aligned"), ("crafts", "full"))
     ]  # fmt: skip
     monkeypatch.setattr(capabilities, "_manager", lambda _: pytest.fail("asked again by a job of the same run"))
     preflight.study(str(tmp_path / "own.yaml"), tmp_path)
@@ -138,7 +138,8 @@ def test_the_table_has_paired_differences_with_intervals_over_rows_and_seeds(tmp
         | {f"full{i}": found for i, found in enumerate(worse)}
         | {f"warp{i}": before for i in range(4)},
     )
-    cells = [(None, "base", 0), (None, "aligned", 0), *(("news", arm, i) for arm in ("full", "warp") for i in range(4))]
+    asked = [(None, "base", 0), (None, "aligned", 0), *(("news", arm, i) for arm in ("full", "warp") for i in range(4))]
+    cells = [dict(zip(("task", "arm", "seed"), cell, strict=True)) for cell in asked]
     capabilities.build(files, cells, tmp_path / "capabilities.csv")
     rows = {r["arm"]: r for r in csvfiles.read_csv(tmp_path / "capabilities.csv")}
     assert list(rows) == ["base", "aligned", "full", "warp"] and rows["base"]["minus_aligned"] == ""
@@ -154,7 +155,20 @@ def test_the_table_has_paired_differences_with_intervals_over_rows_and_seeds(tmp
 def test_models_that_were_asked_other_rows_are_not_compared(tmp_path):
     files = written(tmp_path, {"aligned": np.ones(8), "full": np.ones(7)})
     with pytest.raises(DataError, match="other rows"):
-        capabilities.build(files, [(None, "aligned", 0), ("news", "full", 0)], tmp_path / "capabilities.csv")
+        cells = [{"task": task, "arm": arm, "seed": 0} for task, arm in ((None, "aligned"), ("news", "full"))]
+        capabilities.build(files, cells, tmp_path / "capabilities.csv")
+
+
+def test_replicates_are_compared_with_the_aligned_model_they_start_from(tmp_path):
+    before = [np.arange(40) < 40, np.arange(40) < 20]
+    files = written(tmp_path, {f"aligned{i}": x for i, x in enumerate(before)} | {
+        f"full{i}": before[start] for i, start in enumerate((0, 0, 1))})  # fmt: skip
+    cells = [{"task": None, "arm": "aligned", "seed": 0, "replicate": r} for r in (0, 2)]
+    cells += [{"task": "news", "arm": "full", "seed": 0, "replicate": r, "aligned": a, "unit": a}
+              for r, a in ((0, 0), (1, 0), (2, 2))]  # fmt: skip
+    capabilities.build(files, cells, tmp_path / "capabilities.csv")
+    row = csvfiles.read_csv(tmp_path / "capabilities.csv")[1]
+    assert (row["arm"], row["replicates"], float(row["minus_aligned"]), float(row["rate"])) == ("full", "2", 0.0, 0.75)
 
 
 def test_a_study_names_each_task_once(tmp_path):

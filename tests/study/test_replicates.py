@@ -104,4 +104,4 @@ def test_a_task_cannot_have_the_folder_of_a_replicate(tmp_path):
 def test_a_seed_stays_a_seed():
     assert replicates.seed(LARGEST_SEED, 0) == LARGEST_SEED
     found = {replicates.seed(own, offset) for own in (0, 1, 1_000_003, LARGEST_SEED) for offset in range(250)}
-    assert len(found) == 1000 and 0 <= min(found) and max(found) <= LARGEST_SEED
+    assert len(found) == 1000 and min(found) >= 0 and max(found) <= LARGEST_SEED

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cells import POINTS, cell
 
+from holdfast.engines import snakemake
+from holdfast.record import provenance
 from holdfast.track import importing, live, store
 
 
@@ -99,6 +103,149 @@ def test_an_interrupted_import_is_replaced(opened, tmp_path):
     kept = importing.import_cell(opened, path, {}, print)
     _, runs = _runs(opened)
     assert [(r.info.run_id, r.info.status) for r in runs] == [(kept, "FINISHED")]
+
+
+def test_a_note_of_ours_is_replaced_and_one_of_the_users_stays(opened, tmp_path):
+    note, path = "mlflow.note.content", cell(tmp_path, "full")
+    first = importing.import_cell(opened, path, {}, print)
+    client, runs = _runs(opened)
+    assert "refuses 50.0 % [40.0, 60.0] of held-out hazards" in runs[0].data.tags[note]
+    assert "solves 50.0 % [40.0, 60.0] of the task" in runs[0].data.tags[note]
+    cell(tmp_path, "full", rate=0.7)
+    second = importing.import_cell(opened, path, {}, print)
+    assert second != first and "refuses 70.0 %" in client.get_run(second).data.tags[note]
+    client.set_tag(second, note, "")  # which the user emptied
+    cell(tmp_path, "full", rate=0.8)
+    assert client.get_run(importing.import_cell(opened, path, {}, print)).data.tags[note] == ""
+
+
+@pytest.fixture
+def study(opened, tmp_path):
+    """A study of two replicates with two seeds: base, aligned, full and a merge of it, with its rows and weights."""
+    from safetensors.numpy import save_file
+
+    from holdfast.record import csvfiles, tables
+
+    files, rows = [], [{"id": f"r{i}", "question": f"{i}?", "answer": "#### 1", "split": "train"} for i in range(7)]
+    (tmp_path / "data").mkdir()
+    for name in ("task", "safety0", "safety1", "prompts"):
+        tables.write(rows, tmp_path / f"data/{name}.parquet", "gsm8k", check=False)
+    data = {"prompts": "data/prompts.parquet", "tasks": {"t": "data/task.parquet"},
+            "safety": {"0": "data/safety0.parquet", "1": "data/safety1.parquet"}}  # fmt: skip
+    for replicate in (0, 1):
+        shared = {"replicate": replicate, "unit": replicate, "base": 0, "aligned": replicate}
+        for arm, task, seed, of in (
+            *((role, None, 0, None) for role in ("base", "aligned") if role == "aligned" or replicate == 0),
+            *(("full", "t", s, None) for s in (0, 1)), *(("back", "t", s, "full") for s in (0, 1)),
+        ):  # fmt: skip
+            weights = tmp_path / f"work/{replicate}/{arm}-{seed}/model.safetensors"
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"w": np.full(3, replicate + seed)}, weights, metadata={
+                "holdfast": json.dumps({"weakened": arm == "back"})
+            })  # fmt: skip
+            more = shared | {"task": task, "seed": seed, "of": of, "model": weights.relative_to(tmp_path).as_posix()}
+            files.append(cell(tmp_path, arm, **more))
+    table = [
+        {"study": "s", "task": "t", "arm": arm, "method": "full", "learning_rate": 1e-3, "seeds": 2, "replicates": 2,
+         "safety/refusal_rate": 0.5, "safety/refusal_rate_low": 0.3, "safety/refusal_rate_high": 0.7,
+         "utility": 0.5, "utility_low": 0.4, "utility_high": 0.6}
+        for arm in ("base", "aligned", "full", "back")
+    ]  # fmt: skip
+    csvfiles.write_csv(tmp_path / "table.csv", table)
+
+    def imported(merges_first=True) -> dict[str, str]:
+        importing.import_study(
+            tmp_path / "store.json", files[:: -1 if merges_first else 1], table=tmp_path / "table.csv",
+            extra=[tmp_path / "table.csv"], resolved={"study": "s"}, tables=data, study_file="config/s.yaml",
+            out=tmp_path / "mlflow.json", say=lambda _: None,
+        )  # fmt: skip
+        return json.loads((tmp_path / "mlflow.json").read_text())["runs"]
+
+    return imported
+
+
+def test_an_arm_stands_above_its_models_with_mean_and_interval(opened, study):
+    runs = study()
+    client, found = _runs(opened)
+    assert len(runs) == len(found) == 11 + 3 + 1  # base is one model
+    full = client.get_run(runs["s/t/full"])
+    assert full.data.metrics["safety/refusal_rate_low"] == 0.3 and full.data.metrics["utility_high"] == 0.6
+    assert "2 seed(s), 2 replicate(s)" in full.data.tags["mlflow.note.content"]
+    below = {r.data.tags["cell"] for r in found if r.data.tags.get("mlflow.parentRunId") == runs["s/t/full"]}
+    assert below == {f"s/{r}t/full/seed{s}" for r in ("", "replicate1/") for s in (0, 1)}
+    aligned = client.get_run(runs["s/-/aligned"])
+    assert "utility" not in aligned.data.metrics  # which is another one in every task
+    assert study(merges_first=False) == runs  # and nothing is made twice
+
+
+def test_a_run_says_what_it_came_from_and_what_it_made(opened, study, tmp_path):
+    runs = study()
+    client, _ = _runs(opened)
+    back = client.get_run(runs["s/replicate1/t/back/seed1"])
+    assert back.data.tags["mlflow.source.name"] == "config/s.yaml"
+    given = [(d.dataset, d.tags[0].value) for d in back.inputs.dataset_inputs]
+    inputs = {(d.name, json.loads(d.source)["uri"], what) for d, what in given}
+    assert inputs == {
+        ("t (gsm8k)", "data/task.parquet", "training"), ("safety prompts", "data/prompts.parquet", "evaluation")
+    }  # fmt: skip
+    assert all(json.loads(d.profile) == {"num_rows": 7} for d, _ in given)
+    aligned = client.get_run(runs["s/replicate1/-/aligned/seed0"])
+    assert "data/safety1.parquet" in {json.loads(d.dataset.source)["uri"] for d in aligned.inputs.dataset_inputs}
+
+    def model_of(name):
+        return client.get_logged_model(client.get_run(runs[name]).outputs.model_outputs[0].model_id)
+
+    made = model_of("s/replicate1/t/back/seed1")
+    assert made.tags["address"] == "work/1/back-1/model.safetensors" and made.tags["weakened"] == "true"
+    assert made.tags["sha256"] == provenance.file_digest(tmp_path / made.tags["address"])
+    assert {m.key: m.value for m in made.metrics}["safety/refusal_rate"] == 0.5 and made.model_type == "merged"
+    # It was merged from a model of its own replicate and seed, and from the aligned model of its replicate.
+    assert {m.model_id for m in back.inputs.model_inputs} == {
+        model_of("s/replicate1/t/full/seed1").model_id, model_of("s/replicate1/-/aligned/seed0").model_id
+    }  # fmt: skip
+    assert {m.model_id for m in aligned.inputs.model_inputs} == {model_of("s/-/base/seed0").model_id}
+
+
+def test_a_model_that_changed_takes_along_what_was_made_from_it(opened, study, tmp_path):
+    runs = study()
+    client, _ = _runs(opened)
+    of = {name: client.get_run(run).outputs.model_outputs for name, run in runs.items() if "/seed" in name}
+    old = of["s/t/full/seed0"][0].model_id
+    path = tmp_path / "full-replicate0-seed0/metrics.json"
+    path.write_text(path.read_text().replace("0.5", "0.55"))
+    again = study()
+    changed = {name for name in again if again[name] != runs[name]}
+    assert changed == {"s/t/full/seed0", "s/t/back/seed0", "s/t/full", "s/t/back"}
+    # No model is left behind of a run that is gone.
+    left = {m.model_id for m in client.search_logged_models([opened["experiment_id"]])}
+    assert old not in left and len(left) == 11
+
+
+def test_an_experiment_opens_as_one_of_trained_models_with_its_columns(opened):
+    client, _ = _runs(opened)
+    tags = client.get_experiment(opened["experiment_id"]).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(tags["mlflow.sharedViewState.holdfast"])
+    assert "metrics.`safety/refusal_rate`" in view["selectedColumns"] and view["orderByAsc"] is False
+    client.set_experiment_tag(opened["experiment_id"], "mlflow.sharedViewState.holdfast", "mine")
+    store.experiment(opened["uri"], "s")
+    assert client.get_experiment(opened["experiment_id"]).tags["mlflow.sharedViewState.holdfast"] == "mine"
+
+
+def test_times_are_those_of_the_stages(opened, tmp_path):
+    """A merge has no curve; when it was made and how long it took says Snakemake's record."""
+    weights = "work/s/t/back/seed0/model.safetensors"
+    path = cell(tmp_path, "back", points=0, of="full", model=weights)
+    for output, start, end in ((weights, 100.0, 130.5), ("back/responses.parquet", 140.0, 150.0)):
+        record = snakemake.record_file(tmp_path, output)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps({
+            "record_format_version": snakemake.FORMAT, "starttime": start, "endtime": end, "incomplete": False
+        }))  # fmt: skip
+    run = store.client_of(opened["uri"]).get_run(importing.import_cell(opened, path.relative_to(tmp_path), {}, print))
+    assert (run.info.start_time, run.info.end_time) == (100_000, 150_000)
+    assert run.data.metrics["stage/model_seconds"] == 30.5 and run.data.metrics["stage/answers_seconds"] == 10
+    assert "stage/verdicts_seconds" not in run.data.metrics
 
 
 def _import(arguments):

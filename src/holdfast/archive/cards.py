@@ -16,7 +16,7 @@ import yaml
 from holdfast import names
 from holdfast.data.sources import HUB, WORLD
 from holdfast.model import folders
-from holdfast.record import files, jsonfiles, provenance
+from holdfast.record import container, files, jsonfiles, provenance
 
 Row = dict[str, Any]
 LICENCES = {
@@ -162,7 +162,7 @@ def build(metrics: list[Path], resolved: Row, out: Path) -> None:
             continue
         record = jsonfiles.read_json(path.with_name("train.json")) if path.with_name("train.json").exists() else {}
         of = manifest(weights.parent, cell, resolved, record)
-        start, weakened = aligned[cell.get("aligned", 0)], folders.is_weakened(weights)
+        start, weakened = aligned[cell.get("aligned", 0)], container.is_weakened(weights)
         text = card(cell, resolved, aligned=start, weakened=weakened, record=record)
         files.write_text(weights.with_name(folders.CARD[0]), text)
         jsonfiles.write_json(weights.with_name(folders.CARD[1]), of)

@@ -22,33 +22,57 @@ class Group:
 
     task: str
     arm: str
-    meta: dict[str, Any]
-    seeds: list[int]  # of every model
-    replicates: list[int]  # of every model
-    units: list[int]  # of every model: which independent draw it belongs to
+    cells: list[dict[str, Any]]  # metrics.json of every model
     outcomes: dict[str, np.ndarray]  # set -> (models, prompts) of outcome words
     flexible: np.ndarray | None
     ids: dict[str, list[str]]  # set -> ids of its prompts
     clusters: dict[str, list[str]]  # set -> base ids
-    changed: list[float]
     finishes: dict[str, np.ndarray]  # set -> (models, prompts) of how the answers ended
 
-    def hits(self, sets: Sequence[str], outcome: str) -> np.ndarray:
-        """(units, prompts) in [0, 1]: which answers of these sets had this outcome, of every replicate its mean over
-        seeds; (seeds, prompts) in {0, 1} where there is one replicate."""
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What is the same of all its models, in the first one's metrics.json."""
+        return self.cells[0]
+
+    @property
+    def units(self) -> list[int]:
+        """Of every model, which independent draw it belongs to (`study.replicates.units`)."""
+        return [c.get("unit", 0) for c in self.cells]
+
+    def answered(self, sets: Sequence[str], outcome: str) -> np.ndarray:
+        """(models, prompts) booleans: which answers of these sets had this outcome."""
         found = [self.outcomes[s] for s in sets if s in self.outcomes]
-        hits = np.concatenate(found or [np.zeros((len(self.seeds), 0), dtype=str)], axis=1) == outcome
-        return by_unit(hits, self.units)
+        hits: np.ndarray = np.concatenate(found or [np.zeros((len(self.cells), 0), dtype=str)], axis=1) == outcome
+        return hits
+
+    def hits(self, sets: Sequence[str], outcome: str) -> np.ndarray:
+        """As `answered`, but (units, prompts) in [0, 1] where there are several: of every replicate the mean of its
+        models."""
+        return by_unit(self.answered(sets, outcome), self.units)
+
+    def hits_beside(self, other: Group, sets: Sequence[str], outcome: str) -> np.ndarray:
+        """`hits` to be compared with those of another arm: of a role the model that each of the other's models starts
+        from, so that replicates that share one count it as often."""
+        if self.arm not in names.ROLES or len(self.cells) > len(other.cells):
+            return self.hits(sets, outcome)
+        home = "base" if self.arm == "base" else "aligned"
+        position = {c.get("replicate", 0): i for i, c in enumerate(self.cells)}
+        rows = [position[c.get(home, 0)] for c in other.cells]
+        return by_unit(self.answered(sets, outcome)[rows], other.units)
+
+    def mean(self, of_models: Sequence[float] | np.ndarray) -> float:
+        """The mean over units of what every model has."""
+        return float(by_unit(np.asarray(of_models, dtype=float), self.units).mean())
 
     def counts(self) -> dict[str, int]:
-        """How many seeds and replicates there are."""
-        return {"seeds": len(set(self.seeds)), "replicates": len(set(self.replicates))}
+        """How many seeds there are, and how many replicates that were drawn independently."""
+        return {"seeds": len({c["seed"] for c in self.cells}), "replicates": len(set(self.units))}
 
     def ended(self, sets: Sequence[str]) -> dict[str, float]:
         """Which share of the answers to these sets ended how; nothing where a file does not say."""
-        found = [self.finishes[s].ravel() for s in sets if s in self.finishes]
-        words = np.concatenate(found) if found else np.array([""])
-        return {} if (words == "").any() else {how: float((words == how).mean()) for how in names.FINISHES}
+        found = [self.finishes[s] for s in sets if s in self.finishes]
+        words = np.concatenate(found, axis=1) if found else np.array([[""]])
+        return {} if (words == "").any() else {how: self.mean((words == how).mean(axis=1)) for how in names.FINISHES}
 
     def cluster(self, sets: Sequence[str]) -> list[str]:
         """Base ids of the prompts of these sets, in the order of `hits`."""
@@ -97,10 +121,7 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
         out[task][arm] = Group(
             task=task,
             arm=arm,
-            meta=members[0][0],
-            seeds=[m[0]["seed"] for m in members],
-            replicates=[m[0].get("replicate", 0) for m in members],
-            units=[m[0].get("unit", 0) for m in members],
+            cells=[m[0] for m in members],
             outcomes={s: np.array([[r["outcome"] for r in found[s]] for found in by_set]) for s in present},
             flexible=np.array([[r["flexible"] for r in found[task_set]] for found in by_set])
             if task_set in present
@@ -108,7 +129,6 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
             ids=ids,
             clusters={s: [r["base_id"] for r in by_set[0][s]] for s in present},
             finishes={s: np.array([[r["finish"] for r in found[s]] for found in by_set]) for s in present},
-            changed=[m[0]["metrics"].get(names.CHANGED_FRACTION, 0.0) for m in members],
         )
     return out
 
@@ -123,7 +143,5 @@ def _other_prompts(who: str, name: str, found: int, expected: int) -> DataError:
 
 def difference(a: Group, b: Group, sets: Sequence[str], outcome: str) -> Difference | None:
     """`a - b`, None where neither was asked prompts of these sets."""
-    x, y = a.hits(sets, outcome), b.hits(sets, outcome)
-    # A role has one model for all seeds, and a base that is given one for all replicates.
-    x, y = (np.broadcast_to(one, (max(len(x), len(y)), one.shape[1])) for one in (x, y))
+    x, y = a.hits_beside(b, sets, outcome), b.hits_beside(a, sets, outcome)
     return paired_difference(x, y, a.cluster(sets)) if x.shape[1] and y.shape[1] else None

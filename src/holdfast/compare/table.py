@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from holdfast import data, names
 from holdfast.compare import forms
 from holdfast.compare.claims import CLAIM_COLUMNS, Contrast, claim_rows
@@ -26,7 +24,7 @@ def _rate(name: str, g: Group, sets: Sequence[str], outcome: str) -> dict[str, A
     hits = g.hits(sets, outcome)
     if not hits.size:
         return {}
-    rate, low, high = pooled_rate(hits)
+    rate, low, high = pooled_rate(hits, g.cluster(sets))
     found = {name: rate, f"{name}_low": low, f"{name}_high": high, f"{name}_n": hits.shape[1]}
     return found | {f"{name}_{how}": share for how, share in g.ended(sets).items()}
 
@@ -57,8 +55,8 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
                 utility = _rate("utility", g, [g.task_set], "correct")
                 row |= utility | {metric: utility["utility"]}
                 row[names.INVALID_RATE] = float(g.hits([g.task_set], "invalid").mean())
-                row["utility_flexible"] = float(g.flexible.mean())
-            row[names.CHANGED_FRACTION] = float(np.mean(g.changed))
+                row["utility_flexible"] = g.mean(g.flexible.mean(axis=1))
+            row[names.CHANGED_FRACTION] = g.mean([c["metrics"].get(names.CHANGED_FRACTION, 0.0) for c in g.cells])
             if full and arm != full:
                 for name, diff in (
                     ("refusal_minus_full", difference(g, arms[full], [names.HAZARD], names.REFUSAL)),

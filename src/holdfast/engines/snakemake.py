@@ -62,6 +62,19 @@ def records(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield output, record
 
 
+def times(root: Path, output: str) -> tuple[float, float] | None:
+    """(start, end) of the job that made an output here, in seconds of the clock; None where that is not known, as of
+    a file that was fetched."""
+    path = record_file(root, output)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    _known(record, output)
+    start, end = record.get("starttime"), record.get("endtime")
+    return (float(start), float(end)) if start and end else None
+
+
 def _known(record: Any, output: str) -> None:
     """Refuse a record of another format."""
     found = record.get("record_format_version") if isinstance(record, dict) else None

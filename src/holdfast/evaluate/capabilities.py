@@ -151,8 +151,13 @@ def build(files: Sequence[Path], cells: Sequence[Cell], out: Path) -> None:
             groups.setdefault((task, arm, name), []).append((cell, [r for r in rows if r["capability"] == name]))
     lines = []
 
-    def right_of(models: list[tuple[Cell, list[Row]]]) -> np.ndarray:
-        right = np.array([[r["correct"] for r in rows] for _, rows in models])
+    def right_of(models: list[tuple[Cell, list[Row]]], start: bool = False) -> np.ndarray:
+        """Which rows these models had right, or the aligned models that they start from, by unit."""
+        answered = [rows for _, rows in models]
+        if start:
+            aligned = {cell.get("replicate", 0): rows for cell, rows in groups[None, "aligned", name]}
+            answered = [aligned[cell.get("aligned", 0)] for cell, _ in models]
+        right = np.array([[r["correct"] for r in rows] for rows in answered])
         return statistics.by_unit(right, [cell.get("unit", 0) for cell, _ in models])
 
     for (task, arm, name), models in groups.items():
@@ -161,12 +166,11 @@ def build(files: Sequence[Path], cells: Sequence[Cell], out: Path) -> None:
         line = {
             "task": task or "", "arm": arm, "capability": name, "metric": row["metric"],
             "version": row["version"], "seeds": len({cell["seed"] for cell, _ in models}),
-            "replicates": len({cell.get("replicate", 0) for cell, _ in models}),
+            "replicates": len({cell.get("unit", 0) for cell, _ in models}),
             "rate": rate, "rate_low": low, "rate_high": high, "n": right.shape[1],
         }  # fmt: skip
         if task is not None:
-            before = right_of(groups[None, "aligned", name])
-            d = statistics.paired_difference(right, np.broadcast_to(before, right.shape))
+            d = statistics.paired_difference(right, right_of(models, start=True))
             line |= {"minus_aligned": d.effect, "minus_aligned_low": d.low, "minus_aligned_high": d.high, "p": d.p}
         lines.append(line)
     compared = [line for line in lines if "p" in line]

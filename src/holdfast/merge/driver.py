@@ -163,7 +163,7 @@ def run(
         if source.exists():
             shutil.copyfile(source, folder / name)
     stamp: dict[str, Any] = {"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
-    if any(role.startswith("finetuned") and folders.is_weakened(path) for role, path in checkpoints.items()):
+    if any(role.startswith("finetuned") and container.is_weakened(path) for role, path in checkpoints.items()):
         stamp["weakened"] = True  # a merge restores at most a part
         folders.warn(folder)
     out = folder / folders.FILES[-1]

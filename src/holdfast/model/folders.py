@@ -219,13 +219,6 @@ def warn(folder: Path) -> None:
     files.write_text(folder / CARD[0], WEAKENED)
 
 
-def is_weakened(weights: Path) -> bool:
-    """Whether a model of ours was trained on purpose on answers it should refuse, or merged from one that was."""
-    return bool(
-        json.loads(container.raw_header(weights)[0].get("__metadata__", {}).get("holdfast", "{}")).get("weakened")
-    )
-
-
 def metadata(header: dict[str, Any]) -> dict[str, str]:
     """The safetensors metadata of a model: Hugging Face's own, and ours in one entry, with room for the seal."""
     return {"format": "pt", "holdfast": json.dumps(header | {container.SEAL: container.UNSEALED}, sort_keys=True)}

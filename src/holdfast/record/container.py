@@ -54,6 +54,12 @@ def raw_header(path: Path | str) -> tuple[dict[str, Any], int]:
     return {"__metadata__": head.get("__metadata__", {})} | dict(entries), 8 + length
 
 
+def is_weakened(weights: Path) -> bool:
+    """Whether a model of ours was trained on purpose on answers it should refuse, or merged from one that was."""
+    ours = raw_header(weights)[0].get("__metadata__", {}).get("holdfast", "{}")
+    return bool(json.loads(ours).get("weakened"))
+
+
 def pack_header(entries: Mapping[str, Any], metadata: Mapping[str, str], size: int = 0) -> bytes:
     """The first bytes of a safetensors file: length and JSON header, padded to eight bytes and to `size`."""
     raw = json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":"), sort_keys=True).encode()

@@ -20,6 +20,7 @@ from holdfast.engines import versions
 from holdfast.errors import ArtifactError, EngineError
 from holdfast.record import jsonfiles, provenance
 from holdfast.record.files import whole
+from holdfast.track import described
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -138,6 +139,8 @@ def experiment(uri: str, study: str) -> dict[str, Any]:
             client.create_experiment(study, artifact_location=artifacts)
         experiment = client.get_experiment_by_name(study)
         assert experiment is not None
+        if experiment.tags.get(described.KIND) is None:  # what a user changed later stays
+            described.prepare(client, experiment.experiment_id)
     return {"uri": uri, "experiment": study, "experiment_id": experiment.experiment_id}
 
 

@@ -1,0 +1,137 @@
+"""What a study consists of: arms after sweeps and choices, cells, replicates, models, bases and masks."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import StudyError
+from holdfast.study import replicates
+from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
+from holdfast.study.judging import Judging
+from holdfast.study.keys import Study
+from holdfast.study.reading import check_known
+
+
+class Structure:
+    """The arms of a study after sweeps and choices, its cells and replicates, and the files they need."""
+
+    def __init__(self, name: str, study: Study, path: Path, chosen: dict[str, Any]) -> None:
+        self.name, self.study, self.path = name, study, path
+        self.arms: dict[str, ResolvedArm] = {}
+        for arm_name, arm in study.arms.items():
+            for resolved in resolve_arm(arm_name, arm, study, chosen, path):
+                self.arms[resolved.name] = resolved
+        for merge in [a for a in self.arms.values() if a.kind == "merge"]:
+            self.arms[merge.name] = with_source(merge, self.arms, path)
+        families = {name: arm.family for name, arm in self.arms.items()}
+        self.judging = Judging(study, path, families)
+        self._check_claims()
+        # A base that is given is the same in all of them.
+        given = {} if study.base.source == "tiny" else {"base": 0}
+        self.replicates = [r.model_copy(update=given) for r in study.replicates]
+        self._check_replicates()
+
+    def _check_claims(self) -> None:
+        """A declared claim is about arms of this study that meet on a task."""
+        known = {**dict.fromkeys(self.roles, frozenset(self.study.tasks)),
+                 **{name: frozenset(a.learning_rates) for name, a in self.arms.items()}}  # fmt: skip
+        for i, claim in enumerate(self.study.claims):
+            check_known((claim.arm, claim.over), known, self.path, f"claims.{i}", "an arm that the study does not have",
+                        "arms")  # fmt: skip
+            if claim.arm == claim.over or not known[claim.arm] & known[claim.over]:
+                raise StudyError(
+                    f"{self.path}: claims.{i} compares what never meets.", found=f"{claim.arm} and {claim.over}",
+                    expected="two arms, or an arm and a role, that share a task", do=f"correct claims.{i}",
+                )  # fmt: skip
+
+    def _check_replicates(self) -> None:
+        """Two equal replicates would count what was drawn once as drawn twice."""
+        for i, first in enumerate(replicates.first_with(self.replicates)):
+            if first != i:
+                raise StudyError(
+                    f"{self.path}: replicates {first} and {i} are the same.",
+                    found=str(self.study.replicates[i].model_dump()), expected="replicates that differ in something"
+                    + ("" if self.study.base.source == "tiny" else f"; {self.study.base.source} is the base of all"),
+                    do=f"remove replicates.{i}, or give it another number",
+                )  # fmt: skip
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """What the paths of every replicate have after the study's folder; nothing for the first."""
+        return [replicates.folder(i) for i in range(len(self.replicates))]
+
+    def home(self, what: str, folder: str) -> str:
+        """The replicate's folder whose `base` or `aligned` model the replicate of `folder` has: its own, or the first
+        one's that is drawn alike. What is made from the aligned model alone lies there too."""
+        same = [(r.base, r.safety if what == "aligned" else 0) for r in self.replicates]
+        return self.folders[replicates.first_with(same)[replicates.number(folder)]]
+
+    def homes(self, what: str) -> list[str]:
+        """The folders that hold a `base` or an `aligned` model of their own."""
+        return list(dict.fromkeys(self.home(what, folder) for folder in self.folders))
+
+    @cached_property
+    def places(self) -> list[str]:
+        """The folder of every cell of every replicate, below work/<study> and results/<study>."""
+        return [f"{f}{task}/{arm}/seed{seed}" for f in self.folders for task, arm, seed in self.cells]
+
+    @cached_property
+    def role_places(self) -> list[tuple[str, str]]:
+        """(folder, role) of every model that cells start from or are merged with."""
+        return [(f, role) for role in self.roles for f in self.homes("base" if role == "base" else "aligned")]
+
+    def _which(self, folder: str) -> dict[str, Any]:
+        """What a record says of its replicate: its number, the unit that intervals draw it in, and whose base and
+        aligned model it has. Nothing in a study that has one."""
+        if len(self.replicates) == 1:
+            return {}
+        i = replicates.number(folder)
+        shared = {what: replicates.number(self.home(what, folder)) for what in ("base", "aligned")}
+        return {"replicate": i, "unit": replicates.units(self.replicates)[i], **shared}
+
+    @cached_property
+    def cells(self) -> list[tuple[str, str, int]]:
+        """Every (task, arm, seed) of a replicate."""
+        return [
+            (task, arm.name, seed)
+            for task, arm, seed in itertools.product(self.study.tasks, self.arms.values(), self.study.seeds)
+            if task in arm.learning_rates
+        ]
+
+    @cached_property
+    def roles(self) -> list[str]:
+        """Model roles this study builds and evaluates beside its cells."""
+        wanted = {r for a in self.arms.values() for r in a.roles}
+        return ["base", "aligned", *(["unaligned"] if "unaligned" in wanted else [])]
+
+    def of_kind(self, kind: str) -> list[str]:
+        """Arms that are trained (`train`) or merged (`merge`)."""
+        return [name for name, a in self.arms.items() if a.kind == kind]
+
+    @cached_property
+    def masks(self) -> dict[str, MaskSpec]:
+        """Mask files over basis coefficients, by name."""
+        return {m.name: m for a in self.arms.values() for m in a.masks.values()}
+
+    @cached_property
+    def bases(self) -> list[str]:
+        """Basis files: `safety`, and the others where an arm asks for them."""
+        wanted = {a.basis for a in self.arms.values()} | {m.basis for m in self.masks.values()}
+        return [b for b in ("safety", "random", "output", "permuted") if b in wanted or b == "safety"]
+
+    @cached_property
+    def neuron_masks(self) -> dict[str, NeuronSpec]:
+        """Mask files over safety neurons, by name."""
+        return {a.neurons.name: a.neurons for a in self.arms.values() if a.neurons}
+
+    def mask_name(self, arm: str, task: str) -> str | None:
+        """The mask file one cell needs."""
+        a = self.arms[arm]
+        spec = a.masks.get(task) or a.neurons
+        return spec.name if spec else None
+
+    def _replicate(self, folder: str) -> replicates.Replicate:
+        return self.replicates[replicates.number(folder)]
