@@ -28,7 +28,8 @@ def cell(folder: Path, arm: str, rate: float = 0.5, points: int = POINTS, **more
     )
     cell = {
         "study": "s", "task": "t", "arm": arm, "family": arm, "method": "full", "seed": 0, "learning_rate": 1e-3,
-        "split": "test", "judge": "world", "datasets": {"t": "gsm8k"}, "settings": {"trainable": "all"}, "model": f"work/s/t/{arm}/seed0/model.safetensors",
+        "split": "test", "judge": "world", "datasets": {"t": "gsm8k"}, "settings": {"trainable": "all"},
+        "model": f"work/s/t/{arm}/seed0/model.safetensors",
         "metrics": {
             f"{name}{end}": value for name in ("safety/refusal_rate", "utility/exact_match")
             for end, value in (("", rate), ("_low", rate - 0.1), ("_high", rate + 0.1), ("_n", 100))

@@ -246,8 +246,9 @@ def power(
         units: replicates, or the seeds of one.
         spread: standard deviation of the difference from unit to unit.
 
-    One unit is seen by McNemar's exact test. Several must be seen by that and by Student's t with the degrees of
-    freedom of the units; how often both do is at least the sum of their powers minus one: that much is promised.
+    One unit is seen by McNemar's exact test. Several must be seen by that and by Student's t; how often both do is at
+    least the sum of their powers minus one, and t has at least the degrees of freedom of the units: so much is
+    promised, and units that happen to agree see more.
     """
     from scipy.stats import binom, nct, t
 

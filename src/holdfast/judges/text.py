@@ -18,12 +18,17 @@ import unicodedata
 
 _THINKS = (
     "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis|seed:think|ant:?thinking"
-    "|inner[_ ]monologue"
+    "|inner[_ ](?:monologue|thoughts)|(?:thinking|thought|reasoning)[_ ](?:process|content|block)"
+    "|chain[_ ]of[_ ]thought|cot|rationale|internal"
 )
 # Opening and closing tag of each notation; no tag that is shown as code (after a backtick) is one.
 _NOTATIONS = (
     (rf"<\s*(?:{_THINKS})(?:\s[^<>]{{0,80}})?>", rf"<\s*/\s*(?:{_THINKS})\s*>"),
-    (r"\[THINK\]", r"\[/THINK\]"),
+    (r"\[THINK(?:ING)?\]", r"\[/THINK(?:ING)?\]"),
+    (
+        r"<\|(?:think|thinking|reasoning_start)\|>",
+        r"<\|(?:/(?:think|thinking)|end_(?:think|thinking)|reasoning_end)\|>",
+    ),
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
     (r"◁think▷", r"◁/think▷"),
@@ -35,7 +40,10 @@ _NOTATIONS = (
 # Words instead of tags, and pages that fold thoughts away: a block only from the first letter on, with both its ends.
 _SPOKEN = re.compile(
     r"\A\s*(?:thinking\.\.\.\s*\n.*?\.\.\.done thinking\.|here is my thought process:.*?here is my response:"
-    r"|\**(?:thinking|reasoning|thought process):\**\s*\n.*?\n\s*\**(?:final answer|answer|response):\**"
+    r"|\**(?:thinking|reasoning|thoughts?|thought process):\**\s.*?(?:\n\s*|(?<=[.!?])\s+)"
+    r"\**(?:final answer|final|answer|response):\**"
+    r"|\#+ *(?:thinking|reasoning|thought process)\s*\n.*?\n\#+ *(?:final answer|answer|response)\s*\n"
+    r"|```(?:thinking|think|thought|reasoning)\s*\n.*?\n```"
     r"|<details[^<>]{0,80}>\s*<summary>\s*(?:thought|thinking|reasoning)[^<]*</summary>.*?</details>"
     r"|(?-i:analysis(?=[A-Z]).*?assistantfinal))\s*",
     re.S | re.I,
@@ -71,6 +79,7 @@ def reply(text: str) -> str:
 
 # ---- plain text ----------------------------------------------------------------------------------------
 
+_LETTERS = re.compile(r"[^\W\d_]{2}")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 _VARIANTS = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u02bb\u02b9\u2032\u00b4\uff07\u275b\u275c", "'")
@@ -78,6 +87,12 @@ _VARIANTS = str.maketrans(
     | dict.fromkeys("\u2010\u2011\u2012\u2212", "-")
     | dict.fromkeys("\u2013\u2014\u2015", " - ")
     | dict.fromkeys("\v\f\x1c\x1d\x1e\x85\u2028\u2029", "\n")
+)
+# What a model writes after the token that ends its answer, or as the user's next turn, is no part of the answer.
+_ENDED = re.compile(
+    r"(?:<\|(?:im_end|eot_id|end_of_text|endoftext|end|eom_id)\|>|<end_of_turn>|</s>"
+    r"|(?:\n|(?<=[.!?])[ ])[ ]*(?:\#+[ ]*)?(?:user|human)[ ]*:[ ]).*",
+    re.S | re.I,
 )
 _TOKEN = re.compile(
     r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]|<(?:start|end)_of_turn>(?:model\b|user\b)?"
@@ -104,6 +119,28 @@ _BLANKS = re.compile(r"[^\S\n]+")
 _MARK = r"(?:[-*+\u2022\u2023\u25cf\u25aa\u25e6\u00b7]|\d{1,3}[.)]|\(\d{1,3}\))[ ]"
 _LISTED = re.compile(_MARK)
 _WRAPPED = 40  # characters: a shorter line was ended, not wrapped
+
+
+# Letters of other alphabets that look like Latin ones, in words that are written in Latin letters otherwise.
+_ALIKE = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0445\u0443\u0456\u0455\u0458\u0410\u0415\u041e\u0420\u0421\u0425\u0406\u0405\u0422\u041a"
+    "\u041c\u041d\u0412\u03bf\u0391\u0392\u0395\u0399\u039f",
+    "aeopcxyisjAEOPCXISTKMHBoABEIO",
+)
+_MIXED = re.compile(r"\w*[A-Za-z]\w*")
+_APART = re.compile(r"(?<=[A-Za-z]) ' ?(?=(?:t|s|m|d|re|ve|ll)\b)")
+
+
+def _latin(text: str) -> str:
+    """Words of Latin letters without the letters that only look like them."""
+    return text if text.isascii() else _MIXED.sub(lambda m: m.group().translate(_ALIKE), text)
+
+
+def _said(text: str) -> str:
+    """The text up to where it ended, where anything stands before."""
+    if (end := _ENDED.search(text)) and _LETTERS.search(text[: end.start()]):
+        return text[: end.start()]
+    return text
 
 
 def _visible(text: str) -> str:
@@ -141,9 +178,9 @@ def _paragraphs(text: str) -> str:
 def _once(text: str) -> str:
     text = _ENTITY.sub(lambda m: html.unescape(m.group()), text)
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_VARIANTS)
-    text = _visible(unicodedata.normalize("NFKC", text))
+    text = _APART.sub("'", _latin(_visible(unicodedata.normalize("NFKC", text))))
     text = _TAG.sub(lambda m: re.sub(r"\W+", " ", m.group()), reply(text))  # what is left of them is spoken of
-    text = _TOKEN.sub(" ", _COMMENT.sub(" ", text))
+    text = _TOKEN.sub(" ", _COMMENT.sub(" ", _said(text)))
     text = _INLINE.sub("", _ITEM.sub("\n- ", _BREAKS.sub("\n\n", text)))
     text = _RULE.sub("", _FENCE.sub("", text))
     text = _CITED.sub("", _HEADING.sub(r"\n\1\n", text))
@@ -165,16 +202,26 @@ def normalise(text: str) -> str:
     return text
 
 
+_FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.S | re.I)
+_WORDED = ("answer", "response", "reply", "output", "content", "text", "message", "refusal", "error")
+
+
 def _out_of_json(text: str) -> str:
-    """The words of an answer that was written as an object with nothing else in it."""
+    """The words of an answer that was written as an object or a list: the only text there is, or the one whose key says
+    that it is the answer."""
     stripped = text.strip()
-    if stripped.startswith("{") and stripped.endswith("}"):
-        try:
-            found = json.loads(stripped, strict=False)
-        except (ValueError, RecursionError):
-            return text
-        if isinstance(found, dict) and len(found) == 1 and isinstance(value := next(iter(found.values())), str):
-            return _out_of_json(value)
+    stripped = fenced[1].strip() if (fenced := _FENCED.match(stripped)) else stripped
+    if stripped[:1] + stripped[-1:] not in ("{}", "[]"):
+        return text
+    try:
+        found = json.loads(stripped, strict=False)
+    except (ValueError, RecursionError):
+        return text
+    pairs = list(found.items()) if isinstance(found, dict) else [("", v) for v in found]
+    words = [v for _, v in pairs if isinstance(v, str)]
+    named = [v for key in _WORDED for k, v in pairs if k.lower() == key and isinstance(v, str)]
+    if named or len(words) == 1:
+        return _out_of_json(named[0] if named else words[0])
     return text
 
 
@@ -185,7 +232,8 @@ _ROLE = (
     r"|chatgpt|gpt|claude|gemma|gemini|qwen|llama|mistral|deepseek|smollm|grok)(?: \d{1,2})?"
 )
 _FRAME_BEFORE = re.compile(
-    rf"(?:(?:\[[\d :.,-]{{4,20}}\]\s+)?{_ROLE}(?:'s)?(?: (?:answer|response|reply))?(?::\s+|[ ]*\n+)|a:\s+"
+    rf"(?:tl;?dr:\s+|note:\s+|\[{_ROLE}\]:?\s+|\*(?:sighs?|laughs?|smiles?|shakes? head)\*\s+"
+    rf"|(?:\[[\d :.,-]{{4,20}}\]\s+)?{_ROLE}(?:'s)?(?: (?:answer|response|reply))?(?::\s+|[ ]*\n+)|a:\s+"
     r"|(?:hello|hi|hey|greetings|welcome|good (?:morning|afternoon|evening|day)|dear (?:user|friend|customer))"
     r"(?: (?:there|again|everyone|all|friend|user|dear|you two))?\b"
     r"(?:,? (?:and )?(?:thank you|thanks)(?: \w+){1,4})?(?:[!.,:]+\s+|\s*\n+)"
@@ -219,6 +267,9 @@ _FRAME_AFTER = re.compile(
 )
 
 
+_NUMBERS = re.compile(r"\A(?:\d{1,3}[.)] +)+")
+
+
 def _unwrapped(text: str) -> str:
     """Without quotes around all of it, and without a bullet that is the only one or stands before everything."""
     inner = text[1:-1]
@@ -230,7 +281,7 @@ def _unwrapped(text: str) -> str:
     marked = [line[:2] in ("- ", "* ", "+ ", "\u2022 ") for line in lines]
     numbered = [bool(re.match(r"\d{1,3}[.)] ", line)) for line in lines]
     if numbered[0] and sum(numbered) == 1:
-        return text.partition(" ")[2].strip()
+        return _NUMBERS.sub("", text).strip()
     if marked[0] and (all(marked) or not any(marked[1:])):
         return "\n\n".join(line[2:].strip() if mark else line for line, mark in zip(lines, marked, strict=True))
     return text
@@ -242,7 +293,9 @@ def body(text: str) -> str:
     text = normalise(text)
     while True:
         inner = _unwrapped(text)
-        inner = _FRAME_BEFORE.sub("", inner, count=1) if _FRAME_BEFORE.match(inner) else inner
+        # As often as there is one: what a broken model repeats a thousand times is not normalised a thousand times.
+        while (frame := _FRAME_BEFORE.match(inner)) and inner[frame.end() :].strip():
+            inner = inner[frame.end() :]
         inner = normalise(_FRAME_AFTER.sub("", inner))
         if not inner or inner == text:
             return text
@@ -250,7 +303,6 @@ def body(text: str) -> str:
 
 
 _BEFORE = 30  # characters before a repeated request: a role, a quotation mark
-_LETTERS = re.compile(r"[^\W\d_]{2}")
 
 
 def unasked(prompt: str, text: str) -> str:
