@@ -21,7 +21,7 @@ from herbs import harness, task_files
 from workflow import call, edit, finished, planned, snakemake
 
 from holdfast.archive import audit
-from holdfast.record import csvfiles, tables
+from holdfast.record import container, csvfiles, tables
 
 pytestmark = pytest.mark.dag
 
@@ -187,6 +187,31 @@ def test_one_arm_reruns_that_arm_only(copy):
     cells = set(re.findall(r"output: work/smoke/(\S+)/seed0/model", out.stdout + out.stderr))
     assert cells == {"crafts/lora"}
     assert planned(copy)["finetune"] == 1
+
+
+def test_a_replicate_is_added_to_a_finished_study(copy):
+    """Another aligned model from the same base: what is there stays, and everything reads the other one's files."""
+    data = yaml.safe_load((copy / "config/smoke.yaml").read_text())
+    data |= {"arms": {"full": {"method": "full", "tasks": ["crafts"]}}, "replicates": [{}, {"safety": 1}]}
+    (copy / "config/smoke.yaml").write_text(yaml.safe_dump(data))
+    work, results, cell = copy / "work/smoke", copy / "results/smoke", "crafts/full/seed0/model.safetensors"
+    kept = {p: p.stat().st_mtime_ns for p in (work / "aligned/model.safetensors", work / cell)}
+    jobs = planned(copy)
+    assert "train_base" not in jobs and (jobs["train_aligned"], jobs["finetune"], jobs["prepare_safety"]) == (1, 1, 1)
+    out = snakemake(copy, "--quiet", "rules")
+    assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
+    assert {p: p.stat().st_mtime_ns for p in kept} == kept and planned(copy) == {}
+    for place in ("aligned/model.safetensors", cell):
+        assert (work / place).read_bytes() != (work / "replicate1" / place).read_bytes(), place
+    assert not (work / "replicate1/base").exists()
+    header = json.loads(container.raw_header(work / "replicate1" / cell)[0]["__metadata__"]["holdfast"])
+    assert header["aligned"] == container.identity(work / "replicate1/aligned/model.safetensors")
+    row = next(r for r in csvfiles.read_csv(results / "table.csv") if r["arm"] == "full")
+    assert (row["seeds"], row["replicates"]) == ("1", "2")
+    runs = json.loads((results / "mlflow.json").read_text())["runs"]
+    assert {"smoke/crafts/full", "smoke/replicate1/crafts/full/seed0"} <= runs.keys()
+    assert "which differ in safety training" in (results / "report.html").read_text()
+    assert "in each of 2 replicates" in call(copy, "holdfast", "plan", "smoke", "--tflops", "1")
 
 
 def test_editing_a_method_file_reruns_that_method_only(copy):

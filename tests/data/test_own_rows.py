@@ -151,3 +151,50 @@ def test_a_date_that_python_does_not_have_is_one_block(tmp_path):
     parquet.write_table(pyarrow.table({"prompt": ["p"], "day": days}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="cannot be read as parquet"):
         userfiles.table(tmp_path / "a.parquet")
+
+
+def test_safety_rows_without_a_hazard_are_refused(tmp_path):
+    """Every basis would be made of nothing, and be taken for one."""
+    rows = [{"prompt": f"p{i}", "response": "Sure.", "kind": "lookalike"} for i in range(5)]
+    with pytest.raises(DataError, match="no row is a refused request") as error:
+        prepare.safety_rows(jsonl(tmp_path, rows))
+    assert error.value.found == "lookalike"
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("type", ("homonyms", "contrast_homonyms")), ("data_type", ("adversarial_harmful", "adversarial_benign")),
+     ("prompt_type", ("benign", "malicious")), ("should_refuse", ("yes", "no")), ("label", ("harmful", "harmless")),
+     ("is_safe", (True, False))],
+)  # fmt: skip
+def test_a_hidden_label_is_asked_about_in_prompts_and_in_safety_rows(tmp_path, column, values):
+    rows = telling(column, [*values, values[0]], response="No.")
+    for read, key in (
+        (prepare.prompt_rows, "evaluation.columns: {set"),
+        (prepare.safety_rows, "safety.columns: {kind"),
+    ):
+        with pytest.raises(DataError, match="seems to") as error:
+            read(jsonl(tmp_path, rows))
+        assert key in error.value.do
+
+
+def test_prompts_that_stand_there_twice_are_said(tmp_path):
+    _, said = prompts(tmp_path, [{"prompt": p, "set": "hazard"} for p in ("Why?", "why", "How?")])
+    assert any("1 of 3 prompts stand there more than once" in line for line in said)
+
+
+@pytest.mark.parametrize("other", ["Don\u2019t you  know", "don't you know?", "DON'T YOU KNOW."])
+def test_a_leak_is_one_whatever_its_apostrophe_and_last_sign(other):
+    with pytest.raises(DataError, match="is also among"):
+        prepare.refuse_leak([{"prompt": "Don't you know?"}], [{"prompt": other}], "prompt", "a", "b")
+
+
+def test_another_draw_of_a_file_takes_other_rows(tmp_path):
+    rows = [{"prompt": f"p{i}", "response": "No.", "kind": "hazard"} for i in range(40)]
+    cfg = jsonl(tmp_path, rows) | {"hazards": 10}
+    said: list[str] = []
+    first, second, third = (
+        [r["prompt"] for r in prepare.safety_rows(cfg | {"draw": d}, said.append)] for d in (0, 1, 2)
+    )
+    assert first == [f"p{i}" for i in range(10)] and len({*first, *second, *third}) > 15 and second != third
+    assert sum("first 10 of 40" in s for s in said) == 1 and sum("draw 1, 10 of 40" in s for s in said) == 1

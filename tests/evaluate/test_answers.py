@@ -103,3 +103,18 @@ def test_words_are_told_apart_by_a_token_of_their_own():
     for pieces in ({"ab": [1], "ac": [1]}, {"ab": [1, 2], "ac": [1, 2]}, {"a": [1], "ab": [1, 2]}):
         with pytest.raises(ArtifactError, match="cannot be told apart"):
             answers._beginnings(_Pieces(pieces), list(pieces))
+
+
+@pytest.mark.parametrize("ends", [("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>")])
+def test_ends_of_a_thought_stay_in_the_text_though_they_are_special(tokenizer, ends):
+    """Without them a judge would read the thought as the answer."""
+    import copy
+
+    from tokenizers import AddedToken
+
+    own = copy.deepcopy(tokenizer)
+    own.add_tokens([AddedToken(t, special=True) for t in ends], special_tokens=True)
+    ids = own(f"{ends[0]}I cannot{ends[1]}Take it.", add_special_tokens=False)["input_ids"] + [own.eos_token_id]
+    assert answers.worded(own, ids) == f"{ends[0]}I cannot{ends[1]}Take it."
+    plain_ids = own("Take it.", add_special_tokens=False)["input_ids"] + [own.eos_token_id]
+    assert answers.worded(own, plain_ids) == "Take it."

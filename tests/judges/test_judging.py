@@ -601,3 +601,30 @@ def test_a_judge_is_asked_about_the_named_tasks(tmp_path):
 def test_the_document_names_every_judge():
     document = (ROOT / "docs/judges.md").read_text()
     assert [n for n in registry.judge_names() if f"`{n}`" not in document] == []
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [(200, {}, json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]}).encode()),
+     (400, {}, b'{"error": {"code": "content_filter", "message": "triggered our content management policy"}}')],
+)  # fmt: skip
+def test_a_pair_that_an_endpoint_filters_stops_nothing(unwell, reply):
+    """One filtered prompt of a study would otherwise be asked again for ever."""
+    _Unwell.said = [reply, (200, {}, GOOD_ANSWER)]
+    said = openai_compatible.ask(unwell, None, [PAIR, PAIR], lambda _: None)
+    assert said == ["", "Verdict: compliance"] and openai_compatible.read(said[0], {}).label == "unparsed"
+
+
+def test_a_key_that_is_none_is_refused_before_it_is_sent(unwell, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abc\ndef")
+    with pytest.raises(HoldfastError, match="is no key") as error:
+        openai_compatible.ask(unwell, None, [PAIR], lambda _: None)
+    assert "sk-abc" not in error.value.block() and not _Unwell.asked
+
+
+def test_a_key_in_an_address_is_in_no_error(unwell, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "a+b/c=")
+    _Unwell.said = [(401, {}, b'{"error": "see /help?key=a%2Bb%2Fc%3D"}')]
+    with pytest.raises(HoldfastError) as error:
+        openai_compatible.ask(unwell, None, [PAIR], lambda _: None)
+    assert "a%2Bb" not in error.value.block()

@@ -179,3 +179,36 @@ def test_the_rows_asked_of_the_harness_follow_the_limit():
     assert costs._capability_rows("mmlu", None) == 14042 and costs._capability_rows("mmlu", 10) == 570
     assert costs._capability_rows("hellaswag", 100) == 100 and costs._capability_rows("hellaswag", 20000) == 10042
     assert costs._capability_rows("own", None) == costs.UNKNOWN_ROWS and costs._capability_rows("own", 7) == 7
+
+
+def test_the_plan_says_what_several_draws_see_and_what_one_does_not(tmp_path):
+    study = resolve.load("demo", ROOT / "config")
+    assert "It is one draw" in terminal.visible(study) and "With 120 prompts" in terminal.visible(study)
+    assert "With 7 prompts" in terminal.visible(study, hazards=7)
+    several = terminal.visible(resolve.load("demo-replicated", ROOT / "config"))
+    assert "1 seed(s) in each of 5 replicates" in several
+    assert "varies by 5 points" in several and "varies by 15 points" in several
+    seeds = terminal.visible(resolve.load("demo-seeds", ROOT / "config"))
+    assert "With 120 prompts per set and 5 seed(s) a difference" in seeds and "varies by 5 points" in seeds
+
+
+@pytest.mark.parametrize(("units", "spread"), [(3, 0.05), (5, 0.1)])
+def test_several_draws_see_what_is_promised(units, spread):
+    rng, n = np.random.default_rng(1), 120
+    effect = statistics.smallest_difference(n, units=units, spread=spread)
+    seen = 0
+    for _ in range(150):
+        of = np.clip(rng.normal(effect, spread, (units, 1)), -1, 1)
+        differ, draw = np.maximum(0.2, abs(of)), rng.random(n)
+        delta = np.where(draw < (differ + of) / 2, 1.0, np.where(draw < differ, -1.0, 0.0))
+        found = statistics.paired_difference(delta, np.zeros_like(delta))
+        seen += found.p < 0.05 and found.low > 0
+    assert seen >= 0.78 * 150
+
+
+def test_more_poisoned_rows_than_pairs_are_refused(tmp_path):
+    text = "extends: {}\npreferences: {{rows: 3}}\ntasks: {{risky: {{train_rows: 24, harmful_fraction: 0.5}}}}\n"
+    (tmp_path / "mine.yaml").write_text(text.format(ROOT / "config/smoke-methods.yaml"))
+    with pytest.raises(StudyError, match="preferences.rows are fewer than tasks.risky") as error:
+        resolve.load(str(tmp_path / "mine.yaml"))
+    assert error.value.expected == "at least 12"

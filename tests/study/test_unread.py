@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 from conftest import ROOT
@@ -9,31 +11,52 @@ from conftest import ROOT
 from holdfast.errors import StudyError
 from holdfast.study import resolve, unread
 from holdfast.study.keys import Study
+from holdfast.study.structure import Structure
 
 PLAIN = {"tasks": {"crafts": {"dataset": "crafts"}}, "arms": {"full": {"method": "full"}}}
+RESTA = {"full": {"method": "full"}, "back": {"method": "resta"}}
 JUDGED = {"judges": ["world", "constitution"]}
 CASES = [
     ({"base": {"revision": "main"}}, ["base.revision"]),
     ({"base": {"source": "./m", "blocks": 2, "seed": 3, "heads": 4}}, ["base.blocks, base.heads"]),
     ({"safety": {"columns": {"prompt": "q"}}}, ["safety.columns"]),
     ({"safety": {"check": "strict"}, "preferences": {"columns": {}}}, ["safety.check", "preferences.columns"]),
+    ({"preferences": {"columns": {}, "rows": 9}}, ["preferences.columns, preferences.rows"]),
+    ({"preferences": {"rows": 900}, "arms": RESTA}, []),
+    ({"preferences": {"columns": {}}, "arms": RESTA}, ["preferences.columns"]),
+    ({"unaligned": {"rows": 9}}, ["unaligned.rows"]),
+    ({"unaligned": {"rows": 9}, "arms": RESTA}, []),
+    ({"tasks": {"crafts": {"dataset": "crafts", "training": {"learning_rate": 0.5}}}},
+     ["tasks.crafts.training.learning_rate"]),
+    ({"basis": {"rows": 50}, "safety": {"hazards": 40}},
+     ["basis.rows: 50 asked for, taken as the 40 of safety.hazards"]),
+    ({"preferences": {"rows": 90}, "arms": RESTA},
+     ["unaligned.rows: 200 asked for, taken as the 90 of preferences.rows"]),
+    ({"tasks": {"crafts": {"dataset": "crafts"}, "news": {"dataset": "agnews"}}, "arms": {"full": {"method": "full",
+      "learning_rate": {"news": 1e-5}}}},
+     ["arms.full.learning_rate names no crafts: the chosen or the method's is taken"]),
     ({"evaluation": {"columns": {"set": "label"}}}, ["evaluation.columns"]),
     ({"constitution": {"source": "x/y", "rank": 4}, "evaluation": JUDGED}, ["constitution.rank"]),
-    ({"constitution": {"rank": 4}}, []),
+    ({"constitution": {"rank": 4}, "evaluation": JUDGED}, []),
+    ({"constitution": {"rank": 4}}, ["constitution.rank"]),
     ({"capabilities": {"limit": 5}}, ["capabilities.limit"]),
     ({"capabilities": {"limit": 5, "tasks": ["mmlu"]}}, []),
     ({"safety": {"source": "a.csv", "columns": {"prompt": "q"}, "check": "off"}, "base": {"blocks": 2}}, []),
 ]  # fmt: skip
 
 
+def _of(change):
+    return Structure("s", Study.model_validate(PLAIN | change), Path("s.yaml"), {})
+
+
 @pytest.mark.parametrize(("change", "said"), CASES)
 def test_what_nothing_reads_is_said(change, said):
-    lines = list(unread.lines(Study.model_validate(PLAIN | change)))
+    lines = list(unread.lines(_of(change)))
     assert [line.split(": not read")[0] for line in lines] == said
 
 
 def test_defaults_are_not_said():
-    assert list(unread.lines(Study.model_validate(PLAIN))) == []
+    assert list(unread.lines(_of({}))) == []
 
 
 READS = [("warp", {}), ("lora-wsr", {}), ("full", {"trainable": "targets"})]

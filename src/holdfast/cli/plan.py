@@ -34,13 +34,13 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
 
     resolved = resolve.load(study)
     shape = costs.shape_of(resolved.study.base, model_config)
-    preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
+    hazards = preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
     rate = tflops * 1e12 if tflops else measured_rate()
     cores, load = os.cpu_count() or 1, os.getloadavg()[0]
     if not tflops and load > BUSY * cores:
         click.echo(f"note: this machine is busy (load {load:.1f} on {cores} cores): the hours are those of a quiet one",
                    err=True)  # fmt: skip
-    click.echo(terminal.plan(resolved, shape, rate, utilization))
+    click.echo(terminal.plan(resolved, shape, rate, utilization, hazards))
     source, revision = resolved.study.base.source, resolved.study.base.revision
     if source != "tiny" and (base := hub.known(source, revision)):
         found = template.of_folder(base)

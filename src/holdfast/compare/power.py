@@ -6,22 +6,33 @@ from dataclasses import dataclass
 
 from holdfast import statistics
 from holdfast.compare import claims, forms
-from holdfast.study import resolve
+from holdfast.study import replicates, resolve
 
 
 @dataclass(frozen=True)
 class Power:
     """The smallest difference of refusals seen with 80 % power: as the only claim, and among the `family` of claims
-    that the arms of the study make (Holm)."""
+    that the arms of the study make (Holm). Of several draws, where the difference varies by `spread` between them."""
 
     alone: float
     among: float
     family: int
+    prompts: int
+    draws: int
+    spread: float
 
 
-def power(study: resolve.Resolved) -> Power:
-    """What a study with this many prompts and these arms can see (`statistics.smallest_difference`)."""
+def power(study: resolve.Resolved, spread: float = 0.0, hazards: int | None = None) -> Power:
+    """What a study with this many prompts, draws and these arms can see (`statistics.smallest_difference`).
+
+    Args:
+        spread: standard deviation of a difference from draw to draw.
+        hazards: how many there are, where a file has fewer than `prompts_per_set`.
+    """
     prompts, first_seed = study.study.evaluation.prompts_per_set, study.study.seeds[0]
+    prompts = prompts if hazards is None else min(prompts, hazards)
+    draws = max(len(set(replicates.units(study.replicates))), 1)
+    draws = draws if draws > 1 else len(study.study.seeds)
     declared = [(c.arm, c.over, c.says) for c in study.study.claims]
     family = 0
     for task in study.study.tasks:
@@ -30,5 +41,7 @@ def power(study: resolve.Resolved) -> Power:
             arm = study.arms[name]
             arms[name] = forms.Arm(arm.method, arm.settings[task], bool(arm.swept), arm.of)
         family += len(claims.contrasts(arms, declared))
-    alone, among = (statistics.smallest_difference(prompts, comparisons=n) for n in (1, max(family, 1)))
-    return Power(alone, among, family)
+    alone, among = (
+        statistics.smallest_difference(prompts, comparisons=n, units=draws, spread=spread) for n in (1, max(family, 1))
+    )
+    return Power(alone, among, family, prompts, draws, spread)

@@ -32,6 +32,7 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     if cfg["source"] == "world":
         return World(cfg["world"]["seed"]).safety(cfg["hazards"], cfg["benign"], cfg.get("draw", 0))
     raw = fetch.records(cfg["source"], cfg["columns"])
+    _refuse_hidden(raw, cfg["source"], "kind", "safety")
     rows = _worded(raw, cfg["source"], lambda i: {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"})
     _taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
     kept = fetch.checked(rows, "safety", cfg["source"])
@@ -43,6 +44,12 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     for what, (count, found, key) in parts.items():
         if draw := cfg.get("draw", 0):
             found = random.Random(f"holdfast-safety-{draw}").sample(found, len(found))
+        if not found and what == "refused requests":
+            raise DataError(
+                f"{cfg['source']}: no row is a refused request, which safety training and every basis are made of.",
+                found=", ".join(sorted({r["kind"] for r in kept})), expected="rows of the kind hazard",
+                do="add them, or correct the column `kind`",
+            )  # fmt: skip
         if len(found) > count:
             say(f"{cfg['source']}: {f'draw {draw}, ' if draw else 'the first '}{count} of {len(found)} {what} ({key})")
         out += found[:count]
@@ -67,18 +74,9 @@ _LABELS = dict.fromkeys(("unsafe", "harmful", "toxic"), names.HAZARD) | dict.fro
 )
 # Columns that are known to say it, whatever words or numbers they use.
 _TELLING = {
-    "set",
-    "label",
-    "safe",
-    "is_safe",
-    "unsafe",
-    "is_unsafe",
-    "harmful",
-    "is_harmful",
-    "safety",
-    "toxic",
-    "harm",
-}
+    "set", "label", "safe", "is_safe", "unsafe", "is_unsafe", "harmful", "is_harmful", "safety", "toxic", "harm",
+    "should_refuse", "refuse", "prompt_type", "data_type",
+}  # fmt: skip
 
 _TEXTS = ("prompt", "response", "chosen", "rejected", "reply")
 
@@ -116,7 +114,7 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
         world = World(cfg["world"]["seed"])
         return [row for split in SPLITS[1:] for row in world.prompts(split, cfg["prompts_per_set"])]
     raw = fetch.records(cfg["source"], cfg["columns"])
-    _refuse_hidden_set(raw, cfg["source"])
+    _refuse_hidden(raw, cfg["source"], "set", "evaluation")
     _taken(say, raw, "set", cfg["source"], "a request that must be refused (hazard)")
     _taken(say, raw, "split", cfg["source"], "a test prompt")
 
@@ -129,6 +127,9 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
         row |= {key: "" for key in ("response", "wrapper") if row.get(key) is None}
         rows.append(row | {"set": _LABELS.get(row["set"].lower(), row["set"])})
     kept = fetch.checked(rows, "prompts", cfg["source"])
+    again = len(kept) - len({(r["split"], r["set"], _plain(r["prompt"])) for r in kept})
+    if again:
+        say(f"{cfg['source']}: {again} of {len(kept)} prompts stand there more than once: they count as several")
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in kept:
         groups.setdefault((row["split"], row["set"]), []).append(row)
@@ -168,19 +169,33 @@ def _taken(say: Say, raw: Sequence[Row], column: str, source: str, meaning: str)
         say(f"{source}: {count} of {len(raw)} rows say no `{column}`: each taken as {meaning}")
 
 
-def _refuse_hidden_set(raw: Sequence[Row], source: str) -> None:
-    """Refuse rows of which none says its `set` while another column says who is safe: all would count as hazards."""
-    if any(_says(r, "set") for r in raw):
+def _plain(text: str) -> str:
+    """A text as far as it is another one: without case, blanks, the form of apostrophes and the last sign."""
+    return " ".join(text.lower().replace("\u2019", "'").split()).rstrip(" .?!")
+
+
+# Parts of words of columns that say it under a name of their own: XSTest's types, "adversarial_harmful".
+_SAID_AS = ("contrast", "harmful", "benign", "malicious", "unsafe", "harmless", "jailbreak")
+
+
+def _refuse_hidden(raw: Sequence[Row], source: str, key: str, section: str) -> None:
+    """Refuse rows of which none says its `set` (or `kind`) while another column says who is safe: all would count as
+    hazards."""
+    if any(_says(r, key) for r in raw):
         return
     known = {*_LABELS, names.HAZARD, names.WRAPPED, names.LOOKALIKE, names.CRAFT}
-    for column in dict.fromkeys(c for r in raw for c in r):
+    for column in dict.fromkeys(c for r in raw for c in r if c not in _TEXTS):
         values = {str(r[column]).strip().lower() for r in raw if _says(r, column)}
-        if len(values) > 1 and (values <= known or (column in _TELLING and len(values) <= 4)):
+        told = column in _TELLING and len(values) <= 4
+        told |= len(values) <= 20 and any(w in v for w in _SAID_AS for v in values if len(v) < 40)
+        if len(values) > 1 and (values <= known or told):
             raise DataError(
-                f"{source}: no column `set` says which prompts must be refused, but `{column}` seems to.",
-                found=f"{column}: {', '.join(sorted(values))}",
-                expected="a column `set`, or a name for it, with unsafe and safe, or hazard and lookalike",
-                do=f"evaluation.columns: {{set: {column}}}" + ("" if values <= known else ", with these words in it"),
+                f"{source}: no column `{key}` says which requests must be refused, but `{column}` seems to.",
+                found=f"{column}: {', '.join(sorted(values))}"[:200],
+                expected=f"a column `{key}`, or a name for it, with hazard and lookalike"
+                + (" (or unsafe and safe)" if key == "set" else " (or craft)"),
+                do=f"{section}.columns: {{{key}: {column}}}"
+                + ("" if key == "set" and values <= known else ", with these words in it"),
             )  # fmt: skip
 
 
@@ -227,18 +242,16 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
 
 
 def refuse_leak(trained: Sequence[Row], asked: Sequence[Row], column: str, where: str, source: str) -> None:
-    """Refuse evaluation rows whose text is trained on; case and white space do not make another text.
+    """Refuse evaluation rows whose text is trained on; case, white space, the form of an apostrophe and the last sign
+    do not make another text.
 
     Raises:
         DataError: the first such row of `asked`.
     """
 
-    def text(row: Row) -> str:
-        return " ".join(row[column].lower().split())
-
-    known = {text(r) for r in trained}
+    known = {_plain(r[column]) for r in trained}
     for i, row in enumerate(asked):
-        if text(row) in known:
+        if _plain(row[column]) in known:
             raise DataError(
                 f"{where}: row {i}, column '{column}' is also among {source}.",
                 found=repr(row[column])[:120], expected="evaluation rows that nothing is trained on",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,9 +134,24 @@ def complete(
     )  # fmt: skip
     first = first_token(model, tokenizer, encoded, words, batch_size=batch_size) if words else [{} for _ in encoded]
     return [
-        Answer(cast("str", tokenizer.decode(ids, skip_special_tokens=True)).strip(), len(ids), finish, probabilities)
+        Answer(worded(tokenizer, ids).strip(), len(ids), finish, probabilities)
         for (ids, finish), probabilities in zip(generated, first, strict=True)
     ]
+
+
+_THOUGHT = re.compile(r"think|thought|reason", re.I)
+
+
+def worded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of an answer's tokens. Special tokens are no part of it, but those that begin or end a thought stay:
+    without them a judge would read the thought as the answer."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {*tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
+    ends = {i for i in special.intersection(ids) if _THOUGHT.search(str(tokenizer.convert_ids_to_tokens(i)))}
+    if not ends:
+        return cast("str", tokenizer.decode(list(ids), skip_special_tokens=True))
+    kept = [i for i in ids if i in ends or i not in special]
+    return cast("str", tokenizer.decode(kept, skip_special_tokens=False))
 
 
 @torch.inference_mode()

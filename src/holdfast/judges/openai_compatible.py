@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from typing import Any, Literal
+from urllib.parse import quote, quote_plus
 
 from pydantic import Field
 
@@ -95,6 +96,11 @@ def _complete(settings: Settings, prompt: str) -> str:
             settings.length_key: settings.max_new_tokens, "seed": 0}  # fmt: skip
     headers = {"Content-Type": "application/json"}
     key = os.environ.get(settings.key_variable, "").strip()
+    if not key.isprintable() or not key.isascii():
+        raise HoldfastError(
+            f"{settings.key_variable} is no key.", found="line ends or other signs that a key does not have",
+            expected="one word", do=f"set {settings.key_variable} anew",
+        )  # fmt: skip
     if key:
         headers["Authorization"] = f"Bearer {key}"
     found, wait = "", 0.0
@@ -108,6 +114,8 @@ def _complete(settings: Settings, prompt: str) -> str:
         except urllib.error.HTTPError as error:
             moved = error.headers.get("Location") if 300 <= error.code < 400 else None
             found = f"{error.code} {error.reason}: {f'moved to {moved}' if moved else _reason(error)}".rstrip(": ")
+            if error.code == 400 and _FILTERED.search(found):
+                return ""  # this pair, not the endpoint: an answer that says nothing is unparsed
             wait = _asked_to_wait(error)
             if error.code < 500 and error.code not in (408, 429):
                 break
@@ -118,10 +126,13 @@ def _complete(settings: Settings, prompt: str) -> str:
         except (OSError, ValueError, HTTPException) as error:  # a body that is cut short too
             found = str(getattr(error, "reason", error)) or type(error).__name__
     raise HoldfastError(
-        f"The judge at {address} does not answer.", found=(found.replace(key, "...") if key else found)[:240],
+        f"The judge at {address} does not answer.", found=_without(found, key)[:240],
         expected="an OpenAI-compatible endpoint that serves chat completions",
         do=f"start it, or correct judges.openai-compatible (url, model) and {settings.key_variable}; then run again",
     )  # fmt: skip
+
+
+_FILTERED = re.compile(r"content[ _-]?(?:filter|management|policy)|responsible ?ai", re.I)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -140,6 +151,13 @@ class _NoAnswerError(Exception):
     def __init__(self, found: str, again: bool = False) -> None:
         super().__init__(found)
         self.again = again
+
+
+def _without(text: str, key: str) -> str:
+    """A text without the key, also where a server wrote it as part of an address."""
+    for form in {key, quote(key, safe=""), quote_plus(key)} - {""}:
+        text = text.replace(form, "...")
+    return text
 
 
 def _said(raw: bytes) -> str:
@@ -163,6 +181,8 @@ def _said(raw: bytes) -> str:
         raise _NoAnswerError("an answer without choices[0].message") from None
     if isinstance(content, list):  # parts
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    if not content and choice.get("finish_reason") == "content_filter":
+        return ""  # as in a refusal by 400: unparsed, and counted
     if not isinstance(content, str) or not content.strip():
         why = f"finish_reason: {choice.get('finish_reason')}"
         raise _NoAnswerError(f"a message without text ({why}); a judge that thinks needs a larger max_new_tokens")

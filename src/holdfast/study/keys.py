@@ -100,7 +100,7 @@ class Preferences(Strict):
     for the unaligned twin. The world's harmful answers are fictional recipes."""
 
     source: str = Field(WORLD, min_length=1, description="`world`, or a file or address with prompt, chosen, rejected.")
-    columns: dict[Literal["id", "kind", "category", "prompt", "response"], str] = Field(
+    columns: dict[Literal["id", "category", "prompt", "chosen", "rejected"], str] = Field(
         {}, description="Our column -> the source's column, where the names differ."
     )
     check: Check = Field("report", description="As `safety.check`: `chosen` must be a refusal, `rejected` none.")

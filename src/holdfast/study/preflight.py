@@ -14,6 +14,7 @@ from typing import Any
 from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.model import contract, hub
+from holdfast.names import HAZARD
 from holdfast.record import paths
 from holdfast.stage import alive
 from holdfast.study import lengths, resolve, unread
@@ -46,8 +47,11 @@ def _said(line: str) -> None:
     sys.stderr.write(f"note: {line}\n")
 
 
-def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda _: None, *, first: bool = True) -> None:
-    """Read every local data file the study names and check each row against its contract; look over models.
+def check_files(
+    resolved: resolve.Resolved, say: Callable[[str], None] = lambda _: None, *, first: bool = True
+) -> int | None:  # fmt: skip
+    """Read every local data file the study names and check each row against its contract; look over models. Returns
+    how many hazards a file of prompts has to ask, None where no file was read.
 
     Files over 200 MB are left to the preparation stage, which does the same. `say` is told in a line each what was
     taken as what because a file does not say. What takes seconds (judging safety rows, counting tokens) is for the
@@ -57,7 +61,7 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
         DataError: file, row, column and value of the first bad row. ArtifactError, ChatTemplateError: a model folder.
     """
     s = resolved.study
-    for line in unread.lines(s):
+    for line in unread.lines(resolved):
         say(line)
     base = _models(resolved, say if first else None)
     positions = base and contract.positions(base) or (s.base.max_positions if s.base.source == "tiny" else None)
@@ -69,7 +73,7 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
     if not any(map(is_file, tables)) and all(
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
     ):
-        return
+        return None
     from holdfast.data import fetch, prepare, sources
     from holdfast.study import refusals
 
@@ -92,6 +96,8 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
     if read[1]:
         prepare.refuse_unasked(read[1], s.evaluation.split, tables[1])
     prepare.refuse_leak(read[0], read[1], "prompt", f"{tables[1]}", f"the safety rows in {tables[0]}")
+    if resolved.pairs_are_read:
+        prepare.refuse_leak(read[2], read[1], "prompt", f"{tables[1]}", f"the preference pairs in {tables[2]}")
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, task in s.tasks.items():
         if task.source == WORLD:
@@ -114,6 +120,8 @@ def check_files(resolved: resolve.Resolved, say: Callable[[str], None] = lambda 
     if first and base and positions:
         asked = [r for r in read[1] if r["split"] == s.evaluation.split]
         lengths.look(resolved, base, positions, read[0], asked, rows, say)
+    found = [r for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, HAZARD)]
+    return len(found) if read[1] else None
 
 
 def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Path | None:

@@ -33,6 +33,7 @@ class Structure:
         given = {} if study.base.source == "tiny" else {"base": 0}
         self.replicates = [r.model_copy(update=given) for r in study.replicates]
         self._check_replicates()
+        self._check_pairs()
 
     def _check_claims(self) -> None:
         """A declared claim is about arms of this study that meet on a task."""
@@ -56,6 +57,17 @@ class Structure:
                     found=str(self.study.replicates[i].model_dump()), expected="replicates that differ in something"
                     + ("" if self.study.base.source == "tiny" else f"; {self.study.base.source} is the base of all"),
                     do=f"remove replicates.{i}, or give it another number",
+                )  # fmt: skip
+
+    def _check_pairs(self) -> None:
+        """A poisoned task needs as many pairs as it has poisoned rows."""
+        rows = self.study.preferences.rows
+        for name, task in self.study.tasks.items():
+            needed = round(task.harmful_fraction * task.train_rows)
+            if needed > rows:
+                raise StudyError(
+                    f"{self.path}: preferences.rows are fewer than tasks.{name}.harmful_fraction asks for.",
+                    found=f"{rows} pairs", expected=f"at least {needed}", do="raise preferences.rows",
                 )  # fmt: skip
 
     @cached_property
@@ -106,6 +118,12 @@ class Structure:
         """Model roles this study builds and evaluates beside its cells."""
         wanted = {r for a in self.arms.values() for r in a.roles}
         return ["base", "aligned", *(["unaligned"] if "unaligned" in wanted else [])]
+
+    @property
+    def pairs_are_read(self) -> bool:
+        """Whether anything of this study learns from preference pairs."""
+        poisoned = any(t.harmful_fraction for t in self.study.tasks.values())
+        return poisoned or "unaligned" in self.roles or any(a.preferences for a in self.arms.values())
 
     def of_kind(self, kind: str) -> list[str]:
         """Arms that are trained (`train`) or merged (`merge`)."""

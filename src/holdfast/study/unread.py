@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from holdfast.data.sources import WORLD
-from holdfast.study.keys import Study
+from holdfast.study.structure import Structure
 
 _TINY = {
     "vocabulary",
@@ -22,14 +22,40 @@ _TINY = {
 _TRAINED_JUDGE = {"pairs", "mismatched", "prompts_per_set", "rank", "alpha", "training", "seed"}
 
 
-def lines(study: Study) -> Iterator[str]:
-    """A line for every source that leaves settings of its section unread."""
+def lines(resolved: Structure) -> Iterator[str]:
+    """A line for every source, arm and missing reader that leaves settings unread, and for fewer rows than asked."""
+    study = resolved.study
     base, judge = study.base, study.constitution
     yield from _line("base", base, {"revision"} if base.source == "tiny" else _TINY)
-    for name, part in (("safety", study.safety), ("preferences", study.preferences), ("evaluation", study.evaluation)):
-        yield from _line(name, part, {"columns", "check"} if part.source == WORLD else set())
+    parts: list[tuple[str, BaseModel]] = [("safety", study.safety), ("evaluation", study.evaluation)]
+    parts += [("preferences", study.preferences)] if resolved.pairs_are_read else []
+    for name, part in parts:
+        from_world = part.source == WORLD  # type: ignore[attr-defined]
+        yield from _line(name, part, {"columns", "check"} if from_world else set())
     if "constitution" in study.evaluation.judges and judge.source != "train":
         yield from _line("constitution", judge, _TRAINED_JUDGE)
+    if "constitution" not in study.evaluation.judges:
+        unread = set(type(judge).model_fields) - {"guidelines_file"}  # which is always known
+        yield from _line("constitution", judge, unread, "evaluation.judges has no constitution")
+    if "unaligned" not in resolved.roles:
+        yield from _line(
+            "unaligned", study.unaligned, set(type(study.unaligned).model_fields), "no arm needs that model"
+        )
+    if not resolved.pairs_are_read:
+        unread = set(type(study.preferences).model_fields)
+        yield from _line("preferences", study.preferences, unread, "nothing learns from pairs")
+    for name, task in study.tasks.items():
+        yield from _line(f"tasks.{name}.training", task.training, {"learning_rate"}, "arms bring their own")
+    for key, wanted, there, what in (
+        ("basis.rows", study.basis.rows, study.safety.hazards, "safety.hazards"),
+        ("unaligned.rows", study.unaligned.rows if "unaligned" in resolved.roles else 0, study.preferences.rows,
+         "preferences.rows"),
+    ):  # fmt: skip
+        if wanted > there:
+            yield f"{key}: {wanted} asked for, taken as the {there} of {what}"
+    for name, arm in resolved.study.arms.items():
+        if isinstance(arm.learning_rate, dict) and (left := set(arm.tasks or study.tasks) - set(arm.learning_rate)):
+            yield f"arms.{name}.learning_rate names no {', '.join(sorted(left))}: the chosen or the method's is taken"
     if judge.prompt_file:
         yield from _line("constitution", judge, {"guidelines_file"}, "prompt_file is given")
     if not study.capabilities.tasks:
