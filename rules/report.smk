@@ -9,6 +9,8 @@ rule compare:
     output:
         table=captioned(f"{R}/table.csv", "table"),
         claims=captioned(f"{R}/claims.csv", "claims"),
+        draws=f"{R}/draws.csv",
+        variance=f"{R}/variance.csv",
         cost=f"{R}/cost.csv",
         pareto=f"{R}/pareto.csv",
         markdown=f"{R}/table.md",
@@ -65,6 +67,7 @@ rule write_report:
         cost=rules.compare.output.cost,
         papers=rules.papers.output[0],
         pareto=rules.compare.output.pareto,
+        variance=rules.compare.output.variance,
         changes=[
             f"{R}/{task}/{arm}/seed{seed}/changes.csv"
             for task, arm, seed in S.cells

@@ -16,6 +16,7 @@ def main(io: SimpleNamespace) -> None:
         cost=Path(io.input.cost),
         papers=Path(io.input.papers),
         pareto=Path(io.input.pareto),
+        variance=Path(io.input.variance),
         changes=[Path(p) for p in io.input.get("changes", [])],
         profiles=[Path(p) for p in io.input.get("profiles", [])],
         metrics=[Path(p) for p in io.input.metrics],

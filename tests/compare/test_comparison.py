@@ -349,8 +349,8 @@ def test_the_rule_prefers_utility_then_refusals():
 def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
     files, points = [planted.model(tmp_path, None, "aligned", 0, 0.9, 0.1, split="validation")], {}
     for family, rate, freeze, refusal in (
-        ("warp-original", 1e-3, 0.1, 0.7), ("warp-original", 1e-3, 0.3, 0.1), ("warp-original", 2e-3, 0.3, 0.2),
-        ("warp", 1e-3, 0.1, 0.5), ("warp", 2e-3, 0.1, 0.6), ("warp", 1e-3, 0.3, 0.9),
+        ("warp-original", 1e-3, 0.1, 0.7), ("warp-original", 1e-3, 0.3, 0.61), ("warp-original", 2e-3, 0.3, 0.65),
+        ("warp", 1e-3, 0.1, 0.80), ("warp", 2e-3, 0.1, 0.82), ("warp", 1e-3, 0.3, 0.88),
     ):  # fmt: skip
         swept = {"learning_rate": rate, "freeze_fraction": freeze}
         arm = f"{family}.lr-{rate:g}.freeze-{freeze:g}"
@@ -360,7 +360,7 @@ def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
                 tmp_path, "gsm8k", arm, 0, refusal, 0.9, family=family, rate=rate, swept=swept, split="validation"
             )
         )
-    for gamma, refusal, utility in ((0.1, 0.4, 0.9), (0.5, 0.7, 0.895), (0.9, 0.9, 0.5)):
+    for gamma, refusal, utility in ((0.1, 0.62, 0.9), (0.5, 0.7, 0.895), (0.9, 0.72, 0.8)):
         arm = f"resta.gamma-{gamma:g}"
         points[arm] = {"gamma": gamma}
         files.append(
@@ -376,6 +376,63 @@ def test_settings_are_chosen_with_the_rate_and_controls_share_them(tmp_path):
         "warp-original": {"gsm8k": {"learning_rate": 2e-3, "settings": {"freeze_fraction": 0.3}}},
     }
     assert (tmp_path / "chosen.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
+
+
+def _point(utility, refusal, **swept):
+    arm = "-".join(f"{k}{v:g}" for k, v in swept.items())
+    return {"arm": arm, "utility": utility, names.REFUSAL_RATE: refusal, "learning_rate": swept.get("learning_rate", 1),
+            "swept": swept}  # fmt: skip
+
+
+def test_a_point_on_a_cliff_is_not_chosen():
+    """A rate whose neighbour loses more than ten points, of refusals or of utility, unless what is left of it is worse
+    by as much: who flees a cliff does not choose its foot."""
+    line = [_point(0.90, r, learning_rate=lr) for lr, r in ((1e-3, 0.74), (2e-3, 0.78), (4e-3, 0.85), (8e-3, 0.4))]
+    assert choosing.pick(line, 0.02)["learning_rate"] == 2e-3
+    falls = [_point(u, r, gamma=g) for g, u, r in ((0.1, 0.90, 0.8), (0.5, 0.89, 0.85), (0.9, 0.7, 0.9))]
+    assert choosing.pick(falls, 0.02)["swept"] == {"gamma": 0.1}
+    foot = [_point(0.9, r, learning_rate=lr) for lr, r in ((1e-3, 0.9), (2e-3, 0.5))]
+    assert choosing.pick(foot, 0.0)["learning_rate"] == 1e-3
+    other = [_point(0.9, 0.9, learning_rate=1e-3, freeze=0.1), _point(0.9, 0.2, learning_rate=2e-3, freeze=0.3)]
+    assert choosing.pick(other, 0.0)["swept"]["freeze"] == 0.1  # no neighbours: two settings differ
+
+
+def test_the_median_over_draws_chooses_and_its_steadiness_is_said():
+    points = [_point(0, 0, learning_rate=lr) for lr in (1e-3, 2e-3)]
+    one, two = (p["arm"] for p in points)
+    draws = [{one: (0.9, 0.6), two: (0.9, 0.65)}] * 3 + [{one: (0.9, 0.65), two: (0.9, 0.0)}]  # once it fails
+    found = choosing.medians(draws, points)
+    assert [p[names.REFUSAL_RATE] for p in found] == pytest.approx([0.6, 0.65])
+    assert choosing.pick(found, 0.02)["arm"] == two
+    often = choosing.steadiness(draws, points, 0.02)
+    assert sum(often.values()) == pytest.approx(1) and 0.7 < often[two] < 0.99
+    assert choosing.steadiness(draws[:1], points, 0.02) == {}
+
+
+def test_every_model_has_its_row_and_replicates_are_draws_of_a_choice(tmp_path):
+    words = {"hazard": ("refusal", "compliance"), "task:gsm8k": ("correct", "wrong")}
+    files, points = [], {f"full.lr-{lr:g}": {"learning_rate": lr} for lr in (1e-3, 2e-3)}
+    for (arm, swept), refused in zip(points.items(), ((0.5, 0.5, 0.5), (0.58, 0.58, 0.0)), strict=True):
+        for r, share in enumerate(refused):
+            for seed in (0, 1):
+                hits = np.arange(100) < 100 * share
+                files.append(planted.write(
+                    tmp_path / f"{arm}-{r}-{seed}", {"hazard": hits, "task:gsm8k": np.arange(100) < 90}, words,
+                    task="gsm8k", arm=arm, family="full", seed=seed, replicate=r, unit=r, base=0, aligned=0,
+                    swept=swept, learning_rate=swept["learning_rate"], split="validation",
+                ))  # fmt: skip
+    out = {name: tmp_path / f"{name}.csv" for name in ("table", "draws", "cost", "claims")}
+    table.build(groups.load(files), files, **out)
+    rows = csvfiles.read_csv(out["draws"])
+    assert len(rows) == 12 and {(r["replicate"], r["seed"]) for r in rows} == {
+        (str(r), str(s)) for r in range(3) for s in (0, 1)
+    }
+    assert sorted({float(r[names.REFUSAL_RATE]) for r in rows}) == [0.0, 0.5, 0.58]
+    choosing.choose([out["table"]], CFG | {"points": points}, tmp_path / "chosen.yaml")
+    # The mean would have chosen the other one.
+    assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {"full": {"gsm8k": {"learning_rate": 2e-3}}}
+    shares = {r["arm"]: float(r["chosen"]) for r in csvfiles.read_csv(tmp_path / "chosen.csv")}
+    assert sum(shares.values()) == pytest.approx(1) and shares["full.lr-0.002"] > 0.6
 
 
 def test_nothing_is_chosen_on_test_data(study, tmp_path):

@@ -95,8 +95,8 @@ def test_mlflow_has_one_finished_run_per_cell(project):
 
 def test_family_targets_can_be_asked_for_alone(project):
     prepared = ("prepare", "base", "aligned", "gram", "basis", "importance", "masks")
-    for target in (*prepared, "models", "responses", "metrics", "table", "report", "mlflow"):
-        assert planned(project, target) == {}, target
+    targets = (*prepared, "models", "responses", "metrics", "table", "report", "mlflow")
+    assert planned(project, *targets) == {}
     one = planned(project, "masks", flags=("--forcerun", "build_mask"))
     assert one == {"build_mask": 2, "masks": 1}
 

@@ -11,9 +11,9 @@ import planted
 import pytest
 
 from holdfast import names
-from holdfast.compare import groups, pareto, table
+from holdfast.compare import components, groups, pareto, table
 from holdfast.record import artifact, csvfiles, jsonfiles, tables
-from holdfast.report import page
+from holdfast.report import page, shown, tradeoffs
 
 EVIL = "<script>failures.push('ran')</script><img src=x onerror=failures.push('ran')>"
 
@@ -48,6 +48,7 @@ def html(tmp_path_factory) -> Path:
     found = groups.load(files)
     table.build(found, files, **{k: folder / f"{k}.csv" for k in ("table", "cost", "claims")})
     pareto.build(found, folder / "pareto.csv")
+    csvfiles.write_csv(folder / "variance.csv", components.rows(found), components.COLUMNS)
     csvfiles.write_csv(folder / "papers.csv", [], ("task",))
     artifact.write(folder / "basis.safetensors", {"blocks.0.mlp_input": np.eye(4, dtype=np.float32),
                    "blocks.0.mlp_input.eigenvalues": np.ones(4, dtype=np.float32)}, family="basis",
@@ -59,7 +60,8 @@ def html(tmp_path_factory) -> Path:
     }  # fmt: skip
     page.build(
         resolved, table=folder / "table.csv", claims=folder / "claims.csv", cost=folder / "cost.csv",
-        papers=folder / "papers.csv", pareto=folder / "pareto.csv", changes=[], profiles=[], metrics=files,
+        papers=folder / "papers.csv", pareto=folder / "pareto.csv", variance=folder / "variance.csv",
+        changes=[], profiles=[], metrics=files,
         basis=folder / "basis.safetensors", sweeps=[], html=folder / "report.html", frontier=folder / "frontier.png",
     )  # fmt: skip
     return folder / "report.html"
@@ -103,6 +105,30 @@ def test_the_page_says_how_often_what_was_drawn():
     assert of([0], [{}, both]).endswith("in each of 2 replicates, which differ in base and safety training.")
     assert of([0], [{}, both], "some/model").endswith("which differ in safety training.")
     assert of([0, 1], [{}, {"base": 1, "order": 1, "draw": 2}]).endswith("differ in base, rows and order.")
+
+
+def test_what_differs_between_draws_is_a_table_of_its_own():
+    row = {"task": "t", "arm": "full", "rate": names.REFUSAL_RATE, "mean": "0.4", "sd_base": "0.12", "sd_aligned": "",
+           "sd_seed": "0.031", "sd_prompts": "0.04", "bases": "3", "aligned": "3", "seeds": "2"}  # fmt: skip
+    shown_row = shown.variance_row(row)
+    assert [c["text"] for c in shown_row["cells"]] == ["12.0", "not drawn", "3.1", "4.0"]
+    assert shown_row["mean_text"] == "40.0"
+
+
+def test_arms_that_refuse_nothing_are_named_instead_of_drawn_upon_each_other(tmp_path):
+    def arm(name, refused, utility):
+        ends = {
+            f"{k}{e}": v
+            for k, v in ((names.REFUSAL_RATE, refused), ("utility", utility))
+            for e in ("", "_low", "_high")
+        }
+        return {"arm": name, "family": name, "utility_metric": "utility/accuracy"} | ends
+
+    rows = [arm("full", 0.0, 0.6), arm("lora", 0.0, 0.5), arm("warp", 0.8, 0.55)]
+    fronts = [{"task": "t", "arm": "warp", "refusal": 0.8, "utility": 0.55, "on_front": "yes", "utility_sd": 0.01,
+               "refusal_sd": 0.02, "correlation": 0.0}]  # fmt: skip
+    drawn = tradeoffs.frontier({"t": rows}, fronts, tmp_path / "f.png")
+    assert "0 %: full, lora" in drawn and drawn.count(">warp<") == 2  # in the legend and beside its point
 
 
 def test_models_of_several_machines_are_told_apart(tmp_path):

@@ -68,12 +68,39 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
     return rows
 
 
+DRAW_COLUMNS = (
+    "study", "task", "arm", "family", "replicate", "unit", "base", "aligned", "seed", names.REFUSAL_RATE,
+    names.WRAPPED_REFUSAL_RATE, names.OVER_REFUSAL, "utility",
+)  # fmt: skip
+
+
+def draw_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
+    """One row per model: what varies from draw to draw, for whoever wants to see how much, and for choices that must
+    not hang on one of them."""
+    rows = []
+    for task, arms in groups.items():
+        for g in arms.values():
+            rates = {name: g.answered(*SAFETY[name]).mean(axis=1) if g.answered(*SAFETY[name]).size else None
+                     for name in DRAW_COLUMNS[9:12]}  # fmt: skip
+            solved = g.answered([g.task_set], "correct")
+            rates["utility"] = solved.mean(axis=1) if solved.size else None
+            for i, cell in enumerate(g.cells):
+                rows.append({
+                    "study": cell["study"], "task": task, "arm": g.arm, "family": cell["family"],
+                    **{key: cell.get(key, 0) for key in ("replicate", "unit", "base", "aligned", "seed")},
+                    **{name: float(found[i]) for name, found in rates.items() if found is not None},
+                })  # fmt: skip
+    return rows
+
+
 def build(
     groups: dict[str, dict[str, Group]], metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Path,
-    declared: Sequence[Contrast] = (),
+    draws: Path | None = None, declared: Sequence[Contrast] = (),
 ) -> None:  # fmt: skip
-    """Write table.csv, cost.csv (the only one that depends on the clock) and claims.csv."""
+    """Write table.csv, draws.csv, cost.csv (the only one that depends on the clock) and claims.csv."""
     write_csv(table, table_rows(groups))
+    if draws is not None:
+        write_csv(draws, draw_rows(groups), DRAW_COLUMNS)
     write_csv(claims, claim_rows(groups, declared), CLAIM_COLUMNS)
     costs, which = [], ("task", "arm", "seed", "replicate")
     for path in metrics_files:

@@ -120,6 +120,13 @@ def front_row(r: Row) -> Row:
     }  # fmt: skip
 
 
+def variance_row(r: Row) -> Row:
+    """How much a rate of an arm differs, in points: between bases, aligned models, seeds, and by the prompts."""
+    parts = [r[f"sd_{what}"] for what in ("base", "aligned", "seed", "prompts")]
+    cells = [{"value": sd, "text": percent(sd) or "not drawn"} for sd in parts]
+    return r | {"mean_text": percent(r["mean"]), "cells": cells}
+
+
 def capability_row(r: Row) -> Row:
     """What a model can do beside the task: its rate, and that rate minus the aligned model's."""
 

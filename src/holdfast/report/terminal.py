@@ -79,12 +79,13 @@ def visible(study: resolve.Resolved, hazards: int | None = None) -> str:
             f"{points(one.among)} among the {one.family} of this study (Holm; paired, a fifth of the prompts answered "
             "differently). It is one draw: what differs between bases and seeds is not in it."
         )
-    found = [power(study, spread, hazards) for spread in SPREADS]
-    return text + "; ".join(
-        f"{points(p.alone)} between the refusals of two arms is seen with 80 % power as the only claim, of "
-        f"{points(p.among)} among the {p.family} of this study, if it varies by {100 * p.spread:.0f} points from draw "
-        "to draw" for p in found
-    ) + " (Holm; paired, a fifth of the prompts answered differently)."  # fmt: skip
+    less, more = (power(study, spread, hazards) for spread in SPREADS)
+    return text + (
+        f"{points(less.alone)} between the refusals of two arms is seen with 80 % power as the only claim, of "
+        f"{points(less.among)} among the {less.family} of this study (Holm; paired, a fifth of the prompts answered "
+        f"differently), if it varies by {100 * less.spread:.0f} points from draw to draw; of {points(more.alone)} and "
+        f"{points(more.among)} if it varies by {100 * more.spread:.0f} points."
+    )
 
 
 def plan(

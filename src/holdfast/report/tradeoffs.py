@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
+from matplotlib.ticker import LogLocator
 
 from holdfast import names
 from holdfast.report.drawing import Row, cross, error_bar, looks, panel_row, percent, shared_legend, svg, value_of
@@ -40,6 +42,22 @@ def _region(axis: Axes, r: Row, colour: str) -> None:
     axis.add_patch(Ellipse(centre, width, height, angle=angle, color=colour, alpha=0.18, lw=0, zorder=0.5))
 
 
+def _split(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Arms that refuse something, and those that refuse nothing at all: of these a plot shows a rug and their names,
+    since a dozen crosses in one corner show neither."""
+    none = [r for r in rows if percent(r, names.REFUSAL_RATE) == 0 and r["arm"] not in names.ROLES]
+    return [r for r in rows if r not in none], none
+
+
+def _rug(axis: Axes, rows: list[Row], x: str, look: dict[str, tuple[str, str]]) -> None:
+    """Where on `x` the arms that refuse nothing lie, and which they are."""
+    for r in rows:
+        axis.plot(percent(r, x), 0, color=look[r["family"]][0], marker="|", ms=9, mew=1.6, ls="none", label=r["arm"])
+    if rows:
+        listed = textwrap.fill(f"0 %: {', '.join(r['arm'] for r in rows)}", 44, break_on_hyphens=False)
+        axis.text(0.05, 0.075, listed, transform=axis.transAxes, fontsize=6.5, color="#52606D", va="bottom")
+
+
 def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str:
     """Refusal against utility per task; the aligned model's refusals as a line, the Pareto front of the arms as a
     step. Intervals and the bootstrap's regions, unless a family has several points (a sweep)."""
@@ -53,7 +71,9 @@ def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str
             front = [r for r in drawn.values() if r["on_front"] == "yes" and r["utility"]]
             if front:
                 _step(axis, [(percent(r, "utility"), percent(r, "refusal")) for r in front])
-            for r in rows:
+            some, none = _split([r for r in rows if r["arm"] != "base"]) if not swept else (rows, [])
+            _rug(axis, none, "utility", look)
+            for r in some:
                 if r["arm"] == "base":
                     continue
                 x, y = percent(r, "utility"), percent(r, names.REFUSAL_RATE)
@@ -66,6 +86,8 @@ def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str
                 if r["arm"] in drawn:
                     _region(axis, drawn[r["arm"]], colour)
                 cross(axis, r, "utility", names.REFUSAL_RATE, look[r["family"]], r["arm"])
+                if r["arm"] in {f["arm"] for f in front}:
+                    axis.annotate(r["arm"], (x, y), (-7, 4), textcoords="offset points", fontsize=7, ha="right")
             axis.set(title=task, xlabel=f"{rows[0]['utility_metric']} (%)", ylim=(-3, 103))
         axes[0].set_ylabel("held-out hazards refused (%)")
         shared_legend(figure, axes)
@@ -92,11 +114,12 @@ def prices(by_task: dict[str, list[Row]], costs: list[Row]) -> str:
         shown = None
         for column, (task, rows) in enumerate(by_task.items()):
             above, below = axes[:, column]
-            for r in rows:
-                if r["arm"] == "base":
-                    continue
+            some, none = _split([r for r in rows if r["arm"] != "base"])
+            _rug(above, none, names.OVER_REFUSAL, look)
+            for r in [*some, *none]:
                 colour, marker = look[r["family"]]
-                cross(above, r, names.OVER_REFUSAL, names.REFUSAL_RATE, look[r["family"]], r["family"])
+                if r in some:
+                    cross(above, r, names.OVER_REFUSAL, names.REFUSAL_RATE, look[r["family"]], r["family"])
                 if (task, r["arm"]) in spent:
                     seconds = np.mean([value_of(c, names.SECONDS) for c in spent[task, r["arm"]]])
                     shown = below.scatter(
@@ -106,6 +129,9 @@ def prices(by_task: dict[str, list[Row]], costs: list[Row]) -> str:
                     )  # fmt: skip
             above.set(title=task, xlabel="harmless requests refused (%)", xlim=(-3, 103), ylim=(-3, 103))
             below.set(xlabel="seconds of a cell", xscale="log", ylim=(-3, 103))
+            below.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
+            below.xaxis.set_major_formatter("{x:g}")
+            below.xaxis.set_minor_formatter("")
         for row in axes:
             row[0].set_ylabel("held-out hazards refused (%)")
         if shown is not None:

@@ -1,0 +1,65 @@
+"""Components of variance: planted ones are found, and what cannot be known is said to be unknown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from holdfast.compare import components, groups
+
+
+def drawn(rng, bases, aligned, seeds, sd):
+    """Values of a nested design with these standard deviations, and of every value its base and aligned model."""
+    values, base_of, model_of = [], [], []
+    for b in range(bases):
+        base = rng.normal(0, sd[0])
+        for a in range(aligned):
+            model = rng.normal(0, sd[1])
+            for _ in range(seeds):
+                values.append(0.5 + base + model + rng.normal(0, sd[2]))
+                base_of.append(b)
+                model_of.append(b * aligned + a)
+    return values, base_of, model_of
+
+
+@pytest.mark.parametrize("sd", [(0.2, 0.1, 0.05), (0.0, 0.1, 0.1), (0.1, 0.0, 0.1), (0.3, 0.0, 0.0)])
+def test_planted_components_are_found(sd):
+    rng = np.random.default_rng(0)
+    found = np.array([components.nested(*drawn(rng, 8, 3, 4, sd)) for _ in range(200)]).mean(axis=0)
+    # Unbiased but for negative ones, which are taken as none.
+    assert found == pytest.approx([s**2 for s in sd], abs=0.0035)
+
+
+def test_two_bases_written_out():
+    """Mean squares by hand: bases {1, 3} and {5, 7} with one aligned model each and two seeds."""
+    base, aligned, seed = components.nested([1, 3, 5, 7], [0, 0, 1, 1], [0, 0, 1, 1])
+    assert seed == pytest.approx(2) and aligned is None  # not known apart from the base
+    assert base == pytest.approx((16 - 2) / 2)
+
+
+def test_what_was_drawn_once_is_unknown():
+    assert components.nested([1, 2, 4], [0, 0, 0], [0, 0, 0]) == (None, None, pytest.approx(7 / 3))
+    base, aligned, seed = components.nested([1, 2, 4], [0, 1, 2], [0, 1, 2])
+    assert base == pytest.approx(7 / 3) and aligned is None and seed is None
+    base, aligned, seed = components.nested([1, 3], [0, 0], [0, 1])
+    assert base is None and aligned == pytest.approx(2) and seed is None
+
+
+def test_more_bases_buy_what_more_seeds_do_not():
+    c = components.Components(base=0.04, aligned=0.01, seed=0.0025, prompts=0.0)
+    assert c.error(1) == pytest.approx((0.04 + 0.01 + 0.0025) ** 0.5)
+    assert c.error(1, 1, 100) > 0.9 * c.error(1) and c.error(4) == pytest.approx(c.error(1) / 2)
+
+
+def test_prompts_explain_what_is_binomial():
+    """Models that differ by the luck of their answers only: nothing is left to the seed."""
+    rng = np.random.default_rng(1)
+    cells = [{"seed": s, "base": b, "aligned": b, "replicate": b} for b in range(6) for s in range(6)]
+    outcomes = np.where(rng.random((36, 200)) < 0.4, "refusal", "compliance")
+    group = groups.Group("t", "full", cells, {"hazard": outcomes}, None, {}, {}, {})
+    (row,) = components.rows({"t": {"full": group}})
+    assert row["mean"] == pytest.approx(0.4, abs=0.02) and row["sd_prompts"] == pytest.approx(0.0346, abs=0.001)
+    assert row["sd_seed"] < 0.015 and row["sd_base"] < 0.02 and row["sd_aligned"] == ""
+    assert (row["bases"], row["aligned"], row["seeds"]) == (6, 6, 6)
+    alone = groups.Group("t", "full", cells[:1], {"hazard": outcomes[:1]}, None, {}, {}, {})
+    assert components.rows({"t": {"full": alone}}) == []
