@@ -446,6 +446,30 @@ def test_shipped_studies_plan(study):
     assert bool(re.search(r"^choose\s+1$", out.stdout + out.stderr, re.M)) == (study == "frontier")
 
 
+def test_another_rounding_gives_other_bytes_and_the_same_verdicts(project, tmp_path, monkeypatch):
+    """Other vector instructions, as another machine has them: the claims are read alike, and the record says why the
+    bytes differ."""
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    folder = soak.copy_project(tmp_path / "other")
+    study = yaml.safe_load((folder / "config/smoke.yaml").read_text())
+    study["arms"] = {arm: study["arms"][arm] | {"tasks": ["crafts"]} for arm in ("full", "warp")}
+    (folder / "config/smoke.yaml").write_text(yaml.safe_dump(study))
+    out = snakemake(folder, "--quiet", "rules", "--", "table")
+    assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
+    model, cell = "work/smoke/base/model.safetensors", "results/smoke/crafts/full/seed0/train.json"
+    assert (folder / model).read_bytes() != (project / model).read_bytes()
+    made = [json.loads((top / cell).read_text())["machine"] for top in (project, folder)]
+    assert "environment" not in made[0] and made[1]["environment"] == {"ATEN_CPU_CAPABILITY": "default"}
+    assert made[1]["instructions"] != made[0]["instructions"]
+
+    def verdicts(top):
+        rows = csvfiles.read_csv(top / "results/smoke/claims.csv")
+        return {(r["task"], r["kind"], r["arm"], r["compared_with"]): r["verdict"] for r in rows}
+
+    here, there = verdicts(project), verdicts(folder)
+    assert there and {claim: here[claim] for claim in there} == there
+
+
 def test_a_study_killed_again_and_again_ends_with_the_same_bytes(project, tmp_path):
     folder = soak.copy_project(tmp_path / "killed")
     hit = soak.killed_runs(folder, "smoke", kills=3, mean_seconds=2, seed=1)

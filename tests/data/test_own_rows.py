@@ -198,3 +198,38 @@ def test_another_draw_of_a_file_takes_other_rows(tmp_path):
     )
     assert first == [f"p{i}" for i in range(10)] and len({*first, *second, *third}) > 15 and second != third
     assert sum("first 10 of 40" in s for s in said) == 1 and sum("draw 1, 10 of 40" in s for s in said) == 1
+
+
+@pytest.mark.parametrize("sign", [";", "\t", "|"])
+def test_a_file_with_another_delimiter_is_told_so(tmp_path, sign):
+    path = tmp_path / "rows.csv"
+    path.write_text(f"prompt{sign}response\nWhy, then?{sign}No.\n")
+    with pytest.raises(DataError, match="is not separated by commas") as error:
+        userfiles.table(path)
+    assert repr(sign) in error.value.found
+    path.write_text("prompt\nWhy; or how?\n")
+    assert userfiles.table(path) == [{"prompt": "Why; or how?"}]
+
+
+def test_excels_first_line_is_told_so(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("sep=;\nprompt;response\na;b\n")
+    with pytest.raises(DataError, match="is not separated by commas"):
+        userfiles.table(path)
+
+
+def test_half_a_character_in_a_name_is_one_block(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a", "\\ud800": 1}\n')
+    with pytest.raises(DataError, match="name that holds half a character"):
+        userfiles.table(path)
+
+
+@pytest.mark.parametrize("row", [{"prompt": 3, "response": "No.", "label": ["compliance"]}, {"prompt": 3}])
+def test_labelled_files_of_other_types_are_one_block(tmp_path, row):
+    from holdfast.judges import calibration
+
+    path = tmp_path / "labelled.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match="is not a labelled answer"):
+        calibration.read([path])

@@ -44,6 +44,8 @@ def read(paths: Sequence[Path]) -> list[dict[str, str]]:
                 "prompt": r.get("prompt"), "text": r.get("response", r.get("completion")),
                 "label": r.get("label", r.get("final_label")), "model": str(r.get("model") or path.stem),
             }  # fmt: skip
+            for key in ("prompt", "text", "label"):
+                row[key] = row[key] if isinstance(row[key], str) or row[key] is None else str(row[key])
             row["label"] = _XSTEST.get(row["label"], row["label"])
             if row["prompt"] is None or row["text"] is None or row["label"] not in refusal.LABELS:
                 raise DataError(

@@ -157,6 +157,11 @@ def _named(row: Row, number: int, name: str) -> Row:
     out: Row = {}
     for column, value in row.items():
         key = str(column).strip().lower()
+        if not _whole(key):
+            raise DataError(
+                f"{name}: row {number} has a name that holds half a character.", found=ascii(column)[:120],
+                expected="text that UTF-8 can write", do="remove the lone surrogate from the name",
+            )  # fmt: skip
         if key in out:
             raise DataError(
                 f"{name}: two columns are called '{key}'.", found=", ".join(map(str, row))[:160],
@@ -252,6 +257,17 @@ def _once(columns: Sequence[str], name: str) -> None:
         )  # fmt: skip
 
 
+def _other_delimiter(header: Sequence[str]) -> str | None:
+    """What separates the columns of a file whose first line is one column to a reader of commas, if it looks so."""
+    if header[0].lower().startswith("sep=") and len("".join(header)) <= 5:
+        return (header[0][4:] or ",")[:1]
+    if len(header) == 1:
+        for sign in (";", "\t", "|"):
+            if all(part.strip() and len(part) < 40 for part in header[0].split(sign)) and sign in header[0]:
+                return sign
+    return None
+
+
 def _csv(content: str, name: str, header: Sequence[str] | None) -> list[Row]:
     csv.field_size_limit(_LONGEST_FIELD)
     # Lines end as the first one does, not at every sign that Unicode calls a separator.
@@ -267,6 +283,11 @@ def _csv(content: str, name: str, header: Sequence[str] | None) -> list[Row]:
         ) from None  # fmt: skip
     if not lines:
         return []
+    if other := _other_delimiter(lines[0]):
+        raise DataError(
+            f"{name} is not separated by commas.", found=f"{other!r} between its columns: {lines[0][0]!r}"[:160],
+            expected="comma-separated values, quotes doubled", do="write it again with commas, or as .jsonl",
+        )  # fmt: skip
     if header is None or not lines[0][0].strip().isdigit():
         header, lines = lines[0], lines[1:]
         _once(header, name)

@@ -20,6 +20,7 @@ from holdfast.stage import alive
 from holdfast.study import lengths, resolve, unread
 
 BIG_FILE_BYTES = 200_000_000
+POOL = 1.25  # times the rows of a draw: with less, draws hardly differ
 
 
 def study(name: str, root: Path | str = ".") -> resolve.Resolved:
@@ -117,6 +118,11 @@ def check_files(
                 rows.setdefault(name, []).extend(r | {"split": sources.part(file)} for r in found)
         elif all(map(small, local)):
             rows[name] = prepare.task_rows(resolved.task_data_cfg(name), folder)
+    for name, found_rows in rows.items():
+        pool = sum(r["split"] == "train" for r in found_rows)
+        wanted = s.tasks[name].train_rows
+        if s.tasks[name].source != HUB and wanted < pool < POOL * wanted:
+            say(f"tasks.{name}: every draw takes {wanted} of {pool} rows, so that draws are nearly the same rows")
     if first and base and positions:
         asked = [r for r in read[1] if r["split"] == s.evaluation.split]
         lengths.look(resolved, base, positions, read[0], asked, rows, say)
