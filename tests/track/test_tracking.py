@@ -164,7 +164,7 @@ def study(opened, tmp_path):
     return imported
 
 
-def test_an_arm_stands_above_its_models_with_mean_and_interval(opened, study):
+def test_an_arm_stands_above_its_models_with_mean_and_interval(opened, study, tmp_path):
     runs = study()
     client, found = _runs(opened)
     assert len(runs) == len(found) == 11 + 3 + 1  # base is one model
@@ -176,6 +176,8 @@ def test_an_arm_stands_above_its_models_with_mean_and_interval(opened, study):
     aligned = client.get_run(runs["s/-/aligned"])
     assert "utility" not in aligned.data.metrics  # which is another one in every task
     assert study(merges_first=False) == runs  # and nothing is made twice
+    view = json.loads((tmp_path / "mlflow.json").read_text())["view"]
+    assert view.endswith(f"/experiments/{opened['experiment_id']}/runs?viewStateShareKey=holdfast")
 
 
 def test_a_run_says_what_it_came_from_and_what_it_made(opened, study, tmp_path):

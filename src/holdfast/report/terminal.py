@@ -6,6 +6,7 @@ from pathlib import Path
 
 from holdfast import names
 from holdfast.compare.power import power
+from holdfast.record import jsonfiles
 from holdfast.record.csvfiles import read_csv
 from holdfast.report import tabular
 from holdfast.study import resolve
@@ -47,6 +48,9 @@ def table(folder: Path) -> str:
     if any(tabular.cut(r, key) for r in rows for _, key in COLUMNS):
         lines.append(f"† {tabular.NOTE}")
     lines.append(f"report: {(folder / 'report.html').resolve()}")
+    if (folder / "mlflow.json").exists():
+        view = jsonfiles.read_json(folder / "mlflow.json").get("view")
+        lines += [f"MLflow: make ui, then {view}"] if view else []
     return "\n".join(lines)
 
 

@@ -190,7 +190,8 @@ def import_study(
         runs["comparison"] = _import_comparison(opened, extra, resolved)
         view = described.view_address(opened["experiment_id"])
     jsonfiles.write_json(
-        out, {"uri": store.without_password(opened["uri"]), "experiment": opened["experiment"], "runs": runs}
+        out,
+        {"uri": store.without_password(opened["uri"]), "experiment": opened["experiment"], "view": view, "runs": runs},
     )
     say(f"MLflow, with the columns that matter: {view}")
 
