@@ -284,6 +284,10 @@ def test_a_pushed_study_is_pulled_elsewhere_and_knows_what_made_it(copy, tmp_pat
     """Machine A pushes, machine B pulls: nothing to do there, and a change reruns what depends on it only."""
     call(copy, "dvc", "init", "--no-scm", "--quiet")
     call(copy, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    # A study that is half here is pushed as far as it goes: dvc takes nothing whose ground is missing.
+    (copy / "work/smoke/agnews").rename(copy / "away")
+    assert "pushed data base aligned gram basis masks\n" in call(copy, "holdfast", "push", "smoke")
+    (copy / "away").rename(copy / "work/smoke/agnews")
     assert "pushed data base aligned gram basis masks models results" in call(copy, "holdfast", "push", "smoke")
     other = tmp_path / "another" / "machine"
     shutil.copytree(copy, other, ignore=shutil.ignore_patterns("work", "results", "logs", ".snakemake", "cache", "tmp"))

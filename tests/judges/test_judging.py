@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -628,3 +629,17 @@ def test_a_key_in_an_address_is_in_no_error(unwell, monkeypatch):
     with pytest.raises(HoldfastError) as error:
         openai_compatible.ask(unwell, None, [PAIR], lambda _: None)
     assert "a%2Bb" not in error.value.block()
+
+
+def test_an_answer_byte_by_byte_must_end_in_time(unwell):
+    """A timeout of every read is none of the request."""
+
+    class Drip:
+        length = None
+
+        def read1(self, _):
+            time.sleep(0.02)
+            return b" "
+
+    with pytest.raises(TimeoutError, match="timeout_seconds"):
+        openai_compatible._read(Drip(), time.monotonic() + 0.1)

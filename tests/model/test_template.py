@@ -170,3 +170,23 @@ def test_a_saved_model_says_what_its_template_does_and_planning_reads_the_same(m
     (tmp_path / "m/chat_template.jinja").write_text(TURNS + "{{ m['content'] }}{% endfor %}")
     with pytest.raises(ChatTemplateError, match="never stop"):
         contract.check(tmp_path / "m")
+
+
+@pytest.mark.parametrize("change", ["[:40]", " | replace('\n', ' ')", " | striptags", " | wordwrap(60)"])
+def test_a_template_that_changes_a_longer_turn_is_refused(tok, change):
+    """Two short words say nothing of it, and training rows would lose text."""
+    form = FORMS["chatml"][0].replace("{{ m['content'] }}", f"{{{{ (m['content']){change} }}}}")
+    with pytest.raises(ChatTemplateError, match="does not write the turns") as error:
+        template.describe(use(tok, form))
+    assert "to the letter" in error.value.expected
+
+
+def test_a_template_that_drops_thoughts_says_so_and_refuses_rows_that_have_some(tok):
+    dropped = FORMS["chatml"][0].replace("{{ m['content'] }}", "{{ m['content'].split('</think>')[-1].lstrip() }}")
+    assert template.describe(use(tok, FORMS["chatml"][0]))["keeps_thoughts"]
+    thought = "<think>Hm.</think>\nSo."
+    assert chat.encode(tok, "How?", thought)["labels"]
+    assert not template.describe(use(tok, dropped))["keeps_thoughts"]
+    assert chat.encode(tok, "How?", "So.")["labels"]
+    with pytest.raises(ChatTemplateError, match="drops what stands before"):
+        chat.encode(tok, "How?", thought)

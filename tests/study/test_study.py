@@ -120,3 +120,19 @@ def test_controls_of_a_swept_arm_are_the_trained_arms_of_its_method():
         "warp-original": "warp", "warp-randmask": "warp", "targets-only": "full",
     }  # fmt: skip
     assert resolve.load("frontier-methods", ROOT / "config").choose_cfg()["controls"] == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["base: {pretraining: {epochs: .inf}}", "arms: {full: {method: lora, alpha: .inf}}",
+     "tasks: {crafts: {dataset: crafts, training: {max_grad_norm: .inf}}}", "choose: {tolerance: .nan}"],
+)  # fmt: skip
+def test_numbers_are_finite(tmp_path, change):
+    path = tmp_path / "mine.yaml"
+    base = "tasks: {crafts: {dataset: crafts}}\narms: {full: {method: full}}\n"
+    key = change.split(":")[0]
+    lines = [line for line in base.splitlines() if not line.startswith(key)]
+    path.write_text("\n".join([*lines, change]))
+    with pytest.raises(StudyError, match="is not valid") as error:
+        resolve.load(str(path), ROOT / "config")
+    assert "finite" in error.value.expected

@@ -16,6 +16,12 @@ from holdfast.study.structure import Structure
 PLAIN = {"tasks": {"crafts": {"dataset": "crafts"}}, "arms": {"full": {"method": "full"}}}
 RESTA = {"full": {"method": "full"}, "back": {"method": "resta"}}
 JUDGED = {"judges": ["world", "constitution"]}
+
+
+def _arm(method, **settings):
+    return {"arms": {"full": {"method": "full"}, "mine": {"method": method, **settings}}}
+
+
 CASES = [
     ({"base": {"revision": "main"}}, ["base.revision"]),
     ({"base": {"source": "./m", "blocks": 2, "seed": 3, "heads": 4}}, ["base.blocks, base.heads"]),
@@ -32,6 +38,13 @@ CASES = [
      ["basis.rows: 50 asked for, taken as the 40 of safety.hazards"]),
     ({"preferences": {"rows": 90}, "arms": RESTA},
      ["unaligned.rows: 200 asked for, taken as the 90 of preferences.rows"]),
+    (_arm("safety-mix", number=500), ["arms.mine.number"]),
+    (_arm("safety-mix", count="absolute", ratio=0.5, number=9), ["arms.mine.ratio"]),
+    (_arm("safety-mix", count="absolute", number=9), []),
+    (_arm("warp", mask="none", freeze_fraction=0.5), ["arms.mine.freeze_fraction"]),
+    (_arm("warp", freeze_fraction=0.5), []),
+    (_arm("somf", fusion="dare", density=0.3, drop=0.1), ["arms.mine.density"]),
+    (_arm("safe-lora", threshold=0.9, number=3), ["arms.mine.threshold"]),
     ({"tasks": {"crafts": {"dataset": "crafts"}, "news": {"dataset": "agnews"}}, "arms": {"full": {"method": "full",
       "learning_rate": {"news": 1e-5}}}},
      ["arms.full.learning_rate names no crafts: the chosen or the method's is taken"]),
@@ -74,3 +87,9 @@ def test_targets_that_nothing_reads_are_refused(tmp_path, method, settings, read
     else:
         with pytest.raises(StudyError, match="arms.mine.targets means nothing"):
             resolve.load(str(path))
+
+
+def test_no_shipped_study_writes_down_what_nothing_reads():
+    for path in sorted((ROOT / "config").glob("*.yaml")):
+        if not path.name.startswith("chosen"):
+            assert list(unread.lines(resolve.load(path.stem, ROOT / "config"))) == [], path.name

@@ -137,10 +137,22 @@ def damaged(known: Pushed) -> Iterator[tuple[str, str, str]]:
             yield what, path, found
 
 
+def _whole(study: resolve.Resolved) -> list[str]:
+    """The families that are here with all that they are made from: dvc takes no other."""
+    found: list[str] = []
+    complete = True
+    for name, (_, folders) in families(study).items():
+        here = all(Path(f).is_dir() for f in folders)
+        if here and (complete or name in (WEAKENED, "judge")):
+            found.append(name)
+        complete &= here or name in (WEAKENED, "judge")
+    return found
+
+
 def push(study: resolve.Resolved, only: Sequence[str] = ()) -> list[str]:
     """Record, commit and push every family that is here whole, or `only` some; returns their names. Weakened models
     leave this machine only when they are named."""
-    whole = [name for name, (_, folders) in families(study).items() if all(Path(f).is_dir() for f in folders)]
+    whole = _whole(study)
     absent = sorted(set(only) - set(whole))
     here = [name for name in whole if name in only] if only else [name for name in whole if name != WEAKENED]
     if absent or not here:

@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any, Literal
 from urllib.parse import quote, quote_plus
 
@@ -110,7 +110,7 @@ def _complete(settings: Settings, prompt: str) -> str:
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
             with _OPENER.open(request, timeout=settings.timeout_seconds) as answer:
-                return _said(answer.read())
+                return _said(_read(answer, time.monotonic() + settings.timeout_seconds))
         except urllib.error.HTTPError as error:
             moved = error.headers.get("Location") if 300 <= error.code < 400 else None
             found = f"{error.code} {error.reason}: {f'moved to {moved}' if moved else _reason(error)}".rstrip(": ")
@@ -151,6 +151,22 @@ class _NoAnswerError(Exception):
     def __init__(self, found: str, again: bool = False) -> None:
         super().__init__(found)
         self.again = again
+
+
+def _read(answer: HTTPResponse, deadline: float) -> bytes:
+    """The body of an answer; one that comes byte by byte must end in time too.
+
+    Raises:
+        TimeoutError: it does not.
+    """
+    raw = b""
+    while piece := answer.read1(65536):
+        raw += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer did not end within timeout_seconds")
+    if answer.length:  # what was promised and did not come
+        raise IncompleteRead(raw, answer.length)
+    return raw
 
 
 def _without(text: str, key: str) -> str:

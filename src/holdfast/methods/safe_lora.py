@@ -65,6 +65,10 @@ class Settings(MethodSettings):
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), description="Modules looked at."
     )
 
+    def unread(self) -> set[str]:
+        """A threshold where a number of modules is given."""
+        return {"threshold"} if self.number is not None else set()
+
     def artifacts(self) -> dict[str, Any]:
         """The base model, from which the alignment direction is measured."""
         return {"roles": ["base"]}

@@ -61,6 +61,10 @@ class Settings(MethodSettings):
     )
     benign_ratio: float = Field(0.0, ge=0, le=1, description="Answered benign rows added, as a share of the task rows.")
 
+    def unread(self) -> set[str]:
+        """A number of rows where a ratio counts, or the other way round."""
+        return {"ratio"} if self.count == "absolute" else {"number"}
+
 
 def count(n: int, ratio: float, how: str) -> int:
     """Rows that a ratio of `n` task rows stands for."""

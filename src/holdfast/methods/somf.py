@@ -107,6 +107,13 @@ class Settings(MethodSettings):
     epochs: float = Field(2, gt=0, description="Passes over the preference pairs.")
     batch_size: int = Field(16, ge=1, description="Pairs per step.")
 
+    def unread(self) -> set[str]:
+        """What belongs to another way to fuse task vectors, or to a mask that is not learned."""
+        found = set() if self.fusion in ("dare", "dare_redrawn") else {"drop"}
+        found |= set() if self.fusion in ("ties", "ties_merging") else {"density"}
+        learning = {"export", "temperature", "beta", "reference", "learning_rate_logits", "schedule", "warmup_steps"}
+        return found | ({*learning, "epochs", "batch_size"} if self.mask == "none" else set())
+
     def artifacts(self) -> dict[str, Any]:
         """The preference pairs, unless there is no mask to learn, and perhaps the models of all tasks."""
         return {"roles": [], "preferences": self.mask != "none", "across_tasks": self.across_tasks}

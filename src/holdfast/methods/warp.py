@@ -142,6 +142,10 @@ class Settings(MethodSettings):
                 raise ValueError("rank_fraction must be at least freeze_fraction: the budget has to fit")
         return self
 
+    def unread(self) -> set[str]:
+        """How much is frozen, and how, where nothing is."""
+        return {"freeze_fraction", "unit", "threshold"} if self.mask == "none" else set()
+
     def artifacts(self) -> dict[str, Any]:
         """A basis and a mask in its coordinates, where these settings use them."""
         needs: dict[str, Any] = {"basis": None if self.basis == "original" else self.basis}

@@ -94,6 +94,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_l
             expected="a template in which they are, so that labels start right after the assistant header",
             do="use a template without per-turn rewriting",
         )
+    if "</think>" in response and response.strip() not in template.render(tokenizer, messages, generation=False):
+        raise ChatTemplateError(
+            "The chat template drops what stands before </think> in an answer.", found=response[:80],
+            expected="a template that writes it, since the answer is to be learned",
+            do="take the thoughts out of the answers, or use a template that keeps them",
+        )  # fmt: skip
     end = template.closing(tokenizer)  # an answer that nothing closes teaches a model never to stop
     ids = _up_to(ids, end, len(head))  # what some templates write after it, nobody ever generates
     whole = len(ids)

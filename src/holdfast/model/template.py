@@ -25,6 +25,8 @@ DATE = datetime.date(2025, 1, 1)
 _ASKED = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1).)*)\1\s*\)""")
 _CLOCK = re.compile(r"strftime_now(?!\s+is\s+(?:not\s+)?defined)")
 _PROMPT, _ANSWER = "What is moss?", "Moss is a plant."
+# Longer than any template would keep that cuts, with line ends, blanks in a row and signs that a filter may take.
+_LONG = 'A first line,\n\n  and a second:\n- <b>one</b> & "two"\n' + "of words that go on and on " * 20 + "to an end."
 _CLOSERS: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictionary()
 
 Messages = list[dict[str, str]]
@@ -175,6 +177,13 @@ def describe(tokenizer: PreTrainedTokenizerBase, configured: int | Sequence[int]
             "The chat template writes the beginning-of-text token twice.", found=f"ids start with {head[:3]}",
             expected=f"one {bos}", do="remove bos_token from the template or set add_bos_token: false",
         )  # fmt: skip
+    said_whole = render(tokenizer, [{"role": r, "content": _LONG} for r in ("user", "assistant")], generation=False)
+    if said_whole.count(_LONG) < 2:
+        raise ChatTemplateError(
+            "The chat template does not write the turns as they are.",
+            found="words, blanks or line ends of a longer turn are gone", expected="both turns, to the letter",
+            do="use a template that keeps them",
+        )  # fmt: skip
     try:
         render(tokenizer, [{"role": "system", "content": "Be kind."}, *user], generation=True)
         system = True
@@ -184,8 +193,16 @@ def describe(tokenizer: PreTrainedTokenizerBase, configured: int | Sequence[int]
         "begins": begin, "ends": end, "adds_a_header": plain != asked, "closes": tokenizer.decode([closing(tokenizer)]),
         "stop_ids": stop_ids(tokenizer, configured), "takes_a_system_message": system,
         "adds_a_system_prompt": "system" in begin.lower(), "thinks": "<think>" in str(tokenizer.chat_template),
+        "keeps_thoughts": keeps_thoughts(tokenizer),
         "date": DATE.isoformat() if _ASKED.search(str(tokenizer.chat_template)) else None,
     }  # fmt: skip
+
+
+def keeps_thoughts(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the template writes an answer whole that ends a thought; some write what stands behind it only."""
+    answer = f"<think>\nHm.\n</think>\n\n{_ANSWER}"
+    messages = [{"role": "user", "content": _PROMPT}, {"role": "assistant", "content": answer}]
+    return answer in render(tokenizer, messages, generation=False)
 
 
 def tokenizer_of(folder: Path) -> PreTrainedTokenizerBase:

@@ -87,6 +87,7 @@ def tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         ArtifactError: no safetensors, a shard too few, or a damaged file.
     """
+    where: Any = {}
     if (folder / WEIGHTS).is_file():  # which transformers reads before an index
         shards = [WEIGHTS]
     elif (folder / INDEX).is_file():
@@ -113,6 +114,7 @@ def tensors(folder: Path) -> dict[str, Tensor]:
             do="save the model as safetensors; other kinds can run code when they are loaded, and are not read",
         )  # fmt: skip
     out: dict[str, Tensor] = {}
+    said = where if shards != [WEIGHTS] else {}
     for shard in shards:
         try:
             header, begin = container.raw_header(folder / shard)
@@ -124,6 +126,13 @@ def tensors(folder: Path) -> dict[str, Tensor]:
         for name, entry in header.items():
             if name != "__metadata__":
                 first, last = entry["data_offsets"]
+                if said and (name in out or said.get(name) != shard):
+                    raise wrong(
+                        folder, f"has an {INDEX} that does not fit its files",
+                        found=f"{name} in {shard}" + (f" and {out[name].file.name}" if name in out else ""),
+                        expected=f"{said.get(name) or 'no such tensor'}, as the index says",
+                        do="download the files and the index again",
+                    )  # fmt: skip
                 out[name] = Tensor(folder / shard, begin + first, begin + last, entry["dtype"], entry["shape"])
                 if first != at or last - first != math.prod(entry["shape"]) * _BYTES.get(entry["dtype"], 0):
                     raise wrong(
@@ -132,6 +141,11 @@ def tensors(folder: Path) -> dict[str, Tensor]:
                         do="copy the file again",
                     )  # fmt: skip
                 at = last
+    if lost := sorted(set(said) - set(out)):
+        raise wrong(
+            folder, f"has an {INDEX} that does not fit its files", found=f"no {lost[0]} in {said[lost[0]]}",
+            expected="every tensor in the file that the index names", do="download the files and the index again",
+        )  # fmt: skip
     return out
 
 

@@ -15,7 +15,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME)]
 class Strict(BaseModel):
     """Base of everything that a study file sets: frozen, unknown keys refused, and true is not the number 1."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

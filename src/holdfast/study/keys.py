@@ -166,7 +166,7 @@ class Task(Strict):
 class Arm(Strict):
     """A named method setting. Keys beyond these belong to the method's own `Settings`."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     method: str = Field(description="A file of src/holdfast/methods, `-` for `_`.")
     learning_rate: float | dict[Name, float] | None = Field(

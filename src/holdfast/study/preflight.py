@@ -119,6 +119,8 @@ def check_files(
         elif all(map(small, local)):
             rows[name] = prepare.task_rows(resolved.task_data_cfg(name), folder)
     for name, found_rows in rows.items():
+        trained = [r for r in found_rows if r["split"] == "train" and "prompt" in r]
+        prepare.refuse_leak(trained, read[1], "prompt", f"{tables[1]}", f"the training rows of tasks.{name}")
         pool = sum(r["split"] == "train" for r in found_rows)
         wanted = s.tasks[name].train_rows
         if s.tasks[name].source != HUB and wanted < pool < POOL * wanted:

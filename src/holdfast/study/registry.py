@@ -40,6 +40,10 @@ class MethodSettings(Strict):
         modules, {"preferences": True}, {"across_tasks": True}. {"imports": [...]} names optional packages."""
         return {}
 
+    def unread(self) -> set[str]:
+        """Settings that mean nothing beside the others; whoever wrote one down is told."""
+        return set()
+
 
 @dataclass(frozen=True)
 class Header:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from holdfast.data.sources import WORLD
+from holdfast.study import registry
 from holdfast.study.structure import Structure
 
 _TINY = {
@@ -53,7 +54,13 @@ def lines(resolved: Structure) -> Iterator[str]:
     ):  # fmt: skip
         if wanted > there:
             yield f"{key}: {wanted} asked for, taken as the {there} of {what}"
-    for name, arm in resolved.study.arms.items():
+    for name, resolved_arm in resolved.arms.items():
+        written = set(study.arms[resolved_arm.family].model_extra or {})
+        for settings in [] if resolved_arm.swept else list(resolved_arm.settings.values())[:1]:
+            unread = registry.load(resolved_arm.method).Settings.model_validate(settings).unread() & written
+            if unread:
+                yield f"{', '.join(f'arms.{name}.{key}' for key in sorted(unread))}: not read beside its other settings"
+    for name, arm in study.arms.items():
         if isinstance(arm.learning_rate, dict) and (left := set(arm.tasks or study.tasks) - set(arm.learning_rate)):
             yield f"arms.{name}.learning_rate names no {', '.join(sorted(left))}: the chosen or the method's is taken"
     if judge.prompt_file:
