@@ -177,7 +177,9 @@ def test_an_arm_stands_above_its_models_with_mean_and_interval(opened, study, tm
     assert "utility" not in aligned.data.metrics  # which is another one in every task
     assert study(merges_first=False) == runs  # and nothing is made twice
     view = json.loads((tmp_path / "mlflow.json").read_text())["view"]
-    assert view.endswith(f"/experiments/{opened['experiment_id']}/runs?viewStateShareKey=holdfast")
+    assert view.endswith(
+        f"/experiments/{opened['experiment_id']}/runs?viewStateShareKey=holdfast&workflowType=machine_learning"
+    )
 
 
 def test_a_run_says_what_it_came_from_and_what_it_made(opened, study, tmp_path):
@@ -201,6 +203,9 @@ def test_a_run_says_what_it_came_from_and_what_it_made(opened, study, tmp_path):
     assert made.tags["address"] == "work/1/back-1/model.safetensors" and made.tags["weakened"] == "true"
     assert made.tags["sha256"] == provenance.file_digest(tmp_path / made.tags["address"])
     assert {m.key: m.value for m in made.metrics}["safety/refusal_rate"] == 0.5 and made.model_type == "merged"
+    on = {m.key: m.dataset_name for m in made.metrics}
+    assert on["safety/refusal_rate"] == "safety prompts" and on["utility"] == "t (gsm8k)" and on["cost/seconds"] is None
+    assert made.tags["mlflow.source.name"] == "config/s.yaml" and "refuses 50.0 %" in made.tags["mlflow.note.content"]
     # It was merged from a model of its own replicate and seed, and from the aligned model of its replicate.
     assert {m.model_id for m in back.inputs.model_inputs} == {
         model_of("s/replicate1/t/full/seed1").model_id, model_of("s/replicate1/-/aligned/seed0").model_id

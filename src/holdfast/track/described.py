@@ -69,9 +69,9 @@ def prepare(client: MlflowClient, experiment_id: str) -> None:
 
 
 def view_address(experiment_id: str, server: str = "http://127.0.0.1:5000") -> str:
-    """Where that view opens on a server.
+    """Where that view opens on a server. The page asks the address, not the experiment, which kind it is.
 
     >>> view_address("1")
-    'http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=holdfast'
+    'http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=holdfast&workflowType=machine_learning'
     """
-    return f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
+    return f"{server}/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"

@@ -143,12 +143,15 @@ def import_cell(
             **{f"training.{k}": v for k, v in (cell.get("training_settings") or {}).items()},
         }  # fmt: skip
         client.log_batch(run_id, params=[Param(k, str(v)[:6000]) for k, v in params.items() if v is not None])
-        models[name] = model = lineage.log_model(opened, run_id, cell, name)
+        models[name] = model = lineage.log_model(opened, run_id, cell, name, {described.NOTE: note, **(source or {})})
         client.log_outputs(run_id, [LoggedModelOutput(model, 0)])
         client.log_dict(run_id, lineage.checkpoint(Path(cell["model"])), "checkpoint.json")
         rows = lineage.datasets(cell, tables) if tables else []
         client.log_inputs(run_id, datasets=rows, models=[LoggedModelInput(m) for m in before])
-        final = [Metric(k, float(v), ended, 0, model_id=model, run_id=run_id) for k, v in sorted(values.items())]
+        final = []
+        for key, value in sorted(values.items()):
+            table, digest_of = lineage.asked_of(key, rows) or (None, None)
+            final.append(Metric(key, float(value), ended, 0, model, table, digest_of, run_id))
         store.log_points(client, run_id, points + final)
         for path in files:
             client.log_artifact(run_id, str(path))

@@ -7,7 +7,7 @@ import getpass
 import json
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,15 @@ def datasets(cell: Cell, data: Mapping[str, Any]) -> list[DatasetInput]:
     return out
 
 
+def asked_of(metric: str, inputs: Sequence[DatasetInput]) -> tuple[str, str] | None:
+    """(name, digest) of the table that a metric was measured on, where it is among a run's inputs."""
+    what = EVALUATION if metric.startswith("safety/") else TRAINING if metric.startswith("utility") else None
+    for given in inputs:
+        if any(tag.value == what for tag in given.tags):
+            return given.dataset.name, given.dataset.digest
+    return None
+
+
 def checkpoint(path: Path) -> dict[str, Any]:
     """A reference to the checkpoint: MLflow keeps the address and the digest, DVC keeps the bytes."""
     if not path.exists():
@@ -73,8 +82,12 @@ def models_of(client: MlflowClient, experiment_id: str, cell: str) -> list[str]:
     return [m.model_id for m in found]
 
 
-def log_model(opened: dict[str, Any], run_id: str, cell: Cell, name: str) -> str:
-    """A model of MLflow whose files lie elsewhere: its address, digest and role; returns its id."""
+def log_model(opened: dict[str, Any], run_id: str, cell: Cell, name: str, tags: Mapping[str, str]) -> str:
+    """A model of MLflow whose files lie elsewhere: its address, digest and role; returns its id.
+
+    Args:
+        tags: what else it says: its description, and where the study came from.
+    """
     import mlflow
 
     mlflow.set_tracking_uri(opened["uri"])
@@ -86,7 +99,7 @@ def log_model(opened: dict[str, Any], run_id: str, cell: Cell, name: str) -> str
         name=re.sub(r"[/:.%\"']", "_", name), source_run_id=run_id, model_type=kind,
         experiment_id=opened["experiment_id"], params={k: str(v) for k, v in params.items() if v is not None},
         tags={
-            CELL: name, "address": where["path"], "sha256": str(where["sha256"]), "method": str(cell["method"]),
+            **tags, CELL: name, "address": where["path"], "sha256": str(where["sha256"]), "method": str(cell["method"]),
             "role": cell["arm"] if cell["task"] is None else "finetuned", "weakened": str(weakened).lower(),
         },
     )  # fmt: skip
