@@ -336,6 +336,38 @@ MUTANTS = [
         ("discordant = max(discordant, difference)", "pass"),
         ("low, high = (float(np.clip(x", "high, low = (float(np.clip(x"),
         ('method="newcomb"', 'method="wald"'),
+        ("values[labels == unit].mean(axis=0) for", "values[labels == unit][0] for"),
+        ("half = student(df) * error", "half = 0.0"),
+        ("float(np.clip(rate * (1 - rate) / variance if variance else prompts, groups, prompts))", "float(prompts)"),
+        ("+ spread**2 / units)", "+ spread**2 / units**2)"),
+        ("return max(0.0, by_prompts + by_units - 1)", "return by_prompts"),
+    ),
+    *_of(
+        "compare/components.py", "compare/test_components.py",
+        ("within / (n - models) if n > models", "within / n if n > models"),
+        ("(square - (seed or 0.0)) / per_model", "square / per_model"),
+        ("(above / (groups - 1) - below) / per_base", "(above / (groups - 1) - below) / per_model"),
+        ("below = square if square is not None else (seed or 0.0)", "below = seed or 0.0"),
+        ("max(0.0, seed - binomial)", "seed"),
+    ),
+    *_of(
+        "compare/groups.py", "compare/test_comparison.py -k 'replicates or starts_from or wordings'",
+        ('rows = [position[c.get(home, 0)] for c in other.cells]', "rows = list(range(len(self.cells)))"),
+        ('"replicates": len(set(self.units))', '"replicates": len(self.cells)'),
+        ("return by_unit(self.answered(sets, outcome), self.units)", "return 1.0 * self.answered(sets, outcome)"),
+    ),
+    *_of(
+        "compare/choosing.py", "compare/test_comparison.py -k 'cliff or median or draws or rule or chosen or choice'",
+        ("np.median(values, axis=0)", "np.mean(values, axis=0)"),
+        ("high = [p for p in high if not _on_a_cliff(p, points)] or high", "pass"),
+        (">= most - CLIFF - 1e-12", ">= -1.0"),
+        ("line.sort(key=lambda p: p[\"swept\"][key])", "pass"),
+    ),
+    *_of(
+        "study/replicates.py", "study/test_replicates.py",
+        ("if offset else own", "if own else own"),
+        ("return first_with(found)", "return list(range(len(found)))"),
+        ("return [same.index(one) for one in same]", "return list(range(len(same)))"),
     ),
 ]  # fmt: skip
 
