@@ -389,6 +389,7 @@ def test_a_point_on_a_cliff_is_not_chosen():
     by as much: who flees a cliff does not choose its foot."""
     line = [_point(0.90, r, learning_rate=lr) for lr, r in ((1e-3, 0.74), (2e-3, 0.78), (4e-3, 0.85), (8e-3, 0.4))]
     assert choosing.pick(line, 0.02)["learning_rate"] == 2e-3
+    assert choosing.pick([line[2], line[0], line[3], line[1]], 0.02)["learning_rate"] == 2e-3  # in whatever order
     falls = [_point(u, r, gamma=g) for g, u, r in ((0.1, 0.90, 0.8), (0.5, 0.89, 0.85), (0.9, 0.7, 0.9))]
     assert choosing.pick(falls, 0.02)["swept"] == {"gamma": 0.1}
     foot = [_point(0.9, r, learning_rate=lr) for lr, r in ((1e-3, 0.9), (2e-3, 0.5))]

@@ -37,6 +37,13 @@ def test_two_bases_written_out():
     assert base == pytest.approx((16 - 2) / 2)
 
 
+def test_two_aligned_models_of_two_bases_written_out():
+    """Mean squares 242 between bases, 26 between aligned models, 2 within; 4 values a base, 2 a model."""
+    values = [1, 3, 5, 7, 11, 13, 19, 17]
+    found = components.nested(values, [0] * 4 + [1] * 4, [0, 0, 1, 1, 2, 2, 3, 3])
+    assert found == pytest.approx(((242 - 26) / 4, (26 - 2) / 2, 2))
+
+
 def test_what_was_drawn_once_is_unknown():
     assert components.nested([1, 2, 4], [0, 0, 0], [0, 0, 0]) == (None, None, pytest.approx(7 / 3))
     base, aligned, seed = components.nested([1, 2, 4], [0, 1, 2], [0, 1, 2])
