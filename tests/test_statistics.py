@@ -198,3 +198,46 @@ def test_seeds_that_differ_weigh_in_by_students_t():
     assert d.error == pytest.approx(error) and d.df == pytest.approx(df)
     assert d.p == pytest.approx(2 * t.sf(a.mean() / error, df)) and d.p > 1000 * stats.mcnemar(a)
     assert d.low == pytest.approx(a.mean() - t.isf(0.025, 2) * error) and d.high == 1
+
+
+def test_units_are_means_of_their_models():
+    values = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    assert stats.by_unit(values, [0, 0, 5]).tolist() == [[0.5, 0.0], [1.0, 1.0]]
+    assert stats.by_unit(values, [3, 3, 3]).tolist() == values.tolist()  # one unit: its models are seeds
+
+
+def test_units_are_drawn_again_in_the_bootstrap():
+    """Three units that answer all prompts alike: their mean has the spread of three draws of them."""
+    draws = stats.two_level(np.repeat([[0.1], [0.5], [0.9]], 50, axis=1))
+    assert draws.std() == pytest.approx(np.std([0.1, 0.5, 0.9]) / 3**0.5, rel=0.05)
+
+
+def test_the_interval_of_a_rate_is_students_over_few_units():
+    """Three units, 400 prompts answered alike within a unit: variance over units as the textbook has it."""
+    from scipy.stats import t
+
+    rates = np.array([0.45, 0.5, 0.55])
+    hits = np.stack([np.arange(400) < n for n in (180, 200, 220)])
+    rate, low, high = stats.pooled_rate(hits)
+    half = t.isf(0.025, 2) * rates.std(ddof=1) / 3**0.5
+    assert rate == pytest.approx(0.5) and high - low > 2 * half * 0.75
+    assert stats.pooled_rate(hits[1:2])[2] - 0.5 < (high - low) / 2 < 0.3
+
+
+def test_wordings_of_one_prompt_count_as_one_where_they_are_answered_alike():
+    alike = np.repeat(np.arange(20) < 8, 6)[None, :]
+    clusters = [str(i // 6) for i in range(120)]
+    assert stats.pooled_rate(alike, clusters)[1:] == pytest.approx(stats.wilson(8, 20), abs=0.01)
+    apart = np.tile(np.arange(6) < 3, 20)[None, :]  # as different within a prompt as can be
+    assert stats.pooled_rate(apart, clusters)[1:] == pytest.approx(stats.wilson(60, 120), abs=1e-9)
+
+
+def test_the_power_of_several_units_is_that_of_both_tests_together():
+    from scipy.stats import nct, t
+
+    n, units, spread, d = 120, 5, 0.1, 0.25
+    error = ((0.25 - d**2) / n + spread**2 / units) ** 0.5  # a fifth of the prompts differ, or as many as must
+    by_units = nct.sf(t.isf(0.025, units - 1), units - 1, d / error)
+    by_prompts = stats.power(d, n, discordant=0.25)
+    expected = by_units + by_prompts - 1
+    assert stats.power(d, n, discordant=0.25, units=units, spread=spread) == pytest.approx(expected, abs=1e-9)
