@@ -52,12 +52,6 @@ def test_what_was_drawn_once_is_unknown():
     assert base is None and aligned == pytest.approx(2) and seed is None
 
 
-def test_more_bases_buy_what_more_seeds_do_not():
-    c = components.Components(base=0.04, aligned=0.01, seed=0.0025, prompts=0.0)
-    assert c.error(1) == pytest.approx((0.04 + 0.01 + 0.0025) ** 0.5)
-    assert c.error(1, 1, 100) > 0.9 * c.error(1) and c.error(4) == pytest.approx(c.error(1) / 2)
-
-
 def test_prompts_explain_what_is_binomial():
     """Models that differ by the luck of their answers only: nothing is left to the seed."""
     rng = np.random.default_rng(1)

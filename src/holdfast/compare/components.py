@@ -34,12 +34,6 @@ class Components:
     seed: float | None
     prompts: float
 
-    def error(self, bases: int, aligned: int = 1, seeds: int = 1) -> float:
-        """Standard error of the mean over so many bases, aligned models of each, and seeds of each of those, with the
-        prompts there are; what is not known counts as nothing."""
-        parts = ((self.base, bases), (self.aligned, bases * aligned), (self.seed, bases * aligned * seeds))
-        return math.sqrt(sum((v or 0.0) / n for v, n in parts) + self.prompts)
-
 
 def nested(
     values: Sequence[float] | np.ndarray, bases: Sequence[int], aligned: Sequence[int]

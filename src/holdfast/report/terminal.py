@@ -62,8 +62,7 @@ def _size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-# Between bases of the demo a difference of refusals varies by about as much as the first, that of full fine-tuning on
-# headlines by more than the second (docs/reproducibility.md).
+# Two spreads, to show what they cost; what a study's own arms have says its variance.csv.
 SPREADS = (0.05, 0.15)
 
 

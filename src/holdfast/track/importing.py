@@ -207,6 +207,12 @@ def _after(found: tuple[Path, dict[str, Any]]) -> tuple[int, int]:
     return (2 if cell.get("of") else 1), 0
 
 
+def _complete(old: list[Run], digest: str) -> str | None:
+    """The run that holds all of this already."""
+    done = (r for r in old if r.data.tags.get(DIGEST) == digest and r.info.status == "FINISHED")
+    return next((str(r.info.run_id) for r in done), None)
+
+
 def _import_arm(
     opened: dict[str, Any], row: dict[str, Any], children: Sequence[str], source: Mapping[str, str]
 ) -> str:  # fmt: skip
@@ -220,9 +226,8 @@ def _import_arm(
     with store.lock(opened["uri"], name):
         client = store.client_of(opened["uri"])
         old = store.runs_of(client, opened["experiment_id"], name)
-        for run in old:
-            if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED":
-                return str(run.info.run_id)
+        if done := _complete(old, digest):
+            return done
         spans = [client.get_run(child).info for child in children]
         started, ended = min(s.start_time for s in spans), max(s.end_time for s in spans)
         title, note = f"{row['task'] or 'all'} {row['arm']}", described.arm(row, values)
@@ -253,9 +258,8 @@ def _import_comparison(opened: dict[str, Any], files: list[Path], resolved: dict
     with store.lock(opened["uri"], name):
         client = store.client_of(opened["uri"])
         old = store.runs_of(client, opened["experiment_id"], name)
-        for run in old:
-            if run.data.tags.get(DIGEST) == digest and run.info.status == "FINISHED":
-                return str(run.info.run_id)
+        if done := _complete(old, digest):
+            return done
         run = client.create_run(
             opened["experiment_id"], run_name="comparison", tags={CELL: name, "study": resolved["study"]}
         )
