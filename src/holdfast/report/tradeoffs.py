@@ -129,6 +129,10 @@ def prices(by_task: dict[str, list[Row]], costs: list[Row]) -> str:
                     )  # fmt: skip
             above.set(title=task, xlabel="harmless requests refused (%)", xlim=(-3, 103), ylim=(-3, 103))
             below.set(xlabel="seconds of a cell", xscale="log", ylim=(-3, 103))
+            low, high = below.get_xlim()
+            if high < 10 * low:  # within a decade the ticks of a logarithmic axis would stand on each other
+                middle = (low * high) ** 0.5
+                below.set_xlim(middle / 10**0.5, middle * 10**0.5)
             below.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
             below.xaxis.set_major_formatter("{x:g}")
             below.xaxis.set_minor_formatter("")
