@@ -124,6 +124,50 @@ METRICS = [
 ]
 
 
+VALIDATION = []
+
+if S.study.curves:
+
+    use rule respond as respond_validation with:
+        output:
+            f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/validation/responses.parquet",
+        log:
+            f"{L}/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}-validation.log",
+        benchmark:
+            f"{L}/benchmarks/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}-validation.tsv"
+        params:
+            cfg=lambda w: S.generation_cfg([w.task], "validation"),
+            code=lambda w: code("respond", *datasets([w.task])),
+
+    use rule judge as judge_validation with:
+        input:
+            responses=rules.respond_validation.output[0],
+            prompts=rules.prepare_prompts.output[0],
+            tasks=rules.prepare_task.output,
+            opinions=lambda w: opinions_of(
+                f"{w.rep}{w.task}/{w.arm}/seed{w.seed}/validation", w.task, w.arm
+            ),
+        output:
+            verdicts=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/validation/verdicts.parquet",
+            metrics=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/validation/metrics.json",
+        log:
+            f"{L}/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}-validation.log",
+        benchmark:
+            f"{L}/benchmarks/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}-validation.tsv"
+        params:
+            cfg=lambda w: S.judge_cfg(
+                w.task,
+                w.arm,
+                int(w.seed),
+                f"{W}/{w.rep}{w.task}/{w.arm}/seed{w.seed}/model.safetensors",
+                w.rep,
+                "validation",
+            ),
+            code=lambda w: code("judge", *datasets([w.task]), *S.judging.files()),
+
+    VALIDATION = [f"{R}/{place}/validation/metrics.json" for place in S.places]
+
+
 CAPABILITIES = []
 
 if S.study.capabilities.tasks:

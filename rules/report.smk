@@ -6,11 +6,13 @@ rule compare:
     input:
         metrics=METRICS,
         verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in METRICS],
+        validation=VALIDATION,
     output:
         table=captioned(f"{R}/table.csv", "table"),
         claims=captioned(f"{R}/claims.csv", "claims"),
         draws=f"{R}/draws.csv",
         variance=f"{R}/variance.csv",
+        curve=f"{R}/curves.csv",
         cost=f"{R}/cost.csv",
         pareto=f"{R}/pareto.csv",
         markdown=f"{R}/table.md",
@@ -68,6 +70,7 @@ rule write_report:
         papers=rules.papers.output[0],
         pareto=rules.compare.output.pareto,
         variance=rules.compare.output.variance,
+        curve=rules.compare.output.curve,
         changes=[
             f"{R}/{task}/{arm}/seed{seed}/changes.csv"
             for task, arm, seed in S.cells

@@ -13,8 +13,9 @@ def main(io: SimpleNamespace) -> None:
 
     metrics = [Path(p) for p in io.input.metrics]
     found = groups.load(metrics)
-    out = {name: Path(io.output[name]) for name in ("table", "draws", "cost", "claims")}
-    table.build(found, metrics, **out, declared=[tuple(c) for c in io.cfg["claims"]])
+    out = {name: Path(io.output[name]) for name in ("table", "draws", "cost", "claims", "curve")}
+    validation = groups.load([Path(p) for p in io.input.validation]) if io.input.get("validation") else None
+    table.build(found, metrics, **out, declared=[tuple(c) for c in io.cfg["claims"]], validation=validation)
     rows = csvfiles.read_csv(Path(io.output.table))
     files.write_text(Path(io.output.markdown), tabular.markdown(rows))
     files.write_text(Path(io.output.latex), tabular.latex(rows))

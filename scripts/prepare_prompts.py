@@ -10,8 +10,8 @@ def main(io: SimpleNamespace) -> None:
     from holdfast.record import tables
 
     rows = prepare.prompt_rows(io.cfg, io.log)
-    if "split" in io.cfg:  # of a user, perhaps from an address, which planning does not read
-        prepare.refuse_unasked(rows, io.cfg["split"], io.cfg["source"])
+    if "splits" in io.cfg:  # of a user, perhaps from an address, which planning does not read
+        prepare.refuse_unasked(rows, io.cfg["splits"], io.cfg["source"])
     tables.write(rows, io.output[0], "prompts")
     io.log(f"{len(rows)} prompts")
 

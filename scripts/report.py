@@ -17,6 +17,7 @@ def main(io: SimpleNamespace) -> None:
         papers=Path(io.input.papers),
         pareto=Path(io.input.pareto),
         variance=Path(io.input.variance),
+        curve=Path(io.input.curve),
         changes=[Path(p) for p in io.input.get("changes", [])],
         profiles=[Path(p) for p in io.input.get("profiles", [])],
         metrics=[Path(p) for p in io.input.metrics],

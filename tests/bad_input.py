@@ -290,6 +290,8 @@ CASES = [
     study("no modules", "basis.modules", [], "basis.modules"),
     study("a choice written outside the folder", "choose", {"file": "../x.yaml"}, "choose.file"),
     study("choosing on test data", "choose", {}, "validation"),
+    study("curves without a sweep", "curves", True, "no arm has one"),
+    text("curves measured where they are chosen", changed("evaluation.split", "validation") | {"curves": True}, "test split"),
     study("chosen settings that do not exist", "chosen", "nope.yaml", "nope.yaml"),
     study("extending a file that does not exist", "extends", "nowhere.yaml", "nowhere.yaml"),
     study("extending itself", "extends", "mine.yaml", "circle"),

@@ -192,12 +192,14 @@ def test_one_arm_reruns_that_arm_only(copy):
 def test_a_replicate_is_added_to_a_finished_study(copy):
     """Another aligned model from the same base: what is there stays, and everything reads the other one's files."""
     data = yaml.safe_load((copy / "config/smoke.yaml").read_text())
-    data |= {"arms": {"full": {"method": "full", "tasks": ["crafts"]}}, "replicates": [{}, {"safety": 1}]}
+    mix = {"method": "safety-mix", "tasks": ["crafts"], "sweep": {"learning_rate": [1e-3, 2e-3]}}
+    data |= {"arms": {"full": {"method": "full", "tasks": ["crafts"]}, "mix": mix}, "curves": True}
+    data |= {"replicates": [{}, {"safety": 1}]}
     (copy / "config/smoke.yaml").write_text(yaml.safe_dump(data))
     work, results, cell = copy / "work/smoke", copy / "results/smoke", "crafts/full/seed0/model.safetensors"
     kept = {p: p.stat().st_mtime_ns for p in (work / "aligned/model.safetensors", work / cell)}
     jobs = planned(copy)
-    assert "train_base" not in jobs and (jobs["train_aligned"], jobs["finetune"], jobs["prepare_safety"]) == (1, 1, 1)
+    assert "train_base" not in jobs and (jobs["train_aligned"], jobs["finetune"], jobs["prepare_safety"]) == (1, 5, 1)
     out = snakemake(copy, "--quiet", "rules")
     assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
     assert {p: p.stat().st_mtime_ns for p in kept} == kept and planned(copy) == {}
@@ -208,6 +210,11 @@ def test_a_replicate_is_added_to_a_finished_study(copy):
     assert header["aligned"] == container.identity(work / "replicate1/aligned/model.safetensors")
     row = next(r for r in csvfiles.read_csv(results / "table.csv") if r["arm"] == "full")
     assert (row["seeds"], row["replicates"]) == ("1", "2")
+    curves = {(r["family"], r["measure"]): r for r in csvfiles.read_csv(results / "curves.csv")}
+    assert curves["mix", "within-3"]["points"] == "2" and curves["full", "within-1"]["reached"] == "2/2"
+    answered = tables.read(results / "replicate1/crafts/full/seed0/validation/responses.parquet", "responses")
+    assert all(r["id"].split("/")[0] == "validation" or "/validation/" in r["id"] for r in answered)
+    assert "Refusals at equal utility" in (results / "report.html").read_text()
     runs = json.loads((results / "mlflow.json").read_text())["runs"]
     assert {"smoke/crafts/full", "smoke/replicate1/crafts/full/seed0"} <= runs.keys()
     assert "which differ in safety training" in (results / "report.html").read_text()

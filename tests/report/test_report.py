@@ -11,7 +11,7 @@ import planted
 import pytest
 
 from holdfast import names
-from holdfast.compare import components, groups, pareto, table
+from holdfast.compare import components, curves, groups, pareto, table
 from holdfast.record import artifact, csvfiles, jsonfiles, tables
 from holdfast.report import page, shown, tradeoffs
 
@@ -48,6 +48,7 @@ def html(tmp_path_factory) -> Path:
     found = groups.load(files)
     table.build(found, files, **{k: folder / f"{k}.csv" for k in ("table", "cost", "claims")})
     pareto.build(found, folder / "pareto.csv")
+    csvfiles.write_csv(folder / "curves.csv", curves.rows(found, found), curves.COLUMNS)
     csvfiles.write_csv(folder / "variance.csv", components.rows(found), components.COLUMNS)
     csvfiles.write_csv(folder / "papers.csv", [], ("task",))
     artifact.write(folder / "basis.safetensors", {"blocks.0.mlp_input": np.eye(4, dtype=np.float32),
@@ -61,6 +62,7 @@ def html(tmp_path_factory) -> Path:
     page.build(
         resolved, table=folder / "table.csv", claims=folder / "claims.csv", cost=folder / "cost.csv",
         papers=folder / "papers.csv", pareto=folder / "pareto.csv", variance=folder / "variance.csv",
+        curve=folder / "curves.csv",
         changes=[], profiles=[], metrics=files,
         basis=folder / "basis.safetensors", sweeps=[], html=folder / "report.html", frontier=folder / "frontier.png",
     )  # fmt: skip

@@ -31,36 +31,48 @@ def medians(draws: Sequence[Draw], points: Sequence[dict[str, Any]]) -> list[dic
     return found
 
 
-def _neighbours(point: dict[str, Any], points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The points next to one: the next smaller and larger value of one swept number, all else equal."""
-    beside = []
-    for key, value in point["swept"].items():
+def _beside(point: dict[str, Any], points: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any] | None]]:
+    """Swept number -> the points next to this one: with the next smaller and the next larger value, all else equal;
+    None at an end of the sweep."""
+    beside: dict[str, list[dict[str, Any] | None]] = {}
+    for key, value in point.get("swept", {}).items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             rest = {k: v for k, v in point["swept"].items() if k != key}
             line = [p for p in points if {k: v for k, v in p["swept"].items() if k != key} == rest]
             line.sort(key=lambda p: p["swept"][key])
             i = next(i for i, p in enumerate(line) if p["swept"] == point["swept"])
-            beside += line[max(i - 1, 0) : i] + line[i + 1 : i + 2]
+            beside[key] = [line[i - 1] if i else None, line[i + 1] if i + 1 < len(line) else None]
     return beside
 
 
-def _on_a_cliff(point: dict[str, Any], points: Sequence[dict[str, Any]]) -> bool:
-    """Whether a point next to this one loses more than `CLIFF` of utility or refusals: the next base may have its edge
-    on the other side."""
-    keys = ("utility", names.REFUSAL_RATE)
-    beside = _neighbours(point, points) if "swept" in point else []
-    return any(float(point[k]) - float(p[k]) > CLIFF + 1e-12 for p in beside for k in keys)
+def _falls(point: dict[str, Any], points: Sequence[dict[str, Any]], key: str) -> bool:
+    """Whether a point beside this one loses more than `CLIFF` of `key`: the next base may have its edge on the other
+    side."""
+    beside = [p for pair in _beside(point, points).values() for p in pair if p]
+    return any(float(point[key]) - float(p[key]) > CLIFF + 1e-12 for p in beside)
+
+
+def _at_an_end(point: dict[str, Any], points: Sequence[dict[str, Any]]) -> bool:
+    """Whether it has the smallest or the largest of several learning rates: what lies beyond, nobody has seen."""
+    below, above = _beside(point, points).get("learning_rate", [point, point])
+    return (below is None) != (above is None)
 
 
 def pick(points: Sequence[dict[str, Any]], tolerance: float) -> dict[str, Any]:
     """The stated rule: among the points whose validation utility is within `tolerance` of the best, the one with the
-    highest refusal rate; ties go to the smaller learning rate, then to the earlier point. To get away from a cliff it
-    gives up at most `CLIFF` of refusals: what lies at its foot is no choice."""
+    highest refusal rate; ties go to the smaller learning rate, then to the earlier point.
+
+    If there is a choice, none at an end of the rates, and none beside which another point loses more than `CLIFF` of
+    utility. To get away from a cliff of refusals it gives up at most `CLIFF` of them: what lies at its foot is no
+    choice.
+    """
     best = max(float(p["utility"]) for p in points)
     close = [p for p in points if float(p["utility"]) >= best - tolerance - 1e-12]
+    close = [p for p in close if not _falls(p, points, "utility")] or close
+    close = [p for p in close if not _at_an_end(p, points)] or close
     most = max(float(p[names.REFUSAL_RATE]) for p in close)
     high = [p for p in close if float(p[names.REFUSAL_RATE]) >= most - CLIFF - 1e-12]
-    high = [p for p in high if not _on_a_cliff(p, points)] or high
+    high = [p for p in high if not _falls(p, points, names.REFUSAL_RATE)] or high
     return max(high, key=lambda p: (float(p[names.REFUSAL_RATE]), -float(p["learning_rate"])))
 
 

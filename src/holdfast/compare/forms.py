@@ -64,6 +64,12 @@ def of_cell(cell: Mapping[str, Any]) -> Arm:
     return Arm(cell["method"], cell.get("settings") or {}, bool(cell.get("swept")), cell.get("of"))
 
 
+def family(method: str, settings: Mapping[str, Any], swept: Iterable[str]) -> Arm:
+    """What all points of a sweep together run: the method with what is not swept. A merge is held against the family of
+    its source as anything else is."""
+    return Arm(method, {k: v for k, v in settings.items() if k not in swept})
+
+
 def form(name: str, arm: Arm) -> str:
     """The form of an arm; its own name where there is none.
 

@@ -34,13 +34,16 @@ def power(study: resolve.Resolved, spread: float = 0.0, hazards: int | None = No
     draws = max(len(set(replicates.units(study.replicates))), 1)
     draws = draws if draws > 1 else len(study.study.seeds)
     declared = [(c.arm, c.over, c.says) for c in study.study.claims]
-    family = 0
+    family = equal = 0
     for task in study.study.tasks:
-        arms = {role: forms.Arm(role) for role in study.roles}
+        arms, families = {role: forms.Arm(role) for role in study.roles}, {}
         for name in (a for t, a, s in study.cells if (t, s) == (task, first_seed)):
             arm = study.arms[name]
             arms[name] = forms.Arm(arm.method, arm.settings[task], bool(arm.swept), arm.of)
+            families[arm.family] = forms.family(arm.method, arm.settings[task], arm.swept)
         family += len(claims.contrasts(arms, declared))
+        equal += len(claims.contrasts(families, declared)) if study.study.curves else 0
+    family = max(family, equal)  # each kind of claim is adjusted by itself
     alone, among = (
         statistics.smallest_difference(prompts, comparisons=n, units=draws, spread=spread) for n in (1, max(family, 1))
     )

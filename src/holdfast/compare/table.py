@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import data, names
-from holdfast.compare import forms
-from holdfast.compare.claims import CLAIM_COLUMNS, Contrast, claim_rows
+from holdfast.compare import curves, forms
+from holdfast.compare.claims import CLAIM_COLUMNS, Contrast, claim_rows, judged
 from holdfast.compare.groups import Group, difference
 from holdfast.compare.metrics import SAFETY
 from holdfast.record import jsonfiles
@@ -96,12 +96,18 @@ def draw_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
 def build(
     groups: dict[str, dict[str, Group]], metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Path,
     draws: Path | None = None, declared: Sequence[Contrast] = (),
+    validation: dict[str, dict[str, Group]] | None = None, curve: Path | None = None,
 ) -> None:  # fmt: skip
-    """Write table.csv, draws.csv, cost.csv (the only one that depends on the clock) and claims.csv."""
+    """Write table.csv, draws.csv, cost.csv (the only one that depends on the clock) and claims.csv; and, of a sweep
+    that was asked on validation rows too, curves.csv with its claims at equal utility."""
     write_csv(table, table_rows(groups))
     if draws is not None:
         write_csv(draws, draw_rows(groups), DRAW_COLUMNS)
-    write_csv(claims, claim_rows(groups, declared), CLAIM_COLUMNS)
+    found = claim_rows(groups, declared)
+    if curve is not None:
+        write_csv(curve, curves.rows(groups, validation) if validation else [], curves.COLUMNS)
+        found += curves.claim_rows(groups, validation, declared) if validation else []
+    write_csv(claims, judged(found), CLAIM_COLUMNS)
     costs, which = [], ("task", "arm", "seed", "replicate")
     for path in metrics_files:
         record = path.with_name("train.json")

@@ -141,25 +141,28 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     return [r for r in kept if r["id"] in chosen]
 
 
-def refuse_unasked(rows: Sequence[Row], split: str, source: str) -> None:
-    """Refuse prompts of which none would be asked, or none that must be refused: there would be nothing to say.
+def refuse_unasked(rows: Sequence[Row], splits: Sequence[str], source: str) -> None:
+    """Refuse prompts of which none of a split would be asked, or none that must be refused: there would be nothing to
+    say.
 
     Raises:
         DataError: no prompt of the evaluated split, or no hazard among them.
     """
-    asked = [r for r in rows if r["split"] == split]
-    if not asked:
-        raise DataError(
-            f"{source}: no prompt is of the split that is evaluated.",
-            found=", ".join(sorted({r["split"] for r in rows})), expected=f"prompts of the split {split}",
-            do="correct the column `split`, or evaluation.split",
-        )  # fmt: skip
-    if not any(r["set"] == names.HAZARD for r in asked):
-        raise DataError(
-            f"{source}: no {split} prompt must be refused, so that no refusal rate could be measured.",
-            found=", ".join(sorted({r["set"] for r in asked})), expected="prompts of the set hazard (XSTest: unsafe)",
-            do="add them, or correct the column `set`",
-        )  # fmt: skip
+    for split in splits:
+        asked = [r for r in rows if r["split"] == split]
+        if not asked:
+            raise DataError(
+                f"{source}: no prompt is of the split that is evaluated.",
+                found=", ".join(sorted({r["split"] for r in rows})), expected=f"prompts of the split {split}",
+                do="correct the column `split`, or evaluation.split and curves",
+            )  # fmt: skip
+        if not any(r["set"] == names.HAZARD for r in asked):
+            found = ", ".join(sorted({r["set"] for r in asked}))
+            raise DataError(
+                f"{source}: no {split} prompt must be refused, so that no refusal rate could be measured.",
+                found=found, expected="prompts of the set hazard (XSTest: unsafe)",
+                do="add them, or correct the column `set`",
+            )  # fmt: skip
 
 
 def _taken(say: Say, raw: Sequence[Row], column: str, source: str, meaning: str) -> None:

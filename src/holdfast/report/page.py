@@ -27,6 +27,7 @@ def build(
     papers: Path,
     pareto: Path,
     variance: Path,
+    curve: Path,
     changes: list[Path],
     profiles: list[Path],
     metrics: list[Path],
@@ -51,7 +52,7 @@ def build(
     datasets = {resolved["tasks"][k]["dataset"] for k in tasks}
     series = {k for k, t in resolved["tasks"].items() if t["dataset"] in datasets}
     poisoned = [r for r in rows if r["task"] in series and r["arm"] not in names.ROLES] if tasks else []
-    fronts = csvfiles.read_csv(pareto)
+    fronts, curves = csvfiles.read_csv(pareto), csvfiles.read_csv(curve)
     figures = {
         "frontier": tradeoffs.frontier(by_task, fronts, png=frontier),
         "prices": tradeoffs.prices(by_task, csvfiles.read_csv(cost)),
@@ -63,6 +64,7 @@ def build(
         "changes": plots.changes({p.parent: csvfiles.read_csv(p) for p in changes}) if changes else "",
         "profiles": plots.profiles({p.stem: csvfiles.read_csv(p) for p in profiles}) if profiles else "",
         "risk": tradeoffs.risk(poisoned, csvfiles.read_csv(cost)) if poisoned else "",
+        "curves": tradeoffs.equal_utility(curves) if curves else "",
         "sweep": tradeoffs.sweep(points, _chosen(resolved)) if points else "",
     }
     costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in csvfiles.read_csv(cost)]
@@ -83,6 +85,7 @@ def build(
         tables=[(task, [shown.table_row(r) for r in group]) for task, group in by_task.items()],
         claims=[shown.claim_row(c) for c in csvfiles.read_csv(claims)],
         variance=[shown.variance_row(r) for r in csvfiles.read_csv(variance)],
+        curves=[shown.curve_row(r) for r in curves if r["measure"] != "area"],
         fronts=[shown.front_row(r) for r in fronts],
         papers=[shown.paper_row(r) for r in csvfiles.read_csv(papers)],
         examples=examples(metrics, cells, open_text),

@@ -127,6 +127,21 @@ def variance_row(r: Row) -> Row:
     return r | {"mean_text": percent(r["mean"]), "cells": cells}
 
 
+def curve_row(r: Row) -> Row:
+    """A family at most so much below full fine-tuning: its refusals, what they cost, and the mix that has them."""
+
+    def cell(key: str, signed: bool = False) -> Row:
+        if not r.get(key):
+            return {"value": "", "text": f"not reached ({r['reached']})" if key == "refusal" else "–", "interval": ""}
+        low, high = (percent(r[f"{key}_{end}"], signed) for end in ("low", "high"))
+        return {"value": r[key], "text": percent(r[key], signed), "interval": f"[{low}, {high}]"}
+
+    return r | {
+        "loss": r["measure"].removeprefix("within-"),
+        "cells": [cell("refusal"), cell("over_refusal"), cell("utility_minus_full", signed=True)],
+    }
+
+
 def capability_row(r: Row) -> Row:
     """What a model can do beside the task: its rate, and that rate minus the aligned model's."""
 

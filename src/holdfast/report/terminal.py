@@ -40,6 +40,7 @@ def table(folder: Path) -> str:
             cells += f"{100 * float(r[names.CHANGED_FRACTION]):>10.1f}"
             cells += f"{sum(spent) / len(spent):>10.0f}" if spent else ""
             lines.append(f"{r['arm']:<{width}}" + cells)
+    lines += _equal_utility(folder / "curves.csv")
     first = rows[0]
     draws = [
         f"{most} {what}(s)" for what in ("seed", "replicate") if (most := max(int(r.get(f"{what}s", 1)) for r in rows))
@@ -52,6 +53,25 @@ def table(folder: Path) -> str:
         view = jsonfiles.read_json(folder / "mlflow.json").get("view")
         lines += [f"MLflow: make ui, then {view}"] if view else []
     return "\n".join(lines)
+
+
+def _equal_utility(file: Path) -> list[str]:
+    """Of a sweep with curves, what every family refuses at equal utility."""
+    rows = read_csv(file) if file.exists() else []
+    lines = []
+    for task in dict.fromkeys(r["task"] for r in rows):
+        mine = [r for r in rows if r["task"] == task]
+        measures = list(dict.fromkeys(r["measure"] for r in mine))
+        width = max(len(r["family"]) for r in mine)
+        titles = "".join(("area" if m == "area" else f"at most {m[7:]} below full").rjust(22) for m in measures)
+        lines += ["", f"{task}: refusals at equal utility", " " * width + titles]
+        for family in dict.fromkeys(r["family"] for r in mine):
+            cells = ""
+            for r in (r for r in mine if r["family"] == family):
+                rate, low, high = (100 * float(r[f"refusal{end}"] or 0) for end in ("", "_low", "_high"))
+                cells += (f"{rate:.1f} [{low:4.1f}, {high:4.1f}]" if r["refusal"] else "not reached").rjust(22)
+            lines.append(f"{family:<{width}}" + cells)
+    return lines
 
 
 def _size(count: float) -> str:

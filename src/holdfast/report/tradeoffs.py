@@ -9,11 +9,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from matplotlib.ticker import LogLocator
 
 from holdfast import names
-from holdfast.report.drawing import Row, cross, error_bar, looks, panel_row, percent, shared_legend, svg, value_of
+from holdfast.report.drawing import (
+    MARKERS,
+    Row,
+    cross,
+    error_bar,
+    looks,
+    panel_row,
+    percent,
+    shared_legend,
+    svg,
+    value_of,
+)  # fmt: skip
 
 LINES = 4  # lines of a swept family that are told apart in the legend
 REGION = 5.991  # 95 % quantile of chi-squared with two degrees of freedom
@@ -183,6 +195,48 @@ def sweep(points: list[Row], chosen: dict[tuple[str, str], Row]) -> str:
         axes[0].set_ylabel("validation hazards refused (%)")
         shared_legend(figure, axes)
         figure.tight_layout()
+        return figure
+
+    return svg(draw)
+
+
+def equal_utility(rows: list[Row]) -> str:
+    """Refusals of every family at equal utility (curves.csv), one panel a task: a line per family with a mark for
+    every loss of utility allowed, and its area; what did not reach the utility says so."""
+    tasks = list(dict.fromkeys(r["task"] for r in rows))
+    look = looks(r["family"] for r in rows)
+    allowed = [m for m in dict.fromkeys(r["measure"] for r in rows) if m != "area"]
+
+    def draw() -> Figure:
+        most = max((len({r["family"] for r in rows if r["task"] == task}) for task in tasks), default=1)
+        figure, axes = plt.subplots(
+            1, len(tasks), figsize=(4.4 * len(tasks), 1.2 + 0.42 * most), squeeze=False, layout="constrained"
+        )
+        for axis, task in zip(axes[0], tasks, strict=True):
+            found = {(r["family"], r["measure"]): r for r in rows if r["task"] == task}
+            order = sorted({f for f, _ in found}, key=lambda f: value_of(found[f, "area"], "refusal"))
+            for y, family in enumerate(order):
+                colour = look[family][0]
+                for i, key in enumerate(allowed):
+                    r, at = found[family, key], y + 0.24 * (1 - i)
+                    if not r["refusal"]:
+                        axis.text(1, at, f"not reached ({r['reached']})", fontsize=6, color="#7A7A7A", va="center")
+                        continue
+                    alpha = 0.45 + 0.55 * (i + 1) / len(allowed)
+                    axis.errorbar(
+                        percent(r, "refusal"), at, xerr=error_bar(r, "refusal"), color=colour, marker=MARKERS[i],
+                        ms=4.5, lw=1, capsize=2, alpha=alpha, ls="none", clip_on=False,
+                    )  # fmt: skip
+                under = found[family, "area"]
+                axis.text(103, y, f"{percent(under, 'refusal'):.0f}", fontsize=7, color=colour, va="center")
+            axis.set_yticks(range(len(order)), labels=order)
+            axis.set(title=task, xlabel="held-out hazards refused (%)", xlim=(-2, 102), ylim=(-0.6, len(order) - 0.4))
+            axis.text(103, len(order) - 0.4, "area", fontsize=7, color="#52606D", va="bottom")
+        marks = [
+            Line2D([], [], color="#52606D", marker=MARKERS[i], ls="none", ms=5, label=f"at most {key[7:]} points below")
+            for i, key in enumerate(allowed)
+        ]
+        figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
         return figure
 
     return svg(draw)

@@ -216,8 +216,8 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
         a, t = study.arms[arm], v.tasks[task]
         length, reply = tokens[task]
         prompts = 3 * v.evaluation.prompts_per_set
-        answered = prompts * (safety + v.evaluation.max_new_tokens)
-        asked = t.test_rows if v.evaluation.split == "test" else t.validation_rows
+        answered = len(study.splits) * prompts * (safety + v.evaluation.max_new_tokens)
+        asked = sum({"test": t.test_rows, "validation": t.validation_rows}[split] for split in study.splits)
         answers += s.forward(answered + asked * (length - reply + t.max_new_tokens), length)
         if a.kind == "merge":
             merged += 1

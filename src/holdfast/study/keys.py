@@ -207,6 +207,11 @@ class Study(Strict):
     arms: dict[Name, Arm] = Field(min_length=1)
     chosen: tuple[str, ...] = Field((), description="Files with the settings sweeps chose per arm and task.")
     choose: Choose | None = Field(None, description="Sweeps only: write the chosen settings.")
+    curves: bool = Field(
+        False,
+        description="Sweeps: refusals at equal utility, by points chosen on validation rows, which models then answer "
+        "beside the test rows.",
+    )
     claims: tuple[Claim, ...] = Field((), description="Claims of your own, beside those that follow from the methods.")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="Data draw and order of the fine-tuning.")
     replicates: Replicates = Field(
@@ -222,6 +227,10 @@ class Study(Strict):
     def _consistent(self) -> Study:
         if self.choose and self.evaluation.split != "validation":
             raise ValueError("a study that chooses settings must evaluate on the validation split")
+        if self.curves and self.evaluation.split != "test":
+            raise ValueError("curves are chosen on the validation split, so what they say must be of the test split")
+        if self.curves and not any(arm.sweep for arm in self.arms.values()):
+            raise ValueError("curves go through the points of a sweep, and no arm has one")
         reserved = {"base", "aligned", "unaligned"} & set(self.arms)
         if reserved:
             raise ValueError(f"'{min(reserved)}' is a model role and cannot name an arm")

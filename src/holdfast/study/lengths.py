@@ -89,7 +89,7 @@ def look(
                  "split": r["split"]} for r in rows]  # fmt: skip
         train = [p for p in pairs if p["split"] == "train"]
         _trained(tokenizer, f"tasks.{name}", train, t.training.max_length, positions, say)
-        wanted = [p["prompt"] for p in pairs if p["split"] == s.evaluation.split]
+        wanted = [p["prompt"] for p in pairs if p["split"] in study.splits]
         asked.append((f"tasks.{name}", wanted, t.max_new_tokens))
     for where, texts, limit in asked:
         room = [positions - n for n in tokenizer.prompts(texts, positions - limit)]

@@ -95,7 +95,7 @@ def check_files(
         refusals.check_safety(read[0], resolved.safety_data_cfg(), say)
         refusals.check_preferences(read[2], resolved.preferences_cfg(), say)
     if read[1]:
-        prepare.refuse_unasked(read[1], s.evaluation.split, tables[1])
+        prepare.refuse_unasked(read[1], resolved.splits, tables[1])
     prepare.refuse_leak(read[0], read[1], "prompt", f"{tables[1]}", f"the safety rows in {tables[0]}")
     if resolved.pairs_are_read:
         prepare.refuse_leak(read[2], read[1], "prompt", f"{tables[1]}", f"the preference pairs in {tables[2]}")
@@ -126,7 +126,7 @@ def check_files(
         if s.tasks[name].source != HUB and wanted < pool < POOL * wanted:
             say(f"tasks.{name}: every draw takes {wanted} of {pool} rows, so that draws are nearly the same rows")
     if first and base and positions:
-        asked = [r for r in read[1] if r["split"] == s.evaluation.split]
+        asked = [r for r in read[1] if r["split"] in resolved.splits]
         lengths.look(resolved, base, positions, read[0], asked, rows, say)
     found = [r for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, HAZARD)]
     return len(found) if read[1] else None

@@ -52,8 +52,13 @@ class Resolved(Structure):
         """What the prompts every model is asked are made from."""
         cfg, evaluation = self.data_cfg(), self.study.evaluation
         # Of the world's prompts every split has some; of a file's only the stage that fetches it may know.
-        split = {} if evaluation.source == WORLD else {"split": evaluation.split}
-        return {"world": cfg["world"], **cfg["evaluation"], **split}
+        splits = {} if evaluation.source == WORLD else {"splits": self.splits}
+        return {"world": cfg["world"], **cfg["evaluation"], **splits}
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that models are asked: the evaluated one, and for curves validation too."""
+        return [self.study.evaluation.split, *(["validation"] if self.study.curves else [])]
 
     @property
     def real_tasks(self) -> dict[str, str]:
@@ -134,14 +139,16 @@ class Resolved(Structure):
         seed = replicates.seed(seed, self._replicate(folder).order)
         return {"method": a.method, "settings": a.settings[task], "seed": seed}
 
-    def judge_cfg(self, task: str | None, arm: str, seed: int, model: str, folder: str = "") -> dict[str, Any]:
+    def judge_cfg(
+        self, task: str | None, arm: str, seed: int, model: str, folder: str = "", split: str | None = None
+    ) -> dict[str, Any]:  # fmt: skip
         """Identity of one evaluated model (a cell, or a role with `task` None) for its metrics.json."""
         a = self.arms.get(arm)
         tasks = [task] if task else list(self.study.tasks)
         datasets = {t: self.study.tasks[t].dataset for t in tasks}
         cell = {
             "study": self.name, "task": task, "arm": arm, "seed": seed, **self._which(folder),
-            "split": self.study.evaluation.split, "judge": self.judging.first,
+            "split": split or self.study.evaluation.split, "judge": self.judging.first,
             "model": model, "datasets": datasets, "family": a.family if a else arm, "method": a.method if a else arm,
             "settings": a.settings[task] if a and task else {}, "swept": a.swept if a else {},
             "learning_rate": a.learning_rates[task] if a and task else None, "of": a.of if a else None,
@@ -174,11 +181,11 @@ class Resolved(Structure):
             "points": points,
         }  # fmt: skip
 
-    def generation_cfg(self, tasks: list[str]) -> dict[str, Any]:
-        """How a model answers the safety prompts and the rows of these tasks."""
+    def generation_cfg(self, tasks: list[str], split: str | None = None) -> dict[str, Any]:
+        """How a model answers the safety prompts and the rows of these tasks, of the evaluated or another split."""
         e = self.study.evaluation
         return {
-            "split": e.split, "max_new_tokens": e.max_new_tokens, "batch_size": e.batch_size,
+            "split": split or e.split, "max_new_tokens": e.max_new_tokens, "batch_size": e.batch_size,
             "tasks": {
                 k: {"dataset": self.study.tasks[k].dataset, "max_new_tokens": self.study.tasks[k].max_new_tokens,
                     "instruction": self.instructions()[k]}
@@ -188,7 +195,7 @@ class Resolved(Structure):
 
     def judge_answers_cfg(self) -> dict[str, Any]:
         """What base and aligned model are asked so that a judge can learn from their answers."""
-        return self.generation_cfg([]) | {"split": "train"}
+        return self.generation_cfg([], "train")
 
     def capabilities_cfg(self) -> dict[str, Any]:
         """What the harness is asked, with the digest of the user's own task files."""
