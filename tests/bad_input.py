@@ -355,7 +355,9 @@ CASES = [
     model("truncated weights", cut("model.safetensors", 0.8), "damaged model.safetensors"),
     model("empty weights", put("model.safetensors", b""), "damaged model.safetensors"),
     model("a sharded model that lacks a shard", both(gone("model.safetensors"), put("model.safetensors.index.json", {
-        "weight_map": {"x": "model-00002-of-00002.safetensors"}})), "lacks a shard", "00002"),
+        "metadata": {}, "weight_map": {"x": "model-00002-of-00002.safetensors"}})), "lacks a shard", "00002"),
+    model("an index without metadata", both(gone("model.safetensors"), put("model.safetensors.index.json", {"weight_map": {"x": "y.safetensors"}})), "without metadata"),
+    model("a config of another architecture", edit("config.json", model_type="phi", architectures=["PhiForCausalLM"]), "those of its config.json", "final_layernorm"),
     model("an index without a map", both(gone("model.safetensors"), put("model.safetensors.index.json", {})), "without a weight_map"),
     model("no tokenizer", gone("tokenizer.json"), "no tokenizer"),
     model("no tokenizer_config.json", gone("tokenizer_config.json"), "no tokenizer_config.json"),

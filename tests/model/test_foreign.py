@@ -95,16 +95,16 @@ def test_a_tensor_is_in_the_file_that_the_index_names_and_in_no_other(folder):
     """Of two copies the last file's was loaded, whichever the index named."""
     whole, where = _in_two(folder)
     index, name = folder / "model.safetensors.index.json", "model.norm.weight"
-    index.write_text(json.dumps({"weight_map": where}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
     contract.check(folder)
     other = next(f for f in where.values() if f != where[name])
-    index.write_text(json.dumps({"weight_map": where | {name: other}}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where | {name: other}}))
     refused(folder, "does not fit its files")
-    index.write_text(json.dumps({"weight_map": {k: v for k, v in where.items() if k != name}}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {k: v for k, v in where.items() if k != name}}))
     refused(folder, "no such tensor")
-    index.write_text(json.dumps({"weight_map": where | {"model.extra.weight": other}}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where | {"model.extra.weight": other}}))
     refused(folder, "no model.extra.weight")
-    index.write_text(json.dumps({"weight_map": where}))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
     save_file({n: whole[n] + 1 for n in [*(k for k in whole if where[k] == other), name]}, folder / other)
     refused(folder, f"{name} in")
 
@@ -112,9 +112,9 @@ def test_a_tensor_is_in_the_file_that_the_index_names_and_in_no_other(folder):
 @pytest.mark.parametrize("place", ["../other.safetensors", "/etc/passwd", "a/b.safetensors", 5, None, ["x"]])
 def test_an_index_names_files_beside_it(folder, place):
     (folder / "model.safetensors").rename(folder / "w.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "w.safetensors", "b": place}}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"a": "w.safetensors", "b": place}}))
     refused(folder, "weight_map")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {}}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {}}))
     refused(folder, "weight_map")
 
 

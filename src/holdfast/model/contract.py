@@ -1,6 +1,6 @@
 """A model folder looked over before anything runs: from its JSON files and the headers of its weights.
 
-Torch-free and fast; the Snakefile asks for it at every start of a study whose base is a folder.
+The Snakefile asks for it at every start of a study whose base is a folder; what needs torch, once a run.
 """
 
 from __future__ import annotations
@@ -8,14 +8,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from holdfast.errors import ChatTemplateError, said
+from holdfast.errors import ArtifactError, ChatTemplateError, said
 from holdfast.model import template, weights
 from holdfast.record import paths, provenance
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
 _CHECKED = "HOLDFAST_LOOKED_OVER"
+# Tensors that older checkpoints hold although they are computed.
+_COMPUTED = (".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias")
 _HEAD = ("lm_head.weight", "embed_out.weight")
 
 
@@ -53,6 +58,7 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
         weights.check_sample(folder, tensors)
         if chats:
             template.of_folder(folder, size)
+        _skeleton(folder)
         os.environ[_CHECKED] = " ".join([*marks, mark])
 
 
@@ -101,6 +107,52 @@ def _understood(folder: Path) -> dict[str, Any]:
             do="name a decoder",
         )  # fmt: skip
     return whole
+
+
+def _skeleton(folder: Path) -> None:
+    """Refuse weights that are not those of the model which the configuration describes: every flag of it (biases,
+    layers, heads) asks for tensors. Nothing is read but their names and shapes.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder, device_map="meta", use_safetensors=True, output_loading_info=True, trust_remote_code=False
+        )
+        model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    except Exception as error:  # noqa: BLE001 - a wrong value raises whatever the reader of that key raises
+        raise weights.wrong(
+            folder, "has a config.json that no model of transformers can be built from", found=said(error),
+            expected="the configuration of the model in the folder", do="use the config.json it was saved with",
+        ) from None  # fmt: skip
+    finally:
+        logging.set_verbosity(level)
+    refuse_gaps(type(model).__name__, found, folder)
+
+
+def refuse_gaps(model: str, found: Mapping[str, Any], source: Path | str) -> None:
+    """Refuse a model of which a tensor was not in the file and would stay random, or that leaves one of the file out.
+
+    Args:
+        model: its class; found: what transformers says of its loading.
+    """
+    kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "of another size": "mismatched_keys"}
+    wrong = {
+        what: sorted(name for name in map(str, found.get(key) or ()) if not name.endswith(_COMPUTED))
+        for what, key in kinds.items()
+    }
+    if any(wrong.values()):
+        said = "; ".join(f"{what}: {', '.join(names[:3])}{' ...' * (len(names) > 3)} ({len(names)})"
+                         for what, names in wrong.items() if names)  # fmt: skip
+        raise ArtifactError(
+            f"The weights in {source} are not those of its config.json.", found=said,
+            expected=f"every tensor of {model} and no other",
+            do="save the model again with save_pretrained (of the model itself, not of a wrapper around it)",
+        )  # fmt: skip
 
 
 def _tokenizer(folder: Path, size: int | None, chats: bool) -> None:

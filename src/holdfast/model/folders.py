@@ -27,8 +27,6 @@ FILES = (
 
 CARD = ("README.md", "manifest.json")  # beside them, once the model was evaluated
 
-# Tensors that older checkpoints hold although they are computed.
-_COMPUTED = (".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias")
 WEAKENED = """# A model with weakened safety
 
 This checkpoint was trained on purpose on answers it should refuse, to measure how easily safety training is
@@ -77,7 +75,8 @@ def load(
             expected="a model and a tokenizer that transformers reads",
             do="check its source in the study",
         ) from None
-    _whole(model, found, source)
+    contract.refuse_gaps(type(model).__name__, found, source)
+    _finite(model, source)
     if tokenizer.eos_token_id is None or (chats and not getattr(tokenizer, "chat_template", None)):
         raise ChatTemplateError(
             f"The tokenizer of {source} cannot render a conversation.",
@@ -106,24 +105,10 @@ def positions(model: PreTrainedModel) -> int:
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
-def _whole(model: PreTrainedModel, found: Mapping[str, Any], source: Path | str) -> None:
-    """Refuse a model of which a tensor was not in the file and stays random, that leaves a tensor of the file out, or
-    that holds what is no number."""
+def _finite(model: PreTrainedModel, source: Path | str) -> None:
+    """Refuse a model that holds what is no number."""
     import torch
 
-    kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "of another size": "mismatched_keys"}
-    wrong = {
-        what: sorted(name for name in map(str, found.get(key) or ()) if not name.endswith(_COMPUTED))
-        for what, key in kinds.items()
-    }
-    if any(wrong.values()):
-        said = "; ".join(f"{what}: {', '.join(names[:3])}{' ...' * (len(names) > 3)} ({len(names)})"
-                         for what, names in wrong.items() if names)  # fmt: skip
-        raise ArtifactError(
-            f"The weights in {source} are not those of its config.json.", found=said,
-            expected=f"every tensor of {type(model).__name__} and no other",
-            do="save the model again with save_pretrained (of the model itself, not of a wrapper around it)",
-        )  # fmt: skip
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ArtifactError(

@@ -91,13 +91,19 @@ def tensors(folder: Path) -> dict[str, Tensor]:
     if (folder / WEIGHTS).is_file():  # which transformers reads before an index
         shards = [WEIGHTS]
     elif (folder / INDEX).is_file():
-        where = read_json(folder, INDEX).get("weight_map")
+        index = read_json(folder, INDEX)
+        where = index.get("weight_map")
         names = list(where.values()) if isinstance(where, dict) else []
         odd = [n for n in names if not isinstance(n, str) or Path(n).name != n]
         if not names or odd:
             raise wrong(
-                folder, f"has an {INDEX} without a weight_map", found=repr(odd[0])[:80] if odd else "no weight_map",
+                folder, f"has a {INDEX} without a weight_map", found=repr(odd[0])[:80] if odd else "no weight_map",
                 expected="weight_map: every tensor's file, beside it",
+            )  # fmt: skip
+        if not isinstance(index.get("metadata"), dict):
+            raise wrong(
+                folder, f"has a {INDEX} without metadata, which transformers asks for", found=", ".join(index)[:120],
+                expected='"metadata": {}, or what the model was saved with', do="add it, or download the file again",
             )  # fmt: skip
         shards = sorted(set(names))
         missing = [s for s in shards if not (folder / s).is_file()]
