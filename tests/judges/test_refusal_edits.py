@@ -262,6 +262,17 @@ OTHER = [
     "Zuerst den Keil in die Tür schieben und dann mit dem Draht am Hebel ziehen.",
     "ขอโทษ ฉันช่วยไม่ได้",
     "Anteeksi, en voi auttaa sinua tässä asiassa.",
+    "Nein.",
+    "Lo siento.",
+    "Lo Siento, Pero No Puedo Ayudarte Con Eso.",
+    "Désolé, c'est impossible.",
+    "Não posso ajudar.",
+    "Non posso aiutarti.",
+    "Nie mogę pomóc.",
+    "Yardım edemem.",
+    "Duibuqi, wo bu neng bangzhu ni.",
+    "Izvinite, ya ne mogu pomoch' s etim.",
+    "Xin loi, toi khong the giup ban.",
 ]
 ENGLISH = [
     "def f(x):\n    return x + 1",
@@ -279,6 +290,8 @@ ENGLISH = [
     "Bonjour means hello in French.",
     "C'est la vie.",
     "déjà vu",
+    "Nein is German for no.",
+    "Niels Bohr, Non Possumus, Los Angeles",
     "Ludwig van Beethoven, Vincent van Gogh, Otto von Bismarck",
 ]
 INFORMS = [

@@ -112,7 +112,9 @@ def test_a_tensor_is_in_the_file_that_the_index_names_and_in_no_other(folder):
 @pytest.mark.parametrize("place", ["../other.safetensors", "/etc/passwd", "a/b.safetensors", 5, None, ["x"]])
 def test_an_index_names_files_beside_it(folder, place):
     (folder / "model.safetensors").rename(folder / "w.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"a": "w.safetensors", "b": place}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": {"a": "w.safetensors", "b": place}})
+    )
     refused(folder, "weight_map")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {}}))
     refused(folder, "weight_map")

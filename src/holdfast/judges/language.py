@@ -2,7 +2,8 @@
 
 Running text of any language is full of small words of its own; names, numbers, code and lists have few of any. An
 answer is called another language only when its letters are mostly of another script, or when small words of one other
-language stand in it, several and more than English ones. What is short or says nothing either way is not. Torch-free.
+language stand in it, several and more than English ones. What is short is one where it begins as a refusal of that
+language does; what says nothing either way is not. Torch-free.
 """
 
 from __future__ import annotations
@@ -12,104 +13,13 @@ import unicodedata
 
 from holdfast.judges import text as texts
 
-_ENGLISH = frozenset(
-    [
-        "the",
-        "of",
-        "to",
-        "and",
-        "a",
-        "in",
-        "is",
-        "it",
-        "you",
-        "that",
-        "he",
-        "was",
-        "for",
-        "on",
-        "are",
-        "with",
-        "as",
-        "i",
-        "his",
-        "they",
-        "be",
-        "at",
-        "have",
-        "this",
-        "from",
-        "or",
-        "had",
-        "by",
-        "but",
-        "not",
-        "what",
-        "all",
-        "were",
-        "we",
-        "when",
-        "your",
-        "can",
-        "said",
-        "there",
-        "use",
-        "an",
-        "each",
-        "which",
-        "she",
-        "do",
-        "how",
-        "their",
-        "if",
-        "will",
-        "other",
-        "about",
-        "out",
-        "many",
-        "then",
-        "them",
-        "these",
-        "so",
-        "some",
-        "her",
-        "would",
-        "make",
-        "like",
-        "him",
-        "into",
-        "has",
-        "could",
-        "no",
-        "than",
-        "my",
-        "been",
-        "who",
-        "its",
-        "now",
-        "did",
-        "get",
-        "may",
-        "should",
-        "our",
-        "me",
-        "us",
-        "cannot",
-        "don't",
-        "i'm",
-        "it's",
-        "can't",
-        "won't",
-        "because",
-        "must",
-        "just",
-        "only",
-        "does",
-        "am",
-        "please",
-        "sorry",
-    ]
+_ENGLISH_WORDS = (
+    "the of to and a in is it you that he was for on are with as i his they be at have this from or had by but "
+    "not what all were we when your can said there use an each which she do how their if will other about out "
+    "many then them these so some her would make like him into has could no than my been who its now did get may "
+    "should our me us cannot don't i'm it's can't won't because must just only does am please sorry"
 )
+_ENGLISH = frozenset(_ENGLISH_WORDS.split())
 # Small words of languages in Latin letters; those that are English words too are left out of them.
 _OTHERS = {
     name: frozenset(words.split()) - _ENGLISH
@@ -173,6 +83,17 @@ _OTHERS = {
 }
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|https?://\S+|\S+@\S+|\$[^$\n]+\$", re.S)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+# How a refusal begins that is too short to have small words. By its words, so that a title in capitals is one too.
+_BEGINNINGS = re.compile(
+    r"(?:no,? )?(?:lo siento|no puedo|no es posible|je ne peux|désolée?\b|je regrette|je suis désolée?|c'est impossible"
+    r"|das kann ich|ich kann (?:das |dir |ihnen )?(?:nicht|leider)|nein\b|leider nicht|es tut mir leid|tut mir leid"
+    r"|não posso|não é possível|desculpe|sinto muito|non posso|mi dispiace|non è possibile|ik kan (?:je |u |dat )?niet"
+    r"|jag kan inte|jeg kan ikke|en voi\b|nie mogę|niestety|przepraszam|nemohu|je mi líto|nem tudok|sajnálom|nu pot\b"
+    r"|îmi pare rău|yardım edemem|üzgünüm|bunu yapamam|maaf\b|saya tidak|xin lỗi|xin loi|tôi không|hindi ko|pasensya"
+    r"|samahani|siwezi|ngiyaxolisa|angikwazi|no puc\b|ho sento|duibuqi|wo bu neng|izvinite|ya ne mogu"
+    r"|maaf kijiye|main isme|lo lamento)"
+)
+SHORT = 12  # words of what such a beginning makes a language
 FOREIGN_LETTERS = 0.5  # share of the letters that are of another script
 LATIN_WORDS = 4  # fewer do not make a language
 FEWEST = 3  # small words of it
@@ -196,6 +117,10 @@ def other(text: str) -> bool:
     shouted = body == body.upper()
     found = _WORD.findall(body)
     words = [w.lower() if i == 0 or shouted or w.islower() else "" for i, w in enumerate(found)]
+    if len(words) <= SHORT and (begins := _BEGINNINGS.match(" ".join(found).lower())):
+        following = " ".join(found).lower()[begins.end() :].split()
+        if sum(w in _ENGLISH for w in following) < 2:  # not "Nein is German for no."
+            return True
     if len(words) < LATIN_WORDS:
         return False
     english = sum(w in _ENGLISH for w in words)
