@@ -394,6 +394,20 @@ def test_a_point_on_a_cliff_is_not_chosen():
     assert choosing.pick(falls, 0.02)["swept"] == {"gamma": 0.1}
     foot = [_point(0.9, r, learning_rate=lr) for lr, r in ((1e-3, 0.9), (2e-3, 0.5))]
     assert choosing.pick(foot, 0.0)["learning_rate"] == 1e-3
+    # Utility falls beside the first, beside the last nobody has looked; without a choice they are taken all the same.
+    rates = list(
+        zip((1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2), (0.5, 0.90, 0.91, 0.91, 0.90), (1, 0.9, 0.7, 0.6, 0.8), strict=True)
+    )
+    learning = [_point(u, r, learning_rate=lr) for lr, u, r in rates]
+    assert choosing.pick(learning, 0.02)["learning_rate"] == 4e-3
+    assert choosing.pick(learning[:2], 0.02)["learning_rate"] == 2e-3
+    assert choosing.pick([_point(0.9, r, gamma=g) for g, r in ((0.1, 0.8), (0.5, 0.79), (0.9, 0.78))], 0.02)[
+        "swept"
+    ] == {
+        "gamma": 0.1  # a strength may be the smallest
+    }
+    first = [_point(0.9, r, learning_rate=lr) for lr, r in ((1e-3, 0.8), (2e-3, 0.79), (4e-3, 0.78))]
+    assert choosing.pick(first, 0.02)["learning_rate"] == 2e-3
     other = [_point(0.9, 0.9, learning_rate=1e-3, freeze=0.1), _point(0.9, 0.2, learning_rate=2e-3, freeze=0.3)]
     assert choosing.pick(other, 0.0)["swept"]["freeze"] == 0.1  # no neighbours: two settings differ
 

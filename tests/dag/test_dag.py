@@ -194,18 +194,20 @@ def test_a_replicate_is_added_to_a_finished_study(copy):
     data = yaml.safe_load((copy / "config/smoke.yaml").read_text())
     mix = {"method": "safety-mix", "tasks": ["crafts"], "sweep": {"learning_rate": [1e-3, 2e-3]}}
     data |= {"arms": {"full": {"method": "full", "tasks": ["crafts"]}, "mix": mix}, "curves": True}
-    data |= {"replicates": [{}, {"safety": 1}]}
+    data |= {"replicates": [{}, {"safety": 1}, {"instructions": "common"}]}
     (copy / "config/smoke.yaml").write_text(yaml.safe_dump(data))
     work, results, cell = copy / "work/smoke", copy / "results/smoke", "crafts/full/seed0/model.safetensors"
     kept = {p: p.stat().st_mtime_ns for p in (work / "aligned/model.safetensors", work / cell)}
     jobs = planned(copy)
-    assert "train_base" not in jobs and (jobs["train_aligned"], jobs["finetune"], jobs["prepare_safety"]) == (1, 5, 1)
+    assert "train_base" not in jobs and (jobs["train_aligned"], jobs["finetune"], jobs["prepare_safety"]) == (1, 8, 1)
     out = snakemake(copy, "--quiet", "rules")
     assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
     assert {p: p.stat().st_mtime_ns for p in kept} == kept and planned(copy) == {}
     for place in ("aligned/model.safetensors", cell):
         assert (work / place).read_bytes() != (work / "replicate1" / place).read_bytes(), place
     assert not (work / "replicate1/base").exists()
+    common = json.loads((results / "replicate2/crafts/full/seed0/train.json").read_text())["machine"]
+    assert common["environment"]["ATEN_CPU_CAPABILITY"] == "default" and not (work / "replicate2/aligned").exists()
     header = json.loads(container.raw_header(work / "replicate1" / cell)[0]["__metadata__"]["holdfast"])
     assert header["aligned"] == container.identity(work / "replicate1/aligned/model.safetensors")
     row = next(r for r in csvfiles.read_csv(results / "table.csv") if r["arm"] == "full")
@@ -218,7 +220,7 @@ def test_a_replicate_is_added_to_a_finished_study(copy):
     runs = json.loads((results / "mlflow.json").read_text())["runs"]
     assert {"smoke/crafts/full", "smoke/replicate1/crafts/full/seed0"} <= runs.keys()
     assert "which differ in safety training" in (results / "report.html").read_text()
-    assert "in each of 2 replicates" in call(copy, "holdfast", "plan", "smoke", "--tflops", "1")
+    assert "in each of 3 replicates" in call(copy, "holdfast", "plan", "smoke", "--tflops", "1")
 
 
 def test_editing_a_method_file_reruns_that_method_only(copy):

@@ -111,9 +111,12 @@ def test_the_page_says_how_often_what_was_drawn():
 
 def test_what_differs_between_draws_is_a_table_of_its_own():
     row = {"task": "t", "arm": "full", "rate": names.REFUSAL_RATE, "mean": "0.4", "sd_base": "0.12", "sd_aligned": "",
-           "sd_seed": "0.031", "sd_prompts": "0.04", "bases": "3", "aligned": "3", "seeds": "2"}  # fmt: skip
+           "sd_seed": "0.031", "sd_prompts": "0.04", "sd_draw": "0.02", "sd_order": "", "sd_rounding": "",
+           "bases": "3", "aligned": "3", "models": "6"}  # fmt: skip
     shown_row = shown.variance_row(row)
-    assert [c["text"] for c in shown_row["cells"]] == ["12.0", "not drawn", "3.1", "4.0"]
+    assert [c["text"] for c in shown_row["cells"]] == [
+        "12.0", "not drawn", "3.1", "2.0", "not drawn", "not drawn", "4.0"
+    ]  # fmt: skip
     assert shown_row["mean_text"] == "40.0"
 
 

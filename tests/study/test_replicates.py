@@ -77,6 +77,19 @@ def test_rows_and_order_are_drawn_apart(tmp_path):
     assert ordered["seed"] != own["seed"] and ordered["draw"] == own["seed"]
 
 
+def test_rounding_is_no_draw(tmp_path):
+    """The same draw on other instructions: the same models to start from, one unit, and said to the jobs."""
+    study = load(tmp_path, replicates=[{}, {"instructions": "common"}])
+    own, other = (study.cell_cfg("news", "full", 0, f) for f in study.folders)
+    assert other == own | {"instructions": "common"} and "instructions" not in own
+    assert study.merge_cfg("crafts", "back", 0, study.folders[1])["instructions"] == "common"
+    assert study.homes("aligned") == [""] and replicates.units(study.replicates) == [0, 0]
+    cells = [study.judge_cfg("news", "full", 0, "m", f)["cell"] for f in study.folders]
+    assert [c["instructions"] for c in cells] == ["native", "common"] and {c["unit"] for c in cells} == {0}
+    both = load(tmp_path, replicates=[{}, {"base": 1}, {"base": 1, "instructions": "common"}])
+    assert replicates.units(both.replicates) == [0, 1, 1]
+
+
 def test_a_base_that_is_given_is_the_base_of_all(tmp_path):
     study = load(tmp_path, base={"source": "some/model"}, replicates=3)
     assert study.homes("base") == [""] and study.homes("aligned") == study.folders

@@ -1,15 +1,16 @@
-"""Where does the variance of a rate come from: the base, the aligned model, the seed of fine-tuning, or the prompts?
+"""Where does the variance of a rate come from: base, aligned model, rows, their order, rounding, or prompts?
 
 A nested analysis of variance with random effects (Searle, Casella and McCulloch 1992, chapter 3): aligned models within
-bases, seeds within aligned models; components by the method of moments, a negative one taken as none. What other
-prompts of the same kind would change is binomial and part of what differs between seeds.
+bases, models within aligned models; components by the method of moments, a negative one taken as none. Below that, what
+models of one aligned model differ in alone (seed, rows, order, instructions) is told apart where a study has such
+models. They answer the same prompts: what the luck of single answers makes of a difference is the interaction of a
+two-way table of models and prompts, and is taken off. What other prompts of the same kind would change is binomial.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,27 +19,16 @@ from holdfast import names
 from holdfast.compare.groups import Group
 from holdfast.compare.metrics import SAFETY
 
-COLUMNS = (
-    "task", "arm", "rate", "mean", "sd_base", "sd_aligned", "sd_seed", "sd_prompts", "bases", "aligned", "seeds",
-)  # fmt: skip
+DIFFER = {"seed": "seed", "draw": "draw", "order": "order", "rounding": "instructions"}  # component -> key of a record
+PARTS = ("base", "aligned", *DIFFER, "prompts")
+COLUMNS = ("task", "arm", "rate", "mean", *(f"sd_{part}" for part in PARTS), "bases", "aligned", "models")
 RATES = (names.REFUSAL_RATE, names.OVER_REFUSAL, "utility")
-
-
-@dataclass(frozen=True)
-class Components:
-    """Variances of a rate: between bases, between aligned models of a base, between seeds of an aligned model beyond
-    what the prompts explain, and that. None where there was one of a kind, so that nobody knows."""
-
-    base: float | None
-    aligned: float | None
-    seed: float | None
-    prompts: float
 
 
 def nested(
     values: Sequence[float] | np.ndarray, bases: Sequence[int], aligned: Sequence[int]
 ) -> tuple[float | None, float | None, float | None]:
-    """(between bases, between aligned models of a base, between seeds of an aligned model) of models' values.
+    """(between bases, between aligned models of a base, within an aligned model) of models' values.
 
     Args:
         bases: of every model, its base; aligned: its aligned model. Equally many of everything, or the mean sizes stand
@@ -63,19 +53,37 @@ def nested(
     return max(0.0, (above / (groups - 1) - below) / per_base), of_aligned, seed
 
 
-def components(group: Group, rate: str) -> tuple[float, Components] | None:
-    """(mean, components) of a rate of all models of an arm; None where it was not measured."""
+def alone(hits: np.ndarray, alike: Sequence[object]) -> float | None:
+    """The variance of a rate between models (models, prompts) that are `alike` but for one thing, beyond the luck of
+    their answers: their mean square less that of the interaction with prompts, pooled. None where no two are alike."""
+    labels = list(alike)
+    own = luck = free = 0.0
+    for label in set(labels):
+        table = hits[[i for i, found in enumerate(labels) if found == label]].astype(float)
+        effect = table.mean(axis=1) - table.mean()
+        rest = table - table.mean(axis=0) - effect[:, None]
+        own += float((effect**2).sum())
+        luck += float((rest**2).sum()) / (table.shape[1] * max(table.shape[1] - 1, 1))
+        free += len(table) - 1
+    return max(0.0, (own - luck) / free) if free else None
+
+
+def components(group: Group, rate: str) -> tuple[float, dict[str, float | None]] | None:
+    """(mean, variances by part) of a rate of all models of an arm; None where it was not measured, a variance None
+    where nobody knows because there was one of a kind."""
     sets, outcome = SAFETY.get(rate, ((group.task_set,), "correct"))
     hits = group.answered(sets, outcome)
     if not hits.size:
         return None
+    which = ("base", "aligned", *DIFFER.values())
+    cells = [{key: c.get(key, 0) for key in which} for c in group.cells]
+    drawn = [i for i, c in enumerate(cells) if c["instructions"] in (0, "native")] or list(range(len(cells)))
     found = hits.mean(axis=1)
-    binomial = float((found * (1 - found)).mean() / hits.shape[1])
-    base, aligned, seed = nested(
-        found, [c.get("base", 0) for c in group.cells], [c.get("aligned", 0) for c in group.cells]
-    )
-    own = None if seed is None else max(0.0, seed - binomial)
-    return float(found.mean()), Components(base, aligned, own, binomial)
+    base, aligned, _ = nested(found[drawn], *([cells[i][key] for i in drawn] for key in ("base", "aligned")))
+    parts: dict[str, float | None] = {"base": base, "aligned": aligned}
+    for part, key in DIFFER.items():
+        parts[part] = alone(hits, [tuple(v for k, v in c.items() if k != key) for c in cells])
+    return float(found.mean()), parts | {"prompts": float((found * (1 - found)).mean() / hits.shape[1])}
 
 
 def rows(groups: Mapping[str, Mapping[str, Group]]) -> list[dict[str, Any]]:
@@ -83,14 +91,13 @@ def rows(groups: Mapping[str, Mapping[str, Group]]) -> list[dict[str, Any]]:
     out = []
     for task, arms in groups.items():
         for name, group in arms.items():
-            counts = [len({c.get(key, 0) for c in group.cells}) for key in ("base", "aligned", "seed")]
+            bases, aligned = (len({c.get(key, 0) for c in group.cells}) for key in ("base", "aligned"))
+            counts = {"bases": bases, "aligned": aligned, "models": len(group.cells)}
             for rate in RATES if len(group.cells) > 1 else ():
                 found = components(group, rate)
                 if found is None or (name in names.ROLES and rate == "utility"):
                     continue
-                mean, c = found
-                parts = {"base": c.base, "aligned": c.aligned, "seed": c.seed, "prompts": c.prompts}
+                mean, parts = found
                 sds = {f"sd_{k}": "" if v is None else math.sqrt(v) for k, v in parts.items()}
-                row = {"task": task, "arm": name, "rate": rate, "mean": mean, **sds}
-                out.append(row | dict(zip(("bases", "aligned", "seeds"), counts, strict=True)))
+                out.append({"task": task, "arm": name, "rate": rate, "mean": mean, **sds, **counts})
     return out

@@ -69,8 +69,8 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
 
 
 DRAW_COLUMNS = (
-    "study", "task", "arm", "family", "replicate", "unit", "base", "aligned", "seed", names.REFUSAL_RATE,
-    names.WRAPPED_REFUSAL_RATE, names.OVER_REFUSAL, "utility",
+    "study", "task", "arm", "family", "replicate", "unit", "base", "aligned", "draw", "order", "instructions", "seed",
+    *(_RATES := (names.REFUSAL_RATE, names.WRAPPED_REFUSAL_RATE, names.OVER_REFUSAL)), "utility",
 )  # fmt: skip
 
 
@@ -81,13 +81,14 @@ def draw_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
     for task, arms in groups.items():
         for g in arms.values():
             rates = {name: g.answered(*SAFETY[name]).mean(axis=1) if g.answered(*SAFETY[name]).size else None
-                     for name in DRAW_COLUMNS[9:12]}  # fmt: skip
+                     for name in _RATES}  # fmt: skip
             solved = g.answered([g.task_set], "correct")
             rates["utility"] = solved.mean(axis=1) if solved.size else None
             for i, cell in enumerate(g.cells):
                 rows.append({
                     "study": cell["study"], "task": task, "arm": g.arm, "family": cell["family"],
-                    **{key: cell.get(key, 0) for key in ("replicate", "unit", "base", "aligned", "seed")},
+                    **{key: cell.get(key, 0) for key in DRAW_COLUMNS[4:10]}, "seed": cell["seed"],
+                    "instructions": cell.get("instructions", "native"),
                     **{name: float(found[i]) for name, found in rates.items() if found is not None},
                 })  # fmt: skip
     return rows

@@ -52,7 +52,7 @@ def build(
     datasets = {resolved["tasks"][k]["dataset"] for k in tasks}
     series = {k for k, t in resolved["tasks"].items() if t["dataset"] in datasets}
     poisoned = [r for r in rows if r["task"] in series and r["arm"] not in names.ROLES] if tasks else []
-    fronts, curves = csvfiles.read_csv(pareto), csvfiles.read_csv(curve)
+    fronts, curves, varied = (csvfiles.read_csv(path) for path in (pareto, curve, variance))
     figures = {
         "frontier": tradeoffs.frontier(by_task, fronts, png=frontier),
         "prices": tradeoffs.prices(by_task, csvfiles.read_csv(cost)),
@@ -64,6 +64,7 @@ def build(
         "changes": plots.changes({p.parent: csvfiles.read_csv(p) for p in changes}) if changes else "",
         "profiles": plots.profiles({p.stem: csvfiles.read_csv(p) for p in profiles}) if profiles else "",
         "risk": tradeoffs.risk(poisoned, csvfiles.read_csv(cost)) if poisoned else "",
+        "variances": plots.variances(varied),
         "curves": tradeoffs.equal_utility(curves) if curves else "",
         "sweep": tradeoffs.sweep(points, _chosen(resolved)) if points else "",
     }
@@ -84,7 +85,7 @@ def build(
         replicates=len(resolved["replicates"]),
         tables=[(task, [shown.table_row(r) for r in group]) for task, group in by_task.items()],
         claims=[shown.claim_row(c) for c in csvfiles.read_csv(claims)],
-        variance=[shown.variance_row(r) for r in csvfiles.read_csv(variance)],
+        variance=[shown.variance_row(r) for r in varied],
         curves=[shown.curve_row(r) for r in curves if r["measure"] != "area"],
         fronts=[shown.front_row(r) for r in fronts],
         papers=[shown.paper_row(r) for r in csvfiles.read_csv(papers)],
@@ -138,10 +139,11 @@ def drawn(resolved: dict[str, Any]) -> str:
 
 def _differing(resolved: dict[str, Any]) -> str:
     """What of the replicates is drawn anew, in words."""
-    words = {"base": "base", "safety": "safety training", "draw": "rows", "order": "order"}
+    words = {"base": "base", "safety": "safety training", "draw": "rows", "order": "order",
+             "instructions": "rounding"}  # fmt: skip
     if resolved["base"]["source"] != "tiny":
         del words["base"]
-    found = [word for key, word in words.items() if len({r[key] for r in resolved["replicates"]}) > 1]
+    found = [word for key, word in words.items() if len({r.get(key) for r in resolved["replicates"]}) > 1]
     return " and ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
 
 

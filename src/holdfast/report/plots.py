@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from holdfast import names
+from holdfast.compare.components import PARTS
 from holdfast.record import artifact
-from holdfast.report.drawing import COLOURS, Row, looks, panel_row, percent, shared_legend, svg, value_of
+from holdfast.report.drawing import COLOURS, MARKERS, Row, looks, panel_row, percent, shared_legend, svg, value_of
 
 OUTCOME_COLOURS = {names.REFUSAL: "#009E73", names.COMPLIANCE: "#D55E00", names.OTHER: "#B8BEC6"}
 
@@ -39,6 +40,32 @@ def outcomes(by_task: dict[str, list[Row]]) -> str:
         return figure
 
     return svg(draw)
+
+
+def variances(rows: list[Row]) -> str:
+    """How much refusals and utility of every arm differ when one thing is drawn anew: a mark per thing."""
+    panels = ((names.REFUSAL_RATE, "refusals"), ("utility", "utility"))
+    parts = [p for p in PARTS if any(r[f"sd_{p}"] for r in rows)]
+    arms = list(dict.fromkeys(f"{r['task']} / {r['arm']}" for r in rows if r["arm"] not in names.ROLES))[::-1]
+
+    def draw() -> Figure:
+        figure, axes = panel_row(len(panels), 0.9 + 0.3 * len(arms))
+        for axis, (rate, title) in zip(axes, panels, strict=True):
+            for r in (r for r in rows if r["rate"] == rate and r["arm"] not in names.ROLES):
+                y = arms.index(f"{r['task']} / {r['arm']}")
+                axis.axhline(y, color="#E4E7EB", lw=0.6, zorder=0)
+                for i, part in enumerate(parts):
+                    look = {"color": COLOURS[1 + i], "marker": MARKERS[i], "ms": 6, "ls": "none", "label": part}
+                    axis.plot(percent(r, f"sd_{part}"), y + 0.1 * (len(parts) / 2 - i), **look)
+            axis.set(title=title, xlabel="standard deviation (points)", ylim=(-0.7, len(arms) - 0.3))
+            axis.set_yticks(range(len(arms)), labels=arms if axis is axes[0] else [""] * len(arms))
+            axis.set_xlim(left=-0.5)
+            axis.grid(axis="y", visible=False)
+        shared_legend(figure, axes)
+        figure.tight_layout()
+        return figure
+
+    return svg(draw) if arms else ""
 
 
 def breakdown(cells: list[Row], by: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from holdfast import names
 from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
+from holdfast.compare.components import PARTS
 from holdfast.record import provenance
 from holdfast.report import tabular
 from holdfast.study import registry
@@ -121,9 +122,8 @@ def front_row(r: Row) -> Row:
 
 
 def variance_row(r: Row) -> Row:
-    """How much a rate of an arm differs, in points: between bases, aligned models, seeds, and by the prompts."""
-    parts = [r[f"sd_{what}"] for what in ("base", "aligned", "seed", "prompts")]
-    cells = [{"value": sd, "text": percent(sd) or "not drawn"} for sd in parts]
+    """How much a rate of an arm differs, in points, by what is drawn anew."""
+    cells = [{"value": sd, "text": percent(sd) or "not drawn"} for sd in (r[f"sd_{part}"] for part in PARTS)]
     return r | {"mean_text": percent(r["mean"]), "cells": cells}
 
 

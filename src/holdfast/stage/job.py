@@ -46,6 +46,8 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
     threads = max(1, int(snakemake.params.get("threads", snakemake.threads)))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(threads)
+    if (snakemake.params.get("cfg") or {}).get("instructions") == "common":  # before torch chooses
+        os.environ["ATEN_CPU_CAPABILITY"] = "default"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")

@@ -7,7 +7,7 @@ work/<study> and results/<study>, so that raising `replicates` keeps what is the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -16,6 +16,7 @@ from holdfast.study.checked import Strict
 
 FOLDER = "replicate"
 MOST = 1000
+DRAWN = ("base", "safety", "draw", "order")  # what a replicate draws, from the first on
 
 
 class Replicate(Strict):
@@ -25,6 +26,11 @@ class Replicate(Strict):
     safety: int = Field(0, ge=0, le=MOST, description="Rows and order of the safety training.")
     draw: int = Field(0, ge=0, le=MOST, description="Rows that fine-tuning draws.")
     order: int = Field(0, ge=0, le=MOST, description="Order of these rows, and whatever else training draws.")
+    instructions: Literal["native", "common"] = Field(
+        "native",
+        description="CPU instructions of its fine-tuning: `common` are those of every machine of this kind, "
+        "which round otherwise than the best that this one has.",
+    )
 
 
 def _listed(value: Any) -> Any:
@@ -33,7 +39,7 @@ def _listed(value: Any) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
         raise ValueError(f"replicates are a number from 1 to {MOST}, or a list of what differs")
-    return [dict.fromkeys(Replicate.model_fields, r) for r in range(value)]
+    return [dict.fromkeys(DRAWN, r) for r in range(value)]
 
 
 Replicates = Annotated[
@@ -77,8 +83,8 @@ def first_with(same: Sequence[object]) -> list[int]:
 
 def units(replicates: Sequence[Replicate]) -> list[int]:
     """What counts as one independent draw: replicates that share a base (else an aligned model, else rows, else an
-    order) are one unit, because what they share they have not drawn twice."""
-    for name in Replicate.model_fields:
+    order) are one unit, because what they share they have not drawn twice. Rounding is no draw."""
+    for name in DRAWN:
         found = [getattr(r, name) for r in replicates]
         if len(set(found)) > 1:
             return first_with(found)

@@ -126,18 +126,24 @@ class Resolved(Structure):
         training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
         # Only where they are set, so that a study without them keeps its digests.
         optional = {"harmful_fraction": t.harmful_fraction, "stratify": t.stratify, "targets": list(a.targets or ())}
+        other = ({"draw": drawn} if drawn != order else {}) | self._rounding(folder)
         return {
             "method": a.method, "settings": a.settings[task],
             "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
             "training": training, "task": t.dataset, "instruction": self.instructions()[task],
             "train_rows": t.train_rows, "seed": order,
-        } | {k: v for k, v in optional.items() if v} | ({"draw": drawn} if drawn != order else {})  # fmt: skip
+        } | {k: v for k, v in optional.items() if v} | other  # fmt: skip
+
+    def _rounding(self, folder: str) -> dict[str, str]:
+        """The instructions of a replicate, where they are others than the machine's."""
+        of = self._replicate(folder).instructions
+        return {} if of == "native" else {"instructions": of}
 
     def merge_cfg(self, task: str, arm: str, seed: int, folder: str = "") -> dict[str, Any]:
         """How one cell is merged."""
         a = self.arms[arm]
         seed = replicates.seed(seed, self._replicate(folder).order)
-        return {"method": a.method, "settings": a.settings[task], "seed": seed}
+        return {"method": a.method, "settings": a.settings[task], "seed": seed} | self._rounding(folder)
 
     def judge_cfg(
         self, task: str | None, arm: str, seed: int, model: str, folder: str = "", split: str | None = None

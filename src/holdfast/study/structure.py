@@ -96,13 +96,14 @@ class Structure:
         return [(f, role) for role in self.roles for f in self.homes("base" if role == "base" else "aligned")]
 
     def _which(self, folder: str) -> dict[str, Any]:
-        """What a record says of its replicate: its number, the unit that intervals draw it in, and whose base and
-        aligned model it has. Nothing in a study that has one."""
+        """What a record says of its replicate: its number, the unit that intervals draw it in, whose base and aligned
+        model it has, and which rows, order and rounding. Nothing in a study that has one."""
         if len(self.replicates) == 1:
             return {}
         i = replicates.number(folder)
         shared = {what: replicates.number(self.home(what, folder)) for what in ("base", "aligned")}
-        return {"replicate": i, "unit": replicates.units(self.replicates)[i], **shared}
+        of = self.replicates[i].model_dump(include={"draw", "order", "instructions"})
+        return {"replicate": i, "unit": replicates.units(self.replicates)[i], **shared, **of}
 
     @cached_property
     def cells(self) -> list[tuple[str, str, int]]:
