@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import bench, overhead, published, scale, stall
+from benchmarks import bench, overhead, published, rounding, scale, stall
 from holdfast.model import folders, layers
 from holdfast.warp import basis, gram, importance
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
@@ -163,3 +163,17 @@ def test_the_share_of_compute_comes_from_the_logs(tmp_path, monkeypatch, capsys)
     assert "wall 19 s on 2 cores" in out  # from 100, when base was started, to 119
     assert "74% of the wall time, 58% of the core seconds" in out  # 14 of 19; (2 * 8 + 6) of 38
     assert overhead.covered([(0, 2), (1, 3), (5, 6)]) == 4
+
+
+def test_the_bits_of_a_processor_are_the_same_twice_and_hang_on_its_instructions(monkeypatch, capsys):
+    """One line per setting: what no setting changed is what this process computes."""
+    plain, seconds = rounding.measure()
+    assert plain == rounding.measure()[0] and len(set(plain)) == len(plain) == 6 and seconds > 0
+    monkeypatch.setattr(rounding, "SETTINGS", ({}, {"ATEN_CPU_CAPABILITY": "default"}))
+    monkeypatch.setattr(sys, "argv", ["rounding"])
+    monkeypatch.chdir(ROOT)
+    assert rounding.main() == 0
+    _, own, other = capsys.readouterr().out.splitlines()
+    assert own.split()[1:7] == plain and other.split()[:1] == ["ATEN_CPU_CAPABILITY=default"]
+    if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
+        assert other.split()[1:7] != plain

@@ -118,20 +118,20 @@ def test_points_are_chosen_on_validation_and_measured_on_test(tmp_path):
 def test_every_replicate_chooses_for_itself_and_all_must_reach(tmp_path):
     """In the first replicate the first rate is the better one, in the second the second."""
     points = [
-        ("full.1", "full", [((0.0, 0.9), (0.0, 0.9)), ((0.0, 0.9), (0.1, 0.9))]),
+        ("full.1", "full", [((0.0, 0.9), (0.0, 0.9)), ((0.0, 0.8), (0.1, 0.8))]),
         ("warp.1", "warp", [((0.9, 0.9), (0.8, 0.9)), ((0.9, 0.5), (0.9, 0.5))]),
-        ("warp.2", "warp", [((0.6, 0.9), (0.5, 0.9)), ((0.5, 0.9), (0.4, 0.8))]),
+        ("warp.2", "warp", [((0.6, 0.9), (0.5, 0.9)), ((0.5, 0.8), (0.4, 0.7))]),
         ("lora.1", "lora", [((0.9, 0.9), (0.9, 0.9)), ((0.9, 0.6), (0.9, 0.6))]),
     ]
     test, validation = study(tmp_path, points, units=2)
     rows = by_measure(curves.rows(test, validation))
     warp = rows["warp", "within-1"]
-    kept = (1 - 0.01 / 0.4) * 0.4 + 0.01 / 0.4 * 0.9  # of the second: almost all of the second rate
+    kept = (1 - 0.01 / 0.3) * 0.4 + 0.01 / 0.3 * 0.9  # of the second: almost all of the second rate
     assert warp["refusal"] == pytest.approx((0.8 + kept) / 2) and (warp["replicates"], warp["reached"]) == (2, "2/2")
     assert rows["lora", "within-5"]["reached"] == "1/2" and "refusal" not in rows["lora", "within-5"]
     said = curves.claim_rows(test, validation)
     assert [(r["arm"], r["compared_with"]) for r in said] == [("warp", "full")]  # not LoRA, which is not there
-    kept = (1 - 0.03 / 0.4) * 0.4 + 0.03 / 0.4 * 0.9  # claims are about three points
+    kept = (1 - 0.03 / 0.3) * 0.4 + 0.03 / 0.3 * 0.9  # claims are about three points
     assert said[0]["effect"] == pytest.approx((0.8 + kept - 0.1) / 2) and said[0]["replicates"] == 2
 
 

@@ -292,6 +292,7 @@ ENGLISH = [
     "déjà vu",
     "Nein is German for no.",
     "Niels Bohr, Non Possumus, Los Angeles",
+    "Charles de la Tour.",
     "Ludwig van Beethoven, Vincent van Gogh, Otto von Bismarck",
 ]
 INFORMS = [

@@ -38,7 +38,7 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
             expected="its top folder", do="cd to the folder with the Snakefile",
         )  # fmt: skip
     listed = root / "config" / "README.md"
-    results = tabular.overview(csvfiles.read_csv(root / "docs/demo/seeds.csv"))
+    results = tabular.overview(csvfiles.read_csv(root / "docs/demo/replicated.csv"))
     return {
         listed: reference.page(root / "config", listed.read_text(encoding="utf-8") if check else None),
         root / "config" / "schema.json": keys.json_schema(),

@@ -42,6 +42,18 @@ def _step(axis: Axes, points: list[tuple[float, float]]) -> None:
     axis.fill_between(xs, ys, color="#9AA5B1", alpha=0.10, lw=0, zorder=0)
 
 
+def _names(axis: Axes, points: list[tuple[float, float, str]]) -> None:
+    """The names of points left of them, from the highest down, each below the one before."""
+    free = 104.0
+    for x, y, name in sorted(points, key=lambda p: -p[1]):
+        at = min(y + 2, free)
+        free = at - 5.5
+        axis.annotate(
+            name, (x, y), (max(x - 6, 2), at), fontsize=7, ha="right" if x > 30 else "left", va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#9AA5B1"},
+        )  # fmt: skip
+
+
 def _region(axis: Axes, r: Row, colour: str) -> None:
     """The ellipse that 95 % of the bootstrap's draws of (utility, refusal) fill, were they normal."""
     sd = np.array([value_of(r, "utility_sd"), value_of(r, "refusal_sd")]) * 100
@@ -98,8 +110,8 @@ def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str
                 if r["arm"] in drawn:
                     _region(axis, drawn[r["arm"]], colour)
                 cross(axis, r, "utility", names.REFUSAL_RATE, look[r["family"]], r["arm"])
-                if r["arm"] in {f["arm"] for f in front}:
-                    axis.annotate(r["arm"], (x, y), (-7, 4), textcoords="offset points", fontsize=7, ha="right")
+            shown = {f["arm"] for f in front} & {r["arm"] for r in some}
+            _names(axis, [(percent(f, "utility"), percent(f, "refusal"), f["arm"]) for f in front if f["arm"] in shown])
             axis.set(title=task, xlabel=f"{rows[0]['utility_metric']} (%)", ylim=(-3, 103))
         axes[0].set_ylabel("held-out hazards refused (%)")
         shared_legend(figure, axes)
