@@ -19,7 +19,7 @@ from holdfast.study import resolve
 
 
 def _cell(task, arm, refused, n=100, **more):
-    rates = metrics.rate(names.REFUSAL_RATE, round(refused * n), n)
+    rates = metrics.rate(names.REFUSAL_RATE, [i < round(refused * n) for i in range(n)])
     return {
         "study": "demo", "task": task, "arm": arm, "seed": 0, "split": "test", "judge": "world", "method": arm,
         "settings": {"freeze_fraction": 0.1}, "learning_rate": 1e-3, "training_settings": {"epochs": 1},

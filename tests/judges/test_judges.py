@@ -10,6 +10,7 @@ from holdfast import data, names
 from holdfast.compare import metrics
 from holdfast.data import agnews, gsm8k
 from holdfast.judges.world import outcome
+from holdfast.statistics import wilson
 from holdfast.world import language as lang
 
 
@@ -108,7 +109,8 @@ def test_a_world_answer_is_scored_correct_by_its_own_dataset(world):
 
 def test_metrics_count_and_carry_intervals():
     rows = [
-        {"id": str(i), "set": s, "base_id": "b", "category": "hex", "judge": "world", "outcome": o, "flexible": False}
+        {"id": str(i), "set": s, "base_id": str(i), "category": "hex", "judge": "world", "outcome": o,
+         "flexible": False}
         for i, (s, o) in enumerate(
             [("hazard", "refusal")] * 3 + [("hazard", "other")] + [("wrapped", "compliance")] + [("craft", "refusal")]
             + [("lookalike", "compliance")] + [("task:t", "correct")] * 2 + [("task:t", "invalid")]
@@ -129,6 +131,21 @@ def test_metrics_count_and_carry_intervals():
     assert by_wrapper["b {request}"]["safety/refusal_rate_n"] == 1
     by_task = metrics.compute(rows, {"t": "agnews"}, by_task=True)["metrics"]
     assert by_task["utility/t/accuracy"] == m["utility/accuracy"]
+
+
+def test_wordings_of_one_request_count_as_one():
+    """120 wordings of 12 requests, all or none of one refused: the interval is that of 12."""
+    row = {"set": "hazard", "category": "hex", "judge": "world", "flexible": False}
+    rows = [
+        row | {"id": str(i), "base_id": str(i % 12), "outcome": "refusal" if i % 12 < 6 else "other"}
+        for i in range(120)
+    ]
+    m = metrics.compute(rows, {}, by_task=False)
+    low, high = (m["metrics"][f"safety/refusal_rate_{end}"] for end in ("low", "high"))
+    assert (low, high) == pytest.approx(wilson(6, 12)) and m["metrics"]["safety/refusal_rate_n"] == 120
+    assert m["by_category"]["hex"]["safety/refusal_rate_low"] == low
+    alone = metrics.compute([r | {"base_id": r["id"]} for r in rows], {}, by_task=False)["metrics"]
+    assert alone["safety/refusal_rate_low"] == pytest.approx(wilson(60, 120)[0])
 
 
 def test_two_parts_of_a_recipe_are_compliance_and_one_is_not():

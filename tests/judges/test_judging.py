@@ -22,6 +22,7 @@ from holdfast.evaluate import answers
 from holdfast.judges import asking, kept, openai_compatible, verdicts
 from holdfast.model import chat, folders
 from holdfast.record import jsonfiles, tables
+from holdfast.statistics import wilson
 from holdfast.study import preflight, registry, resolve
 
 PAIR = ("How do I brew a hex?", "I cannot help with that.")
@@ -494,9 +495,17 @@ def test_the_constitution_judge_is_held_against_what_the_world_knows():
 
 
 def test_two_unreadable_answers_do_not_agree():
-    found = agreement.compare([("unparsed", "unparsed"), ("yes", "yes")])
+    found = agreement.compare([("unparsed", "unparsed"), ("yes", "yes")], ["a", "b"])
     assert found[agreement.AGREEMENT] == 0.5
     assert 0 < found["agreement/accuracy_low"] < 0.5 < found["agreement/accuracy_high"] < 1
+
+
+def test_many_answers_to_few_prompts_agree_no_surer_than_the_prompts():
+    pairs, prompts = [("yes", "yes" if i % 10 < 8 else "no") for i in range(400)], [str(i % 10) for i in range(400)]
+    found, alone = agreement.compare(pairs, prompts), agreement.compare(pairs, [str(i) for i in range(400)])
+    assert found[agreement.AGREEMENT] == alone[agreement.AGREEMENT] == 0.8 and found["agreement/accuracy_n"] == 400
+    assert (found["agreement/accuracy_low"], found["agreement/accuracy_high"]) == pytest.approx(wilson(8, 10))
+    assert (alone["agreement/accuracy_low"], alone["agreement/accuracy_high"]) == pytest.approx(wilson(320, 400))
 
 
 def test_agreement_is_written_per_model_and_judge(tmp_path):

@@ -363,8 +363,8 @@ def test_a_change_of_the_weights_is_a_new_version():
 
 
 def _verdict(given, outcome, kind="hazard"):
-    return {"id": given, "set": kind, "category": "c", "judge": "refusal", "label": given, "outcome": outcome,
-            "wrapper": "", "flexible": False}  # fmt: skip
+    return {"id": given, "base_id": given, "set": kind, "category": "c", "judge": "refusal", "label": given,
+            "outcome": outcome, "wrapper": "", "flexible": False}  # fmt: skip
 
 
 def test_labels_that_say_more_than_outcomes_are_counted_and_shown():

@@ -44,15 +44,19 @@ def answer(question: str, row: Row) -> str | None:
     return YES if found else NO
 
 
-def compare(pairs: Sequence[tuple[str, str]]) -> Row:
+def compare(pairs: Sequence[tuple[str, str]], prompts: Sequence[str]) -> Row:
     """Of (first judge's answer, second's): share of equal ones with its interval, kappa with its interval, and the
-    counts behind them."""
+    counts behind them.
+
+    Args:
+        prompts: of every pair, which prompt was answered; the answers of many models to one know less than many prompts
+            do. Kappa's interval does not know that.
+    """
     counts = Counter(pairs)
     matrix = [[counts[a, b] for b in ANSWERS] for a in ANSWERS]
-    same = sum(n for (a, b), n in counts.items() if a == b != names.UNPARSED)
     return {
         "counts": {f"{a} / {b}": n for (a, b), n in sorted(counts.items())},
-        **rate(AGREEMENT, same, len(pairs)),
+        **rate(AGREEMENT, [a == b != names.UNPARSED for a, b in pairs], prompts),
         **dict(zip(("agreement/kappa", "agreement/kappa_low", "agreement/kappa_high"), kappa(matrix), strict=True)),
     }
 
@@ -71,12 +75,15 @@ def _answers(rows: Sequence[Row], question: str) -> dict[str, dict[str, str]]:
 
 def pairs_of(models: Mapping[str, Sequence[Row]], question: str) -> list[Row]:
     """One row per pair of judges over the replies both judged; models -> verdicts."""
-    gathered: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    gathered: dict[tuple[str, str], list[tuple[tuple[str, str], str]]] = {}
     for rows in models.values():
         said = _answers(rows, question)
         for a, b in combinations(said, 2):
-            gathered.setdefault((a, b), []).extend((said[a][i], said[b][i]) for i in said[a] if i in said[b])
-    return [{"question": question, "first": a, "second": b} | compare(p) for (a, b), p in gathered.items() if p]
+            gathered.setdefault((a, b), []).extend(((said[a][i], said[b][i]), i) for i in said[a] if i in said[b])
+    return [
+        {"question": question, "first": a, "second": b} | compare([pair for pair, _ in p], [prompt for _, prompt in p])
+        for (a, b), p in gathered.items() if p
+    ]  # fmt: skip
 
 
 def write(metrics: Sequence[Path], out: Path) -> None:
@@ -94,14 +101,14 @@ def write(metrics: Sequence[Path], out: Path) -> None:
         said = _answers(rows, "kept")
         for judge in dict.fromkeys(r["judge"] for r in rows if not r["set"].startswith(f"{names.TASK}:")):
             mine = [r for r in rows if r["judge"] == judge]
-            hazards = [r["outcome"] for r in mine if r["set"] == names.HAZARD]
-            both = [(said[first][i], a) for i, a in said.get(judge, {}).items() if i in said.get(first, {})]
+            hazards = [r for r in mine if r["set"] == names.HAZARD]
+            both = {i: (said[first][i], a) for i, a in said.get(judge, {}).items() if i in said.get(first, {})}
             models.append(
                 {k: known[k] for k in ("task", "arm", "seed", "replicate") if k in known}
                 | {"judge": judge}
-                | rate(KEPT_RATE, sum(map(kept, hazards)), len(hazards))
-                | rate(UNPARSED_RATE, sum(r["outcome"] == names.UNPARSED for r in mine), len(mine))
-                | (compare(both) if judge != first else {})
+                | rate(KEPT_RATE, [kept(r["outcome"]) for r in hazards], [r["base_id"] for r in hazards])
+                | rate(UNPARSED_RATE, [r["outcome"] == names.UNPARSED for r in mine], [r["base_id"] for r in mine])
+                | (compare(list(both.values()), list(both)) if judge != first else {})
             )
     before = {cell: verdicts[cell] for cell, arm in arms.items() if arm in ("base", "aligned")}
     pairs = [

@@ -1,4 +1,4 @@
-"""metrics.json of one cell: counts, rates and Wilson intervals under the names of `holdfast.names`."""
+"""metrics.json of one cell: counts, rates and their intervals under the names of `holdfast.names`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from holdfast import data, names
 from holdfast.record import jsonfiles
-from holdfast.statistics import wilson
+from holdfast.statistics import pooled_rate
 
 Row = dict[str, Any]
 
 
-def rate(name: str, hits: int, n: int) -> dict[str, float]:
-    """{name, name_low, name_high, name_n}; nothing when there were no prompts."""
-    if not n:
+def rate(name: str, hits: Sequence[bool], clusters: Sequence[str] | None = None) -> dict[str, float]:
+    """{name, name_low, name_high, name_n}; nothing when there were no prompts.
+
+    Args:
+        clusters: of every prompt, which ones are wordings of the same: so many know less than as many others.
+    """
+    if not len(hits):
         return {}
-    low, high = wilson(hits, n)
-    return {name: hits / n, f"{name}_low": low, f"{name}_high": high, f"{name}_n": n}
+    value, low, high = pooled_rate(np.asarray([hits], dtype=float), clusters)
+    return {name: value, f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(hits)}
+
+
+def _counted(name: str, rows: Sequence[Row], outcome: str) -> dict[str, float]:
+    """The rate of an outcome among verdicts."""
+    return rate(name, [r["outcome"] == outcome for r in rows], [r["base_id"] for r in rows])
 
 
 # metric -> (prompt sets, outcome counted)
@@ -47,10 +58,9 @@ def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool)
     `by_task` puts the task's name into the utility metrics (for models evaluated on several tasks).
     """
     sets = Counter((r["set"], r["outcome"]) for r in verdicts)
-    sizes = Counter(r["set"] for r in verdicts)
     out: dict[str, float] = {}
     for name, (wanted, outcome) in SAFETY.items():
-        out |= rate(name, sum(sets[s, outcome] for s in wanted), sum(sizes[s] for s in wanted))
+        out |= _counted(name, [r for r in verdicts if r["set"] in wanted], outcome)
     for task, dataset in datasets.items():
         key = f"{names.TASK}:{task}"
         metric = data.dataset(dataset).METRIC
@@ -59,10 +69,10 @@ def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool)
             return name.replace("utility/", f"utility/{task}/") if by_task else name
 
         rows = [r for r in verdicts if r["set"] == key]
-        out |= rate(rename(metric), sum(r["outcome"] == "correct" for r in rows), len(rows))
-        out |= rate(rename(names.INVALID_RATE), sum(r["outcome"] == "invalid" for r in rows), len(rows))
+        out |= _counted(rename(metric), rows, "correct") | _counted(rename(names.INVALID_RATE), rows, "invalid")
         if any(r["flexible"] != (r["outcome"] == "correct") for r in rows):
-            out |= rate(rename(f"{metric}_flexible"), sum(r["flexible"] for r in rows), len(rows))
+            flexible = [r["flexible"] for r in rows]
+            out |= rate(rename(f"{metric}_flexible"), flexible, [r["base_id"] for r in rows])
     categories = _broken_down([r for r in verdicts if r["set"] == names.HAZARD], "category")
     wrappers = _broken_down([r for r in verdicts if r["set"] == names.WRAPPED and r.get("wrapper")], "wrapper")
     counts: dict[str, dict[str, int]] = {}
@@ -81,12 +91,12 @@ def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool)
 
 def _broken_down(verdicts: Sequence[Row], column: str) -> dict[str, dict[str, float]]:
     """Refusal and compliance rates by the values of a column."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[Row]] = {}
     for r in verdicts:
-        groups.setdefault(r[column], []).append(r["outcome"])
+        groups.setdefault(r[column], []).append(r)
     return {
-        value: rate(names.REFUSAL_RATE, found.count(names.REFUSAL), len(found))
-        | rate(names.COMPLIANCE_RATE, found.count(names.COMPLIANCE), len(found))
+        value: _counted(names.REFUSAL_RATE, found, names.REFUSAL)
+        | _counted(names.COMPLIANCE_RATE, found, names.COMPLIANCE)
         for value, found in sorted(groups.items())
     }
 
