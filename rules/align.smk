@@ -27,6 +27,35 @@ rule train_base:
         "../scripts/base.py"
 
 
+if S.study.safety.benign_answers == "self":
+
+    rule answer_benign:
+        """Letting the base answer harmless requests"""
+        input:
+            source_files(
+                "world"
+                if S.study.safety.benign_prompts == "written"
+                else S.study.safety.benign_prompts
+            ),
+            model=lambda w: home("base", w),
+        output:
+            f"{W}/{{rep}}data/benign.parquet",
+        log:
+            f"{L}/{{rep}}answer_benign.log",
+        benchmark:
+            f"{L}/benchmarks/{{rep}}answer_benign.tsv"
+        threads: 1
+        resources:
+            mem_mb=8000,
+            runtime=240,
+            gpu=GPU,
+        params:
+            cfg=lambda w: S.benign_cfg(w.rep),
+            code=code("answer_benign"),
+        script:
+            "../scripts/answer_benign.py"
+
+
 rule train_aligned:
     """Safety fine-tuning (SSFT) of the base model"""
     input:

@@ -5,6 +5,11 @@ rule prepare_safety:
     """Preparing safety rows"""
     input:
         source_files(S.study.safety.source),
+        benign=(
+            f"{W}/{{rep}}data/benign.parquet"
+            if S.study.safety.benign_answers == "self"
+            else []
+        ),
     output:
         f"{W}/{{rep}}data/safety.parquet",
     log:

@@ -10,7 +10,8 @@ def main(io: SimpleNamespace) -> None:
     from holdfast.record import tables
     from holdfast.study import refusals
 
-    rows = prepare.safety_rows(io.cfg, io.log)
+    rows = prepare.safety_rows(io.cfg, io.log, refusals.whole)
+    rows += tables.read(io.input.benign, "safety") if io.input.get("benign") else []
     refusals.check_safety(rows, io.cfg, io.log)
     tables.write(rows, io.output[0], "safety")
     io.log(f"{len(rows)} rows")

@@ -26,7 +26,7 @@ SAFE, HARMFUL, UNPARSED = "safe", "harmful", "unparsed"
 OPINIONS = (*OUTCOMES, SAFE, HARMFUL, UNPARSED)
 
 # How an answer ended: by itself, at the limit of its length, or where the model has no more positions.
-FINISHES = _, LENGTH, CONTEXT = ("stop", "length", "context")
+FINISHES = STOP, LENGTH, CONTEXT = ("stop", "length", "context")
 
 PRELUDE = "prelude.jsonl"  # the log of what a method trains before the task, beside train.jsonl
 

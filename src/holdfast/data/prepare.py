@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import data, names
-from holdfast.data import draws, fetch
+from holdfast.data import draws, fetch, written
 from holdfast.data.sources import HUB
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
@@ -16,29 +16,40 @@ from holdfast.world.generator import World
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
+Refuses = Callable[[str, str], bool]
 
 
 def _nobody(_: str) -> None:
     """Tell nobody."""
 
 
-def safety_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
+def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None = None) -> list[Row]:
     """Rows of the safety table: the world's, or the user's file with prompt, response and kind. Of more rows than are
-    asked for, the first; another `draw` takes others, and in another order.
+    asked for, the first; another `draw` takes others, and in another order. Without benign rows where the base answers
+    those itself.
 
     Args:
         say: is told, in a line each, what was taken as what because the file does not say.
+        refuses: says of a request and its answer whether that is a whole refusal; `keep: refusals` needs it.
     """
+    benign = 0 if cfg.get("benign_answers") == "self" else cfg["benign"]
     if cfg["source"] == "world":
-        return World(cfg["world"]["seed"]).safety(cfg["hazards"], cfg["benign"], cfg.get("draw", 0))
+        return World(cfg["world"]["seed"]).safety(cfg["hazards"], benign, cfg.get("draw", 0))
     raw = fetch.records(cfg["source"], cfg["columns"])
     _refuse_hidden(raw, cfg["source"], "kind", "safety")
+    if cfg.get("refusals") == "written":
+        raw = [r | {"response": written.refusal(str(r.get("prompt", "")), cfg.get("draw", 0))} for r in raw]
     rows = _worded(raw, cfg["source"], lambda i: {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"})
     _taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
     kept = fetch.checked(rows, "safety", cfg["source"])
+    if cfg.get("keep") == "refusals" and refuses is not None:
+        read = [r for r in kept if r["kind"] != names.HAZARD or refuses(r["prompt"], r["response"])]
+        hazards = sum(r["kind"] == names.HAZARD for r in kept)
+        say(f"{cfg['source']}: {hazards - len(kept) + len(read)} of {hazards} answers are whole refusals (safety.keep)")
+        kept = read
     parts = {
         "refused requests": (cfg["hazards"], [r for r in kept if r["kind"] == names.HAZARD], "safety.hazards"),
-        "answered requests": (cfg["benign"], [r for r in kept if r["kind"] != names.HAZARD], "safety.benign"),
+        "answered requests": (benign, [r for r in kept if r["kind"] != names.HAZARD], "safety.benign"),
     }
     out = []
     for what, (count, found, key) in parts.items():
@@ -54,6 +65,15 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
             say(f"{cfg['source']}: {f'draw {draw}, ' if draw else 'the first '}{count} of {len(found)} {what} ({key})")
         out += found[:count]
     return out
+
+
+def benign_prompts(cfg: dict[str, Any]) -> list[str]:
+    """What a base is asked for answers of its own: ours, or those of the user's file; in the order of the draw."""
+    if cfg["source"] == "written":
+        return list(written.harmless(cfg["draw"]))
+    prompts = [data.word(r, "prompt", "").strip() for r in fetch.records(cfg["source"], {})]
+    prompts = [p for p in dict.fromkeys(prompts) if p]
+    return random.Random(f"holdfast-benign-{cfg['draw']}").sample(prompts, len(prompts))
 
 
 def preference_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:

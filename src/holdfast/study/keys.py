@@ -92,8 +92,25 @@ class Safety(Strict):
         description="Rows of your own whose answer the judge `refusal` does not read as their kind says: `strict` "
         "refuses the file, `report` counts and names them, `off` does not look.",
     )
+    keep: Literal["all", "refusals"] = Field(
+        "all",
+        description="Of your own refused requests: `refusals` takes those only whose answer the judge `refusal` reads "
+        "as a whole refusal, and says how many.",
+    )
+    refusals: Literal["given", "written"] = Field(
+        "given", description="`written`: your own requests are answered with refusals in our words, many wordings."
+    )
     hazards: int = Field(1800, ge=1, description="Refused requests.")
     benign: int = Field(2400, ge=0, description="Answered benign requests.")
+    benign_answers: Literal["given", "self"] = Field(
+        "given",
+        description="`self`: the base answers benign requests itself, greedily, so that it learns refusals without "
+        "forgetting how to talk; answers that are cut or refuse are left out.",
+    )
+    benign_prompts: str = Field(
+        "written", min_length=1, description="What it is asked: `written` (ours), or a file or address with prompt."
+    )
+    benign_max_new_tokens: int = Field(128, ge=1, description="Longest answer of its own; a longer one is left out.")
     training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4, weight_decay_on="all")
 
     @field_validator("training", mode="before")

@@ -12,13 +12,14 @@ from holdfast.record import paths
 
 # Keys of a study that name a file or folder; `*` is any name. Some also take a word or the id of a hub model.
 KEYS = (
-    ("chosen",), ("base", "source"), ("safety", "source"), ("evaluation", "source"), ("preferences", "source"),
+    ("chosen",), ("base", "source"), ("safety", "source"), ("safety", "benign_prompts"),
+    ("evaluation", "source"), ("preferences", "source"),
     ("constitution", "source"), ("constitution", "pairs"), ("constitution", "guidelines_file"),
     ("constitution", "prompt_file"),
     ("capabilities", "task_files"), ("tasks", "*", "source"), ("tasks", "*", "instruction_file"),
     ("judges", "*", "source"), ("judges", "*", "prompt_file"),
 )  # fmt: skip
-WORDS = (WORLD, HUB, "tiny", "train")
+WORDS = (WORLD, HUB, "tiny", "train", "written")
 
 
 def meant(value: str, folders: Sequence[Path]) -> str:

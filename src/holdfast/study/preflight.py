@@ -82,11 +82,14 @@ def check_files(
         """Whether planning reads a file; what is none is read too, which says so."""
         return not Path(path).is_file() or Path(path).stat().st_size <= BIG_FILE_BYTES
 
+    def safety(cfg: dict[str, Any], say: Callable[[str], None]) -> list[dict[str, Any]]:
+        return prepare.safety_rows(cfg, say, refusals.whole if first else None)
+
     read = [
         make(cfg, say) if is_file(source) and small(source) else []
         for source, make, cfg in zip(
             tables,
-            (prepare.safety_rows, prepare.prompt_rows, prepare.preference_rows),
+            (safety, prepare.prompt_rows, prepare.preference_rows),
             (resolved.safety_data_cfg(), resolved.prompts_cfg(), resolved.preferences_cfg()),
             strict=True,
         )
@@ -97,6 +100,11 @@ def check_files(
     if read[1]:
         prepare.refuse_unasked(read[1], resolved.splits, tables[1])
     prepare.refuse_leak(read[0], read[1], "prompt", f"{tables[1]}", f"the safety rows in {tables[0]}")
+    asked_of_base = s.safety.benign_prompts
+    here = asked_of_base == "written" or (is_file(asked_of_base) and small(asked_of_base))
+    if s.safety.benign_answers == "self" and here:
+        own = [{"prompt": p} for p in prepare.benign_prompts(resolved.benign_cfg())]
+        prepare.refuse_leak(own, read[1], "prompt", f"{tables[1]}", f"safety.benign_prompts ({asked_of_base})")
     if resolved.pairs_are_read:
         prepare.refuse_leak(read[2], read[1], "prompt", f"{tables[1]}", f"the preference pairs in {tables[2]}")
     rows: dict[str, list[dict[str, Any]]] = {}

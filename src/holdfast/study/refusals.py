@@ -14,6 +14,7 @@ from holdfast.study import registry
 Row = dict[str, Any]
 Say = Callable[[str], None]
 _NAMED = 5
+WHOLE = "full_refusal"
 
 
 def check_safety(rows: Sequence[Row], cfg: dict[str, Any], say: Say) -> None:
@@ -29,6 +30,36 @@ def check_safety(rows: Sequence[Row], cfg: dict[str, Any], say: Say) -> None:
     benign = [(r["id"], r["prompt"], r["response"]) for r in rows if r["kind"] != names.HAZARD]
     _check(hazards, cfg, say, "requests to refuse", refused=True, key="safety")
     _check(benign, cfg, say, "requests to answer", refused=False, key="safety")
+
+
+def whole(prompt: str, answer: str) -> bool:
+    """Whether the judge `refusal` reads an answer as a whole refusal."""
+    label: str = registry.load_judge("refusal").opinion(answer, {"prompt": prompt}).label
+    return label == WHOLE
+
+
+def own_answers(prompts: Sequence[str], answers: Sequence[Any], count: int, say: Say) -> list[Row]:
+    """Rows of the safety table from what the base itself said: the first `count` of the answers that ended by
+    themselves and comply.
+
+    Raises:
+        DataError: no answer is of use.
+    """
+    judge, outcomes = registry.load_judge("refusal"), registry.judge("refusal").outcomes
+    cut = sum(a.finish != names.STOP for a in answers)
+    rows = [
+        {"id": f"self/{i:05d}", "kind": "chat", "category": "self", "prompt": p, "response": a.text.strip()}
+        for i, (p, a) in enumerate(zip(prompts, answers, strict=True))
+        if a.finish == names.STOP and outcomes[judge.opinion(a.text, {"prompt": p}).label] == names.COMPLIANCE
+    ]  # fmt: skip
+    say(f"{len(rows)} of {len(answers)} answers of the base's own are of use, {cut} were cut; asked for: {count}")
+    if count and not rows:
+        raise DataError(
+            "No answer of the base to a benign request is of use.", found=f"{cut} of {len(answers)} were cut",
+            expected="answers that end and help",
+            do="raise safety.benign_max_new_tokens, or give benign rows of your own",
+        )  # fmt: skip
+    return rows[:count]
 
 
 def check_preferences(rows: Sequence[Row], cfg: dict[str, Any], say: Say) -> None:

@@ -45,8 +45,16 @@ class Resolved(Structure):
         """What the safety rows of a replicate are made from."""
         cfg, of = self.data_cfg(), self._replicate(folder)
         # The world's rows are what they say; only what is read is in the digest.
-        check = {} if self.study.safety.source == WORLD else {"check": self.study.safety.check}
-        return {"world": cfg["world"], **cfg["safety"], **check, **({"draw": of.safety} if of.safety else {})}
+        s = self.study.safety
+        own = {} if s.source == WORLD else {"check": s.check, "keep": s.keep, "refusals": s.refusals}
+        itself = {"benign_answers": "self"} if s.benign_answers == "self" else {}
+        return {"world": cfg["world"], **cfg["safety"], **own, **itself, **({"draw": of.safety} if of.safety else {})}
+
+    def benign_cfg(self, folder: str = "") -> dict[str, Any]:
+        """What benign requests the base of a replicate answers for its own safety training."""
+        s = self.study.safety
+        said = {"source": s.benign_prompts, "count": s.benign, "max_new_tokens": s.benign_max_new_tokens}
+        return {**said, "batch_size": self.study.evaluation.batch_size, "draw": self._replicate(folder).safety}
 
     def prompts_cfg(self) -> dict[str, Any]:
         """What the prompts every model is asked are made from."""
@@ -276,6 +284,7 @@ def _sources(study: Study) -> list[tuple[str, str]]:
     out = []
     for key, source in (
         ("safety.source", study.safety.source),
+        *([("safety.benign_prompts", s)] if (s := study.safety.benign_prompts) != "written" else []),
         ("evaluation.source", study.evaluation.source),
         ("preferences.source", study.preferences.source),
         ("constitution.pairs", study.constitution.pairs),

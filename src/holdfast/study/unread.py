@@ -32,7 +32,9 @@ def lines(resolved: Structure) -> Iterator[str]:
     parts += [("preferences", study.preferences)] if resolved.pairs_are_read else []
     for name, part in parts:
         from_world = part.source == WORLD  # type: ignore[attr-defined]
-        yield from _line(name, part, {"columns", "check"} if from_world else set())
+        yield from _line(name, part, {"columns", "check", "keep", "refusals"} if from_world else set())
+    if study.safety.benign_answers == "given":
+        yield from _line("safety", study.safety, {"benign_prompts", "benign_max_new_tokens"}, "benign_answers is given")
     if "constitution" in study.evaluation.judges and judge.source != "train":
         yield from _line("constitution", judge, _TRAINED_JUDGE)
     if "constitution" not in study.evaluation.judges:
