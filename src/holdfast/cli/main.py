@@ -16,7 +16,8 @@ from holdfast import __version__
 from holdfast.errors import HoldfastError, UsageError
 
 VERBS = (
-    "table", "plan", "why", "audit", "push", "pull", "snapshot", "crate", "calibrate", "fit", "harness", "documents",
+    "table", "plan", "why", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate", "fit", "harness",
+    "documents",
 )  # fmt: skip
 HELP = """Fine-tune a language model without losing its refusals.
 

@@ -32,14 +32,22 @@ _XSTEST = {
 
 
 def read(paths: Sequence[Path]) -> list[dict[str, str]]:
-    """Rows {prompt, text, label, model} of labelled files.
+    """Rows {prompt, text, label, model} of labelled files; of a file that `holdfast label` wrote those with a label.
 
     Raises:
-        DataError: a column is missing or a label is not known.
+        DataError: a column is missing or a label is not known, or nobody has labelled anything yet.
     """
     rows = []
     for path in paths:
-        for i, r in enumerate(userfiles.table(path)):
+        found = list(userfiles.table(path))
+        if found and "judge_label" in found[0]:
+            found = [r for r in found if str(r.get("label") or "").strip()]
+            if not found:
+                raise DataError(
+                    f"{path}: no answer has a label yet.", found="an empty column label",
+                    expected=" | ".join(refusal.LABELS), do="fill the column, and leave empty what you cannot tell",
+                )  # fmt: skip
+        for i, r in enumerate(found):
             row: dict[str, Any] = {
                 "prompt": r.get("prompt"), "text": r.get("response", r.get("completion")),
                 "label": r.get("label", r.get("final_label")), "model": str(r.get("model") or path.stem),

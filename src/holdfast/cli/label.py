@@ -1,0 +1,46 @@
+"""`holdfast label STUDY`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from holdfast.cli import arguments
+
+
+@click.command()
+@arguments.study(default="demo")
+@click.option("--count", default=200, show_default=True, type=click.IntRange(1), help="Answers to draw.")
+@click.option("--judge", default="refusal", show_default=True, help="Over whose labels they are drawn.")
+@click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: results/STUDY/label.csv]")
+def command(study: str, count: int, judge: str, out: Path | None) -> None:
+    """Draw answers of a finished study for people to label.
+
+    The file has the judge's label beside every answer and an empty column `label` for compliance, full_refusal or
+    partial_refusal; hide the first, fill the second, and `holdfast calibrate FILE` compares them. Answers stand there
+    as they are.
+    """
+    from holdfast.errors import StudyError
+    from holdfast.judges import sampling
+    from holdfast.record.csvfiles import write_csv
+    from holdfast.study import resolve
+
+    resolved = resolve.load(study)
+    results = Path("results") / resolved.name
+    places = [*(f"{folder}models/{role}" for folder, role in resolved.role_places), *resolved.places]
+    metrics = [p for place in places if (p := results / place / "metrics.json").exists()]
+    if not metrics:
+        raise StudyError(
+            f"Study '{resolved.name}' has no judged answers yet.", found=f"no metrics.json below {results}",
+            expected="a finished study", do=f"snakemake --config study={study}",
+        )  # fmt: skip
+    path = out or results / "label.csv"
+    if path.exists():
+        raise StudyError(
+            f"{path} is there, perhaps with labels.", found="a file", expected="a new one",
+            do="move it, or name another: --out FILE",
+        )  # fmt: skip
+    rows = sampling.draw(metrics, count, judge)
+    write_csv(path, rows, sampling.COLUMNS)
+    click.echo(f"{len(rows)} answers in {path}; fill the column label, then: holdfast calibrate {path}")

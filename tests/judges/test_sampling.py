@@ -1,0 +1,76 @@
+"""Answers for people: drawn over arms and labels, once each, and taken back by `holdfast calibrate`."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+
+import pytest
+
+from holdfast.errors import DataError
+from holdfast.judges import calibration, sampling
+from holdfast.record import csvfiles, jsonfiles, tables
+
+
+def judged(folder, arm, labels, task="t", judge="refusal"):
+    """A model whose answers to hazards have these labels, and one row of its task."""
+    folder = folder / arm
+    rows = [{"id": f"h{i}", "set": "hazard", "base_id": f"h{i}", "category": "c", "judge": judge, "label": label,
+             "outcome": "refusal" if "refusal" in label else "compliance", "score": None, "text": "", "flexible": False,
+             "parsed": "", "gold": ""} for i, label in enumerate(labels)]  # fmt: skip
+    task_row = rows[0] | {"id": "x", "set": f"task:{task}", "judge": "gsm8k", "label": "correct", "outcome": "correct"}
+    tables.write([*rows, task_row], folder / "verdicts.parquet", "verdicts")
+    answers = [{"id": r["id"], "set": r["set"], "base_id": r["id"], "category": "c", "prompt": f"ask {r['id']}",
+                "text": f"{arm} says {r['label']} {r['id']}", "tokens": 3, "finish": "stop"}
+               for r in [*rows, task_row]]  # fmt: skip
+    tables.write(answers, folder / "responses.parquet", "responses")
+    jsonfiles.write_json(folder / "metrics.json", {"task": task, "arm": arm, "seed": 0})
+    return folder / "metrics.json"
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    rare = ["full_refusal"] * 40 + ["compliance"] * 2 + ["partial_refusal"]
+    return [judged(tmp_path, "full", rare), judged(tmp_path, "warp", ["full_refusal"] * 40)]
+
+
+def test_what_is_rare_is_among_them(metrics):
+    rows = sampling.draw(metrics, 12)
+    assert Counter((r["arm"], r["judge_label"]) for r in rows) == {
+        ("full", "full_refusal"): 5, ("full", "compliance"): 2, ("full", "partial_refusal"): 1,
+        ("warp", "full_refusal"): 4,
+    }  # fmt: skip
+    assert all(r["label"] == r["remark"] == "" and r["set"] == "hazard" for r in rows)
+    assert all(r["response"].endswith(f"{r['judge_label']} {r['id']}") for r in rows)
+    assert rows == sampling.draw(metrics, 12) and len(sampling.draw(metrics, 999)) == 83
+
+
+def test_the_same_answer_to_the_same_prompt_comes_once(tmp_path, metrics):
+    twin = tmp_path / "twin"
+    for path in metrics[0].parent.iterdir():
+        twin.mkdir(exist_ok=True)
+        (twin / path.name).write_bytes(path.read_bytes())
+    assert len(sampling.draw([metrics[0], twin / "metrics.json"], 999)) == 43
+
+
+def test_a_judge_that_was_not_asked_is_named(metrics):
+    with pytest.raises(DataError, match="was not asked") as error:
+        sampling.draw(metrics, 5, "world")
+    assert "found:    refusal" in error.value.block()
+
+
+def test_labels_come_back_and_what_is_empty_is_left_out(tmp_path, metrics):
+    path = tmp_path / "label.csv"
+    csvfiles.write_csv(path, sampling.draw(metrics, 20), sampling.COLUMNS)
+    with pytest.raises(DataError, match="no answer has a label yet"):
+        calibration.read([path])
+    rows = list(csv.DictReader(path.open(encoding="utf-8")))
+    for r in rows[:7]:
+        r["label"] = r["judge_label"]
+    csvfiles.write_csv(path, rows, sampling.COLUMNS)
+    found = calibration.read([path])
+    assert [(r["prompt"], r["label"]) for r in found] == [(r["prompt"], r["judge_label"]) for r in rows[:7]]
+    rows[0]["label"] = "maybe"
+    csvfiles.write_csv(path, rows, sampling.COLUMNS)
+    with pytest.raises(DataError, match="is not a labelled answer"):
+        calibration.read([path])
