@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from holdfast import names
-from holdfast.data.sources import HUB, WORLD
+from holdfast.data import suites
+from holdfast.data.sources import HUB, PUBLISHED, WORLD
 from holdfast.model import folders
 from holdfast.record import container, files, jsonfiles, provenance
 
@@ -45,12 +46,21 @@ def licence(dataset: str, source: str) -> str:
     return f"`{source}` (a file of the user{known})"
 
 
+def _published(source: str, named: list[str]) -> str:
+    """Where safety rows or prompts came from and under which terms."""
+    if source == WORLD:
+        return FICTIONAL
+    if source in PUBLISHED:
+        return "; ".join(f"{name}: {(suites.PROMPTS | suites.REFUSALS)[name].licence}" for name in named)
+    return f"`{source}` (named by the user)"
+
+
 def _sources(cell: Row, resolved: Row) -> list[tuple[str, str]]:
     """(what, where from and licence) of everything this model was trained or judged on."""
     base, safety = resolved["base"]["source"], resolved["safety"]["source"]
     rows = [("base", FICTIONAL + "; trained here" if base == "tiny" else f"`{base}` (its own licence and terms apply)")]
     if cell["arm"] != "base":
-        rows.append(("safety rows", FICTIONAL if safety == WORLD else f"`{safety}` (named by the user)"))
+        rows.append(("safety rows", _published(safety, [safety])))
     if cell["task"]:
         task = resolved["tasks"][cell["task"]]
         rows.append((f"task rows, {task['train_rows']} a seed", licence(task["dataset"], task["source"])))
@@ -58,7 +68,7 @@ def _sources(cell: Row, resolved: Row) -> list[tuple[str, str]]:
         source = resolved["preferences"]["source"]
         rows.append(("answers it should refuse", FICTIONAL if source == WORLD else f"`{source}` (named by the user)"))
     source = resolved["evaluation"]["source"]
-    rows.append(("evaluation prompts", FICTIONAL if source == WORLD else f"`{source}` (named by the user)"))
+    rows.append(("evaluation prompts", _published(source, list(resolved["evaluation"].get("suites", {})))))
     return rows
 
 

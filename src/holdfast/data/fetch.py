@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from holdfast import data, names
-from holdfast.data import sources
+from holdfast.data import sources, suites
 from holdfast.data.sources import is_file
 from holdfast.errors import DataError, said
 from holdfast.record import userfiles
@@ -90,6 +90,8 @@ def records(source: str, columns: dict[str, str]) -> list[Row]:
     Raises:
         DataError: unreadable, unreachable, or a column that is not there.
     """
+    if source in suites.REFUSALS:
+        return suites.rows(source, downloaded)
     found = userfiles.table(Path(source)) if is_file(source) else _fetch(source)
     for ours, theirs in columns.items():
         key = theirs.strip().lower()
@@ -107,16 +109,25 @@ def _fetch(address: str) -> list[Row]:
     """Rows of a file on the web, read as a local one is."""
     name = unquote(urlsplit(address).path)
     userfiles.check_name(name)
+    return userfiles.parsed(downloaded(address), name)
+
+
+def downloaded(address: str) -> bytes:
+    """What lies at an address.
+
+    Raises:
+        DataError: it cannot be fetched.
+    """
     try:
         asked = Request(address, headers={"User-Agent": "holdfast"})
         with urlopen(asked, timeout=TIMEOUT_SECONDS) as answer:
-            raw = answer.read()
+            raw: bytes = answer.read()
+            return raw
     except (OSError, HTTPException, ValueError) as error:
         raise DataError(
             f"{address} cannot be fetched.", found=said(error),
             expected="a connection to the web, or a local copy", do="name a local file as the source in the study",
         ) from None  # fmt: skip
-    return userfiles.parsed(raw, name)
 
 
 def checked(rows: list[Row], table: str, source: Path | str) -> list[Row]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import data, names
-from holdfast.data import draws, fetch, written
-from holdfast.data.sources import HUB
+from holdfast.data import draws, fetch, suites, written
+from holdfast.data.sources import HUB, SUITES
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
 from holdfast.world.generator import World
@@ -133,6 +133,10 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     if cfg["source"] == "world":
         world = World(cfg["world"]["seed"])
         return [row for split in SPLITS[1:] for row in world.prompts(split, cfg["prompts_per_set"])]
+    if cfg["source"] == SUITES:
+        return _refuse_in_both(
+            [row for name, split in cfg["suites"].items() for row in _of_suite(name, split, cfg, say)]
+        )
     raw = fetch.records(cfg["source"], cfg["columns"])
     _refuse_hidden(raw, cfg["source"], "set", "evaluation")
     _taken(say, raw, "set", cfg["source"], "a request that must be refused (hazard)")
@@ -158,7 +162,34 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
         if len(found) > limit:
             say(f"{cfg['source']}: the first {limit} of {len(found)} {split} prompts of set {group} (prompts_per_set)")
         chosen |= {r["id"] for r in found[:limit]}
-    return [r for r in kept if r["id"] in chosen]
+    return _refuse_in_both([r for r in kept if r["id"] in chosen])
+
+
+def _of_suite(name: str, split: str, cfg: dict[str, Any], say: Say) -> list[Row]:
+    """The prompts of a published suite, of every set the first `prompts_per_set`."""
+    more = {"split": split, "response": "", "wrapper": ""}
+    rows = [r | more | {"base_id": r["id"]} for r in suites.rows(name, fetch.downloaded)]
+    kept, limit = fetch.checked(rows, "prompts", name), cfg["prompts_per_set"]
+    out = []
+    for group in dict.fromkeys(r["set"] for r in kept):
+        found = [r for r in kept if r["set"] == group]
+        if len(found) > limit:
+            say(f"{name}: the first {limit} of {len(found)} {split} prompts of set {group} (prompts_per_set)")
+        out += found[:limit]
+    return out
+
+
+def _refuse_in_both(rows: list[Row]) -> list[Row]:
+    """The prompts, of which none may be for choosing and for the final numbers."""
+    asked = {split: [r for r in rows if r["split"] == split] for split in SPLITS[1:]}
+    chosen_on = {_plain(r["prompt"]): r["id"] for r in asked["validation"]}
+    for r in asked["test"]:
+        if (plain := _plain(r["prompt"])) in chosen_on:
+            raise DataError(
+                "A prompt is a validation prompt and a test prompt.", found=f"{chosen_on[plain]} and {r['id']}",
+                expected="prompts that settings are chosen on, and others", do="remove one of the two",
+            )  # fmt: skip
+    return rows
 
 
 def refuse_unasked(rows: Sequence[Row], splits: Sequence[str], source: str) -> None:

@@ -14,11 +14,13 @@ from holdfast.record.userfiles import FORMATS, PACKED
 
 WORLD, HUB = "world", "hub"
 REMOTE = "https://"  # how a source on the web begins
+SUITES = "suites"  # evaluation prompts of published suites
+PUBLISHED = (SUITES, "safe-instr")  # what `data.suites` knows by name
 
 
 def is_file(source: str) -> bool:
-    """Whether a source of safety rows, pairs or prompts is a file on this machine."""
-    return source != WORLD and not source.startswith(REMOTE)
+    """Whether a source of safety rows, pairs or prompts is a file of the user's."""
+    return source != WORLD and source not in PUBLISHED and not source.startswith(REMOTE)
 
 
 def local_folder(dataset: str, source: str) -> Path | None:

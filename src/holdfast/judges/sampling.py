@@ -39,7 +39,8 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
             place = (cell["task"] or "", cell["arm"], v["label"])
             piles.setdefault(place, []).append({
                 "id": v["id"], "task": cell["task"] or "", "arm": cell["arm"], "model": str(path.parent),
-                "set": v["set"], "prompt": answer["prompt"], "response": answer["text"], "judge": judge, "judge_label": v["label"],
+                "set": v["set"], "prompt": answer["prompt"], "response": answer["text"], "judge": judge,
+                "judge_label": v["label"],
                 "label": "", "remark": "",
             })  # fmt: skip
     if not piles:

@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from holdfast.data.sources import WORLD
+from holdfast.data.sources import SUITES, WORLD
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.training import Training
+
+SuiteName = Literal["xstest", "malicious-instructions", "physical-safety"]
 
 
 class Evaluation(Strict):
@@ -16,7 +18,12 @@ class Evaluation(Strict):
 
     split: Literal["validation", "test"] = Field("test", description="Studies that choose settings use validation.")
     source: str = Field(
-        WORLD, min_length=1, description="`world`, or a file or address with prompt (and set, category, base_id)."
+        WORLD,
+        min_length=1,
+        description="`world`, or a file or address with prompt (and set, category, base_id); or see `suites`.",
+    )
+    suites: dict[SuiteName, Literal["validation", "test"]] = Field(
+        {}, description="Published prompts by name, and what each is for: choosing settings, or the final numbers."
     )
     columns: dict[Literal["id", "split", "set", "base_id", "category", "prompt", "response", "wrapper"], str] = Field(
         {}, description="Our column -> the source's column, where the names differ."
@@ -33,6 +40,12 @@ class Evaluation(Strict):
     @model_validator(mode="before")
     @classmethod
     def _judge_of_the_source(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("suites"):
+            if data.get("source", SUITES) != SUITES:
+                raise ValueError("prompts come from a source or from suites, not from both")
+            data = {"source": SUITES} | data
+        elif isinstance(data, dict) and data.get("source") == SUITES:
+            raise ValueError("name the suites: evaluation.suites")
         if isinstance(data, dict) and data.get("source", WORLD) != WORLD:
             return {"judges": ["refusal"]} | data
         return data

@@ -82,7 +82,8 @@ class Safety(Strict):
     source: str = Field(
         WORLD,
         min_length=1,
-        description="`world`, or a file or https address (.parquet .csv .jsonl .json) with kind, prompt, response.",
+        description="`world`, `safe-instr` (published refusals), or a file or https address (.parquet .csv .jsonl "
+        ".json) with kind, prompt, response.",
     )
     columns: dict[Literal["id", "kind", "category", "prompt", "response"], str] = Field(
         {}, description="Our column -> the source's column, where the names differ."

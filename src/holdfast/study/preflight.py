@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from holdfast.data.sources import HUB, WORLD, is_file
+from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.model import contract, gguf, hub, package
 from holdfast.names import HAZARD
@@ -71,22 +71,28 @@ def check_files(
     if first and base:
         lengths.refuse_frame(resolved, base)
     tables = (s.safety.source, s.evaluation.source, s.preferences.source)
-    if not any(map(is_file, tables)) and all(
+    if all(t == WORLD or t.startswith(REMOTE) for t in tables) and all(
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
     ):
         return None
-    from holdfast.data import fetch, prepare, sources
+    from holdfast.data import fetch, prepare, sources, suites
     from holdfast.study import refusals
 
     def small(path: str | Path) -> bool:
         """Whether planning reads a file; what is none is read too, which says so."""
         return not Path(path).is_file() or Path(path).stat().st_size <= BIG_FILE_BYTES
 
+    def readable(source: str) -> bool:
+        """Whether its rows are on this machine, and few enough to read them now."""
+        if source in PUBLISHED:
+            return suites.here(list(s.evaluation.suites) if source == SUITES else [source])
+        return is_file(source) and small(source)
+
     def safety(cfg: dict[str, Any], say: Callable[[str], None]) -> list[dict[str, Any]]:
         return prepare.safety_rows(cfg, say, refusals.whole if first else None)
 
     read = [
-        make(cfg, say) if is_file(source) and small(source) else []
+        make(cfg, say) if readable(source) else []
         for source, make, cfg in zip(
             tables,
             (safety, prepare.prompt_rows, prepare.preference_rows),
@@ -101,8 +107,7 @@ def check_files(
         prepare.refuse_unasked(read[1], resolved.splits, tables[1])
     prepare.refuse_leak(read[0], read[1], "prompt", f"{tables[1]}", f"the safety rows in {tables[0]}")
     asked_of_base = s.safety.benign_prompts
-    here = asked_of_base == "written" or (is_file(asked_of_base) and small(asked_of_base))
-    if s.safety.benign_answers == "self" and here:
+    if s.safety.benign_answers == "self" and (asked_of_base == "written" or readable(asked_of_base)):
         own = [{"prompt": p} for p in prepare.benign_prompts(resolved.benign_cfg())]
         prepare.refuse_leak(own, read[1], "prompt", f"{tables[1]}", f"safety.benign_prompts ({asked_of_base})")
     if resolved.pairs_are_read:

@@ -33,7 +33,8 @@ class Resolved(Structure):
             for k, t in s.tasks.items()
         }
         safety = s.safety.model_dump(mode="json", include={"source", "columns", "hazards", "benign"})
-        evaluation = s.evaluation.model_dump(mode="json", include={"source", "columns", "prompts_per_set"})
+        suites = {"suites"} if s.evaluation.suites else set()
+        evaluation = s.evaluation.model_dump(mode="json", include={"source", "columns", "prompts_per_set", *suites})
         return {"world": s.world.model_dump(), "safety": safety, "tasks": tasks, "evaluation": evaluation}
 
     def task_data_cfg(self, task: str) -> dict[str, Any]:
