@@ -192,3 +192,24 @@ def test_the_makefile_calls_the_verbs():
 def test_no_error_class_is_without_a_use():
     source = "".join(p.read_text() for p in (ROOT / "src").rglob("*.py") if p.name != "errors.py")
     assert not [e.__name__ for e in HoldfastError.__subclasses__() if f"{e.__name__}(" not in source]
+
+
+@pytest.mark.parametrize(
+    ("online", "begun", "study"),
+    [(True, None, "real-small"), (False, None, "real-small-gguf"), (True, "real-small-gguf", "real-small-gguf"),
+     (False, "real-small", "real-small")],
+)  # fmt: skip
+def test_the_real_study_is_the_one_that_can_run_and_stays_it(online, begun, study, tmp_path, monkeypatch, capsys):
+    from holdfast.model import hub
+
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "reachable", lambda source, revision: online)
+    if begun:
+        (tmp_path / "work" / begun / "base").mkdir(parents=True)
+        (tmp_path / "work" / begun / "base/model.safetensors").touch()
+    assert main(["real"]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{study}\n" and said.err.startswith(f"{study}: ")
+    if not online and not begun:
+        assert "a rounded copy of HuggingFaceTB/SmolLM2-135M-Instruct" in said.err

@@ -17,7 +17,7 @@ from holdfast.errors import HoldfastError, UsageError
 
 VERBS = (
     "table", "plan", "why", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate", "fit", "harness",
-    "documents",
+    "real", "documents",
 )  # fmt: skip
 HELP = """Fine-tune a language model without losing its refusals.
 

@@ -8,6 +8,7 @@ from holdfast.errors import ArtifactError, said
 from holdfast.model import gguf, package, weights
 from holdfast.record import paths
 
+SECONDS = 10.0  # to answer whether a model is there
 # What is fetched of a hub model: no weights in other formats, and none twice.
 _FILES = (
     "config.json", "generation_config.json", weights.WEIGHTS, weights.INDEX, "model-*.safetensors", "tokenizer*",
@@ -34,6 +35,19 @@ def known(source: str, revision: str | None = None) -> Path | None:
     except (OSError, HFValidationError, ArtifactError):
         return None
     return folder
+
+
+def reachable(source: str, revision: str | None = None) -> bool:
+    """Whether a hub model is here, or the hub answers for it within seconds."""
+    if known(source, revision) is not None:
+        return True
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(source, revision=revision, timeout=SECONDS)
+    except Exception:  # noqa: BLE001 - whatever the hub's client and the libraries below it raise
+        return False
+    return True
 
 
 def fetched(source: str, revision: str | None = None) -> Path:
