@@ -148,7 +148,7 @@ def study(opened, tmp_path):
     table = [
         {"study": "s", "task": "t", "arm": arm, "method": "full", "learning_rate": 1e-3, "seeds": 2, "replicates": 2,
          "safety/refusal_rate": 0.5, "safety/refusal_rate_low": 0.3, "safety/refusal_rate_high": 0.7,
-         "utility": 0.5, "utility_low": 0.4, "utility_high": 0.6}
+         "utility": 0.5, "utility_low": 0.4, "utility_high": 0.6, "weights/changed_fraction": 0.9}
         for arm in ("base", "aligned", "full", "back")
     ]  # fmt: skip
     csvfiles.write_csv(tmp_path / "table.csv", table)
@@ -170,6 +170,7 @@ def test_an_arm_stands_above_its_models_with_mean_and_interval(opened, study, tm
     assert len(runs) == len(found) == 11 + 3 + 1  # base is one model
     full = client.get_run(runs["s/t/full"])
     assert full.data.metrics["safety/refusal_rate_low"] == 0.3 and full.data.metrics["utility_high"] == 0.6
+    assert full.data.metrics["weights/changed_fraction"] == 0.9 and full.data.metrics["cost/seconds"] == 1.5
     assert "2 seed(s), 2 replicate(s)" in full.data.tags["mlflow.note.content"]
     below = {r.data.tags["cell"] for r in found if r.data.tags.get("mlflow.parentRunId") == runs["s/t/full"]}
     assert below == {f"s/{r}t/full/seed{s}" for r in ("", "replicate1/") for s in (0, 1)}

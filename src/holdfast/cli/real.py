@@ -13,8 +13,8 @@ FROM_HUB, FROM_PACKAGE = "real-small", "real-small-gguf"
 def command() -> None:
     """Print which study of a real model can run here.
 
-    `make real` runs it. real-small takes the model from the hub; real-small-gguf the file that a Python package ships, rounded to four bits,
-    where only a package registry can be reached. What was begun stays what it is.
+    `make real` runs it. real-small takes the model from the hub; real-small-gguf the file that a Python package ships,
+    rounded to four bits, where only a package registry can be reached. What was begun stays what it is.
     """
     from holdfast.model import hub
     from holdfast.study import resolve

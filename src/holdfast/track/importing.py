@@ -222,14 +222,17 @@ def _import_arm(
     name, rates = arm_name(row), [k.removesuffix("_low") for k in row if k.endswith("_low") and row[k] != ""]
     rates = [k for k in rates if row["task"] or not k.startswith("utility")]
     values = {k: float(row[k]) for rate in rates for k in _with_ends(rate) if row.get(k)}
+    values |= {k: float(row[k]) for k in (names.CHANGED_FRACTION,) if row["task"] and row.get(k)}
     digest = provenance.digest([row, sorted(children)])
     with store.lock(opened["uri"], name):
         client = store.client_of(opened["uri"])
         old = store.runs_of(client, opened["experiment_id"], name)
         if done := _complete(old, digest):
             return done
-        spans = [client.get_run(child).info for child in children]
-        started, ended = min(s.start_time for s in spans), max(s.end_time for s in spans)
+        below = [client.get_run(child) for child in children]
+        started, ended = min(r.info.start_time for r in below), max(r.info.end_time for r in below)
+        spent = [r.data.metrics[names.SECONDS] for r in below if names.SECONDS in r.data.metrics]
+        values |= {names.SECONDS: sum(spent) / len(spent)} if spent else {}
         title, note = f"{row['task'] or 'all'} {row['arm']}", described.arm(row, values)
         tags = {
             CELL: name, STATUS: "importing", "task": row["task"] or "all", "arm": row["arm"], "method": row["method"],
