@@ -158,7 +158,7 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     words = _own_tokens(tokenizer, len(_field(reader, "tokenizer.ggml.tokens")))
     # The numbers are floats now, which transformers would not save as long as the model says otherwise.
     del model.config.quantization_config
-    model.hf_quantizer = None  # type: ignore[assignment]
+    vars(model).pop("hf_quantizer", None)
     types = Counter(t.tensor_type.name for t in reader.tensors)
     facts = {
         "file": path.name, "sha256": provenance.file_digest(path), "tensors": dict(types.most_common()),
