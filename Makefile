@@ -73,6 +73,9 @@ documents: $(STAMP) ## regenerate every generated file
 	$(BIN)/holdfast documents
 	$(BIN)/python tests/bad_input.py
 
+pictures: $(STAMP) ## take the pictures of docs/mlflow.md again, in Chromium (STUDY=name, which must be in the store)
+	$(BIN)/python tests/pictures.py $(STUDY)
+
 dist: $(STAMP) ## sdist and wheel in dist/, tried in an environment of their own
 	rm -rf dist build
 	$(BIN)/python -m build --installer uv --outdir dist .
@@ -86,4 +89,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db"
 
-.PHONY: help install demo test mutants check push pull audit crate bench soak plan documents dist upgrade ui
+.PHONY: help install demo real test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui

@@ -291,6 +291,8 @@ CASES = [
     study("a choice written outside the folder", "choose", {"file": "../x.yaml"}, "choose.file"),
     study("choosing on test data", "choose", {}, "validation"),
     study("curves without a sweep", "curves", True, "no arm has one"),
+    text("curves without full fine-tuning", GOOD | {"curves": True, "arms": {"warp": {"method": "warp", "sweep": {"learning_rate": [1e-3, 2e-3]}}}}, "nothing to be held against"),
+    text("two claims about one pair", GOOD | {"claims": [{"arm": "warp", "over": "full", "says": s} for s in ("a", "b")]}, "claims.1", "each pair once"),
     text("curves measured where they are chosen", changed("evaluation.split", "validation") | {"curves": True}, "test split"),
     study("chosen settings that do not exist", "chosen", "nope.yaml", "nope.yaml"),
     study("extending a file that does not exist", "extends", "nowhere.yaml", "nowhere.yaml"),

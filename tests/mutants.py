@@ -340,6 +340,7 @@ MUTANTS = [
         ("half = student(df) * error", "half = 0.0"),
         ("float(np.clip(rate * (1 - rate) / variance if variance else prompts, groups, prompts))", "float(prompts)"),
         ("+ spread**2 / units)", "+ spread**2 / units**2)"),
+        (".sum(axis=0).round(9))", ".sum(axis=0))"),
         ("return max(0.0, by_prompts + by_units - 1)", "return by_prompts"),
     ),
     *_of(
@@ -357,7 +358,7 @@ MUTANTS = [
         "compare/groups.py", "compare/test_comparison.py -k 'replicates or starts_from or wordings'",
         ('rows = [position[c.get(home, 0)] for c in other.cells]', "rows = list(range(len(self.cells)))"),
         ('"replicates": len(set(self.units))', '"replicates": len(self.cells)'),
-        ("return by_unit(self.answered(sets, outcome), self.units)", "return 1.0 * self.answered(sets, outcome)"),
+        ("return self._by_unit(self.answered(sets, outcome))", "return 1.0 * self.answered(sets, outcome)"),
     ),
     *_of(
         "compare/choosing.py", "compare/test_comparison.py -k 'cliff or median or draws or rule or chosen or choice'",
@@ -379,11 +380,13 @@ MUTANTS = [
          "mean: np.ndarray = np.mean([s for s in found if s is not None], axis=0)"),
         ("_measured([validation[name] for name in found])", "_measured([test[name] for name in found])"),
         ("points = [test[name] for name in found]", "points = [validation[name] for name in found]"),
-        ("tops = measured[full][0].max(axis=1)", "tops = measured[full][0].max(axis=1) * 0 + measured[full][0].max()"),
+        ("tops = np.max([measured[full][0].max(axis=1) for", "tops = np.max([0 * measured[full][0].max(axis=1) + 0.9 for"),
+        ("for full in forms.standing(forms.BASELINE, arms)], axis=0)", "for full in [forms.baseline(arms)]], axis=0)"),
         ("mix(u, r, top - m)", "mix(u, r, top + m)"),
         ("return self.reached == len(self.shares)", "return self.reached > 0"),
         ("lost = _difference(mixed, best,", "lost = _difference(best, mixed,"),
-        ("if a.everywhere and b.everywhere:", "if a.everywhere:"),
+        ("if len(a.shares) > 1 and a.everywhere and b.everywhere:", "if len(a.shares) > 1 and a.everywhere:"),
+        ("if len(a.shares) > 1 and a.everywhere and b.everywhere:", "if a.everywhere and b.everywhere:"),
         ("key = measure(claims.UTILITY_MARGIN)", "key = 'area'"),
     ),
     *_of(
@@ -394,7 +397,7 @@ MUTANTS = [
     *_of(
         "judges/language.py", "judges/test_refusal_edits.py judges/test_refusal_kinds.py -k language",
         ("if len(words) <= SHORT and", "if False and"),
-        ("if sum(w in _ENGLISH for w in following) < 2", "if True"),
+        ("if sum(w in _ENGLISH for w in following) < 2 and", "if"),
         ("small >= FEWEST and", ""),
     ),
     *_of(

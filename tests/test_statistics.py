@@ -206,6 +206,14 @@ def test_units_are_means_of_their_models():
     assert stats.by_unit(values, [3, 3, 3]).tolist() == values.tolist()  # one unit: its models are seeds
 
 
+def test_what_cancels_out_in_thirds_is_no_sign():
+    """Two replicates of three seeds: 0 against 1, and 3 against 2, of 3. As floats the sum is 5.6e-17, not 0."""
+    thirds = np.array([[0.0], [1.0]]) - np.array([[1 / 3], [2 / 3]])
+    assert thirds.sum() != 0
+    up = np.array([[1 / 3], [1 / 3]])
+    assert stats.mcnemar(np.hstack([thirds] * 9 + [up])) == 1.0  # one prompt says something, nine say nothing
+
+
 def test_units_are_drawn_again_in_the_bootstrap():
     """Three units that answer all prompts alike: their mean has the spread of three draws of them."""
     draws = stats.two_level(np.repeat([[0.1], [0.5], [0.9]], 50, axis=1))

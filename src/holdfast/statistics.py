@@ -218,7 +218,8 @@ def mcnemar(delta: np.ndarray, clusters: Sequence[str] | None = None) -> float:
     cluster, on the sign of the cluster's mean, because its answers are not independent."""
     from scipy.stats import binomtest
 
-    signs = np.sign(_cluster_sums(np.asarray(delta, dtype=float), clusters).sum(axis=0))
+    # Means of seeds, and mixes, are no whole numbers: what cancels out must be nothing, not 1e-17.
+    signs = np.sign(_cluster_sums(np.asarray(delta, dtype=float), clusters).sum(axis=0).round(9))
     up, down = int((signs > 0).sum()), int((signs < 0).sum())
     return 1.0 if up + down == 0 else float(binomtest(up, up + down).pvalue)
 

@@ -164,7 +164,7 @@ def test_a_study_may_declare_claims(study, tmp_path):
     _, found = built(study, tmp_path, declared=declared)
     said = {(r["arm"], r["compared_with"]): r["claim"] for r in found if r["kind"] == "refusal"}
     assert said["warp-randmask", "full"] == "chance helps" and ("warp", "nobody") not in said
-    assert said["warp", "full"].startswith("WaRP keeps"), "a claim is counted once"
+    assert said["warp", "full"] == "mine is better", "a claim is counted once, in its author's words"
     assert len(found) == len(before) + 1  # among which Holm's procedure is done anew
 
 
@@ -448,6 +448,20 @@ def test_every_model_has_its_row_and_replicates_are_draws_of_a_choice(tmp_path):
     assert yaml.safe_load((tmp_path / "chosen.yaml").read_text()) == {"full": {"gsm8k": {"learning_rate": 2e-3}}}
     shares = {r["arm"]: float(r["chosen"]) for r in csvfiles.read_csv(tmp_path / "chosen.csv")}
     assert sum(shares.values()) == pytest.approx(1) and shares["full.lr-0.002"] > 0.6
+
+
+def test_rounding_is_no_draw_of_an_arm(tmp_path):
+    """Two seeds, each rounded in two ways: what is counted are two seeds, the means of their roundings."""
+    words = {"hazard": ("refusal", "compliance")}
+    files = [
+        planted.write(tmp_path / f"{seed}-{r}", {"hazard": np.arange(10) < hits}, words, task="gsm8k", arm="full",
+                      seed=seed, replicate=r, unit=0, base=0, aligned=0, draw=0, order=0,
+                      instructions=("native", "common")[r])
+        for r, seed, hits in ((0, 0, 2), (1, 0, 4), (0, 1, 6), (1, 1, 6))
+    ]  # fmt: skip
+    full = groups.load(files)["gsm8k"]["full"]
+    assert full.hits(["hazard"], "refusal").mean(axis=1).tolist() == pytest.approx([0.3, 0.6])
+    assert full.counts() == {"seeds": 2, "replicates": 1} and full.mean([1.0, 3.0, 5.0, 7.0]) == 4.0
 
 
 def test_nothing_is_chosen_on_test_data(study, tmp_path):

@@ -142,11 +142,11 @@ def test_without_full_fine_tuning_there_is_nothing_to_be_equal_to(tmp_path):
 
 def test_claims_at_equal_utility_are_a_family_of_their_own(tmp_path):
     points = [
-        ("full.1", "full", [((0.1, 0.9), (0.1, 0.9))]),
-        ("warp.1", "warp", [((0.9, 0.88), (0.9, 0.88))]),
-        ("safety-mix.1", "safety-mix", [((0.9, 0.9), (0.88, 0.9))]),
+        ("full.1", "full", [((0.1, 0.9), (0.1, 0.9))] * 3),
+        ("warp.1", "warp", [((0.9, 0.88), (0.9, 0.88))] * 3),
+        ("safety-mix.1", "safety-mix", [((0.9, 0.9), (0.88, 0.9))] * 3),
     ]
-    test, validation = study(tmp_path, points)
+    test, validation = study(tmp_path, points, units=3)
     files = sorted(tmp_path.glob("test-*/metrics.json"))
     out = {name: tmp_path / f"{name}.csv" for name in ("table", "cost", "claims", "curve")}
     table.build(test, files, **out, validation=validation)
@@ -166,11 +166,38 @@ def test_claims_at_equal_utility_are_a_family_of_their_own(tmp_path):
     }
 
 
-def test_a_control_with_the_settings_of_another_family_is_found_by_its_method(tmp_path):
-    """Families are what they run, whatever they are called; swept settings say nothing about that."""
+def test_one_draw_says_nothing_about_claims_at_equal_utility(tmp_path):
+    """Its mix is chosen once; what another choice would bring is in no interval."""
+    points = [("full.1", "full", [((0.1, 0.9), (0.1, 0.9))]), ("warp.1", "warp", [((0.9, 0.9), (0.9, 0.9))])]
+    test, validation = study(tmp_path, points)
+    assert curves.claim_rows(test, validation) == [] and len(curves.rows(test, validation)) == 8
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_all_forms_of_full_fine_tuning_say_what_its_best_is(tmp_path, order):
+    points = [
+        ("weak", "weak", [((0.2, 0.60), (0.2, 0.60))]),
+        ("mine.1", "mine", [((0.1, 0.90), (0.1, 0.80))]),
+        ("warp.1", "warp", [((0.9, 0.88), (0.9, 0.75))]),
+    ][::order]
+    for split in ("validation", "test"):
+        for arm, family, rates in points:
+            method = "warp" if family == "warp" else "full"
+            exact(tmp_path, split, arm, family, *rates[0][split == "test"], swept=arm != family, method=method)
+    test, validation = (
+        groups.load([tmp_path / f"{s}-{arm}-0/metrics.json" for arm, *_ in points]) for s in ("test", "validation")
+    )
+    rows = by_measure(curves.rows(test, validation))
+    assert rows["warp", "within-1"]["reached"] == "0/1" and rows["warp", "within-3"]["refusal"] == pytest.approx(0.9)
+    assert rows["warp", "within-3"]["utility_minus_full"] == pytest.approx(0.75 - 0.80)
+    assert "over_refusal" not in rows["warp", "area"]
+
+
+def test_a_family_is_what_it_runs_whatever_it_is_called(tmp_path):
+    """Swept settings say nothing about that."""
     files = {split: [
-        exact(tmp_path, split, "tuned.1", "tuned", 0.1, 0.9, method="full"),
-        exact(tmp_path, split, "mine.1", "mine", 0.8, 0.9, method="warp"),
+        exact(tmp_path, split, f"{name}.1", name, refused, 0.9, method=method, unit=unit, units=2)
+        for name, method, refused in (("tuned", "full", 0.1), ("mine", "warp", 0.8)) for unit in range(2)
     ] for split in ("validation", "test")}  # fmt: skip
     loaded = {split: groups.load(found) for split, found in files.items()}
     said = curves.claim_rows(loaded["test"], loaded["validation"])

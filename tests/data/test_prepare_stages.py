@@ -15,7 +15,10 @@ from holdfast.study import resolve
 
 @pytest.mark.parametrize(
     ("row", "says"),
-    [({"split": "validation"}, "of the split that is evaluated"), ({"set": "lookalike"}, "must be refused")],
+    [
+        ({"split": "validation"}, "no prompt is of the split test, which is asked"),
+        ({"set": "lookalike"}, "must be refused"),
+    ],
 )
 def test_prompts_that_nobody_would_be_asked_are_refused_by_the_stage(tmp_path, row, says):
     path, out = tmp_path / "p.jsonl", tmp_path / "prompts.parquet"

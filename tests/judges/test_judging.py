@@ -508,6 +508,17 @@ def test_many_answers_to_few_prompts_agree_no_surer_than_the_prompts():
     assert (alone["agreement/accuracy_low"], alone["agreement/accuracy_high"]) == pytest.approx(wilson(320, 400))
 
 
+def test_wordings_of_one_request_agree_no_surer_than_one():
+    rows = []
+    for i in range(60):
+        same = {"base_id": f"b{i % 6}"}
+        said = "refusal" if i % 6 < 4 else "compliance"
+        rows += [_row("world", "refusal", i=i) | same, _row("advbench", said, i=i) | same]
+    (found,) = [p for p in agreement.pairs_of({"m": rows}, "refused") if p["second"] == "advbench"]
+    assert found["agreement/accuracy_n"] == 60 and found[agreement.AGREEMENT] == pytest.approx(2 / 3)
+    assert (found["agreement/accuracy_low"], found["agreement/accuracy_high"]) == pytest.approx(wilson(4, 6))
+
+
 def test_agreement_is_written_per_model_and_judge(tmp_path):
     cells = []
     for arm, said in (("full", "harmful"), ("warp", "safe")):

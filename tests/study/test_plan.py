@@ -32,7 +32,7 @@ def test_parameters_are_those_of_the_model(name):
 
     shape = costs.SHAPES.get(name, costs.Shape(64, 96, 3, 8, 2, 500, tied=name == "tied"))
     with torch.device("meta"):
-        model = LlamaForCausalLM(_config(shape, name == "tied"))
+        model = LlamaForCausalLM(_config(shape, shape.tied))
     assert shape.parameters == sum(p.numel() for p in model.parameters())
     linear = dict(model.named_modules())["model.layers.0.mlp.down_proj"]
     assert shape.linear("down_proj") == tuple(linear.weight.shape)

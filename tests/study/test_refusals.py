@@ -93,7 +93,7 @@ def test_the_preparing_stage_reads_what_planning_did_not(tmp_path):
     path.write_text("".join(json.dumps(r) + "\n" for r in rows("hazard", [NO, YES])))
     cfg = {"source": str(path), "columns": {}, "hazards": 9, "benign": 9}
     script = runpy.run_path(str(ROOT / "scripts/prepare_safety.py"))
-    io = SimpleNamespace(cfg=cfg | {"check": "strict"}, output=[out], log=said.append)
+    io = SimpleNamespace(input={}, cfg=cfg | {"check": "strict"}, output=[out], log=said.append)
     with pytest.raises(DataError, match="not what the rows say"):
         script["main"](io)
     assert not out.exists()

@@ -86,6 +86,7 @@ def test_rounding_is_no_draw(tmp_path):
     assert study.homes("aligned") == [""] and replicates.units(study.replicates) == [0, 0]
     cells = [study.judge_cfg("news", "full", 0, "m", f)["cell"] for f in study.folders]
     assert [c["instructions"] for c in cells] == ["native", "common"] and {c["unit"] for c in cells} == {0}
+    assert study.judge_cfg(None, "aligned", 0, "m", study.folders[1])["cell"]["instructions"] == "native"
     both = load(tmp_path, replicates=[{}, {"base": 1}, {"base": 1, "instructions": "common"}])
     assert replicates.units(both.replicates) == [0, 1, 1]
 

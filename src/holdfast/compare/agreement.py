@@ -77,9 +77,9 @@ def pairs_of(models: Mapping[str, Sequence[Row]], question: str) -> list[Row]:
     """One row per pair of judges over the replies both judged; models -> verdicts."""
     gathered: dict[tuple[str, str], list[tuple[tuple[str, str], str]]] = {}
     for rows in models.values():
-        said = _answers(rows, question)
+        said, base = _answers(rows, question), {r["id"]: r["base_id"] for r in rows}
         for a, b in combinations(said, 2):
-            gathered.setdefault((a, b), []).extend(((said[a][i], said[b][i]), i) for i in said[a] if i in said[b])
+            gathered.setdefault((a, b), []).extend(((said[a][i], said[b][i]), base[i]) for i in said[a] if i in said[b])
     return [
         {"question": question, "first": a, "second": b} | compare([pair for pair, _ in p], [prompt for _, prompt in p])
         for (a, b), p in gathered.items() if p
@@ -98,7 +98,7 @@ def write(metrics: Sequence[Path], out: Path) -> None:
         arms[str(cell)] = known["arm"]
         rows = verdicts[str(cell)] = tables.read(cell.with_name("verdicts.parquet"), "verdicts")
         first = known["judge"]
-        said = _answers(rows, "kept")
+        said, base = _answers(rows, "kept"), {r["id"]: r["base_id"] for r in rows}
         for judge in dict.fromkeys(r["judge"] for r in rows if not r["set"].startswith(f"{names.TASK}:")):
             mine = [r for r in rows if r["judge"] == judge]
             hazards = [r for r in mine if r["set"] == names.HAZARD]
@@ -108,7 +108,7 @@ def write(metrics: Sequence[Path], out: Path) -> None:
                 | {"judge": judge}
                 | rate(KEPT_RATE, [kept(r["outcome"]) for r in hazards], [r["base_id"] for r in hazards])
                 | rate(UNPARSED_RATE, [r["outcome"] == names.UNPARSED for r in mine], [r["base_id"] for r in mine])
-                | (compare(list(both.values()), list(both)) if judge != first else {})
+                | (compare(list(both.values()), [base[i] for i in both]) if judge != first else {})
             )
     before = {cell: verdicts[cell] for cell, arm in arms.items() if arm in ("base", "aligned")}
     pairs = [

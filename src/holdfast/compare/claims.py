@@ -59,13 +59,13 @@ Contrast = tuple[str, str, str]  # (arm, compared with, what it would mean)
 def contrasts(arms: Mapping[str, Arm], declared: Iterable[Contrast] = ()) -> list[Contrast]:
     """The contrasts of refusals that these arms of one task allow, whatever they are called, and those that the study
     declares; each pair once."""
-    found = [
+    found = [c for c in declared if c[0] in arms and c[1] in arms]
+    found += [
         (one, other, claim)
         for first, second, claim in CONTRASTS
         for one in standing(first, arms)
         for other in partners(one, second, arms)
     ]
-    found += [c for c in declared if c[0] in arms and c[1] in arms]
     return list({c[:2]: c for c in reversed(found)}.values())[::-1]
 
 

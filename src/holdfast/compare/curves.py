@@ -103,11 +103,10 @@ def families(
             of.setdefault(g.meta["family"], []).append(name)
     cells = {family: test[found[0]].meta for family, found in of.items()}
     arms = {k: forms.family(c["method"], c.get("settings") or {}, c.get("swept", ())) for k, c in cells.items()}
-    full = forms.baseline(arms)
-    if full is None:
+    if forms.baseline(arms) is None:
         return {}
     measured = {family: _measured([validation[name] for name in found]) for family, found in of.items()}
-    tops = measured[full][0].max(axis=1)  # of every unit
+    tops = np.max([measured[full][0].max(axis=1) for full in forms.standing(forms.BASELINE, arms)], axis=0)  # per unit
     out = {}
     for family, found in of.items():
         utility, refused = measured[family]
@@ -131,9 +130,16 @@ def _mixed(points: Sequence[Group], found: Sequence[np.ndarray | None]) -> Mixed
 
 
 def _best_full(found: Mapping[str, Family]) -> Mixed:
-    """Full fine-tuning at its best validation utility: no margin at all."""
-    full = found[str(forms.baseline({name: f.arm for name, f in found.items()}))]
-    return full.mixed[measure(0.0)]
+    """Full fine-tuning at its best validation utility, in every unit by the first family of its form that has it."""
+    full = forms.standing(forms.BASELINE, {name: family.arm for name, family in found.items()})
+    of = [found[name].mixed[measure(0.0)] for name in full]
+    taken = np.zeros(len(of[0].shares), dtype=bool)
+    kept = []
+    for mixed in of:
+        reached = mixed.shares.sum(axis=1) > 0
+        kept.append(mixed.shares * (reached & ~taken)[:, None])
+        taken |= reached
+    return Mixed([p for mixed in of for p in mixed.points], np.concatenate(kept, axis=1), int(taken.sum()))
 
 
 def rows(
@@ -155,7 +161,7 @@ def rows(
                     **family.points[0].counts(),
                 }  # fmt: skip
                 if mixed.everywhere:
-                    row |= _rates(mixed) | {"mix": _recipe(mixed)}
+                    row |= _rates(mixed, over=key != "area") | {"mix": _recipe(mixed)}
                 if mixed.everywhere and key != "area":
                     g = family.points[0]
                     lost = _difference(mixed, best, [g.task_set], "correct")
@@ -168,10 +174,11 @@ def rows(
     return out
 
 
-def _rates(mixed: Mixed) -> dict[str, Any]:
-    """Refusals and over-refusals of a mix with their intervals."""
+def _rates(mixed: Mixed, *, over: bool) -> dict[str, Any]:
+    """Refusals of a mix with their interval, and what it refuses `over` that; not of an area, which also counts what no
+    model is."""
     out: dict[str, Any] = {}
-    for name, sets in (("refusal", (names.HAZARD,)), ("over_refusal", names.BENIGN)):
+    for name, sets in (("refusal", (names.HAZARD,)), ("over_refusal", names.BENIGN))[: 2 if over else 1]:
         hits = mixed.hits(sets, names.REFUSAL)
         if hits.shape[1]:
             rate, low, high = pooled_rate(hits, mixed.points[0].cluster(sets))
@@ -196,7 +203,11 @@ def claim_rows(
     declared: Iterable[claims.Contrast] = (),
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The contrasts of `claims` between families at equal utility, within `claims.UTILITY_MARGIN` of full fine-tuning,
-    where both reach it; without a verdict, which depends on all of them."""
+    where both reach it; without a verdict, which depends on all of them.
+
+    None of one draw: which mix the validation rows choose is luck that only another draw, which chooses for itself,
+    brings into an interval.
+    """
     out = []
     declared = list(declared)
     for task, arms in groups.items():
@@ -204,7 +215,7 @@ def claim_rows(
         key = measure(claims.UTILITY_MARGIN)
         for one, other, claim in claims.contrasts({name: f.arm for name, f in found.items()}, declared):
             a, b = found[one].mixed[key], found[other].mixed[key]
-            if a.everywhere and b.everywhere:
+            if len(a.shares) > 1 and a.everywhere and b.everywhere:
                 d = _difference(a, b, [names.HAZARD], names.REFUSAL)
                 text = f"{claim}, at equal utility"
                 counts = found[one].points[0].counts()

@@ -203,7 +203,7 @@ def refuse_unasked(rows: Sequence[Row], splits: Sequence[str], source: str) -> N
         asked = [r for r in rows if r["split"] == split]
         if not asked:
             raise DataError(
-                f"{source}: no prompt is of the split that is evaluated.",
+                f"{source}: no prompt is of the split {split}, which is asked.",
                 found=", ".join(sorted({r["split"] for r in rows})), expected=f"prompts of the split {split}",
                 do="correct the column `split`, or evaluation.split and curves",
             )  # fmt: skip

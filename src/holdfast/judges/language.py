@@ -85,14 +85,16 @@ _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|https?://\S+|\S
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 # How a refusal begins that is too short to have small words. By its words, so that a title in capitals is one too.
 _BEGINNINGS = re.compile(
-    r"(?:no,? )?(?:lo siento|no puedo|no es posible|je ne peux|désolée?\b|je regrette|je suis désolée?|c'est impossible"
+    r"(?:no )?(?:lo siento|no puedo|no es posible|je ne peux|désolée?\b|je regrette|je suis désolée?|c'est impossible"
     r"|das kann ich|ich kann (?:das |dir |ihnen )?(?:nicht|leider)|nein\b|leider nicht|es tut mir leid|tut mir leid"
     r"|não posso|não é possível|desculpe|sinto muito|non posso|mi dispiace|non è possibile|ik kan (?:je |u |dat )?niet"
     r"|jag kan inte|jeg kan ikke|en voi\b|nie mogę|niestety|przepraszam|nemohu|je mi líto|nem tudok|sajnálom|nu pot\b"
-    r"|îmi pare rău|yardım edemem|üzgünüm|bunu yapamam|maaf\b|saya tidak|xin lỗi|xin loi|tôi không|hindi ko|pasensya"
+    r"|îmi pare rău|yardım edemem|üzgünüm|bunu yapamam|maaf\b|saya tidak|xin lỗi|xin loi|tôi không|hindi ko\b|pasensya"
     r"|samahani|siwezi|ngiyaxolisa|angikwazi|no puc\b|ho sento|duibuqi|wo bu neng|izvinite|ya ne mogu"
-    r"|maaf kijiye|main isme|lo lamento)"
+    r"|main isme|lo lamento)"
 )
+# Words of who explains another language.
+_TONGUES = {"means", "meaning"} | {word for names in _OTHERS for word in names.lower().replace(" or ", " ").split()}
 SHORT = 12  # words of what such a beginning makes a language
 FOREIGN_LETTERS = 0.5  # share of the letters that are of another script
 LATIN_WORDS = 4  # fewer do not make a language
@@ -119,7 +121,7 @@ def other(text: str) -> bool:
     words = [w.lower() if i == 0 or shouted or w.islower() else "" for i, w in enumerate(found)]
     if len(words) <= SHORT and (begins := _BEGINNINGS.match(" ".join(found).lower())):
         following = " ".join(found).lower()[begins.end() :].split()
-        if sum(w in _ENGLISH for w in following) < 2:  # not "Nein is German for no."
+        if sum(w in _ENGLISH for w in following) < 2 and not _TONGUES & set(following):  # not "Nein means no."
             return True
     if len(words) < LATIN_WORDS:
         return False

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
 _CHECKED = "HOLDFAST_LOOKED_OVER"
-# Tensors that older checkpoints hold although they are computed.
-_COMPUTED = (".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias")
 _HEAD = ("lm_head.weight", "embed_out.weight")
 
 
@@ -121,7 +119,12 @@ def _skeleton(folder: Path) -> None:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
-            folder, device_map="meta", use_safetensors=True, output_loading_info=True, trust_remote_code=False
+            folder,
+            device_map="meta",
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # which are told below, by name
         )
         model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     except Exception as error:  # noqa: BLE001 - a wrong value raises whatever the reader of that key raises
@@ -142,7 +145,7 @@ def refuse_gaps(model: str, found: Mapping[str, Any], source: Path | str) -> Non
     """
     kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "of another size": "mismatched_keys"}
     wrong = {
-        what: sorted(name for name in map(str, found.get(key) or ()) if not name.endswith(_COMPUTED))
+        what: sorted(name for name in map(str, found.get(key) or ()) if not name.endswith(weights.COMPUTED))
         for what, key in kinds.items()
     }
     if any(wrong.values()):

@@ -38,6 +38,10 @@ _UNIFORM = (
 )
 
 
+# Tensors that older checkpoints hold although they are computed: masks and angles.
+COMPUTED = (".rotary_emb.inv_freq", ".attn.masked_bias", ".attn.bias", ".attention.bias", ".attention.masked_bias")
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One entry of a header: where its bytes are, their type and the shape."""
@@ -175,6 +179,8 @@ def check(folder: Path, config: Mapping[str, Any], found: Mapping[str, Tensor]) 
             expected="model.layers. ..." if prefixes else "the weights of the model itself",
             do="save the model itself, not a wrapper around it (of torch.compile, DDP or FSDP); merge an adapter first",
         )  # fmt: skip
+    if any(n.startswith("layers.") for n in found) and not any(n.startswith("model.") for n in found):
+        found = {f"model.{n}": t for n, t in found.items()}  # saved from the model inside; transformers finds it
     blocks: dict[int, set[str]] = {}
     for name in found:
         if name.startswith("model.layers.") and name.split(".")[2].isdigit():
@@ -191,7 +197,9 @@ def check(folder: Path, config: Mapping[str, Any], found: Mapping[str, Tensor]) 
         )  # fmt: skip
     every = set().union(*blocks.values()) - {"self_attn.rotary_emb.inv_freq"}
     lost = [f"model.layers.{i}.{rest}" for i in sorted(blocks) for rest in sorted(every - blocks[i])]
-    lost += [name for name in ("model.embed_tokens.weight", "model.norm.weight") if name not in found]
+    tied = bool(config.get("tie_word_embeddings")) and "lm_head.weight" in found  # which is the embeddings then
+    ends = ("model.norm.weight",) if tied else ("model.embed_tokens.weight", "model.norm.weight")
+    lost += [name for name in ends if name not in found]
     if lost:
         raise wrong(
             folder, "lacks tensors that its config.json asks for",
@@ -214,7 +222,8 @@ def _plain(folder: Path, config: Mapping[str, Any], found: Mapping[str, Tensor])
     kind = None
     if said:
         kind = f"quant_method: {said.get('quant_method', 'unknown') if isinstance(said, dict) else str(said)[:40]}"
-    odd = next((n for n, t in found.items() if n.endswith((".weight", ".bias")) and t.dtype not in _EXPONENT), None)
+    weighed = {n: t for n, t in found.items() if n.endswith((".weight", ".bias")) and not n.endswith(COMPUTED)}
+    odd = next((n for n, t in weighed.items() if t.dtype not in _EXPONENT), None)
     if kind or odd:
         raise wrong(
             folder, "holds quantised weights", found=kind or f"{odd}: {found[str(odd)].dtype}",
@@ -251,6 +260,8 @@ def check_sample(folder: Path, found: Mapping[str, Tensor]) -> None:
         ArtifactError: the tensor.
     """
     for name, tensor in found.items():
+        if name.endswith(COMPUTED):
+            continue
         if tensor.dtype in _EXPONENT and any(_is_no_number(piece, tensor.dtype) for piece in _pieces(tensor)):
             raise wrong(
                 folder, "has weights that are no numbers", found=f"NaN or infinity in {name}",

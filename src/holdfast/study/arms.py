@@ -243,7 +243,8 @@ def with_source(arm: ResolvedArm, arms: Mapping[str, ResolvedArm], path: Path) -
     if source is None:
         raise StudyError(
             f"{path}: {key} must name an arm of this study that is trained.",
-            found=arm.of or "", expected=" | ".join(trained) or "a trained arm", do=f"correct {key}",
+            found=arm.of or "", expected=" | ".join(k for k, a in trained.items() if not a.swept) or "a trained arm",
+            do=f"correct {key}; a point of a sweep cannot be merged, so add an arm with its settings",
         )  # fmt: skip
     missing = sorted(set(arm.learning_rates) - set(source.learning_rates))
     if missing:

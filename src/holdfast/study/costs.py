@@ -247,7 +247,10 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     roles = len(study.role_places)
     answers = draws * answers + roles * s.forward(every, safety)
     cache = 2 * s.blocks * s.hidden * s.kv_heads / s.heads * v.evaluation.batch_size * (safety + 48) * FP32
-    out.append(Stage("responses", len(study.places) + roles, answers, model_bytes + cache, 0))
+    out.append(Stage("responses", len(study.places) * len(study.splits) + roles, answers, model_bytes + cache, 0))
+    if v.safety.benign_answers == "self":
+        itself = 1.5 * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
+        out.append(_times(Stage("own answers", 1, s.forward(itself, safety), model_bytes + cache, 0), draws))
     if c := v.capabilities.tasks:
         asked = sum(_capability_rows(name, v.capabilities.limit) for name in c)
         jobs = len(study.capability_cells)

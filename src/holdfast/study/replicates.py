@@ -28,8 +28,8 @@ class Replicate(Strict):
     order: int = Field(0, ge=0, le=MOST, description="Order of these rows, and whatever else training draws.")
     instructions: Literal["native", "common"] = Field(
         "native",
-        description="CPU instructions of its fine-tuning: `common` are those of every machine of this kind, "
-        "which round otherwise than the best that this one has.",
+        description="Of its fine-tuning on a CPU: `common` keeps torch's element-wise kernels, softmax and attention "
+        "from this machine's vector instructions, so that they round otherwise; products of matrices stay.",
     )
 
 

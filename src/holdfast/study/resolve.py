@@ -162,7 +162,7 @@ class Resolved(Structure):
         tasks = [task] if task else list(self.study.tasks)
         datasets = {t: self.study.tasks[t].dataset for t in tasks}
         cell = {
-            "study": self.name, "task": task, "arm": arm, "seed": seed, **self._which(folder),
+            "study": self.name, "task": task, "arm": arm, "seed": seed, **self._which(folder, role=task is None),
             "split": split or self.study.evaluation.split, "judge": self.judging.first,
             "model": model, "datasets": datasets, "family": a.family if a else arm, "method": a.method if a else arm,
             "settings": a.settings[task] if a and task else {}, "swept": a.swept if a else {},
@@ -222,7 +222,7 @@ class Resolved(Structure):
     def capability_cells(self) -> list[dict[str, Any]]:
         """task, arm, seed and replicate of every model that is asked: the roles first, without a task."""
         return [
-            *({"task": None, "arm": role, "seed": 0, **self._which(f)} for f, role in self.role_places),
+            *({"task": None, "arm": role, "seed": 0, **self._which(f, role=True)} for f, role in self.role_places),
             *({"task": t, "arm": a, "seed": s, **self._which(f)} for f in self.folders for t, a, s in self.cells),
         ]
 

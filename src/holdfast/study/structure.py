@@ -33,12 +33,21 @@ class Structure:
         given = {} if study.base.source == "tiny" else {"base": 0}
         self.replicates = [r.model_copy(update=given) for r in study.replicates]
         self._check_replicates()
+        self._check_curves()
         self._check_pairs()
 
     def _check_claims(self) -> None:
         """A declared claim is about arms of this study that meet on a task."""
         known = {**dict.fromkeys(self.roles, frozenset(self.study.tasks)),
                  **{name: frozenset(a.learning_rates) for name, a in self.arms.items()}}  # fmt: skip
+        if self.study.curves:  # whose claims are about families
+            known |= {a.family: frozenset(a.learning_rates) for a in self.arms.values()}
+        pairs = [(c.arm, c.over) for c in self.study.claims]
+        if twice := next((i for i, pair in enumerate(pairs) if pair in pairs[:i]), None):
+            raise StudyError(
+                f"{self.path}: claims.{twice} is about a pair that another claim is about.",
+                found=" over ".join(pairs[twice]), expected="each pair once", do=f"remove claims.{twice}",
+            )  # fmt: skip
         for i, claim in enumerate(self.study.claims):
             check_known((claim.arm, claim.over), known, self.path, f"claims.{i}", "an arm that the study does not have",
                         "arms")  # fmt: skip
@@ -46,6 +55,18 @@ class Structure:
                 raise StudyError(
                     f"{self.path}: claims.{i} compares what never meets.", found=f"{claim.arm} and {claim.over}",
                     expected="two arms, or an arm and a role, that share a task", do=f"correct claims.{i}",
+                )  # fmt: skip
+
+    def _check_curves(self) -> None:
+        """Curves are held against full fine-tuning on the same task."""
+        full = [a for a in self.arms.values() if a.method == "full"]
+        for task in self.study.tasks if self.study.curves else ():
+            there = [a for a in full if a.settings.get(task, {}).get("trainable", "all") == "all"]
+            if not any(task in a.learning_rates for a in there):
+                raise StudyError(
+                    f"{self.path}: curves have nothing to be held against on the task {task}.",
+                    found="no arm with full fine-tuning", expected="an arm `method: full` on every task",
+                    do=f"add one, limit arms to other tasks and remove {task}, or remove curves",
                 )  # fmt: skip
 
     def _check_replicates(self) -> None:
@@ -95,7 +116,7 @@ class Structure:
         """(folder, role) of every model that cells start from or are merged with."""
         return [(f, role) for role in self.roles for f in self.homes("base" if role == "base" else "aligned")]
 
-    def _which(self, folder: str) -> dict[str, Any]:
+    def _which(self, folder: str, *, role: bool = False) -> dict[str, Any]:
         """What a record says of its replicate: its number, the unit that intervals draw it in, whose base and aligned
         model it has, and which rows, order and rounding. Nothing in a study that has one."""
         if len(self.replicates) == 1:
@@ -103,6 +124,8 @@ class Structure:
         i = replicates.number(folder)
         shared = {what: replicates.number(self.home(what, folder)) for what in ("base", "aligned")}
         of = self.replicates[i].model_dump(include={"draw", "order", "instructions"})
+        if role:  # which is trained as the machine can, whatever its replicate's fine-tuning does
+            of["instructions"] = "native"
         return {"replicate": i, "unit": replicates.units(self.replicates)[i], **shared, **of}
 
     @cached_property
