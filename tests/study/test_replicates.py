@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from holdfast.errors import StudyError
-from holdfast.study import replicates, resolve
+from holdfast.study import replicates, resolve, unread
 from holdfast.study.checked import LARGEST_SEED
 
 STUDY = {
@@ -89,6 +89,14 @@ def test_rounding_is_no_draw(tmp_path):
     assert study.judge_cfg(None, "aligned", 0, "m", study.folders[1])["cell"]["instructions"] == "native"
     both = load(tmp_path, replicates=[{}, {"base": 1}, {"base": 1, "instructions": "common"}])
     assert replicates.units(both.replicates) == [0, 1, 1]
+
+
+def test_rounding_that_all_jobs_have_is_said(tmp_path, monkeypatch):
+    study = load(tmp_path, replicates=[{}, {"instructions": "common"}])
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    assert not [line for line in unread.lines(study) if "instructions" in line]
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    assert any("nothing rounds otherwise" in line for line in unread.lines(study))
 
 
 def test_a_base_that_is_given_is_the_base_of_all(tmp_path):

@@ -22,6 +22,7 @@ from holdfast.compare.metrics import SAFETY
 DIFFER = {"seed": "seed", "draw": "draw", "order": "order", "rounding": "instructions"}  # component -> key of a record
 PARTS = ("base", "aligned", *DIFFER, "prompts")
 COLUMNS = ("task", "arm", "rate", "mean", *(f"sd_{part}" for part in PARTS), "bases", "aligned", "models")
+ROUNDING = 1e-12  # a variance below it is that of sums of equal numbers
 RATES = (names.REFUSAL_RATE, names.OVER_REFUSAL, "utility")
 
 
@@ -98,6 +99,6 @@ def rows(groups: Mapping[str, Mapping[str, Group]]) -> list[dict[str, Any]]:
                 if found is None or (name in names.ROLES and rate == "utility"):
                     continue
                 mean, parts = found
-                sds = {f"sd_{k}": "" if v is None else math.sqrt(v) for k, v in parts.items()}
+                sds = {f"sd_{k}": "" if v is None else math.sqrt(v) if v > ROUNDING else 0.0 for k, v in parts.items()}
                 out.append({"task": task, "arm": name, "rate": rate, "mean": mean, **sds, **counts})
     return out

@@ -175,8 +175,8 @@ def rows(
 
 
 def _rates(mixed: Mixed, *, over: bool) -> dict[str, Any]:
-    """Refusals of a mix with their interval, and what it refuses `over` that; not of an area, which also counts what no
-    model is."""
+    """Refusals of a mix with their interval, and its over-refusals (`over`); not those of an area, which counts what no
+    model reaches as nothing."""
     out: dict[str, Any] = {}
     for name, sets in (("refusal", (names.HAZARD,)), ("over_refusal", names.BENIGN))[: 2 if over else 1]:
         hits = mixed.hits(sets, names.REFUSAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from pydantic import BaseModel
@@ -40,6 +41,9 @@ def lines(resolved: Structure) -> Iterator[str]:
     if "constitution" not in study.evaluation.judges:
         unread = set(type(judge).model_fields) - {"guidelines_file"}  # which is always known
         yield from _line("constitution", judge, unread, "evaluation.judges has no constitution")
+    rounded = any(r.instructions != "native" for r in resolved.replicates)
+    if rounded and os.environ.get("ATEN_CPU_CAPABILITY") == "default":
+        yield "replicates.instructions: nothing rounds otherwise, since ATEN_CPU_CAPABILITY is default for all jobs"
     if "unaligned" not in resolved.roles:
         yield from _line(
             "unaligned", study.unaligned, set(type(study.unaligned).model_fields), "no arm needs that model"
