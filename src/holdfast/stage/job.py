@@ -46,7 +46,8 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
     threads = max(1, int(snakemake.params.get("threads", snakemake.threads)))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(threads)
-    if (snakemake.params.get("cfg") or {}).get("instructions") == "common":  # before torch chooses
+    cfg = snakemake.params.get("cfg")
+    if isinstance(cfg, dict) and cfg.get("instructions") == "common":  # before torch chooses
         os.environ["ATEN_CPU_CAPABILITY"] = "default"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -67,7 +68,7 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
         output=snakemake.output,
         params=snakemake.params,
         wildcards=snakemake.wildcards,
-        cfg=snakemake.params.get("cfg"),
+        cfg=cfg,
         code=snakemake.params.get("code"),
         threads=threads,
         log=say,

@@ -60,7 +60,8 @@ class Structure:
     def _check_curves(self) -> None:
         """Curves are held against full fine-tuning on the same task."""
         full = [a for a in self.arms.values() if a.method == "full"]
-        for task in self.study.tasks if self.study.curves else ():
+        asked = {task for a in self.arms.values() for task in a.learning_rates}
+        for task in [t for t in self.study.tasks if t in asked] if self.study.curves else ():
             there = [a for a in full if a.settings.get(task, {}).get("trainable", "all") == "all"]
             if not any(task in a.learning_rates for a in there):
                 raise StudyError(
