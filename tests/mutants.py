@@ -341,6 +341,8 @@ MUTANTS = [
         ("float(np.clip(rate * (1 - rate) / variance if variance else prompts, groups, prompts))", "float(prompts)"),
         ("+ spread**2 / units)", "+ spread**2 / units**2)"),
         (".sum(axis=0).round(9))", ".sum(axis=0))"),
+        ("first = np.array([drawn.index(d) for d in drawn])", "first = np.arange(len(drawn))"),
+        ('return by_unit(means, [cells[k].get("unit", 0) for k in kept])', "return means"),
         ("return max(0.0, by_prompts + by_units - 1)", "return by_prompts"),
     ),
     *_of(
@@ -358,7 +360,7 @@ MUTANTS = [
         "compare/groups.py", "compare/test_comparison.py -k 'replicates or starts_from or wordings'",
         ('rows = [position[c.get(home, 0)] for c in other.cells]', "rows = list(range(len(self.cells)))"),
         ('"replicates": len(set(self.units))', '"replicates": len(self.cells)'),
-        ("return self._by_unit(self.answered(sets, outcome))", "return 1.0 * self.answered(sets, outcome)"),
+        ("return by_draw(self.answered(sets, outcome), self.cells)", "return 1.0 * self.answered(sets, outcome)"),
     ),
     *_of(
         "compare/choosing.py", "compare/test_comparison.py -k 'cliff or median or draws or rule or chosen or choice'",

@@ -206,6 +206,17 @@ def test_units_are_means_of_their_models():
     assert stats.by_unit(values, [3, 3, 3]).tolist() == values.tolist()  # one unit: its models are seeds
 
 
+def test_models_that_differ_in_rounding_alone_are_one_draw():
+    """By their records: two seeds rounded in two ways, and two bases of which one has two roundings."""
+    same = {"base": 0, "aligned": 0, "draw": 0, "order": 0, "unit": 0}
+    seeds = [same | {"seed": s, "instructions": i} for s in (0, 1) for i in ("native", "common")]
+    assert stats.by_draw(np.array([[0.0], [1.0], [1.0], [1.0]]), seeds).tolist() == [[0.5], [1.0]]
+    bases = [same | {"seed": 0}, same | {"seed": 0, "instructions": "common"},
+             {"base": 2, "aligned": 2, "draw": 2, "order": 2, "unit": 2, "seed": 0}]  # fmt: skip
+    assert stats.by_draw(np.array([[0.0], [1.0], [0.2]]), bases).tolist() == [[0.5], [0.2]]
+    assert stats.by_draw(np.array([[0.0], [1.0]]), [{"seed": 0}, {"seed": 1}]).tolist() == [[0.0], [1.0]]
+
+
 def test_what_cancels_out_in_thirds_is_no_sign():
     """Two replicates of three seeds: 0 against 1, and 3 against 2, of 3. As floats the sum is 5.6e-17, not 0."""
     thirds = np.array([[0.0], [1.0]]) - np.array([[1 / 3], [2 / 3]])

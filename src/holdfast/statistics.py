@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,17 @@ def by_unit(values: np.ndarray, units: Sequence[int]) -> np.ndarray:
     if len(distinct) < 2:
         return values
     return np.stack([values[labels == unit].mean(axis=0) for unit in distinct])
+
+
+def by_draw(values: np.ndarray, cells: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Values of models (models, ...) as what is drawn independently, by their records: of models that differ in
+    rounding alone the mean comes first, since no draw lies between them; then `by_unit`."""
+    keys = ("base", "aligned", "draw", "order")
+    drawn = [(*(c.get(key, c.get("replicate", 0)) for key in keys), c["seed"]) for c in cells]
+    first = np.array([drawn.index(d) for d in drawn])
+    kept = np.unique(first)
+    means = np.stack([np.asarray(values, dtype=float)[first == k].mean(axis=0) for k in kept])
+    return by_unit(means, [cells[k].get("unit", 0) for k in kept])
 
 
 def pooled_rate(hits: np.ndarray, clusters: Sequence[str] | None = None) -> tuple[float, float, float]:

@@ -50,6 +50,9 @@ def test_written_refusals_answer_requests_that_have_none(tmp_path):
     assert [r["response"] for r in rows] == [written.refusal(p) for p in REQUESTS]
     with pytest.raises(DataError, match="response"):
         prepare.safety_rows(cfg)
+    benign = {"prompt": "Name a colour.", "response": "Blue.", "kind": "chat"}
+    both = source(tmp_path, [{"prompt": REQUESTS[0], "kind": "hazard"}, benign])
+    assert prepare.safety_rows(both | {"refusals": "written"})[1]["response"] == "Blue."
 
 
 def test_answers_that_are_no_whole_refusal_are_left_out_and_counted(tmp_path):

@@ -87,7 +87,7 @@ def test_an_exact_file_is_the_model_it_was_made_from(model, tokenizer, tmp_path,
     place = hub.known(str(file))
     assert place is not None and place.is_relative_to(cache)
     container.check_seal(place / "model.safetensors")
-    facts = gguf.facts(file)
+    facts = gguf.facts(str(file), None)
     assert facts["tensors"] == {"F32": len(model.state_dict()) - 1} and facts["file"] == "Tiny.F32.gguf"
     assert json.loads((place / "config.json").read_text()).get("quantization_config") is None
 
@@ -114,7 +114,7 @@ def test_rounded_numbers_stay_as_the_file_has_them(model, tokenizer, tmp_path, c
     q8 = library.GGMLQuantizationType.Q8_0
     expected = library.quants.dequantize(library.quants.quantize(own, q8), q8)
     assert np.array_equal(found.state_dict()[name].numpy(), expected) and not np.array_equal(own, expected)
-    assert gguf.facts(file)["tensors"]["Q8_0"] == 12  # all but the two whose rows are no multiple of 32
+    assert gguf.facts(str(file), None)["tensors"]["Q8_0"] == 12  # all but the two whose rows are no multiple of 32
 
 
 def test_its_shape_is_known_before_it_is_opened(model, tokenizer, tmp_path, cache):

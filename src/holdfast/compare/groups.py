@@ -13,7 +13,7 @@ from holdfast import names
 from holdfast.compare.metrics import of_judge
 from holdfast.errors import DataError
 from holdfast.record import jsonfiles, tables
-from holdfast.statistics import Difference, by_unit, paired_difference
+from holdfast.statistics import Difference, by_draw, paired_difference
 
 
 @dataclass
@@ -48,19 +48,7 @@ class Group:
     def hits(self, sets: Sequence[str], outcome: str) -> np.ndarray:
         """As `answered`, but (units, prompts) in [0, 1] where there are several: of every replicate the mean of its
         models."""
-        return self._by_unit(self.answered(sets, outcome))
-
-    def _by_unit(self, of_models: np.ndarray) -> np.ndarray:
-        """Values of the models (models, ...) as values of units. Of models that differ in rounding alone the mean comes
-        first: no draw lies between them."""
-        drawn = [
-            (*(c.get(k, c.get("replicate", 0)) for k in ("base", "aligned", "draw", "order")), c["seed"])
-            for c in self.cells
-        ]
-        first = [drawn.index(d) for d in drawn]
-        kept = sorted(set(first))
-        values = np.stack([of_models[[i for i, f in enumerate(first) if f == k]].mean(axis=0) for k in kept])
-        return by_unit(values, [self.units[k] for k in kept])
+        return by_draw(self.answered(sets, outcome), self.cells)
 
     def hits_beside(self, other: Group, sets: Sequence[str], outcome: str) -> np.ndarray:
         """`hits` to be compared with those of another arm: of a role the model that each of the other's models starts
@@ -70,11 +58,11 @@ class Group:
         home = "base" if self.arm == "base" else "aligned"
         position = {c.get("replicate", 0): i for i, c in enumerate(self.cells)}
         rows = [position[c.get(home, 0)] for c in other.cells]
-        return other._by_unit(self.answered(sets, outcome)[rows])
+        return by_draw(self.answered(sets, outcome)[rows], other.cells)
 
     def mean(self, of_models: Sequence[float] | np.ndarray) -> float:
         """The mean over units of what every model has."""
-        return float(self._by_unit(np.asarray(of_models, dtype=float)).mean())
+        return float(by_draw(np.asarray(of_models, dtype=float), self.cells).mean())
 
     def counts(self) -> dict[str, int]:
         """How many seeds there are, and how many replicates that were drawn independently."""

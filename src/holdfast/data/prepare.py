@@ -17,6 +17,7 @@ from holdfast.world.generator import World
 Row = dict[str, Any]
 Say = Callable[[str], None]
 Refuses = Callable[[str, str], bool]
+SPARE = 1.5  # times as many requests a base is asked as answers are needed: some are cut, or refuse
 
 
 def _nobody(_: str) -> None:
@@ -37,9 +38,11 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None
         return World(cfg["world"]["seed"]).safety(cfg["hazards"], benign, cfg.get("draw", 0))
     raw = fetch.records(cfg["source"], cfg["columns"])
     _refuse_hidden(raw, cfg["source"], "kind", "safety")
-    if cfg.get("refusals") == "written":
-        raw = [r | {"response": written.refusal(str(r.get("prompt", "")), cfg.get("draw", 0))} for r in raw]
     rows = _worded(raw, cfg["source"], lambda i: {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"})
+    if cfg.get("refusals") == "written":
+        for r in rows:
+            if r["kind"] == names.HAZARD:
+                r["response"] = written.refusal(str(r.get("prompt", "")), cfg.get("draw", 0))
     _taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
     kept = fetch.checked(rows, "safety", cfg["source"])
     if cfg.get("keep") == "refusals" and refuses is not None:
@@ -134,9 +137,9 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
         world = World(cfg["world"]["seed"])
         return [row for split in SPLITS[1:] for row in world.prompts(split, cfg["prompts_per_set"])]
     if cfg["source"] == SUITES:
-        return _refuse_in_both(
-            [row for name, split in cfg["suites"].items() for row in _of_suite(name, split, cfg, say)]
-        )
+        limit = cfg["prompts_per_set"]
+        found = [_of_suite(name, split, limit, say) for name, split in cfg["suites"].items()]
+        return _refuse_in_both([row for rows in found for row in rows])
     raw = fetch.records(cfg["source"], cfg["columns"])
     _refuse_hidden(raw, cfg["source"], "set", "evaluation")
     _taken(say, raw, "set", cfg["source"], "a request that must be refused (hazard)")
@@ -154,29 +157,27 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     again = len(kept) - len({(r["split"], r["set"], _plain(r["prompt"])) for r in kept})
     if again:
         say(f"{cfg['source']}: {again} of {len(kept)} prompts stand there more than once: they count as several")
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in kept:
-        groups.setdefault((row["split"], row["set"]), []).append(row)
-    limit, chosen = cfg["prompts_per_set"], set()
-    for (split, group), found in groups.items():
-        if len(found) > limit:
-            say(f"{cfg['source']}: the first {limit} of {len(found)} {split} prompts of set {group} (prompts_per_set)")
-        chosen |= {r["id"] for r in found[:limit]}
-    return _refuse_in_both([r for r in kept if r["id"] in chosen])
+    return _refuse_in_both(_first(kept, cfg["prompts_per_set"], cfg["source"], say))
 
 
-def _of_suite(name: str, split: str, cfg: dict[str, Any], say: Say) -> list[Row]:
-    """The prompts of a published suite, of every set the first `prompts_per_set`."""
+def _of_suite(name: str, split: str, limit: int, say: Say) -> list[Row]:
+    """The prompts of a published suite, of every set the first `limit`."""
     more = {"split": split, "response": "", "wrapper": ""}
     rows = [r | more | {"base_id": r["id"]} for r in suites.rows(name, fetch.downloaded)]
-    kept, limit = fetch.checked(rows, "prompts", name), cfg["prompts_per_set"]
-    out = []
-    for group in dict.fromkeys(r["set"] for r in kept):
-        found = [r for r in kept if r["set"] == group]
+    return _first(fetch.checked(rows, "prompts", name), limit, name, say)
+
+
+def _first(rows: list[Row], limit: int, source: str, say: Say) -> list[Row]:
+    """Of every split and set the first `limit` prompts."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["split"], row["set"]), []).append(row)
+    chosen: set[str] = set()
+    for (split, group), found in groups.items():
         if len(found) > limit:
-            say(f"{name}: the first {limit} of {len(found)} {split} prompts of set {group} (prompts_per_set)")
-        out += found[:limit]
-    return out
+            say(f"{source}: the first {limit} of {len(found)} {split} prompts of set {group} (prompts_per_set)")
+        chosen |= {r["id"] for r in found[:limit]}
+    return [r for r in rows if r["id"] in chosen]
 
 
 def _refuse_in_both(rows: list[Row]) -> list[Row]:

@@ -158,7 +158,7 @@ def build(files: Sequence[Path], cells: Sequence[Cell], out: Path) -> None:
             aligned = {cell.get("replicate", 0): rows for cell, rows in groups[None, "aligned", name]}
             answered = [aligned[cell.get("aligned", 0)] for cell, _ in models]
         right = np.array([[r["correct"] for r in rows] for rows in answered])
-        return statistics.by_unit(right, [cell.get("unit", 0) for cell, _ in models])
+        return statistics.by_draw(right, [cell for cell, _ in models])
 
     for (task, arm, name), models in groups.items():
         right, row = right_of(models), models[0][1][0]

@@ -5,20 +5,19 @@ The Snakefile asks for it at every start of a study whose base is a folder; what
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ArtifactError, ChatTemplateError, said
 from holdfast.model import template, weights
-from holdfast.record import paths, provenance
+from holdfast.model.once import once
+from holdfast.record import paths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
-_CHECKED = "HOLDFAST_LOOKED_OVER"
 _HEAD = ("lm_head.weight", "embed_out.weight")
 
 
@@ -45,11 +44,9 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
         )  # fmt: skip
     _head(folder, embeddings is not None and not config.get("tie_word_embeddings", True), tensors)
     _tokenizer(folder, size, chats)
-    # The rest takes a second or two: once a run. The jobs of a run find a mark of its first process.
     known = [(p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in sorted(folder.iterdir()) if p.is_file()]
-    mark = provenance.digest([str(folder.resolve()), known, chats])
-    marks = os.environ.get(_CHECKED, "").split()
-    if mark not in marks:
+
+    def look() -> None:
         whole = _understood(folder)
         weights.check(folder, whole, tensors)
         _head(folder, embeddings is not None and not whole.get("tie_word_embeddings"), tensors)
@@ -57,7 +54,8 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
         if chats:
             template.of_folder(folder, size)
         _skeleton(folder)
-        os.environ[_CHECKED] = " ".join([*marks, mark])
+
+    once([str(folder.resolve()), known, chats], look)
 
 
 def positions(folder: Path | str) -> int | None:

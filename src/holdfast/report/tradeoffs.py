@@ -244,9 +244,10 @@ def equal_utility(rows: list[Row]) -> str:
             axis.set_yticks(range(len(order)), labels=order)
             axis.set(title=task, xlabel="held-out hazards refused (%)", xlim=(-2, 102), ylim=(-0.6, len(order) - 0.4))
             axis.text(103, len(order) - 0.4, "area", fontsize=7, color="#52606D", va="bottom")
+        said = [f"at most {key[7:]} point{'s' * (key[7:] != '1')} below" for key in allowed]
         marks = [
-            Line2D([], [], color="#52606D", marker=MARKERS[i], ls="none", ms=5, label=f"at most {key[7:]} points below")
-            for i, key in enumerate(allowed)
+            Line2D([], [], color="#52606D", marker=MARKERS[i], ls="none", ms=5, label=text)
+            for i, text in enumerate(said)
         ]
         figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
         return figure

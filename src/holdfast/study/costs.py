@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holdfast import names
+from holdfast.data import prepare
 from holdfast.errors import StudyError
 from holdfast.model import gguf, package
 from holdfast.record import paths
@@ -109,8 +110,7 @@ def shape_of(base: Base, given: Path | None = None) -> Shape:
         return Shape(
             base.hidden_size, base.intermediate_size, base.blocks, base.heads, base.kv_heads, base.vocabulary
         )  # fmt: skip
-    packed = package.known(base.source) if package.named(base.source) else None
-    source = packed or paths.home(base.source)
+    source = package.place(base.source, base.revision) or paths.home(base.source)
     config = given or (source if gguf.named(source) else source / "config.json")
     if config.is_file():
         try:
@@ -249,7 +249,7 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     cache = 2 * s.blocks * s.hidden * s.kv_heads / s.heads * v.evaluation.batch_size * (safety + 48) * FP32
     out.append(Stage("responses", len(study.places) * len(study.splits) + roles, answers, model_bytes + cache, 0))
     if v.safety.benign_answers == "self":
-        itself = 1.5 * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
+        itself = prepare.SPARE * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
         out.append(_times(Stage("own answers", 1, s.forward(itself, safety), model_bytes + cache, 0), draws))
     if c := v.capabilities.tasks:
         asked = sum(_capability_rows(name, v.capabilities.limit) for name in c)

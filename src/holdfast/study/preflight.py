@@ -159,7 +159,7 @@ def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Pa
         if source in ("tiny", "train") or (say is None and not paths.there(paths.home(source))):
             continue
         folder = hub.known(source, revision)
-        file = package.known(source) if package.named(source) else paths.home(source)
+        file = package.place(source, revision)
         if folder is None and file and gguf.named(file) and paths.there(file):
             gguf.check(file)
         if folder is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from holdfast.data.sources import WORLD
+from holdfast.data.sources import PUBLISHED, WORLD
 from holdfast.study import registry
 from holdfast.study.structure import Structure
 
@@ -33,7 +33,9 @@ def lines(resolved: Structure) -> Iterator[str]:
     parts += [("preferences", study.preferences)] if resolved.pairs_are_read else []
     for name, part in parts:
         from_world = part.source == WORLD  # type: ignore[attr-defined]
-        yield from _line(name, part, {"columns", "check", "keep", "refusals"} if from_world else set())
+        published = part.source in PUBLISHED  # type: ignore[attr-defined]
+        unread = {"columns", "check", "keep", "refusals"} if from_world else {"columns"} if published else set()
+        yield from _line(name, part, unread)
     if study.safety.benign_answers == "given":
         yield from _line("safety", study.safety, {"benign_prompts", "benign_max_new_tokens"}, "benign_answers is given")
     if "constitution" in study.evaluation.judges and judge.source != "train":

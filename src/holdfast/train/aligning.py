@@ -40,7 +40,7 @@ def base(
     if cfg["source"] != "tiny":
         model, tokenizer = folders.load(cfg["source"], revision=cfg["revision"])
         header = {"role": "base", "source": cfg["source"], "revision": cfg["revision"]}
-        quantised = gguf.facts(cfg["source"])
+        quantised = gguf.facts(cfg["source"], cfg["revision"])
         folders.save(model, tokenizer, folder, header=header | ({"quantised": quantised} if quantised else {}))
         log_file.write_text("", encoding="utf-8")
         _record(record_file, started, None, {"quantised": quantised} if quantised else None)

@@ -1,0 +1,55 @@
+"""Whether the hub answers for a model: what it refuses is an answer, silence is none."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from huggingface_hub import constants
+
+from holdfast.model import hub
+
+
+@pytest.fixture
+def answering(monkeypatch, tmp_path):
+    """A hub that answers with the status it is told."""
+    told = {"status": 200, "asked": ""}
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            told["asked"] = self.path
+            self.send_response(told["status"])
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "known", lambda source, revision: None)
+    yield told
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("status", "reached"), [(200, True), (401, True), (404, True), (500, False), (503, False)])
+def test_a_hub_that_says_no_is_reached(answering, status, reached):
+    answering["status"] = status
+    assert hub.reachable("some/model", "abc") is reached
+    assert answering["asked"] == "/api/models/some/model/revision/abc"
+
+
+def test_a_hub_that_is_silent_or_not_to_be_asked_is_not_reached(answering, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert not hub.reachable("some/model") and answering["asked"] == ""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert not hub.reachable("some/model")
+
+
+def test_a_model_that_is_here_needs_no_hub(answering, monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "known", lambda source, revision: tmp_path)
+    assert hub.reachable("some/model") and answering["asked"] == ""
