@@ -12,7 +12,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from holdfast.record import provenance
+from holdfast.record import portable, provenance
 from holdfast.stage import alive
 from holdfast.study import preflight
 
@@ -22,6 +22,9 @@ os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 # For every job: threads that wait do not spin, which beside other load costs more than it gives. No bit depends on it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# For every job: the same bits on processors of every maker; `--config portable=0` takes the fastest instructions instead.
+if int(config.get("portable", 1)):
+    portable.settle(os.environ)
 
 # Snakemake writes it into command lines as it is, which a blank in the project's path would cut in two.
 sys.executable = shlex.quote(sys.executable)

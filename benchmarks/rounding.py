@@ -2,9 +2,9 @@
 
     python -m benchmarks.rounding
 
-One line per setting: digests of a product, an exponential, SiLU, a sum, a softmax and attention, and the time of the
-product as a multiple of the plain one. Where two machines print the same line, they compute the same bits
-(docs/reproducibility.md has the lines of one).
+One line per setting: digests of a product, a long one, an exponential, a softmax, attention, a double-precision
+product, its decomposition, and the weights of a small Llama after twenty steps; and the time of these as a multiple
+of the plain one. Where two machines print the same, they compute the same bits (docs/reproducibility.md has both).
 """
 
 from __future__ import annotations
@@ -18,34 +18,56 @@ import time
 SETTINGS: tuple[dict[str, str], ...] = (
     {},
     {"ATEN_CPU_CAPABILITY": "avx2"},
-    {"MKL_CBWR": "AVX2"},
     {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2"},
-    {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
-    {"ONEDNN_MAX_CPU_ISA": "SSE41"},
-    {"ATEN_CPU_CAPABILITY": "default"},
+    {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2,STRICT"},
+    {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE"},
     {"MKL_CBWR": "COMPATIBLE"},
     {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"},
 )
-REPEATS = 200
+COLUMNS = ("product", "long", "exp", "softmax", "attention", "double", "eigh", "training")
+STEPS = 20
 
 
 def measure() -> tuple[list[str], float]:
-    """(digests, seconds of a product) in this process."""
+    """(digests in the order of COLUMNS, seconds of the training) in this process, on one thread."""
     import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.set_num_threads(1)
-    # Not drawn: torch's own normal numbers depend on the instructions too.
-    a = (torch.arange(512 * 192, dtype=torch.float64).mul(0.7548776662).frac() * 4 - 2).reshape(512, 192).float()
-    b = (torch.arange(192 * 512, dtype=torch.float64).mul(0.5698402910).frac() * 4 - 2).reshape(192, 512).float()
+
+    def spread(*shape: int, by: float = 0.7548776662) -> torch.Tensor:
+        """Numbers between -2 and 2 that look drawn and are the same everywhere."""
+        count = torch.Size(shape).numel()
+        return (torch.arange(count, dtype=torch.float64).mul(by).frac() * 4 - 2).reshape(shape).float()
+
+    def digest(*tensors: torch.Tensor) -> str:
+        """Six digits of the bytes."""
+        return hashlib.md5(b"".join(t.detach().contiguous().numpy().tobytes() for t in tensors)).hexdigest()[:6]
+
+    a, b = spread(512, 192), spread(192, 512, by=0.5698402910)
+    long = spread(2048, 1024, by=0.5698402910)
     q, k, v = (a[None, None, i : i + 64, :48] for i in (0, 64, 128))
-    attention = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-    found = (a @ b, a.exp(), torch.nn.functional.silu(a), a.sum(1), a.softmax(1), attention)
-    seconds = float("inf")
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        a @ b
-        seconds = min(seconds, time.perf_counter() - start)
-    return [hashlib.sha256(t.contiguous().numpy().tobytes()).hexdigest()[:6] for t in found], seconds
+    double = long.double().T @ long.double()
+    found = [
+        digest(a @ b), digest(spread(256, 2048) @ long), digest(a.exp()), digest(a.softmax(1)),
+        digest(torch.nn.functional.scaled_dot_product_attention(q, k, v)), digest(double),
+        digest(torch.linalg.eigh(double[:192, :192])[1]),
+    ]  # fmt: skip
+    shape = {"hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=600, max_position_embeddings=256, num_key_value_heads=4, **shape))
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p.copy_(spread(*p.shape, by=0.7548776662 + i / 97) * 0.03 if p.dim() > 1 else torch.ones_like(p))
+    tokens = (torch.arange(16 * 64) * 7919 % 600).reshape(16, 64)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    start = time.perf_counter()
+    for step in range(STEPS):
+        batch = tokens.roll(step * 13, 1)[(step % 2) * 8 :][:8]
+        model(input_ids=batch, labels=batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    return [*found, digest(*model.parameters())], time.perf_counter() - start
 
 
 def main() -> int:
@@ -55,7 +77,7 @@ def main() -> int:
         print(*digests, seconds)
         return 0
     plain = 0.0
-    print(f"{'environment':52}{'product':>9}{'exp':>9}{'silu':>9}{'sum':>9}{'softmax':>9}{'attention':>11}{'time':>7}")
+    print(f"{'environment':52}" + "".join(f"{name:>10}" for name in COLUMNS) + f"{'time':>7}")
     steering = {name for setting in SETTINGS for name in setting}
     for setting in SETTINGS:
         env = {k: v for k, v in os.environ.items() if k not in steering} | setting
@@ -64,12 +86,7 @@ def main() -> int:
         ).stdout.split()
         plain = plain or float(line[-1])
         named = " ".join(f"{k}={v}" for k, v in setting.items()) or "(none)"
-        widths = (9, 9, 9, 9, 9, 11)
-        print(
-            f"{named:52}"
-            + "".join(f"{d:>{w}}" for d, w in zip(line[:-1], widths, strict=True))
-            + f"{float(line[-1]) / plain:>7.1f}"
-        )
+        print(f"{named:52}" + "".join(f"{d:>10}" for d in line[:-1]) + f"{float(line[-1]) / plain:>7.1f}")
     return 0
 
 

@@ -21,4 +21,4 @@ def main(io: SimpleNamespace) -> None:
 
 
 if __name__ == "__main__":
-    main(job.start_models(snakemake, preload=["torch"]))
+    main(job.start_models(snakemake, preload=["torch"], decomposes=True))

@@ -27,4 +27,4 @@ def main(io: SimpleNamespace) -> None:
 
 
 if __name__ == "__main__":
-    main(job.start_models(snakemake, hide=["peft"], preload=["torch"]))
+    main(job.start_models(snakemake, hide=["peft"], preload=["torch"], decomposes=True))

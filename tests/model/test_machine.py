@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from holdfast.model import machine
+from holdfast.record import portable
 
 
 def test_a_record_says_what_decides_its_bits(monkeypatch):
-    for name in machine.STEERING:
+    for name in (*portable.STEERING, portable.MARK):
         monkeypatch.delenv(name, raising=False)
     found = machine.machine()
     assert found["cpu"] and found["instructions"] == torch.backends.cpu.get_cpu_capability()

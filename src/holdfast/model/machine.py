@@ -11,16 +11,14 @@ from typing import Any
 
 import torch
 
-from holdfast.record import provenance
+from holdfast.record import portable, provenance
 
-# Settings of the environment that change which instructions torch and its libraries use.
-STEERING = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
 _LIBRARY = re.compile(r"Math Kernel Library Version [\d.]+|OpenBLAS [\d.]+|Accelerate")
 
 
 def machine() -> dict[str, Any]:
     """Processor, the instructions torch uses, its threads, its library for products; the GPU and whether its products
-    are rounded to TF32; and the settings of the environment that change any of that."""
+    are rounded to TF32; whether it rounds alike everywhere (`portable`); and what else the environment sets."""
     cpus = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", cpus.read_text(encoding="utf-8"), re.M) if cpus.exists() else None
     library = _LIBRARY.search(torch.__config__.show())
@@ -31,7 +29,8 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
     if torch.cuda.is_available():
         found |= {"gpu": torch.cuda.get_device_name(), "tf32": torch.backends.cuda.matmul.allow_tf32}
-    steered = {k: os.environ[k] for k in STEERING if k in os.environ}
+    found |= {"portable": True} if portable.MARK in os.environ else {}
+    steered = portable.steered(os.environ)
     return found | ({"environment": steered} if steered else {})
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from holdfast import __version__
+
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -114,11 +116,12 @@ def code_digest(*roots: Path | str) -> str:
 
 @functools.cache
 def software() -> dict[str, str]:
-    """Versions of what computes here."""
+    """Versions of what computes here; of holdfast its own word, for it may run from a folder that is not installed."""
     import platform
     from importlib.metadata import version
 
-    return {"python": platform.python_version()} | {n: version(n) for n in ("holdfast", "torch", "transformers")}
+    others = {name: version(name) for name in ("torch", "transformers")}
+    return {"python": platform.python_version(), "holdfast": __version__} | others
 
 
 def peak_resident() -> int:

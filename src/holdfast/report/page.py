@@ -175,7 +175,8 @@ def machines(metrics: list[Path]) -> list[str]:
     for path in (p.with_name("train.json") for p in metrics):
         made = jsonfiles.read_json(path).get("machine") if path.exists() else None
         if made:
-            of = made.get("gpu") or f"{made['cpu']} ({made['instructions']}, {made['blas']})"
+            cpu = "a processor in portable rounding" if made.get("portable") else made["cpu"]
+            of = made.get("gpu") or f"{cpu} ({made['instructions']}, {made['blas']})"
             found[" with ".join([of, *(f"{k}={v}" for k, v in made.get("environment", {}).items())])] += 1
     if len(found) > 1:
         named = "; ".join(f"{n} on {what}" for what, n in found.most_common())
@@ -183,7 +184,11 @@ def machines(metrics: list[Path]) -> list[str]:
             f"The models of this study were made on {len(found)} kinds of machine, whose bits differ: {named}. An arm "
             "that ran on another one than what it is compared with differs in more than its method."
         ]
-    return [f"Made on {what}: another kind rounds otherwise and ends with other numbers." for what in found]
+    alike = "portable" in next(iter(found), "") and " with " not in next(iter(found))
+    end = "processors of other makers gave the same bits where it was tried." if alike else (
+        "another kind rounds otherwise and ends with other numbers."
+    )  # fmt: skip
+    return [f"Made on {what}: {end}" for what in found]
 
 
 def cut_short(by_task: dict[str, list[Row]], cells: list[Row]) -> list[str]:

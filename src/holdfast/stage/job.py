@@ -15,6 +15,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, TextIO
 
 from holdfast.errors import HoldfastError
+from holdfast.record import portable
 from holdfast.stage import alive
 
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
@@ -26,8 +27,13 @@ _exit_code = 0
 _ready: float | None = None  # when the imports were done, on the clock of time.time
 
 
-def start_models(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = MODELS) -> SimpleNamespace:
-    """`start` of a stage that loads models, or (`preload=["torch"]`) only their tensors."""
+def start_models(
+    snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = MODELS, *, decomposes: bool = False
+) -> SimpleNamespace:
+    """`start` of a stage that loads models, or (`preload=["torch"]`) only their tensors; one that `decomposes` matrices
+    rounds with other instructions (`portable`)."""
+    if decomposes:
+        portable.decompose(os.environ)
     return start(snakemake, hide=(*UNUSED_BY_MODELS, *hide), preload=preload)
 
 

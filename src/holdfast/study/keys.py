@@ -106,12 +106,14 @@ class Safety(Strict):
     benign_answers: Literal["given", "self"] = Field(
         "given",
         description="`self`: the base answers benign requests itself, greedily, so that it learns refusals without "
-        "forgetting how to talk; answers that are cut or refuse are left out.",
+        "forgetting how to talk; answers that refuse are left out.",
     )
     benign_prompts: str = Field(
         "written", min_length=1, description="What it is asked: `written` (ours), or a file or address with prompt."
     )
-    benign_max_new_tokens: int = Field(128, ge=1, description="Longest answer of its own; a longer one is left out.")
+    benign_max_new_tokens: int = Field(
+        128, ge=1, description="Longest answer of its own; a longer one ends with its last whole sentence."
+    )
     training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4, weight_decay_on="all")
 
     @field_validator("training", mode="before")

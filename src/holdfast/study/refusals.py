@@ -3,6 +3,7 @@ model then learns to comply as its safety training. The judge `refusal` reads th
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ Row = dict[str, Any]
 Say = Callable[[str], None]
 _NAMED = 5
 WHOLE = "full_refusal"
+_END = re.compile(r"(?<!\d)[.!?][\"'”’)*]*(?=\s)")  # not the number of a list
 
 
 def check_safety(rows: Sequence[Row], cfg: dict[str, Any], say: Say) -> None:
@@ -39,27 +41,35 @@ def whole(prompt: str, answer: str) -> bool:
 
 
 def own_answers(prompts: Sequence[str], answers: Sequence[Any], count: int, say: Say) -> list[Row]:
-    """Rows of the safety table from what the base itself said: the first `count` of the answers that ended by
-    themselves and comply.
+    """Rows of the safety table from what the base itself said: the first `count` of the answers that comply. One that
+    was cut is kept as far as its sentences are whole: most lists of a small model's find no end by themselves.
 
     Raises:
         DataError: no answer is of use.
     """
     judge, outcomes = registry.load_judge("refusal"), registry.judge("refusal").outcomes
     cut = sum(a.finish != names.STOP for a in answers)
+    said = [a.text.strip() if a.finish == names.STOP else _whole_sentences(a.text) for a in answers]
     rows = [
-        {"id": f"self/{i:05d}", "kind": "chat", "category": "self", "prompt": p, "response": a.text.strip()}
-        for i, (p, a) in enumerate(zip(prompts, answers, strict=True))
-        if a.finish == names.STOP and outcomes[judge.opinion(a.text, {"prompt": p}).label] == names.COMPLIANCE
+        {"id": f"self/{i:05d}", "kind": "chat", "category": "self", "prompt": p, "response": text}
+        for i, (p, text) in enumerate(zip(prompts, said, strict=True))
+        if text and outcomes[judge.opinion(text, {"prompt": p}).label] == names.COMPLIANCE
     ]  # fmt: skip
-    say(f"{len(rows)} of {len(answers)} answers of the base's own are of use, {cut} were cut; asked for: {count}")
+    say(f"{len(rows)} of {len(answers)} answers of the base's own are of use; {cut} were cut, and end with their last "
+        f"whole sentence; asked for: {count}")  # fmt: skip
     if count and not rows:
         raise DataError(
             "No answer of the base to a benign request is of use.", found=f"{cut} of {len(answers)} were cut",
-            expected="answers that end and help",
+            expected="answers that help",
             do="raise safety.benign_max_new_tokens, or give benign rows of your own",
         )  # fmt: skip
     return rows[:count]
+
+
+def _whole_sentences(text: str) -> str:
+    """What a cut answer says up to its last whole sentence; nothing if it has none."""
+    ends = [m.end() for m in _END.finditer(text)]
+    return text[: ends[-1]].strip() if ends else ""
 
 
 def check_preferences(rows: Sequence[Row], cfg: dict[str, Any], say: Say) -> None:

@@ -35,7 +35,7 @@ def random_orthogonal(n: int, seed: int) -> torch.Tensor:
 def output_gram(weight: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
     """Gram matrix (m, m) of a layer's outputs W h, from the Gram (n, n) of its inputs: W (H Hᵀ) Wᵀ."""
     w = weight.double()
-    return w @ gram.double() @ w.T
+    return w @ gram.to(w.device).double() @ w.T
 
 
 def signed_permutation(m: int, seed: int) -> torch.Tensor:
