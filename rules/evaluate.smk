@@ -35,6 +35,11 @@ rule judge:
         opinions=lambda w: opinions_of(
             f"{w.rep}{w.task}/{w.arm}/seed{w.seed}", w.task, w.arm
         ),
+        divergence=(
+            f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/divergence.json"
+            if S.study.evaluation.divergence
+            else []
+        ),
     output:
         verdicts=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/verdicts.parquet",
         metrics=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/metrics.json",
@@ -116,6 +121,32 @@ use rule judge as judge_role with:
             None, w.role, 0, f"{W}/{w.rep}{w.role}/model.safetensors", w.rep
         ),
         code=code("judge", *datasets(S.study.tasks), *S.judging.files()),
+
+
+if S.study.evaluation.divergence:
+
+    rule diverge:
+        """How far {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed} is from the aligned model"""
+        input:
+            model=rules.finetune.output.model,
+            aligned=lambda w: home("aligned", w),
+            responses=lambda w: f"{R}/{S.home('aligned', w.rep)}models/aligned/responses.parquet",
+        output:
+            f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/divergence.json",
+        log:
+            f"{L}/{{rep}}diverge/{{task}}/{{arm}}/seed{{seed}}.log",
+        benchmark:
+            f"{L}/benchmarks/{{rep}}diverge/{{task}}/{{arm}}/seed{{seed}}.tsv"
+        threads: 1
+        resources:
+            mem_mb=8000,
+            runtime=240,
+            gpu=GPU,
+        params:
+            cfg={"batch_size": 8},
+            code=code("diverge"),
+        script:
+            "../scripts/diverge.py"
 
 
 METRICS = [

@@ -19,8 +19,15 @@ def main(io: SimpleNamespace) -> None:
         opinions=dict(zip(io.cfg["asked"], map(Path, io.input.get("opinions", [])), strict=True)),
         out=Path(io.output.verdicts),
     )
-    record = Path(io.input.record) if io.input.get("record") else None
-    metrics.write(rows, cell=io.cfg["cell"], datasets=io.cfg["datasets"], record=record, out=Path(io.output.metrics))
+    record, divergence = (Path(io.input[k]) if io.input.get(k) else None for k in ("record", "divergence"))
+    metrics.write(
+        rows,
+        cell=io.cfg["cell"],
+        datasets=io.cfg["datasets"],
+        record=record,
+        divergence=divergence,
+        out=Path(io.output.metrics),
+    )
 
 
 if __name__ == "__main__":

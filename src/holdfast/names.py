@@ -48,3 +48,4 @@ INVALID_RATE = "utility/invalid_rate"
 SECONDS = "cost/seconds"
 PEAK_MEMORY = "cost/peak_memory_bytes"
 CHANGED_FRACTION = "weights/changed_fraction"
+KL = "drift/kl"  # from the aligned model, nats per token of its own answers to benign prompts

@@ -102,13 +102,17 @@ def _broken_down(verdicts: Sequence[Row], column: str) -> dict[str, dict[str, fl
 
 
 def write(
-    verdicts: Sequence[Row], *, cell: dict[str, Any], datasets: dict[str, str], record: Path | None, out: Path
-) -> None:
-    """Write metrics.json: the cell's identity, its metrics and the share of weights that changed.
+    verdicts: Sequence[Row], *, cell: dict[str, Any], datasets: dict[str, str], record: Path | None,
+    divergence: Path | None = None, out: Path,
+) -> None:  # fmt: skip
+    """Write metrics.json: the cell's identity, its metrics, the share of weights that changed, and how far it is from
+    the aligned model where that was measured.
 
     Nothing in it depends on the clock, so the same responses give the same bytes.
     """
     result = cell | compute(of_judge(verdicts, cell["judge"]), datasets, by_task=cell["task"] is None)
+    if divergence is not None:
+        result["metrics"] |= jsonfiles.read_json(divergence)
     if record is not None:
         kept = jsonfiles.read_json(record)
         result["metrics"][names.CHANGED_FRACTION] = kept[names.CHANGED_FRACTION]

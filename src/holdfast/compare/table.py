@@ -57,6 +57,8 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
                 row[names.INVALID_RATE] = float(g.hits([g.task_set], "invalid").mean())
                 row["utility_flexible"] = g.mean(g.flexible.mean(axis=1))
             row[names.CHANGED_FRACTION] = g.mean([c["metrics"].get(names.CHANGED_FRACTION, 0.0) for c in g.cells])
+            if all(names.KL in c["metrics"] for c in g.cells):
+                row[names.KL] = g.mean([c["metrics"][names.KL] for c in g.cells])
             if full and arm != full:
                 for name, diff in (
                     ("refusal_minus_full", difference(g, arms[full], [names.HAZARD], names.REFUSAL)),

@@ -77,7 +77,7 @@ def build(
     page = environment.get_template("report.html").render(
         study=resolved["study"],
         description=resolved["description"],
-        reading=[*reading(by_task), *cut_short(by_task, cells), *machines(metrics)],
+        reading=[*reading(by_task), *drift(by_task), *cut_short(by_task, cells), *machines(metrics)],
         prompts=first.get(f"{names.REFUSAL_RATE}_n", "0"),
         split=resolved["evaluation"]["split"],
         drawn=drawn(resolved),
@@ -166,6 +166,19 @@ def reading(by_task: dict[str, list[Row]]) -> list[str]:
         if warp is not None:
             text += f"; after WaRP {percent(warp[names.REFUSAL_RATE])} %, utility {percent(warp['utility'])} %"
         lines.append(text + ".")
+    return lines
+
+
+def drift(by_task: dict[str, list[Row]]) -> list[str]:
+    """A sentence per task on how far its models are from the aligned one where nothing was to change."""
+    lines = []
+    for task, rows in by_task.items():
+        moved = sorted((float(r[names.KL]), r["arm"]) for r in rows if r.get(names.KL))
+        if moved:
+            lines.append(
+                f"{task}: KL divergence from the aligned model, in nats per token of its answers to benign prompts: "
+                + ", ".join(f"{arm} {kl:.3f}" for kl, arm in moved) + "."
+            )  # fmt: skip
     return lines
 
 

@@ -37,6 +37,12 @@ class Evaluation(Strict):
         description="The first gives the metrics, others stand beside it; default for prompts of your own: `refusal`.",
     )
 
+    divergence: bool = Field(
+        False,
+        description="Also how far next tokens are from the aligned model's (KL per token), along its answers to benign "
+        "prompts.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _judge_of_the_source(cls, data: Any) -> Any:

@@ -222,7 +222,7 @@ def _import_arm(
     name, rates = arm_name(row), [k.removesuffix("_low") for k in row if k.endswith("_low") and row[k] != ""]
     rates = [k for k in rates if row["task"] or not k.startswith("utility")]
     values = {k: float(row[k]) for rate in rates for k in _with_ends(rate) if row.get(k)}
-    values |= {k: float(row[k]) for k in (names.CHANGED_FRACTION,) if row["task"] and row.get(k)}
+    values |= {k: float(row[k]) for k in (names.CHANGED_FRACTION, names.KL) if row["task"] and row.get(k)}
     digest = provenance.digest([row, sorted(children)])
     with store.lock(opened["uri"], name):
         client = store.client_of(opened["uri"])
