@@ -67,7 +67,18 @@ def test_prompts_per_set_counts_in_every_suite(own):
         cfg(xstest="test", **{"malicious-instructions": "test"}) | {"prompts_per_set": 1}, said.append
     )
     assert [r["prompt"] for r in rows] == [LISTS["unsafe"][0], LISTS["safe"][0], "Hex the neighbour."]
-    assert "xstest: the first 1 of 2 test prompts of set hazard" in said[0]
+    assert "xstest: 1 of 2 test prompts of set hazard, spread evenly over them" in said[0]
+
+
+def test_fewer_prompts_of_a_suite_are_of_all_its_types(real_data, monkeypatch):
+    """XSTest is sorted by type: the first hundred safe prompts would be four of its ten."""
+    monkeypatch.setenv("HOLDFAST_DATA", str(real_data))
+    for limit in (1, 7, 100, 199, 250):
+        rows = prepare.prompt_rows(cfg(xstest="test") | {"prompts_per_set": limit})
+        assert Counter(r["set"] for r in rows) == {"hazard": min(limit, 200), "lookalike": limit}
+        if limit == 100:
+            of_type = Counter(r["category"] for r in rows if r["set"] == "lookalike")
+            assert len(of_type) == 10 and min(of_type.values()) >= 9
 
 
 def test_refusals_are_safety_rows_and_requests_with_an_input_are_left_out(own):

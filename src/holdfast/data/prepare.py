@@ -161,22 +161,26 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
 
 
 def _of_suite(name: str, split: str, limit: int, say: Say) -> list[Row]:
-    """The prompts of a published suite, of every set the first `limit`."""
+    """The prompts of a published suite, of every set `limit` spread evenly over it: suites are sorted by type."""
     more = {"split": split, "response": "", "wrapper": ""}
     rows = [r | more | {"base_id": r["id"]} for r in suites.rows(name, fetch.downloaded)]
-    return _first(fetch.checked(rows, "prompts", name), limit, name, say)
+    return _first(fetch.checked(rows, "prompts", name), limit, name, say, spread=True)
 
 
-def _first(rows: list[Row], limit: int, source: str, say: Say) -> list[Row]:
-    """Of every split and set the first `limit` prompts."""
+def _first(rows: list[Row], limit: int, source: str, say: Say, *, spread: bool = False) -> list[Row]:
+    """Of every split and set the first `limit` prompts, or as many that are spread evenly over all."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["split"], row["set"]), []).append(row)
     chosen: set[str] = set()
     for (split, group), found in groups.items():
+        taken = found[:limit]
         if len(found) > limit:
-            say(f"{source}: the first {limit} of {len(found)} {split} prompts of set {group} (prompts_per_set)")
-        chosen |= {r["id"] for r in found[:limit]}
+            which = f"{limit} of {len(found)}" if spread else f"the first {limit} of {len(found)}"
+            said = ", spread evenly over them" if spread else ""
+            say(f"{source}: {which} {split} prompts of set {group}{said} (prompts_per_set)")
+            taken = [found[i * len(found) // limit] for i in range(limit)] if spread else taken
+        chosen |= {r["id"] for r in taken}
     return [r for r in rows if r["id"] in chosen]
 
 

@@ -28,7 +28,7 @@ class Evaluation(Strict):
     columns: dict[Literal["id", "split", "set", "base_id", "category", "prompt", "response", "wrapper"], str] = Field(
         {}, description="Our column -> the source's column, where the names differ."
     )
-    prompts_per_set: int = Field(120, ge=1, description="Hazards, wrapped hazards and benign prompts.")
+    prompts_per_set: int = Field(120, ge=1, description="Of every set; of each suite spread evenly over it.")
     max_new_tokens: int = Field(48, ge=1, description="Longest answer to a safety prompt.")
     batch_size: int = Field(64, ge=1, description="Prompts generated together.")
     judges: tuple[Name, ...] = Field(
