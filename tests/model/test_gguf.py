@@ -11,7 +11,7 @@ import torch
 from holdfast.errors import ChatTemplateError, HoldfastError
 from holdfast.model import folders, gguf, hub
 from holdfast.record import container
-from holdfast.study import costs
+from holdfast.study import costs, preflight, resolve
 from holdfast.study.keys import Base
 
 library = pytest.importorskip("gguf", reason="pip install 'holdfast[gguf]'")
@@ -158,3 +158,14 @@ def test_the_package_that_reads_them_is_named_where_it_is_missing(model, tokeniz
     with pytest.raises(HoldfastError, match="is not there") as error:
         gguf.check(file)
     assert "holdfast[gguf]" in error.value.block()
+
+
+def test_planning_says_of_no_file_that_is_here_that_it_is_not(model, tokenizer, tmp_path, cache):
+    file = written(tmp_path / "m.gguf", model, tokenizer)
+    study = tmp_path / "mine.yaml"
+    study.write_text(json.dumps({
+        "base": {"source": str(file)}, "tasks": {"crafts": {"dataset": "crafts"}}, "arms": {"full": {"method": "full"}},
+    }))  # fmt: skip
+    said: list[str] = []
+    preflight.check_files(resolve.load(str(study)), said.append)
+    assert not [line for line in said if "not on this machine" in line]

@@ -162,7 +162,7 @@ def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Pa
         file = package.place(source, revision)
         if folder is None and file and gguf.named(file) and paths.there(file):
             gguf.check(file)
-        if folder is not None:
+        elif folder is not None:
             contract.check(folder, chats=chats)
         elif say:
             say(f"{source} is not on this machine: looked over when it is fetched, before anything is trained")
