@@ -72,12 +72,19 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise wrong(folder, f"has no {name}", found=listed(folder))
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_constant)
         if not isinstance(value, dict):
             raise ValueError(f"a {type(value).__name__}, not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise wrong(folder, f"has a {name} that cannot be read", found=str(error)[:120], expected="JSON") from None
     return value
+
+
+def _constant(word: str) -> float:
+    """Infinity, which some configurations have for a limit that is none; NaN would make every result one."""
+    if word == "NaN":
+        raise ValueError("it says NaN, which is no number")
+    return float(word)
 
 
 def listed(folder: Path) -> str:
