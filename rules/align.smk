@@ -44,7 +44,7 @@ if S.study.safety.benign_answers == "self":
             f"{L}/{{rep}}answer_benign.log",
         benchmark:
             f"{L}/benchmarks/{{rep}}answer_benign.tsv"
-        threads: 1
+        threads: ALONE
         resources:
             mem_mb=8000,
             runtime=240,
@@ -52,6 +52,7 @@ if S.study.safety.benign_answers == "self":
         params:
             cfg=lambda w: S.benign_cfg(w.rep),
             code=code("answer_benign"),
+            threads=ALONE,
         script:
             "../scripts/answer_benign.py"
 
@@ -69,7 +70,7 @@ rule train_aligned:
         f"{L}/{{rep}}aligned.log",
     benchmark:
         f"{L}/benchmarks/{{rep}}aligned.tsv"
-    threads: 1
+    threads: ALONE
     resources:
         mem_mb=8000,
         runtime=240,
@@ -78,6 +79,7 @@ rule train_aligned:
         cfg=lambda w: S.aligned_cfg(w.rep),
         code=code("aligned"),
         checkpoints=lambda w: f"{W}/checkpoints/{w.rep}aligned",
+        threads=ALONE,
     script:
         "../scripts/aligned.py"
 
@@ -98,6 +100,7 @@ use rule train_aligned as train_unaligned with:
         cfg=lambda w: S.unaligned_cfg(w.rep),
         code=code("aligned"),
         checkpoints=lambda w: f"{W}/checkpoints/{w.rep}unaligned",
+        threads=ALONE,
 
 
 rule base:

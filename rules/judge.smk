@@ -80,6 +80,7 @@ use rule train_aligned as train_judge with:
         cfg=S.judging.training_cfg(),
         code=code("aligned", "methods/lora.py"),
         checkpoints=f"{W}/checkpoints/judge",
+        threads=ALONE,
 
 
 rule opinions:
