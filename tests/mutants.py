@@ -211,7 +211,7 @@ MUTANTS = [
         "warp/basis.py", "warp/test_optimizer.py -k basis",
         ("fix_signs(u.flip(1))", "fix_signs(u)"),
         ("torch.where(pivot < 0, -u, u)", "u"),
-        ("w @ gram.double() @ w.T", "w @ gram.double().T.abs() @ w.T", "warp/test_warp.py -k output_gram"),
+        ("gram.to(w.device).double() @ w.T", "gram.to(w.device).double().T.abs() @ w.T", "warp/test_warp.py -k output_gram"),
     ),
     *_of(
         "warp/optimizer.py", "warp/test_optimizer.py",

@@ -98,6 +98,17 @@ def test_output_gram_is_the_gram_of_the_outputs():
     assert torch.allclose(output_gram(w, h @ h.T), (w @ h) @ (w @ h).T)
 
 
+def test_a_gram_of_a_file_meets_a_model_on_a_gpu():
+    """As far as that can be seen without one: fake tensors refuse products across devices."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from holdfast.warp import basis
+
+    with FakeTensorMode():
+        w, gram = torch.empty(6, 4, device="cuda"), torch.empty(4, 4)
+        assert basis.output_gram(w, gram).device.type == "cuda"
+
+
 def test_one_threshold_for_the_model_spends_the_budget_where_scores_are_largest():
     rng = np.random.default_rng(0)
     scores = {"a": rng.random((4, 5)).astype(np.float32), "b": 10 + rng.random((3, 4)).astype(np.float32)}
