@@ -215,6 +215,8 @@ def test_models_that_differ_in_rounding_alone_are_one_draw():
              {"base": 2, "aligned": 2, "draw": 2, "order": 2, "unit": 2, "seed": 0}]  # fmt: skip
     assert stats.by_draw(np.array([[0.0], [1.0], [0.2]]), bases).tolist() == [[0.5], [0.2]]
     assert stats.by_draw(np.array([[0.0], [1.0]]), [{"seed": 0}, {"seed": 1}]).tolist() == [[0.0], [1.0]]
+    several = [same | {"base": u, "aligned": u, "unit": u, "seed": s} for u in (0, 1) for s in (0, 1)]
+    assert stats.by_draw(np.array([[0.0], [1.0], [0.2], [0.4]]), several).flatten() == pytest.approx([0.5, 0.3])
 
 
 def test_what_cancels_out_in_thirds_is_no_sign():

@@ -98,6 +98,18 @@ def test_two_models_that_answer_alike_differ_in_nothing():
     assert parts["rounding"] == 0 and parts["draw"] is None and parts["base"] is None
 
 
+def test_bases_and_aligned_models_are_compared_in_the_rounding_that_all_have():
+    """What the others answer changes neither: only some aligned models may have been rounded otherwise."""
+    own = [{"seed": 0, "base": a // 2, "aligned": a, "instructions": "native"} for a in range(6)]
+    hits = np.stack([np.arange(100) < 10 * a for a in range(6)])
+    _, plain = components.components(group_of(own, hits), names.REFUSAL_RATE)
+    other = [own[0] | {"instructions": "common"}]
+    _, both = components.components(
+        group_of(own + other, np.vstack([hits, np.ones((1, 100), bool)])), names.REFUSAL_RATE
+    )
+    assert (both["base"], both["aligned"]) == (plain["base"], plain["aligned"]) and both["rounding"] > 0.1
+
+
 def test_a_difference_of_two_models_written_out():
     """Rates 0.5 and 0.25 over four prompts: half the squared difference, less a third of the mean interaction / 4."""
     hits = np.array([[1, 1, 0, 0], [1, 0, 0, 0]], dtype=bool)
