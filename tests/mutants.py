@@ -401,7 +401,9 @@ MUTANTS = [
         "judges/language.py", "judges/test_refusal_edits.py judges/test_refusal_kinds.py -k language",
         ("if len(words) <= SHORT and", "if False and"),
         ("if sum(w in _ENGLISH for w in following) < 2 and", "if"),
-        ("small >= FEWEST and", ""),
+        ("english <= 1 - SURE and bool(", "bool("),
+        ("for _, p in likeliest[:3]) >= SURE", "for _, p in likeliest[:1]) >= SURE"),
+        (">= ENGLISH * len(words)", ">= len(words)"),
     ),
     *_of(
         "model/contract.py", "model/test_loading.py",

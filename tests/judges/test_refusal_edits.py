@@ -362,7 +362,7 @@ def test_keyword_judges_read_no_thoughts_and_one_of_them_leading_blanks():
 def test_a_change_of_the_weights_is_a_new_version():
     """Verdicts are stored with the version: who changes the judge raises VERSION and writes the digest here."""
     digest = hashlib.sha256(refusal.WEIGHTS.read_bytes()).hexdigest()[:12]
-    assert {registry.judge("refusal").version: digest} == {"4": "888b17978670"}
+    assert {registry.judge("refusal").version: digest} == {"5": "888b17978670"}
     assert registry.judge("refusal").version == refusal.VERSION and registry.judge("world").version == "1"
 
 

@@ -252,9 +252,9 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
         itself = prepare.SPARE * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
         out.append(_times(Stage("own answers", 1, s.forward(itself, safety), model_bytes + cache, 0), draws))
     if v.evaluation.divergence:
-        tokens = v.evaluation.prompts_per_set * (safety + v.evaluation.max_new_tokens)
+        along = v.evaluation.prompts_per_set * (safety + v.evaluation.max_new_tokens)
         jobs = len(study.places)
-        out.append(Stage("divergence", jobs, jobs * 2 * s.forward(tokens, safety), 2 * model_bytes, 0))
+        out.append(Stage("divergence", jobs, jobs * 2 * s.forward(along, safety), 2 * model_bytes, 0))
     if c := v.capabilities.tasks:
         asked = sum(_capability_rows(name, v.capabilities.limit) for name in c)
         jobs = len(study.capability_cells)
