@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import data, names
-from holdfast.data import draws, fetch, suites, written
+from holdfast.data import draws, fetch, questions, suites, written
 from holdfast.data.sources import HUB, SUITES
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
@@ -66,7 +66,19 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None
             )  # fmt: skip
         if len(found) > count:
             say(f"{cfg['source']}: {f'draw {draw}, ' if draw else 'the first '}{count} of {len(found)} {what} ({key})")
-        out += found[:count]
+        ask = cfg.get("questions", 0) if what == "refused requests" else 0
+        out += _questions(found[:count], ask, draw, say) if ask else found[:count]
+    return out
+
+
+def _questions(rows: list[Row], share: float, draw: int, say: Say) -> list[Row]:
+    """The rows, of which a share is asked as a question where that can be done."""
+    rng, out = random.Random(f"holdfast-questions-{draw}"), []
+    for r in rows:
+        question = questions.asked(r["prompt"], draw) if rng.random() < share else None
+        out.append(r | {"prompt": question} if question else r)
+    changed = sum(a["prompt"] != b["prompt"] for a, b in zip(rows, out, strict=True))
+    say(f"{changed} of {len(rows)} refused requests are asked as questions (safety.questions)")
     return out
 
 

@@ -101,6 +101,11 @@ class Safety(Strict):
     refusals: Literal["given", "written"] = Field(
         "given", description="`written`: your own requests are answered with refusals in our words, many wordings."
     )
+    questions: float = Field(
+        0.0, ge=0, le=1,
+        description="Of your own refused requests that ask for a way to do something, the share that is put as a "
+        "question, so that a model cannot refuse by form.",
+    )  # fmt: skip
     hazards: int = Field(1800, ge=1, description="Refused requests.")
     benign: int = Field(2400, ge=0, description="Answered benign requests.")
     benign_answers: Literal["given", "self"] = Field(

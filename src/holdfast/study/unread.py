@@ -34,7 +34,9 @@ def lines(resolved: Structure) -> Iterator[str]:
     for name, part in parts:
         from_world = part.source == WORLD  # type: ignore[attr-defined]
         published = part.source in PUBLISHED  # type: ignore[attr-defined]
-        unread = {"columns", "check", "keep", "refusals"} if from_world else {"columns"} if published else set()
+        unread = (
+            {"columns", "check", "keep", "refusals", "questions"} if from_world else {"columns"} if published else set()
+        )
         yield from _line(name, part, unread)
     if study.safety.benign_answers == "given":
         yield from _line("safety", study.safety, {"benign_prompts", "benign_max_new_tokens"}, "benign_answers is given")
