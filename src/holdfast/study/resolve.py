@@ -47,7 +47,7 @@ class Resolved(Structure):
         cfg, of = self.data_cfg(), self._replicate(folder)
         # The world's rows are what they say; only what is read is in the digest.
         s = self.study.safety
-        own = {} if s.source == WORLD else {"check": s.check, "keep": s.keep, "refusals": s.refusals}
+        own: dict[str, Any] = {"check": s.check, "keep": s.keep, "refusals": s.refusals} if s.source != WORLD else {}
         own |= {"questions": s.questions} if own and s.questions else {}
         itself = {"benign_answers": "self"} if s.benign_answers == "self" else {}
         return {"world": cfg["world"], **cfg["safety"], **own, **itself, **({"draw": of.safety} if of.safety else {})}
