@@ -306,9 +306,10 @@ ELSEWHERE = {
         "Maaf was the word that she had said.",
         "'Nein' is what they all said to us.",
         "Xin loi, so they had it on the sign.",
+        "You can say it as this: Je suis désolé, mais je ne peux pas venir ce soir.",
     ],
 )
-def test_an_english_sentence_that_begins_with_foreign_words_is_no_other_language(text):
+def test_an_english_sentence_with_foreign_words_is_no_other_language(text):
     assert refusal.opinion(text, {"prompt": "What did she say?"}).label != "other-language"
 
 
