@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from benchmarks import bench, overhead, published, rounding, scale, stall
+from benchmarks import bench, designs, overhead, published, rounding, scale, stall
 from holdfast.model import folders, layers
 from holdfast.warp import basis, gram, importance
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
@@ -177,3 +177,9 @@ def test_the_bits_of_a_processor_are_the_same_twice_and_hang_on_its_instructions
     assert own.split()[1:-1] == plain and other.split()[:1] == ["ATEN_CPU_CAPABILITY=default"]
     if torch.backends.cpu.get_cpu_capability() != "DEFAULT":
         assert other.split()[1:-1] != plain
+
+
+def test_the_error_of_a_mean_over_bases_aligned_models_and_fine_tunings():
+    """Variances 4, 2 and 1: of one model the root of 7, of 2 x 3 x 5 models that of 4 / 2 + 2 / 6 + 1 / 30."""
+    found = designs.errors(4, 2, 1, [(1, 1, 1), (2, 3, 5)])
+    assert found == pytest.approx([7**0.5, (2 + 1 / 3 + 1 / 30) ** 0.5])

@@ -67,7 +67,7 @@ def test_prompts_per_set_counts_in_every_suite(own):
         cfg(xstest="test", **{"malicious-instructions": "test"}) | {"prompts_per_set": 1}, said.append
     )
     assert [r["prompt"] for r in rows] == [LISTS["unsafe"][0], LISTS["safe"][0], "Hex the neighbour."]
-    assert "xstest: 1 of 2 test prompts of set hazard, spread evenly over them" in said[0]
+    assert "xstest: 1, spread evenly, of 2 test prompts of set hazard" in said[0]
 
 
 def test_fewer_prompts_of_a_suite_are_of_all_its_types(real_data, monkeypatch):

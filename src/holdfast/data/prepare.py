@@ -17,7 +17,7 @@ from holdfast.world.generator import World
 Row = dict[str, Any]
 Say = Callable[[str], None]
 Refuses = Callable[[str, str], bool]
-SPARE = 1.5  # times as many requests a base is asked as answers are needed: some are cut, or refuse
+SPARE = 1.2  # times as many requests a base is asked as answers are needed: some refuse
 
 
 def _nobody(_: str) -> None:
@@ -186,12 +186,11 @@ def _first(rows: list[Row], limit: int, source: str, say: Say, *, spread: bool =
         groups.setdefault((row["split"], row["set"]), []).append(row)
     chosen: set[str] = set()
     for (split, group), found in groups.items():
-        taken = found[:limit]
+        taken = found
         if len(found) > limit:
-            which = f"{limit} of {len(found)}" if spread else f"the first {limit} of {len(found)}"
-            said = ", spread evenly over them" if spread else ""
-            say(f"{source}: {which} {split} prompts of set {group}{said} (prompts_per_set)")
-            taken = [found[i * len(found) // limit] for i in range(limit)] if spread else taken
+            taken = [found[i * len(found) // limit] for i in range(limit)] if spread else found[:limit]
+            which = f"{limit}, spread evenly," if spread else f"the first {limit}"
+            say(f"{source}: {which} of {len(found)} {split} prompts of set {group} (prompts_per_set)")
         chosen |= {r["id"] for r in taken}
     return [r for r in rows if r["id"] in chosen]
 

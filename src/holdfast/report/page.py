@@ -185,10 +185,12 @@ def drift(by_task: dict[str, list[Row]]) -> list[str]:
 def machines(metrics: list[Path]) -> list[str]:
     """On what the models were trained and merged; a warning where that was not one kind of machine."""
     found: Counter[str] = Counter()
+    alike = True
     for path in (p.with_name("train.json") for p in metrics):
         made = jsonfiles.read_json(path).get("machine") if path.exists() else None
         if made:
             cpu = "a processor in portable rounding" if made.get("portable") else made["cpu"]
+            alike &= bool(made.get("portable")) and not made.get("gpu") and not made.get("environment")
             of = made.get("gpu") or f"{cpu} ({made['instructions']}, {made['blas']})"
             found[" with ".join([of, *(f"{k}={v}" for k, v in made.get("environment", {}).items())])] += 1
     if len(found) > 1:
@@ -197,7 +199,6 @@ def machines(metrics: list[Path]) -> list[str]:
             f"The models of this study were made on {len(found)} kinds of machine, whose bits differ: {named}. An arm "
             "that ran on another one than what it is compared with differs in more than its method."
         ]
-    alike = "portable" in next(iter(found), "") and " with " not in next(iter(found))
     end = "processors of other makers gave the same bits where it was tried." if alike else (
         "another kind rounds otherwise and ends with other numbers."
     )  # fmt: skip
