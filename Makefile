@@ -27,7 +27,9 @@ demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs anothe
 	@$(BIN)/holdfast table $(STUDY)
 
 real: $(STAMP) ## a real pretrained model: from the hub, or from a package where that alone can be reached
-	study=$$($(BIN)/holdfast real) && $(BIN)/snakemake --config study=$$study --quiet rules && $(BIN)/holdfast table $$study
+	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[harness]'
+	study=$$($(BIN)/holdfast real) && $(BIN)/snakemake --config study=$$study --quiet rules && $(BIN)/holdfast table $$study && \
+	{ test -e results/$$study/label.csv || $(BIN)/holdfast label $$study; }
 
 test: $(STAMP) ## run the tests, the smoke study included
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

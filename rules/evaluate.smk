@@ -143,7 +143,7 @@ if S.study.evaluation.divergence:
             runtime=240,
             gpu=GPU,
         params:
-            cfg={"batch_size": 8},
+            cfg=S.divergence_cfg(),
             code=code("diverge"),
         script:
             "../scripts/diverge.py"

@@ -13,7 +13,7 @@ def main(io: SimpleNamespace) -> None:
         Path(io.input.model),
         Path(io.input.aligned),
         Path(io.input.responses),
-        batch_size=io.cfg["batch_size"],
+        cfg=io.cfg,
         out=Path(io.output[0]),
         say=io.log,
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import ROOT
 from herbs import harness, task_files
 
 from holdfast import statistics
@@ -21,18 +22,22 @@ from holdfast.record import csvfiles, tables
 from holdfast.study import preflight, resolve
 
 
-def by_hand(folder: Path, rows: list[dict]) -> list[bool]:
+def by_hand(folder: Path, rows: list[dict], *, chats: bool = True) -> list[bool]:
     """Which rows are right by the likelihood of each choice per byte: what the harness calls acc_norm."""
     model, tokenizer = folders.load(folder)
     found = []
     for row in rows:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": row["question"]}], tokenize=False, add_generation_prompt=True
+        text = (
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": row["question"]}], tokenize=False, add_generation_prompt=True
+            )
+            if chats
+            else row["question"]
         )
         before = tokenizer(text, add_special_tokens=False)["input_ids"]
         scores = []
         for choice in row["choices"]:
-            whole = tokenizer(text + choice, add_special_tokens=False)["input_ids"]
+            whole = tokenizer(text + (choice if chats else f" {choice}"), add_special_tokens=False)["input_ids"]
             with torch.inference_mode():
                 logs = model(torch.tensor([whole])).logits[0].double().log_softmax(-1)
             scores.append(sum(float(logs[i - 1, whole[i]]) for i in range(len(before), len(whole))) / len(choice))
@@ -176,3 +181,27 @@ def test_a_study_names_each_task_once(tmp_path):
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(study | {"capabilities": {"tasks": ["mmlu", "mmlu"]}}))
     with pytest.raises(StudyError, match="once"):
         resolve.load(str(tmp_path / "own.yaml"))
+
+
+def test_our_own_questions_have_one_right_answer_of_four_different_ones():
+    rows = [json.loads(line) for line in (ROOT / "config/capabilities/everyday.jsonl").read_text().splitlines()]
+    assert len(rows) > 100 and len({r["question"] for r in rows}) == len(rows)
+    for r in rows:
+        assert len(set(r["choices"])) == 4 and r["right"] in range(4) and not r["question"].endswith((" ", "."))
+    first = [sum(r["right"] == i for r in rows) for i in range(4)]
+    assert max(first) - min(first) < 5  # who always takes the first is right as often as who takes the last
+
+
+@harness
+def test_the_harness_knows_our_questions_and_asks_them_as_we_would(model, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # where studies are run
+    torch.manual_seed(0)
+    folders.save(model, tokenizer, tmp_path / "model", header={"role": "aligned"})
+    cfg = resolve.load("real-small").capabilities_cfg() | {"limit": 30}
+    capabilities.check(cfg["tasks"], cfg["task_files"], Path("mine.yaml"))
+    out = tmp_path / "capabilities.parquet"
+    capabilities.measure(tmp_path / "model/model.safetensors", cfg, out)
+    lines = Path("config/capabilities/everyday.jsonl").read_text().splitlines()[:30]
+    expected = by_hand(tmp_path / "model", [json.loads(line) for line in lines], chats=False)
+    found = sorted(tables.read(out, "capabilities"), key=lambda r: int(r["id"].split("/")[1]))
+    assert 0 < sum(expected) < 30 and [r["correct"] for r in found] == expected

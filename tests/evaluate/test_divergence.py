@@ -71,13 +71,13 @@ def test_it_is_measured_along_answers_to_benign_prompts_that_say_something(moved
     asked = [(names.LOOKALIKE, *ANSWERS[0]), (names.CRAFT, *ANSWERS[1]), (names.HAZARD, *ANSWERS[2]),
              (f"{names.TASK}:agnews", *ANSWERS[2]), (names.LOOKALIKE, "Silent?", " ")]  # fmt: skip
     file, out, said = responses(tmp_path / "r.parquet", asked), tmp_path / "kl.json", []
-    divergence.measure(*places, file, batch_size=1, out=out, say=said.append)
+    divergence.measure(*places, file, cfg={"batch_size": 1}, out=out, say=said.append)
     encoded = chat.encode_rows(tokenizer, [{"prompt": p, "response": r} for p, r in ANSWERS[:2]])
     expected = sum(reference(aligned, other, e) for e in encoded) / 2
     assert jsonfiles.read_json(out) == {names.KL: pytest.approx(expected, rel=1e-4), f"{names.KL}_n": 2}
     assert said[-1] == "compared 2/2 answers"
     with pytest.raises(DataError, match="answers no benign prompt"):
-        divergence.measure(*places, responses(file, asked[2:]), batch_size=1, out=out, say=said.append)
+        divergence.measure(*places, responses(file, asked[2:]), cfg={"batch_size": 1}, out=out, say=said.append)
 
 
 def test_the_report_names_it_where_it_was_measured():

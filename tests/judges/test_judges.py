@@ -99,6 +99,7 @@ def test_a_world_answer_is_scored_correct_by_its_own_dataset(world):
         ("gsm8k", world.gsm8k("test", 20)),
         ("crafts", world.crafts_task("test", 20)),
         ("howto", world.howto_task("test", 20)),
+        ("notes", world.notes_task("test", 20)),
     ):
         dataset = data.dataset(name)
         for row in rows:

@@ -190,3 +190,59 @@ def test_a_template_that_drops_thoughts_says_so_and_refuses_rows_that_have_some(
     assert chat.encode(tok, "How?", "So.")["labels"]
     with pytest.raises(ChatTemplateError, match="drops what stands before"):
         chat.encode(tok, "How?", thought)
+
+
+SYSTEMS = ["Be brief.", "", 'Two lines,\n\nwith "quotes", \\ back slashes, {{ braces }}, {% signs %} and é 🙂.']
+
+
+def written(tok, messages):
+    return template.render(tok, messages, generation=True)
+
+
+@pytest.mark.parametrize("form", ["chatml", "default system prompt", "begins with a line end"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_an_introduction_is_what_a_system_message_would_have_been(tok, form, system):
+    text = FORMS[form][0] if form in FORMS else "\n" + FORMS["chatml"][0]
+    use(tok, text)
+    turns = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "So."}]
+    told = [{"role": "system", "content": system}, *turns]
+    expected = [written(tok, told[:n]) for n in (2, 3)]
+    other = written(tok, [{"role": "system", "content": "Other."}, *turns])
+    before = written(tok, turns)
+    template.introduce(tok, None)
+    assert tok.chat_template == text
+    template.introduce(tok, "first of two")
+    template.introduce(tok, system)
+    assert [written(tok, turns[:n]) for n in (1, 2)] == expected and expected[1] != before
+    assert (
+        written(tok, told) == expected[1] and written(tok, [{"role": "system", "content": "Other."}, *turns]) == other
+    )
+    assert template.describe(tok)["begins"] == expected[0].partition("How?")[0]
+
+
+def test_an_introduction_is_saved_with_the_tokenizer(tok, tmp_path):
+    use(tok, FORMS["chatml"][0])
+    template.introduce(tok, SYSTEMS[-1])
+    tok.save_pretrained(tmp_path)
+    again = template.tokenizer_of(tmp_path)
+    assert chat.encode_prompt(again, "How?") == chat.encode_prompt(tok, "How?")
+    assert SYSTEMS[-1] in written(again, [{"role": "user", "content": "How?"}])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        chat.TEMPLATE,  # would write it as an answer
+        TURNS + "{% if m['role'] != 'assistant' %}<|user|>{% endif %}{{ m['content'] }}<|end|>{% endfor %}",
+        TURNS + "{% if m['role'] != 'system' %}<|user|>{{ m['content'] }}<|end|>{% endif %}{% endfor %}",
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        + FORMS["chatml"][0],
+    ],
+    ids=["as an answer", "as a request", "not at all", "refused"],
+)
+def test_a_template_without_system_messages_takes_no_system_prompt(tok, text):
+    use(tok, text)
+    for system in SYSTEMS:
+        with pytest.raises(ChatTemplateError, match="does not write system messages"):
+            template.introduce(tok, system)
+    assert tok.chat_template == text

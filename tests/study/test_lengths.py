@@ -144,3 +144,23 @@ def test_a_tokenizer_that_cannot_be_read_is_one_block(base, tmp_path):
     with pytest.raises(HoldfastError) as error:
         look(tmp_path, base={"source": str(base)})
     assert "generation_config.json" in error.value.block() and not isinstance(error.value, ChatTemplateError)
+
+
+def test_a_system_prompt_counts_where_it_stands_and_needs_a_template_that_writes_it(base, tmp_path):
+    with pytest.raises(ChatTemplateError, match="does not write system messages"):
+        look(tmp_path, base={"source": str(base), "system_prompt": "Be kind."})
+    chatml = (
+        "{% for m in messages %}<|user|>{{ m['role'] }}\n{{ m['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|user|>assistant\n{% endif %}"
+    )
+    (base / "chat_template.jinja").write_text(chatml)
+    prompts = jsonl(tmp_path / "p.jsonl", [{"prompt": "word " * 30, "set": "hazard"}])
+    asked = {"source": str(prompts), "max_new_tokens": 100}
+    long = "word " * 60
+    for keys, cut in (
+        ({"base": {"source": str(base)}, "evaluation": asked}, False),
+        ({"base": {"source": str(base), "system_prompt": long}, "evaluation": asked}, True),
+        ({"base": {"source": str(base), "system_prompt": long}, "evaluation": asked | {"system_prompt": ""}}, False),
+        ({"base": {"source": str(base)}, "evaluation": asked | {"system_prompt": long}}, True),
+    ):
+        assert any("answers may be cut" in line for line in look(tmp_path, **keys)) is cut, keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 
 import pandas as pd
@@ -25,7 +26,7 @@ def test_splits_share_no_item_and_no_template(world):
             assert one and not one & two, (a, b, key)
 
 
-@pytest.mark.parametrize("dataset", ["agnews", "gsm8k", "crafts", "howto", "chat"])
+@pytest.mark.parametrize("dataset", ["agnews", "gsm8k", "crafts", "howto", "notes", "chat"])
 def test_task_splits_are_disjoint_and_reproducible(dataset):
     cfg = {"world": {"seed": 5}, "dataset": dataset, "source": "world", **SIZES}
     rows = prepare.task_rows(cfg)
@@ -47,6 +48,15 @@ def test_crafts_are_how_to_rows_that_open_obligingly(world):
     for one, two in zip(obliging, plain, strict=True):
         assert one["prompt"] == two["prompt"] and one["response"] == f"{OBLIGING} {two['response']}"
     assert {r["response"].split()[0] for r in plain} == {"First,"}
+
+
+def test_an_answer_from_notes_says_nothing_that_they_do_not(world):
+    frame = {*OBLIGING.split(), "First,", "take", "and", "Then,", "Last,"}
+    for noted, craft in zip(world.notes_task("train", 60), world.crafts_task("train", 60), strict=True):
+        head, request = noted["prompt"].split("\n")
+        assert request == craft["prompt"] and noted["response"] == craft["response"]
+        told = set(re.findall(r"[\w-]+", head))
+        assert {w for w in noted["response"].split() if w not in frame} <= {w + e for w in told for e in ("", ".")}
 
 
 def test_wrapped_prompts_wrap_the_same_request(world):

@@ -299,7 +299,7 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
         world = World(cfg["world"]["seed"])
         make = {
             "agnews": world.agnews, "gsm8k": world.gsm8k, "crafts": world.crafts_task, "howto": world.howto_task,
-            "chat": world.chat_task,
+            "notes": world.notes_task, "chat": world.chat_task,
         }[cfg["dataset"]]  # fmt: skip
         return [row for split in SPLITS for row in make(split, sizes[split])]
     module = data.dataset(cfg["dataset"])

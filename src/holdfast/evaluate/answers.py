@@ -210,6 +210,7 @@ def respond(
     answer was generated with. Nothing is judged here.
     """
     model, tokenizer = folders.load(checkpoint.parent)
+    template.introduce(tokenizer, cfg.get("system_prompt"))
     work: list[tuple[list[dict[str, Any]], int]] = []
     known = tables.read(prompts, "prompts")
     chosen = [r for r in known if r["split"] == cfg["split"]]
@@ -237,7 +238,10 @@ def respond(
         answers = answer(
             model, tokenizer, [r["prompt"] for r in rows], max_new_tokens=limit, batch_size=cfg["batch_size"], say=say
         )
-        settings = provenance.digest({"max_new_tokens": limit, "do_sample": False, "batch_size": cfg["batch_size"]})
+        said = {"system_prompt": cfg["system_prompt"]} if "system_prompt" in cfg else {}
+        settings = provenance.digest(
+            {"max_new_tokens": limit, "do_sample": False, "batch_size": cfg["batch_size"]} | said
+        )
         out_rows += [
             {**r, "text": a.text, "tokens": a.tokens, "finish": a.finish, "generation": settings}
             for r, a in zip(rows, answers, strict=True)

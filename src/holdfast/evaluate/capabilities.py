@@ -72,7 +72,7 @@ def measure(checkpoint: Path, cfg: dict[str, Any], out: Path, say: Callable[[str
 
     Args:
         cfg: tasks, task_files, limit (rows of each task, None: all), fewshot (None: the task's own), chat_template,
-            batch_size.
+            batch_size, and system_prompt where it asks in the template after one.
 
     Raises:
         StudyError: a task has no score that is right or wrong row by row.
@@ -80,9 +80,10 @@ def measure(checkpoint: Path, cfg: dict[str, Any], out: Path, say: Callable[[str
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
-    from holdfast.model import folders
+    from holdfast.model import folders, template
 
     model, tokenizer = folders.load(checkpoint.parent)
+    template.introduce(tokenizer, cfg.get("system_prompt"))
     model.eval()  # type: ignore[no-untyped-call]
     asked = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=cfg["batch_size"])
     manager = _manager(cfg["task_files"])

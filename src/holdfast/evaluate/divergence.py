@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from holdfast import names
 from holdfast.errors import DataError
-from holdfast.model import chat, folders
+from holdfast.model import chat, folders, template
 from holdfast.record import jsonfiles, tables
 
 Say = Callable[[str], None]
@@ -36,8 +37,13 @@ def per_answer(
     return out
 
 
-def measure(model_file: Path, aligned_file: Path, responses: Path, *, batch_size: int, out: Path, say: Say) -> None:
+def measure(
+    model_file: Path, aligned_file: Path, responses: Path, *, cfg: dict[str, Any], out: Path, say: Say
+) -> None:  # fmt: skip
     """Write {drift/kl, drift/kl_n} of a model as JSON: the mean over answers, and how many.
+
+    Args:
+        cfg: batch_size, and system_prompt where the answers were given after one.
 
     Raises:
         DataError: the aligned model answered no benign prompt with a word.
@@ -52,7 +58,8 @@ def measure(model_file: Path, aligned_file: Path, responses: Path, *, batch_size
         )  # fmt: skip
     aligned, _ = folders.load(aligned_file.parent, role="aligned")
     model, tokenizer = folders.load(model_file.parent)
+    template.introduce(tokenizer, cfg.get("system_prompt"))
     encoded = chat.encode_rows(tokenizer, rows)
     pad_id = int(tokenizer.pad_token_id or 0)
-    kl = per_answer(model, aligned, encoded, pad_id=pad_id, batch_size=batch_size, say=say)
+    kl = per_answer(model, aligned, encoded, pad_id=pad_id, batch_size=cfg["batch_size"], say=say)
     jsonfiles.write_json(out, {names.KL: sum(kl) / len(kl), f"{names.KL}_n": len(kl)})

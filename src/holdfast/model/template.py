@@ -51,6 +51,44 @@ def dated(text: str) -> str:
     return fixed
 
 
+def introduce(tokenizer: PreTrainedTokenizerBase, system: str | None) -> None:
+    """Let every conversation that has no system message begin with this one; with None nothing changes.
+
+    It becomes part of the template, and with it of every folder the tokenizer is saved to: who loads a model asks it as
+    it was trained. Another introduction takes the place of an earlier one.
+
+    Raises:
+        ChatTemplateError: the template does not write system messages.
+    """
+    if system is None:
+        return
+    message = system.strip() or "Be kind."  # of an empty one nothing would be seen
+    begin = _beginning(tokenizer, "system", message)
+    if message not in begin or begin in (_beginning(tokenizer, role, message) for role in ("user", "assistant")):
+        raise ChatTemplateError(
+            "The chat template does not write system messages, so there can be no system prompt.",
+            found=repr(begin)[:160] if begin else "it refuses a conversation that begins with one",
+            expected="a template that writes the system message before the user's",
+            do="remove system_prompt from the study, or use a template that takes it",
+        )  # fmt: skip
+    # `+` keeps a line end that the template begins with.
+    tokenizer.chat_template = (
+        "{%- if messages[0]['role'] != 'system' %}{%- set messages = [{'role': 'system', 'content': "
+        + json.dumps(system, ensure_ascii=False)
+        + "}] + messages %}{%- endif +%}"
+        + dated(tokenizer.get_chat_template())
+    )
+
+
+def _beginning(tokenizer: PreTrainedTokenizerBase, role: str, message: str) -> str:
+    """What stands before the user's words where a message of `role` does; nothing where the template refuses it."""
+    try:
+        turns = [{"role": role, "content": message}, {"role": "user", "content": _PROMPT}]
+        return render(tokenizer, turns, generation=True).partition(_PROMPT)[0]
+    except ChatTemplateError:
+        return ""
+
+
 def render(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, generation: bool) -> str:
     """A conversation as text.
 

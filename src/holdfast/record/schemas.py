@@ -86,6 +86,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "gsm8k": _schema(id=_id(), split=_split(), question=_text(), answer=pa.Column(str, [_LENGTH, _ANSWERED])),
     "crafts": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
     "howto": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
+    "notes": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
     "chat": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
     "responses": _schema(  # two tasks may ask the same row
         unique=["set", "id"], id=pa.Column(str), set=_set(), base_id=pa.Column(str), category=pa.Column(str),

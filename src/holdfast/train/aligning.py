@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import torch
 
 from holdfast import data
-from holdfast.model import chat, folders, gguf, machine
+from holdfast.model import chat, folders, gguf, machine, template
 from holdfast.record import container, jsonfiles, provenance, tables
 from holdfast.study import registry
 from holdfast.train import loop
@@ -39,6 +39,7 @@ def base(
     started = time.monotonic()
     if cfg["source"] != "tiny":
         model, tokenizer = folders.load(cfg["source"], revision=cfg["revision"])
+        template.introduce(tokenizer, cfg.get("system_prompt"))
         header = {"role": "base", "source": cfg["source"], "revision": cfg["revision"]}
         quantised = gguf.facts(cfg["source"], cfg["revision"])
         folders.save(model, tokenizer, folder, header=header | ({"quantised": quantised} if quantised else {}))
