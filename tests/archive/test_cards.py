@@ -23,7 +23,7 @@ def _cell(task, arm, refused, n=100, **more):
     return {
         "study": "demo", "task": task, "arm": arm, "seed": 0, "split": "test", "judge": "world", "method": arm,
         "settings": {"freeze_fraction": 0.1}, "learning_rate": 1e-3, "training_settings": {"epochs": 1},
-        "harmful_fraction": 0.0, "metrics": {**rates, names.CHANGED_FRACTION: 0.5},
+        "harmful_fraction": 0.0, "metrics": {**rates, names.CHANGED_FRACTION: 0.5, names.KL: 0.2, f"{names.KL}_n": 9},
     } | more  # fmt: skip
 
 
@@ -35,8 +35,9 @@ def resolved():
 ALIGNED = _cell(None, "aligned", 0.97)
 
 
-def _card(cell, resolved, weakened=False, record=None):
-    return cards.card(cell, resolved, aligned=ALIGNED, weakened=weakened, record=record or {"steps": 3})
+def _card(cell, resolved, weakened=False, record=None, rounded=None):
+    said = {"weakened": weakened, "record": record or {"steps": 3}, "rounded": rounded or {}}
+    return cards.card(cell, resolved, aligned=ALIGNED, **said)
 
 
 def test_a_card_has_its_numbers_and_a_head_the_hub_reads(resolved):
@@ -53,6 +54,17 @@ def test_a_real_base_is_named_and_real_rows_have_their_licence(resolved):
     text = _card(_cell("crafts", "warp", 0.95), real)
     assert yaml.safe_load(text.split("---")[1])["base_model"] == "meta-llama/Llama-2-7b-chat-hf"
     assert "openai/gsm8k (MIT)" in text and "its own licence and terms apply" in text
+
+
+@pytest.mark.parametrize(
+    ("licence", "says"), [("apache-2.0", "(apache-2.0, as the file says)"), (None, "names no licence")]
+)
+def test_a_base_from_a_gguf_file_has_the_terms_and_the_rounding_of_the_file(resolved, licence, says):
+    real = resolved | {"base": {"source": "pypi:tiny-llm==1.0", "system_prompt": ""}}
+    facts = {"file": "tiny.gguf", "tensors": {"Q4_1": 3, "F32": 1}} | ({"licence": licence} if licence else {})
+    text = _card(_cell("crafts", "warp", 0.95), real, rounded=facts)
+    assert "`pypi:tiny-llm==1.0`, file tiny.gguf" in text and "3 Q4_1, 1 F32" in text and says in text
+    assert 'System prompt in training and evaluation: ""' in text and "System prompt in evaluation" not in text
 
 
 def test_lost_refusals_are_a_warning_and_noise_is_none(resolved):

@@ -55,10 +55,22 @@ def _published(source: str, named: list[str]) -> str:
     return f"`{source}` (named by the user)"
 
 
-def _sources(cell: Row, resolved: Row) -> list[tuple[str, str]]:
+def _base(source: str, rounded: Row) -> str:
+    """The base and its terms: what a GGUF file says of itself, where it was one."""
+    if source == "tiny":
+        return FICTIONAL + "; trained here"
+    if not rounded:
+        return f"`{source}` (its own licence and terms apply)"
+    terms = rounded.get("licence")
+    kinds = ", ".join(f"{n} {kind}" for kind, n in rounded["tensors"].items())
+    said = f"{terms}, as the file says" if terms else "the file names no licence; that of the original model applies"
+    return f"`{source}`, file {rounded['file']} ({said}); tensors as they were stored: {kinds}"
+
+
+def _sources(cell: Row, resolved: Row, rounded: Row) -> list[tuple[str, str]]:
     """(what, where from and licence) of everything this model was trained or judged on."""
-    base, safety = resolved["base"]["source"], resolved["safety"]["source"]
-    rows = [("base", FICTIONAL + "; trained here" if base == "tiny" else f"`{base}` (its own licence and terms apply)")]
+    safety = resolved["safety"]["source"]
+    rows = [("base", _base(resolved["base"]["source"], rounded))]
     if cell["arm"] != "base":
         rows.append(("safety rows", _published(safety, [safety])))
     if cell["task"]:
@@ -79,7 +91,7 @@ def _percent(x: float) -> str:
 def _measured(metrics: Row) -> list[str]:
     lines = []
     for key in metrics:
-        if f"{key}_n" not in metrics:
+        if f"{key}_low" not in metrics:  # no rate with its interval
             continue
         low, high = (_percent(metrics[f"{key}_{end}"]) for end in ("low", "high"))
         lines.append(
@@ -111,12 +123,13 @@ def _warning(cell: Row, aligned: Row, weakened: bool) -> list[str]:
     return ["", f"> **Weakened safety.** {text}"]
 
 
-def card(cell: Row, resolved: Row, *, aligned: Row, weakened: bool, record: Row) -> str:
+def card(cell: Row, resolved: Row, *, aligned: Row, weakened: bool, record: Row, rounded: Row) -> str:
     """The text of one model's README.md.
 
     Args:
         cell: its metrics.json; `aligned` is that of the aligned model.
-        record: its train.json, empty for roles.
+        record: its train.json.
+        rounded: what is known of the GGUF file that the base was opened from, empty where it was none.
     """
     base = resolved["base"]["source"]
     head = {
@@ -134,8 +147,12 @@ def card(cell: Row, resolved: Row, *, aligned: Row, weakened: bool, record: Row)
         what, *_warning(cell, aligned, weakened), "", "## Measured", "",
         f"On the {cell['split']} split, by the judge `{cell['judge']}`; 95 % intervals over prompts.", "",
         "| | rate | interval | n |", "|---|--:|--:|--:|", *_measured(cell["metrics"]), "", "## Data", "",
-        "| | source, licence |", "|---|---|", *(f"| {what} | {where} |" for what, where in _sources(cell, resolved)),
+        "| | source, licence |", "|---|---|",
+        *(f"| {what} | {where} |" for what, where in _sources(cell, resolved, rounded)),
     ]  # fmt: skip
+    said = {"training and evaluation": resolved["base"].get("system_prompt"),
+            "evaluation": resolved["evaluation"].get("system_prompt")}  # fmt: skip
+    lines += [f"\nSystem prompt in {where}: {json.dumps(text)}" for where, text in said.items() if text is not None]
     if cell["task"]:
         kept = {k: v for k, v in record.items() if not k.startswith("cost/") and not isinstance(v, dict)}
         made = {"learning_rate": cell["learning_rate"], "settings": cell["settings"],
@@ -164,16 +181,17 @@ def build(metrics: list[Path], resolved: Row, out: Path) -> None:
     where it is not here."""
     cells = [jsonfiles.read_json(p) for p in metrics]
     aligned = {c.get("replicate", 0): c for c in cells if c["arm"] == "aligned"}
+    records = [jsonfiles.read_json(r) if (r := p.with_name("train.json")).exists() else {} for p in metrics]
+    rounded = next((r["quantised"] for r in records if "quantised" in r), {})
     found: dict[str, str | None] = {}
-    for path, cell in zip(metrics, cells, strict=True):
+    for cell, record in zip(cells, records, strict=True):
         weights = Path(cell["model"])
         found[weights.parent.as_posix()] = None
         if not weights.is_file():
             continue
-        record = jsonfiles.read_json(path.with_name("train.json")) if path.with_name("train.json").exists() else {}
         of = manifest(weights.parent, cell, resolved, record)
         start, weakened = aligned[cell.get("aligned", 0)], container.is_weakened(weights)
-        text = card(cell, resolved, aligned=start, weakened=weakened, record=record)
+        text = card(cell, resolved, aligned=start, weakened=weakened, record=record, rounded=rounded)
         files.write_text(weights.with_name(folders.CARD[0]), text)
         jsonfiles.write_json(weights.with_name(folders.CARD[1]), of)
         found[weights.parent.as_posix()] = of["files"][weights.name]["sha256"]
