@@ -182,7 +182,7 @@ def build(metrics: list[Path], resolved: Row, out: Path) -> None:
     cells = [jsonfiles.read_json(p) for p in metrics]
     aligned = {c.get("replicate", 0): c for c in cells if c["arm"] == "aligned"}
     records = [jsonfiles.read_json(r) if (r := p.with_name("train.json")).exists() else {} for p in metrics]
-    rounded = next((r["quantised"] for r in records if "quantised" in r), {})
+    rounded: Row = next((r["quantised"] for r in records if "quantised" in r), {})
     found: dict[str, str | None] = {}
     for cell, record in zip(cells, records, strict=True):
         weights = Path(cell["model"])
