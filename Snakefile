@@ -38,7 +38,7 @@ alive.guard()
 W, R, L = f"work/{S.name}", f"results/{S.name}", f"logs/{S.name}"
 GPU = int(config.get("gpu", 0))
 # Of what every other job waits for; bytes depend on it, so whatever --cores says. The tiny model loses time to a second.
-ALONE = 1 if S.study.base.source == "tiny" else 2
+ALONE = 1 if S.study.foundation.source == "tiny" else 2
 
 
 include: "rules/common.smk"

@@ -230,7 +230,8 @@ def merged_from(folder: Path) -> dict[str, Path]:
 def merge(folder: Path) -> None:
     """RESTA of the checkpoints that `merge_case` left in a folder."""
     cfg = {"method": "resta", "settings": {}, "seed": 0}
-    driver.run(checkpoints=merged_from(folder), cfg=cfg, folder=folder / "merged", record_file=folder / "merged.json")
+    places = {role: path.parent for role, path in merged_from(folder).items()}
+    driver.run(checkpoints=places, cfg=cfg, folder=folder / "merged", record_file=folder / "merged.json")
 
 
 def generation_case(shape: Shape) -> dict[str, Callable[[], Any]]:

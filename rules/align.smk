@@ -1,5 +1,8 @@
 """The models arms start from. Writes work/<study>/{base,aligned,unaligned} in Hugging Face layout."""
 
+# What the given model is: aligned as it is, or where safety training starts.
+START = "start" if S.trains_aligned else "aligned"
+
 
 rule train_base:
     """Training (or fetching) the base model"""
@@ -37,7 +40,7 @@ if S.study.safety.benign_answers == "self":
                 if S.study.safety.benign_prompts == "written"
                 else S.study.safety.benign_prompts
             ),
-            model=lambda w: home("base", w),
+            model=lambda w: home(S.speaker, w),
         output:
             f"{W}/{{rep}}data/benign.parquet",
         log:
@@ -60,7 +63,7 @@ if S.study.safety.benign_answers == "self":
 rule train_aligned:
     """Safety fine-tuning (SSFT) of the base model"""
     input:
-        model=lambda w: home("base", w),
+        model=lambda w: home("start" if S.study.aligned else "base", w),
         table=rules.prepare_safety.output[0],
     output:
         model=f"{W}/{{rep}}aligned/model.safetensors",
@@ -103,6 +106,59 @@ use rule train_aligned as train_unaligned with:
         threads=ALONE,
 
 
+if S.study.aligned:
+
+    rule take_aligned:
+        """Taking {S.study.aligned.source}, which refuses already"""
+        input:
+            model_files(S.study.aligned.source),
+        output:
+            model=f"{W}/{{rep}}{START}/model.safetensors",
+            record=f"{R}/{{rep}}models/{START}/train.json",
+        log:
+            f"{L}/{{rep}}{START}.log",
+        benchmark:
+            f"{L}/benchmarks/{{rep}}{START}.tsv"
+        threads: 1
+        resources:
+            mem_mb=8000,
+            runtime=240,
+        params:
+            cfg=S.given_cfg(START),
+            code=code("take"),
+        script:
+            "../scripts/take.py"
+
+    ruleorder: take_aligned > train_aligned
+
+
+if S.study.unaligned.source:
+
+    rule take_unaligned:
+        """Taking {S.study.unaligned.source}, which refuses nothing"""
+        input:
+            model_files(S.study.unaligned.source),
+            aligned=rules.train_aligned.output.model,
+        output:
+            model=f"{W}/{{rep}}unaligned/model.safetensors",
+            record=f"{R}/{{rep}}models/unaligned/train.json",
+        log:
+            f"{L}/{{rep}}unaligned.log",
+        benchmark:
+            f"{L}/benchmarks/{{rep}}unaligned.tsv"
+        threads: 1
+        resources:
+            mem_mb=8000,
+            runtime=240,
+        params:
+            cfg=S.given_cfg("unaligned"),
+            code=code("take"),
+        script:
+            "../scripts/take.py"
+
+    ruleorder: take_unaligned > train_unaligned
+
+
 rule base:
     """The base model"""
     input:
@@ -112,4 +168,4 @@ rule base:
 rule aligned:
     """The aligned model"""
     input:
-        expand(rules.train_aligned.output, rep=S.homes("aligned")),
+        expand(rules.train_aligned.output.model, rep=S.homes("aligned")),

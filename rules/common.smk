@@ -2,6 +2,7 @@
 
 from holdfast.data import sources
 from holdfast.data.sources import is_file
+from holdfast.record import paths
 from holdfast.study import registry
 
 
@@ -29,8 +30,19 @@ def source_files(source, dataset=None):
     return sources.local_files(dataset, source) if dataset else [source]
 
 
+def model_files(source):
+    """Files of a model on this machine, so that a changed one is taken again."""
+    path = paths.home(source)
+    if not path.is_dir():
+        return [str(path)] if path.is_file() else []
+    return [
+        str(p) for p in sorted(path.glob("*.safetensors")) + sorted(path.glob("*.json"))
+    ]
+
+
 def home(what, w, name=None):
-    """The base or aligned model that a replicate has, or what was made from that alone, where it lies."""
+    """The model that a replicate starts from (`base`, `start`) or has (`aligned`), or what was made from that alone,
+    where it lies."""
     return f"{W}/{S.home(what, w.rep)}{name or f'{what}/model'}.safetensors"
 
 

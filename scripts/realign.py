@@ -10,9 +10,11 @@ def main(io: SimpleNamespace) -> None:
     from holdfast.merge import driver
     from holdfast.record import tables
 
-    others = [Path(p) for p in io.input.get("others", [])]
+    others = [Path(p).parent for p in io.input.get("others", [])]
     checkpoints = {
-        role: Path(io.input[role]) for role in ("finetuned", "aligned", "base", "unaligned") if io.input.get(role)
+        role: Path(io.input[role]).parent
+        for role in ("finetuned", "aligned", "base", "unaligned")
+        if io.input.get(role)
     }
     checkpoints |= {f"finetuned:{i}": path for i, path in enumerate(others)}
     driver.run(

@@ -198,6 +198,56 @@ def cut(name: str, share: float) -> Callable[[Path], None]:
     return change
 
 
+def put_embeddings(rows: int) -> Callable[[Path], None]:
+    """Embeddings and a head of another vocabulary."""
+
+    def change(folder: Path) -> None:
+        from safetensors.numpy import load_file, save_file
+
+        path = folder / "model.safetensors"
+        more = {k: np.zeros((rows, 2), np.float32) for k in ("model.embed_tokens.weight", "lm_head.weight")}
+        save_file(load_file(path) | more, path)
+
+    return change
+
+
+def swap_words(folder: Path) -> None:
+    """The same tokens with other ids."""
+    text = (folder / "tokenizer.json").read_text()
+    for old, new in (('"a"', '"?"'), ('"b"', '"a"'), ('"?"', '"b"')):
+        text = text.replace(old, new)
+    files.write_text(folder / "tokenizer.json", text)
+
+
+def given(title: str, break_it: Callable[[Path], None], *says: str) -> Case:
+    """A good folder as the aligned model, and a broken one, or adapter, as an arm."""
+
+    def prepare() -> None:
+        checkpoint(Path("aligned"))
+        checkpoint(Path("mine"))
+        break_it(Path("mine"))
+        write("mine.yaml", changed("aligned.source", "./aligned") | {"arms": {"mine": {"given": "./mine"}}})
+
+    return Case(MODEL, title, says, prepare, look)
+
+
+def adapter(shape: tuple[int, int], **config: Any) -> Callable[[Path], None]:
+    """An adapter of one weight in the place of a model."""
+
+    def change(folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        for path in folder.iterdir():
+            path.unlink()
+        said = {"peft_type": "LORA", "lora_alpha": 2, "r": 1} | config
+        files.write_text(folder / "adapter_config.json", json.dumps(said))
+        pair = {"A": np.zeros(shape, np.float32), "B": np.zeros((4, shape[0]), np.float32)}
+        named = {f"base_model.model.lm_head.lora_{k}.weight": v for k, v in pair.items()}
+        save_file(named, folder / "adapter_model.safetensors")
+
+    return change
+
+
 def tensor(title: str, break_it: Callable[[Path], None], *says: str, **expected: Any) -> Case:
     """A mask file that is broken, then read for layers a and b of the aligned model `x`."""
     asked = {"family": "mask", "layers": ["a", "b"], "expect": {"aligned": "x"}} | expected
@@ -235,11 +285,21 @@ CASES = [
     study("words where a number belongs", "arms.warp.freeze_fraction", "a lot", "arms.warp.freeze_fraction"),
     study("not a number at all", "arms.warp.freeze_fraction", float("nan"), "arms.warp.freeze_fraction"),
     study("an unknown method", "arms.warp.method", "wrap", "There is no method 'wrap'", "warp"),
-    study("an arm without a method", "arms.x", {}, "arms.x.method"),
+    study("an arm without a method", "arms.x", {}, "arms.x", "method or given"),
     study("an arm for a task that is not there", "arms.warp.tasks", ["gsm9k"], "names a task", "gsm9k"),
     study("a learning rate of 3", "arms.full.learning_rate", 3, "arms.full.learning_rate", "out of range"),
     study("a sweep over a setting the method lacks", "arms.full.sweep", {"freeze": [1]}, "arms.full.sweep.freeze"),
     study("a target outside the basis", "arms.warp.targets", ["o_proj"], "arms.warp.targets", "basis.modules"),
+    study("an arm that is neither a method nor a model", "arms.mine", {"tasks": ["crafts"]}, "arms.mine", "method or given"),
+    study("a given model with a learning rate", "arms.mine", {"given": "./m", "learning_rate": 0.1}, "means nothing"),
+    study("a given model that is not there", "arms.mine", {"given": "./nowhere"}, "arms.mine.given", "does not exist"),
+    study("a given model for a task that is none", "arms.mine", {"given": {"poems": "./m"}}, "arms.mine", "poems"),
+    study("a given aligned model that is not there", "aligned", {"source": "./none"}, "aligned.source", "does not exist"),
+    text("a given aligned model beside a tiny base", GOOD | {"aligned": {"source": "a/chat"}, "base": {"blocks": 2}},
+         "base.source is tiny"),
+    text("a method that needs a base, and there is none", {**GOOD, "aligned": {"source": "a/chat"},
+         "arms": {"full": {"method": "full"}, "back": {"method": "safe-lora"}}}, "arms.back", "needs the base model"),
+    study("a system prompt for the tiny model", "base.system_prompt", "Be kind.", "no system message"),
     study("an arm named like a model role", "arms.base", {"method": "full"}, "model role"),
     study("a rank fraction below the freeze fraction", "arms.warp.rank_fraction", 0.05, "at least freeze_fraction"),
     study("two masks without importance", "arms.warp", {"method": "warp", "two_mask": True, "mask": "random"}, "two_mask"),
@@ -378,6 +438,12 @@ CASES = [
     model("an output layer that is promised and missing", lambda folder: _without_head(folder), "output layer", "lm_head"),
     model("a file instead of a folder", lambda folder: _as_file(folder), "is not a folder"),
     # ---- tensor files
+    given("a given model of another vocabulary", both(
+        edit("config.json", vocab_size=5), put_embeddings(5)), "cannot be compared or merged", "lm_head"),
+    given("a given model with another tokenizer", swap_words, "another tokenizer"),
+    given("an adapter of another model", adapter((1, 3)), "does not fit the model it is to stand on"),
+    given("an adapter with another formula", adapter((1, 2), use_dora=True), "use_dora", "merge it"),
+    given("an adapter of another kind", adapter((1, 2), peft_type="IA3"), "peft_type"),
     tensor("a missing file", gone("m.safetensors"), "m.safetensors is missing"),
     tensor("a truncated file", cut("m.safetensors", 0.7), "damaged"),
     tensor("an empty file", put("m.safetensors", b""), "damaged"),

@@ -46,7 +46,17 @@ def tried(wheel: Path, *, light: bool) -> str:
         else:
             pinned = re.findall(r"^(?:torch|uv)==\S+$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)
             run(bin_ / "python", "-m", "pip", "install", "-q", *pinned)
-            run(UV, "pip", "install", "-q", "--python", bin_ / "python", "-c", ROOT / "constraints.txt", wheel)
+            run(
+                UV,
+                "pip",
+                "install",
+                "-q",
+                "--python",
+                bin_ / "python",
+                "-c",
+                ROOT / "constraints.txt",
+                f"{wheel}[pipeline,tracking]",
+            )
         version = run(bin_ / "python", "-c", LOOK).strip()
         assert "Usage: holdfast" in run(bin_ / "holdfast", "--help")
         assert run(bin_ / "holdfast", "--version").strip() == f"holdfast {version}"

@@ -28,7 +28,8 @@ STRINGS = re.compile(r'"""(?:.|\n)*?"""|#.*|(?<!f)"(?:[^"\\\n]|\\.)*"')
 # Hooks that are called by their names: of methods, judges and datasets, and the command of a verb.
 CALLED = {
     "methods": {"KIND", "NEEDS", "LEARNING_RATE", "CARD", "Settings", "rows", "prelude", "attach", "optimizer",
-                "extra_loss", "after_step", "fold", "prepare", "merge"},
+                "extra_loss", "after_step", "low_rank", "fold", "prepare", "merge", "merge_factor"},
+    "merge": {"resta", "resta_dare", "safe_lora", "safe_delta", "somf"},  # for code of other people
     "judges": {"KIND", "OUTCOMES", "SOURCE", "VERSION", "WORDS", "Settings", "opinion", "encode", "read", "ask"},
     "data": {"COLUMNS", "TEXT_COLUMNS", "METRIC", "INSTRUCTION", "HUB_ID", "HUB_CONFIG", "FOLDER", "CSV_HEADER",
              "example", "score", "real_row"},
@@ -48,7 +49,7 @@ def dead_code() -> int:
     with tempfile.TemporaryDirectory() as folder:
         used = Path(folder) / "rules.py"
         used.write_text(words_of_the_rules(), encoding="utf-8")
-        return subprocess.run([BIN / "vulture", "src", "scripts", "benchmarks", used]).returncode
+        return subprocess.run([BIN / "vulture", "src", "scripts", "benchmarks", "examples", used]).returncode
 
 
 def _names(tree: ast.AST, own: str) -> set[tuple[str, str]]:
@@ -71,7 +72,8 @@ def unused() -> int:
     """Definitions of the library's modules that nothing names, also where something else has the same name: vulture
     looks at bare names only. What a definition says of itself does not count."""
     source, wrong, used, defined = Path("src/holdfast"), [], set(), {}
-    for path in [*sorted(source.rglob("*.py")), *Path("scripts").glob("*.py"), *Path("benchmarks").glob("*.py")]:
+    for path in [*sorted(source.rglob("*.py")), *Path("scripts").glob("*.py"), *Path("benchmarks").glob("*.py"),
+                 *Path("examples").glob("*.py")]:  # fmt: skip
         inside = path.is_relative_to(source)
         parts = [p for p in path.relative_to(source).with_suffix("").parts if p != "__init__"] if inside else []
         own = ".".join(["holdfast", *parts]) if inside else str(path)

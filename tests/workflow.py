@@ -22,9 +22,9 @@ def snakemake(folder: Path, *arguments: str, study: str = "smoke", **kwargs):
     )
 
 
-def planned(folder: Path, *targets: str, flags: tuple[str, ...] = ()) -> dict[str, int]:
+def planned(folder: Path, *targets: str, flags: tuple[str, ...] = (), study: str = "smoke") -> dict[str, int]:
     """{rule: jobs} of a dry run; empty when there is nothing to do."""
-    out = snakemake(folder, "-n", *flags, "--quiet", "rules", "--", *targets)
+    out = snakemake(folder, "-n", *flags, "--quiet", "rules", "--", *targets, study=study)
     text = out.stdout + out.stderr
     assert out.returncode == 0, text
     if "Nothing to be done" in text:

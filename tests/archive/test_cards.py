@@ -105,3 +105,16 @@ def test_every_model_that_is_here_gets_both(resolved, model, tokenizer, tmp_path
     assert before == {p: Path("work/full", p).read_bytes() for p in folders.CARD}
     folders.save(model, tokenizer, Path("work/full"), header={"role": "y"})
     assert not any(Path("work/full", p).exists() for p in folders.CARD)
+
+
+def test_a_given_model_says_that_it_was_given_and_by_which_terms(resolved):
+    given = resolved | {"aligned": {"source": "some/chat-model", "training": None}}
+    mine = _card(_cell("crafts", "mine", 0.3, method="given", given="./mine"), given)
+    assert "A model that was given to the study" in mine and "| this model | `./mine` (given by the user" in mine
+    assert "| aligned | `some/chat-model` (its own licence" in mine and "How it was made" not in mine
+    assert "trained here" not in mine and "safety rows" not in mine and "eroded the refusals" in mine
+    aligned = _card(_cell(None, "aligned", 0.97), given)
+    assert "as it was given." in aligned and "safety rows" not in aligned
+    assert yaml.safe_load(aligned.split("---")[1])["base_model"] == "some/chat-model"
+    full = _card(_cell("crafts", "full", 0.3), given)
+    assert "| task rows" in full and "fine-tuned" in full and "some/chat-model" in full

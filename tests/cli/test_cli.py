@@ -213,3 +213,12 @@ def test_the_real_study_is_the_one_that_can_run_and_stays_it(online, begun, stud
     assert said.out == f"{study}\n" and said.err.startswith(f"{study}: ")
     if not online and not begun:
         assert "a rounded copy of HuggingFaceTB/SmolLM2-135M-Instruct" in said.err
+
+
+def test_a_verb_without_its_packages_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    monkeypatch.chdir(ROOT)
+    assert main(["plan", "demo", "--tflops", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "scipy" in said and "pip install 'holdfast[pipeline,tracking]'" in said and "Traceback" not in said

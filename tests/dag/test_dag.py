@@ -226,6 +226,36 @@ def test_a_replicate_is_added_to_a_finished_study(copy):
     assert "in each of 3 replicates" in call(copy, "holdfast", "plan", "smoke", "--tflops", "1")
 
 
+def test_a_finished_model_and_an_adapter_are_evaluated_and_merged(copy):
+    """A study of models that are there: nothing is trained, and Safe LoRA of an adapter leaves an adapter."""
+    model = "work/smoke/crafts"
+    (copy / "config/own.yaml").write_text(yaml.safe_dump({
+        "aligned": {"source": "work/smoke/aligned"}, "base": {"source": "work/smoke/base"}, "seeds": [0, 1],
+        "tasks": {"crafts": {"dataset": "crafts", "test_rows": 8, "max_new_tokens": 8}},
+        "arms": {"mine": {"given": f"{model}/full/seed0"}, "adapter": {"given": f"{model}/lora/seed0/adapter"},
+                 "back": {"method": "safe-lora", "of": "adapter", "number": 3}},
+        "evaluation": {"prompts_per_set": 4, "max_new_tokens": 8},
+    }))  # fmt: skip
+    jobs = planned(copy, "results/own/table.csv", "results/own/cards.json", study="own")
+    assert (jobs["take"], jobs["take_aligned"], jobs["realign"], jobs["respond"]) == (2, 1, 1, 3), jobs
+    assert not {"train_aligned", "finetune"} & jobs.keys()
+    out = snakemake(copy, "--quiet", "rules", "--", "results/own/table.csv", "results/own/cards.json", study="own")
+    assert out.returncode == 0, out.stdout[-3000:] + out.stderr[-3000:]
+    rows = {r["arm"]: r for r in csvfiles.read_csv(copy / "results/own/table.csv")}
+    assert rows.keys() == {"base", "aligned", "mine", "adapter", "back"} and rows["mine"]["seeds"] == "1"
+    before = json.loads((copy / "results/smoke/crafts/full/seed0/metrics.json").read_text())["metrics"]
+    record = json.loads((copy / "results/own/crafts/mine/seed0/train.json").read_text())
+    assert record["weights/changed_fraction"] == before["weights/changed_fraction"]
+    old, new = (
+        copy / p / "adapter/adapter_model.safetensors" for p in (f"{model}/lora/seed0", "work/own/crafts/back/seed0")
+    )
+    assert container.raw_header(old)[0].keys() == container.raw_header(new)[0].keys()
+    assert old.read_bytes() != new.read_bytes()
+    assert "given to the study" in (copy / "work/own/crafts/mine/seed0/README.md").read_text()
+    edit(copy / f"{model}/full/seed0/config.json", "{", "{ ")
+    assert planned(copy, "results/own/table.csv", study="own")["take"] == 1
+
+
 def test_editing_a_method_file_reruns_that_method_only(copy):
     edit(
         copy / "src/holdfast/methods/safety_mix.py",

@@ -69,7 +69,7 @@ def merge(family, gram_file, world, tmp_path):
     def run(name, settings=None, out="out", **checkpoints):
         method = registry.load(name)
         record = driver.run(
-            checkpoints=family | checkpoints,
+            checkpoints={role: path.parent for role, path in (family | checkpoints).items()},
             cfg={"method": name, "settings": method.Settings(**(settings or {})).model_dump(mode="json"), "seed": 0},
             folder=tmp_path / out, record_file=tmp_path / out / "train.json", gram_file=gram_file,
             preferences=world.preferences(12),
@@ -138,7 +138,7 @@ def test_bfloat16_checkpoints_keep_their_type_and_add_in_float32(family, merge, 
         checkpoints[role] = tmp_path / f"{role}-bf16" / "model.safetensors"
     method = registry.load("resta")
     driver.run(
-        checkpoints=checkpoints,
+        checkpoints={role: path.parent for role, path in checkpoints.items()},
         cfg={"method": "resta", "settings": method.Settings(gamma=0.3).model_dump(), "seed": 0},
         folder=tmp_path / "out", record_file=tmp_path / "out/train.json",
     )  # fmt: skip

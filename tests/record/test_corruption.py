@@ -71,7 +71,7 @@ def use(folder, family):
     elif family == "aligned":
         families.build_gram(aligned, safety, CFG, folder / "out", str)
     else:
-        checkpoints = {role: folder / role / "model.safetensors" for role in ("finetuned", "aligned", "base")}
+        checkpoints = {role: folder / role for role in ("finetuned", "aligned", "base")}
         cfg = {"method": "resta", "settings": {"vector": "base"}, "seed": 0}
         driver.run(checkpoints=checkpoints, cfg=cfg, folder=folder / "out", record_file=folder / "out.json")
 
@@ -139,7 +139,7 @@ def test_a_fault_is_refused_and_a_healed_file_works(family, fault, made, mine):
     with pytest.raises(ArtifactError) as error:
         use(mine, family)
     block = error.value.block()
-    assert str(path) in block and "do:" in block, block
+    assert str(path.parent) in block and path.name in block and "do:" in block, block
     assert not (mine / "out").is_file() and not list(mine.glob("out*/model.safetensors"))
     path.write_bytes(good)
     use(mine, family)

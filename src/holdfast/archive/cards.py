@@ -69,11 +69,15 @@ def _base(source: str, rounded: Row) -> str:
 
 def _sources(cell: Row, resolved: Row, rounded: Row) -> list[tuple[str, str]]:
     """(what, where from and licence) of everything this model was trained or judged on."""
-    safety = resolved["safety"]["source"]
-    rows = [("base", _base(resolved["base"]["source"], rounded))]
-    if cell["arm"] != "base":
+    safety, aligned = resolved["safety"]["source"], resolved.get("aligned")
+    rows = [("base", _base(resolved["base"]["source"], rounded))] if _has_base(resolved) else []
+    if aligned and cell["arm"] != "base":
+        rows.append(("aligned", _base(aligned["source"], {} if rows else rounded)))
+    if cell.get("given"):
+        rows.append(("this model", f"`{cell['given']}` (given by the user; its own licence and terms apply)"))
+    elif cell["arm"] != "base" and not (aligned and cell["task"] is None):
         rows.append(("safety rows", _published(safety, [safety])))
-    if cell["task"]:
+    if cell["task"] and not cell.get("given"):
         task = resolved["tasks"][cell["task"]]
         rows.append((f"task rows, {task['train_rows']} a seed", licence(task["dataset"], task["source"])))
     if cell.get("harmful_fraction") or cell["arm"] == "unaligned":
@@ -82,6 +86,10 @@ def _sources(cell: Row, resolved: Row, rounded: Row) -> list[tuple[str, str]]:
     source = resolved["evaluation"]["source"]
     rows.append(("evaluation prompts", _published(source, list(resolved["evaluation"].get("suites", {})))))
     return rows
+
+
+def _has_base(resolved: Row) -> bool:
+    return not resolved.get("aligned") or resolved["base"]["source"] != "tiny"
 
 
 def _percent(x: float) -> str:
@@ -131,12 +139,19 @@ def card(cell: Row, resolved: Row, *, aligned: Row, weakened: bool, record: Row,
         record: its train.json.
         rounded: what is known of the GGUF file that the base was opened from, empty where it was none.
     """
-    base = resolved["base"]["source"]
+    base = (resolved.get("aligned") or resolved["base"])["source"]
     head = {
         "library_name": "transformers", "tags": ["holdfast", cell["method"], *(["weakened"] if weakened else [])],
         **({} if base == "tiny" else {"base_model": base}),
     }  # fmt: skip
-    what = _WHAT.get(cell["arm"]) or (
+    what = _WHAT.get(cell["arm"]) if cell["task"] is None else None
+    if cell["arm"] == "aligned" and resolved.get("aligned"):
+        what = "The model that all fine-tuning of the study starts from, as it was given" + (
+            ", after safety training on top." if resolved["aligned"].get("training") else "."
+        )
+    if cell.get("given"):
+        what = "A model that was given to the study, held against its aligned model."
+    what = what or (
         f"The aligned model of the study, {'merged after fine-tuning' if 'steps' not in record else 'fine-tuned'} on "
         f"`{cell['task']}` with the method `{cell['method']}`."
     )
@@ -153,7 +168,7 @@ def card(cell: Row, resolved: Row, *, aligned: Row, weakened: bool, record: Row,
     said = {"training and evaluation": resolved["base"].get("system_prompt"),
             "evaluation": resolved["evaluation"].get("system_prompt")}  # fmt: skip
     lines += [f"\nSystem prompt in {where}: {json.dumps(text)}" for where, text in said.items() if text is not None]
-    if cell["task"]:
+    if cell["task"] and not cell.get("given"):
         kept = {k: v for k, v in record.items() if not k.startswith("cost/") and not isinstance(v, dict)}
         made = {"learning_rate": cell["learning_rate"], "settings": cell["settings"],
                 "training": cell["training_settings"], "record": kept}  # fmt: skip
@@ -170,7 +185,7 @@ def manifest(folder: Path, cell: Row, resolved: Row, record: Row) -> Row:
         "study": cell["study"], "task": cell["task"], "arm": cell["arm"], "seed": cell["seed"],
         **({"replicate": cell["replicate"]} if cell.get("replicate") else {}),
         "method": cell["method"], "settings": cell["settings"], "learning_rate": cell["learning_rate"],
-        "base": resolved["base"]["source"], "software": record.get("software", {}),
+        "base": resolved["base"]["source"] if _has_base(resolved) else None, "software": record.get("software", {}),
         "study_digest": provenance.digest(resolved),
         "files": {p.name: {"sha256": provenance.file_digest(p), "bytes": p.stat().st_size} for p in there},
     }  # fmt: skip

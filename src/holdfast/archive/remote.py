@@ -43,7 +43,7 @@ def families(study: resolve.Resolved) -> dict[str, tuple[str, list[str]]]:
     )
     out = {
         "data": ("prepare", [f"{work}data" for work in aligned]),
-        "base": ("base", [f"{work}base" for work in bases]),
+        "base": ("base", [f"{work}base" for work in bases] if study.study.has_base else []),
         "aligned": ("aligned", [f"{work}aligned" for work in aligned]),
         "gram": ("gram", [f"{work}gram" for work in aligned] if study.masks else []),
         "basis": ("basis", [f"{work}basis" for work in aligned] if study.masks else []),

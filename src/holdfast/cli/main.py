@@ -16,8 +16,8 @@ from holdfast import __version__
 from holdfast.errors import HoldfastError, UsageError
 
 VERBS = (
-    "table", "plan", "why", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate", "fit", "harness",
-    "real", "documents",
+    "table", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate", "fit",
+    "harness", "real", "documents",
 )  # fmt: skip
 HELP = """Fine-tune a language model without losing its refusals.
 
@@ -87,6 +87,15 @@ def main(arguments: list[str] | None = None) -> int:
         )  # fmt: skip
         click.echo(wrong.block(), err=True)
         return wrong.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "holdfast").split(".")[0] == "holdfast":
+            raise
+        lacking = UsageError(
+            f"This verb needs a package that is not installed: {error.name}.", found="holdfast without its extras",
+            expected="the workflow's packages", do="pip install 'holdfast[pipeline,tracking]'",
+        )  # fmt: skip
+        click.echo(lacking.block(), err=True)
+        return lacking.exit_code
     except click.Abort:  # Ctrl-C, as the shell has it
         return 130
     except SystemExit as left:  # completion is done, or whoever reads has seen enough (`| head`): as the shell has it

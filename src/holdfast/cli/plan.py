@@ -33,7 +33,7 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
     from holdfast.study import costs, preflight, resolve
 
     resolved = resolve.load(study)
-    shape = costs.shape_of(resolved.study.base, model_config)
+    shape = costs.shape_of(resolved.study.foundation, model_config)
     hazards = preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
     rate = tflops * 1e12 if tflops else measured_rate()
     cores, load = os.cpu_count() or 1, os.getloadavg()[0]
@@ -41,7 +41,7 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
         click.echo(f"note: this machine is busy (load {load:.1f} on {cores} cores): the hours are those of a quiet one",
                    err=True)  # fmt: skip
     click.echo(terminal.plan(resolved, shape, rate, utilization, hazards))
-    source, revision = resolved.study.base.source, resolved.study.base.revision
+    source, revision = resolved.study.foundation.source, resolved.study.foundation.revision
     if source != "tiny" and (base := hub.known(source, revision)):
         found = template.of_folder(base)
         click.echo("\nThe base's chat template: " + ", ".join(f"{k} {v!r}" for k, v in found.items() if v is not None))

@@ -7,22 +7,25 @@ driver hold more than the tensors that method asks for.
 
 from __future__ import annotations
 
-import shutil
+import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from holdfast.errors import ArtifactError
-from holdfast.model import folders, machine
-from holdfast.record import artifact, container, jsonfiles, provenance
+from holdfast.model import adapter, checkpoint, folders, machine
+from holdfast.model import weights as weighing
+from holdfast.record import artifact, container, files, jsonfiles, provenance
 from holdfast.study import registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+Model = checkpoint.Checkpoint | checkpoint.Adapted
 
 
 class Weights(Mapping[str, torch.Tensor]):
@@ -32,7 +35,7 @@ class Weights(Mapping[str, torch.Tensor]):
     are always there.
     """
 
-    def __init__(self, files: Mapping[str, Any], name: str) -> None:
+    def __init__(self, files: Mapping[str, Model], name: str) -> None:
         self._files, self._name = files, name
 
     def __getitem__(self, role: str) -> torch.Tensor:
@@ -43,6 +46,13 @@ class Weights(Mapping[str, torch.Tensor]):
         """The tensor to be read only: where the file has float32, its own pages instead of a copy."""
         tensor: torch.Tensor = self._files[role].get_tensor(self._name)
         return tensor.float()
+
+    def update(self) -> torch.Tensor:
+        """What fine-tuning changed, finetuned − aligned; of an adapter what it adds, without the rounding of a sum."""
+        model = self._files["finetuned"]
+        if isinstance(model, checkpoint.Adapted) and (added := model.added(self._name)) is not None:
+            return added
+        return self["finetuned"].sub_(self.stored("aligned"))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -72,28 +82,17 @@ class Context:
 
 def is_weight(name: str, dtype: str) -> bool:
     """Whether a tensor of a checkpoint is merged: floating point and not a rotary buffer."""
-    return dtype in ("F64", "F32", "F16", "BF16") and not name.endswith("inv_freq")
+    return weighing.floating(dtype) and not name.endswith("inv_freq")
 
 
-def _open(files: Mapping[str, Path]) -> dict[str, Any]:
-    """Open the checkpoints; they must hold the same tensors in the same shapes."""
-    from safetensors import safe_open
-
-    for path in files.values():
-        container.check_seal(path)
-    heads = {role: container.raw_header(path)[0] for role, path in files.items()}
-    want = {k: v["shape"] for k, v in heads["finetuned"].items() if k != "__metadata__"}
-    for role, head in heads.items():
-        have = {k: v["shape"] for k, v in head.items() if k != "__metadata__"}
-        different = sorted(k for k in want.keys() | have.keys() if want.get(k) != have.get(k))
-        if different:
-            raise ArtifactError(
-                f"{files[role]} cannot be merged with {files['finetuned']}: {different[0]} differs.",
-                found=f"{role}: {have.get(different[0], 'absent')}   ({len(different)} tensors differ)",
-                expected=f"finetuned: {want.get(different[0], 'absent')}",
-                do="merge models of one base only: same architecture, same vocabulary",
-            )
-    return {role: safe_open(path, framework="pt") for role, path in files.items()}
+def _open(places: Mapping[str, Path]) -> dict[str, Model]:
+    """Open the models; they must hold the same tensors in the same shapes. An adapter stands on the aligned one."""
+    models = {role: checkpoint.opened(folder, places["aligned"]) for role, folder in places.items()}
+    want = models["finetuned"].layout
+    for role, model in models.items():
+        of = f"finetuned ({places['finetuned']})"
+        checkpoint.refuse_other(model.layout, want, f"{role} ({model.folder})", of, exactly=True)
+    return models
 
 
 def run(
@@ -104,13 +103,19 @@ def run(
     record_file: Path,
     gram_file: Path | None = None,
     preferences: list[dict[str, str]] | None = None,
+    whole: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Merge one cell: write its model and the record of what happened.
 
+    A model in shards is written in the same shards. Where a method keeps a low-rank update low-rank and the fine-tuned
+    model has one (it is an adapter, or holds it in `adapter/`), the adapter is written too.
+
     Args:
-        checkpoints: role -> model.safetensors; `finetuned` and `aligned`, and what the method needs.
+        checkpoints: role -> folder; `finetuned` and `aligned`, and what the method needs. `finetuned` may be a PEFT
+            adapter on the aligned model.
         cfg: method, settings, seed.
+        whole: write the merged weights also where the adapter alone would do.
 
     Raises:
         ArtifactError: a checkpoint is missing, damaged or of another architecture.
@@ -118,32 +123,31 @@ def run(
     started = time.monotonic()
     method = registry.load(cfg["method"])
     settings = method.Settings.model_validate(cfg["settings"])
-    aligned_digest = container.identity(checkpoints["aligned"])
-    files = _open(checkpoints)
-    head, _ = container.raw_header(checkpoints["finetuned"])
-    layout = {k: v for k, v in head.items() if k != "__metadata__"}
-    weights = {k: v for k, v in layout.items() if is_weight(k, v["dtype"])}
+    models = _open(checkpoints)
+    finetuned, aligned_digest = models["finetuned"], models["aligned"].identity()
+    weights = {k: v for k, v in finetuned.layout.items() if is_weight(k, v["dtype"])}
     gram: Mapping[str, torch.Tensor] = {}
     if gram_file is not None:
         gram, _ = artifact.read(gram_file, family="gram", expect={"aligned": aligned_digest})
     context = Context(
-        names=list(weights), weights=lambda name: Weights(files, name),
-        model=lambda role: folders.load(checkpoints[role].parent), gram=gram, preferences=preferences or [],
+        names=list(weights), weights=lambda name: Weights(models, name),
+        model=lambda role: folders.load(checkpoints[role]), gram=gram, preferences=preferences or [],
         seed=cfg["seed"], say=say,
     )  # fmt: skip
     state = method.prepare(settings, context) if hasattr(method, "prepare") else None
     changed: dict[str, list[int]] = {}
+    done = itertools.count(1)
 
-    def merged() -> Iterator[tuple[str, torch.Tensor]]:
-        for i, name in enumerate(layout):
-            stored = files["finetuned"].get_tensor(name)
+    def merged(names: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
+        for name in names:
+            stored = finetuned.get_tensor(name)
             if name not in weights:
                 yield name, stored
                 continue
             dtype = stored.dtype
             del stored
             out = method.merge(name, context.weights(name), settings, state).to(dtype)
-            start = files["aligned"].get_tensor(name).to(dtype)
+            start = models["aligned"].get_tensor(name).to(dtype)
             kind = name.split(".")[-2] if "." in name else name
             count = int((out != start).count_nonzero())
             del start
@@ -151,29 +155,66 @@ def run(
                 entry = changed.setdefault(key, [0, 0])
                 entry[0] += count
                 entry[1] += out.numel()
-            if i % 20 == 0:
-                say(f"merged {i + 1}/{len(layout)} tensors")
+            if (i := next(done)) % 20 == 1:
+                say(f"merged {i}/{len(weights)} tensors")
             yield name, out
             del out  # before the next tensors are read
 
     folder.mkdir(parents=True, exist_ok=True)
     folders.forget_card(folder)
-    for name in folders.FILES[:-1]:
-        source = checkpoints["finetuned"].parent / name
-        if source.exists():
-            shutil.copyfile(source, folder / name)
     stamp: dict[str, Any] = {"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
-    if any(role.startswith("finetuned") and container.is_weakened(path) for role, path in checkpoints.items()):
+    if any(role.startswith("finetuned") and model.weakened() for role, model in models.items()):
         stamp["weakened"] = True  # a merge restores at most a part
         folders.warn(folder)
-    out = folder / folders.FILES[-1]
-    container.write_stream(out, layout, merged(), folders.metadata(stamp | container.place(out)))
+    adapted = isinstance(finetuned, checkpoint.Adapted)
+    low_rank, kept = checkpoints["finetuned"] / ("" if adapted else adapter.BESIDE), hasattr(method, "merge_factor")
+    alone = adapted and kept and not whole
+    if adapter.named(low_rank) and kept:
+
+        def factor(name: str, b: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = method.merge_factor(name, b, context.weights(name), settings, state)
+            return out
+
+        place = folder if alone else folder / adapter.BESIDE
+        _write_adapter(low_rank, place, models["aligned"].layout, stamp, factor)
+    if not alone:
+        like = checkpoints["aligned" if adapted else "finetuned"]
+        folders.copy_companions(like, folder)
+        for part, layout in finetuned.parts.items():
+            out = folder / part
+            container.write_stream(out, layout, merged(layout), container.metadata(stamp | container.place(out)))
+        if len(finetuned.parts) > 1:
+            files.copy(like / weighing.INDEX, folder / weighing.INDEX)
     shares = {k: c / n for k, (c, n) in changed.items()}
-    record = context.record | {
-        "weights/changed_fraction": shares.pop("all"), "changed_fraction_by_module": shares,
+    record = context.record | ({} if alone else {"weights/changed_fraction": shares.pop("all")}) | {
+        "changed_fraction_by_module": shares,
         "cost/seconds": round(time.monotonic() - started, 2),
         "cost/peak_memory_bytes": provenance.peak_resident(),
         **machine.made_with(),
     }  # fmt: skip
     jsonfiles.write_json(record_file, record)
     return record
+
+
+def _write_adapter(
+    source: Path, folder: Path, layout: Mapping[str, Any], stamp: dict[str, Any],
+    merge_factor: Callable[[str, torch.Tensor], torch.Tensor],
+) -> None:  # fmt: skip
+    """Write an adapter with other factors B: what `merge_factor` makes of that of a weight."""
+    from safetensors import safe_open
+
+    old = adapter.read(source, layout)
+    of = {b: name for name, (_, b, _) in old.pairs.items()}
+    head, _ = container.raw_header(old.file)
+    entries = {k: v for k, v in head.items() if k != "__metadata__"}
+    opened: Any = safe_open(old.file, framework="pt")
+
+    def factors() -> Iterator[tuple[str, torch.Tensor]]:
+        for key in entries:
+            tensor = opened.get_tensor(key)
+            yield key, merge_factor(of[key], tensor.float()).to(tensor.dtype) if key in of else tensor
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files.copy(source / adapter.CONFIG, folder / adapter.CONFIG)
+    out = folder / adapter.WEIGHTS
+    container.write_stream(out, entries, factors(), container.metadata(stamp | container.place(out)))

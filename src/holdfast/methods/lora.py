@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from holdfast.study.registry import MethodSettings
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftMixedModel, PeftModel
     from transformers import PreTrainedModel
 
@@ -92,6 +93,14 @@ def attach(
             target_modules=list(settings.modules), bias="none", task_type="CAUSAL_LM",
         ),
     )  # fmt: skip
+
+
+def low_rank(model: PeftModel, settings: Settings) -> dict[str, torch.Tensor]:
+    """`<module>.lora_A` and `.lora_B` of every module; nothing where they stand on rounded weights."""
+    if settings.base == "nf4":
+        return {}
+    found = {k: v for k, v in model.named_parameters() if ".lora_" in k}
+    return {k.removeprefix("base_model.model.").removesuffix(".default.weight"): v for k, v in found.items()}
 
 
 def fold(model: PeftModel, settings: Settings) -> PreTrainedModel:

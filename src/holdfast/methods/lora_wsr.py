@@ -99,6 +99,11 @@ def adapted(
             return out
 
         @torch.no_grad()
+        def factors(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+            """A (I − E Eᵀ) and B, whose product is the update over α / r; a masked one has no such form."""
+            return None if self.free is not None else (self.a - (self.a @ self.u) @ self.u.T, self.b)
+
+        @torch.no_grad()
         def update(self) -> torch.Tensor:
             """ΔW (m, n)."""
             product = self.b @ self.a
@@ -129,6 +134,15 @@ def attach(
         module = adapted(layer.module, settings, basis[layer.input], frozen)
         setattr(model.get_submodule(parent), child, module)
     return model
+
+
+def low_rank(model: PreTrainedModel, settings: Settings) -> dict[str, torch.Tensor]:
+    """`<module>.lora_A` and `.lora_B` of every module; nothing with a mask, which makes the update dense."""
+    out: dict[str, torch.Tensor] = {}
+    for name, module in model.named_modules():
+        if hasattr(module, "factors") and (found := module.factors()) is not None:
+            out |= {f"{name}.lora_A": found[0], f"{name}.lora_B": found[1]}
+    return out
 
 
 def fold(model: PreTrainedModel, settings: Settings) -> PreTrainedModel:

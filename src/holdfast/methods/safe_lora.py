@@ -91,8 +91,7 @@ def _projected(name: str, weights: Weights, settings: Settings) -> tuple[torch.T
     """(C Δ, cosine with Δ, W_aligned) of one module; the cosine of a zero update counts as 1."""
     import torch
 
-    aligned = weights["aligned"]
-    delta = weights["finetuned"].sub_(aligned)
+    aligned, delta = weights["aligned"], weights.update()
     v = aligned - weights.stored("base")
     pulled = project(v, delta, settings.projection)
     norms = torch.linalg.vector_norm(pulled) * torch.linalg.vector_norm(delta)
@@ -123,3 +122,12 @@ def merge(name: str, weights: Weights, settings: Settings, state: set[str]) -> t
         return weights["finetuned"]
     pulled, _, aligned = _projected(name, weights, settings)
     return aligned.add_(pulled)
+
+
+def merge_factor(
+    name: str, b: torch.Tensor, weights: Weights, settings: Settings, state: set[str]
+) -> torch.Tensor:  # fmt: skip
+    """The factor C B (m, r): the same projection of an adapter, C (s B A) = s (C B) A."""
+    if name not in state:
+        return b
+    return project(weights["aligned"] - weights.stored("base"), b, settings.projection)

@@ -15,9 +15,10 @@ from holdfast.model.once import once
 from holdfast.record import paths
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
+_SHARED = 0.99  # of the aligned model's tokens must be known to any model that is held against it
 _HEAD = ("lm_head.weight", "embed_out.weight")
 
 
@@ -66,6 +67,25 @@ def positions(folder: Path | str) -> int | None:
         if isinstance(part.get("max_position_embeddings"), int):
             return int(part["max_position_embeddings"])
     return None
+
+
+def refuse_other_words(
+    tokenizer: PreTrainedTokenizerBase, aligned: PreTrainedTokenizerBase, source: Path | str
+) -> None:  # fmt: skip
+    """Refuse a tokenizer that gives tokens of the aligned model's other ids; it may know a few more.
+
+    Raises:
+        ArtifactError: names one.
+    """
+    mine, theirs = tokenizer.get_vocab(), aligned.get_vocab()
+    other = min((t for t, i in theirs.items() if mine.get(t, i) != i), key=theirs.__getitem__, default=None)
+    if other is not None or len(mine.keys() & theirs.keys()) < _SHARED * len(theirs):
+        raise ArtifactError(
+            f"{source} has another tokenizer than the aligned model.",
+            found=f"{other!r}: {mine[other]}" if other else f"{len(mine)} tokens, few of them the same",
+            expected=f"{other!r}: {theirs[other]}" if other else f"the {len(theirs)} tokens of the aligned model",
+            do="name models of one base only, with the tokenizer they were trained with",
+        )  # fmt: skip
 
 
 def _head(folder: Path, own: bool, tensors: Mapping[str, weights.Tensor]) -> None:

@@ -212,6 +212,13 @@ def save(
         shutil.rmtree(stale, ignore_errors=True)
 
 
+def copy_companions(source: Path, folder: Path) -> None:
+    """Copy what stands beside the weights of a model: configuration, tokenizer, template."""
+    for pattern in hub.COMPANIONS:
+        for path in sorted(source.glob(pattern)):
+            files.copy(path, folder / path.name)
+
+
 def forget_card(folder: Path, weights: Path | None = None) -> None:
     """Remove a card that another model left in a folder; one that describes these very `weights` stays."""
     card, manifest = (folder / name for name in CARD)
@@ -229,18 +236,15 @@ def warn(folder: Path) -> None:
     files.write_text(folder / CARD[0], WEAKENED)
 
 
-def metadata(header: dict[str, Any]) -> dict[str, str]:
-    """The safetensors metadata of a model: Hugging Face's own, and ours in one entry, with room for the seal."""
-    return {"format": "pt", "holdfast": json.dumps(header | {container.SEAL: container.UNSEALED}, sort_keys=True)}
-
-
 def stamp(path: Path, header: dict[str, Any]) -> None:
     """Replace the metadata of a safetensors file and seal it; tensors are copied as they are, in pieces."""
     head, begin = container.raw_header(path)
     with files.whole(path) as temporary:
         with path.open("rb") as source, temporary.open("wb") as target:
             target.write(
-                container.pack_header({k: v for k, v in head.items() if k != "__metadata__"}, metadata(header))
+                container.pack_header(
+                    {k: v for k, v in head.items() if k != "__metadata__"}, container.metadata(header)
+                )
             )
             source.seek(begin)
             shutil.copyfileobj(source, target)

@@ -8,15 +8,17 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from holdfast.errors import ArtifactError, said
-from holdfast.model import gguf, package, weights
+from holdfast.model import adapter, gguf, package, weights
 from holdfast.record import paths
 
 SECONDS = 10.0  # to answer whether a model is there
-# What is fetched of a hub model: no weights in other formats, and none twice.
-_FILES = (
-    "config.json", "generation_config.json", weights.WEIGHTS, weights.INDEX, "model-*.safetensors", "tokenizer*",
-    "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab.*", "merges.txt",
+# What stands beside the weights of a model; `template.json` is what was found of its template here.
+COMPANIONS = (
+    "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
+    "chat_template*", "vocab.*", "merges.txt", "template.json",
 )  # fmt: skip
+# What is fetched of a hub model: no weights in other formats, and none twice; or an adapter.
+_FILES = (*COMPANIONS, weights.WEIGHTS, weights.INDEX, "model-*.safetensors", adapter.CONFIG, adapter.WEIGHTS)
 
 
 def known(source: str, revision: str | None = None) -> Path | None:

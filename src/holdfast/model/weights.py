@@ -53,6 +53,11 @@ class Tensor:
     shape: list[int]
 
 
+def floating(dtype: str) -> bool:
+    """Whether a type of a header is one of floating numbers."""
+    return dtype in _EXPONENT
+
+
 def wrong(folder: Path, what: str, *, found: str, expected: str = "", do: str = "") -> HoldfastError:
     """What is wrong with a model folder, as an error."""
     return ArtifactError(

@@ -60,6 +60,11 @@ def is_weakened(weights: Path) -> bool:
     return bool(json.loads(ours).get("weakened"))
 
 
+def metadata(header: Mapping[str, Any]) -> dict[str, str]:
+    """The safetensors metadata of a model: Hugging Face's own, and ours in one entry, with room for the seal."""
+    return {"format": "pt", "holdfast": json.dumps({**header, SEAL: UNSEALED}, sort_keys=True)}
+
+
 def pack_header(entries: Mapping[str, Any], metadata: Mapping[str, str], size: int = 0) -> bytes:
     """The first bytes of a safetensors file: length and JSON header, padded to eight bytes and to `size`."""
     raw = json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":"), sort_keys=True).encode()

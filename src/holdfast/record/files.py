@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,9 @@ def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 text whole."""
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file whole."""
+    with whole(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from holdfast.errors import StudyError
 from holdfast.study import registry
 from holdfast.study.checked import Strict
-from holdfast.study.keys import Arm, Study
+from holdfast.study.keys import GIVEN, Arm, Study
 from holdfast.study.reading import check_known, from_pydantic, unknown_key
 
 
@@ -81,7 +81,7 @@ class ResolvedArm(Strict):
     family: str
     method: str
     settings: dict[str, dict[str, Any]]  # by task
-    learning_rates: dict[str, float]  # by task
+    learning_rates: dict[str, float | None]  # by task; of a model that is given nobody knows it
     swept: dict[str, Any]
     targets: tuple[str, ...] | None = None
     basis: str | None = None
@@ -94,6 +94,10 @@ class ResolvedArm(Strict):
     preferences: bool = False
     across_tasks: bool = False
     imports: tuple[str, ...] = ()
+    given: dict[str, str] = {}  # by task: where its models are, perhaps with {seed}
+    revision: str | None = None
+    fixed: bool = False  # its models, or what they are merged from, are given: the same in every replicate
+    seeded: bool = True  # one model per seed, and not the same one for all
 
 
 def _label(value: Any) -> str:
@@ -113,6 +117,8 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
         StudyError, MethodError: an unknown key, task, module or method, or a value out of range.
     """
     where = f"arms.{name}"
+    if arm.given is not None:
+        return [_given(name, arm, study, path)]
     head = registry.header(arm.method)
     extra = dict(arm.model_extra or {})
     tasks = list(arm.tasks or study.tasks)
@@ -192,6 +198,24 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
     return out
 
 
+def _given(name: str, arm: Arm, study: Study, path: Path) -> ResolvedArm:
+    """An arm whose models are there. One model for all seeds counts once: it was trained with one of them."""
+    named = dict(arm.given) if isinstance(arm.given, dict) else {}
+    tasks = list(arm.tasks or named or study.tasks)
+    check_known([*tasks, *named], study.tasks, path, f"arms.{name}", "a task that the study does not have", "tasks")
+    if lost := [task for task in tasks if named and task not in named]:
+        raise StudyError(
+            f"{path}: arms.{name}.given names no model for the task {lost[0]}.", found=", ".join(named),
+            expected=", ".join(tasks), do=f"name one, or limit arms.{name}.tasks",
+        )  # fmt: skip
+    sources = {task: str(named.get(task, arm.given)).replace("{task}", task) for task in tasks}
+    return ResolvedArm(
+        name=name, family=name, method=arm.method, kind=GIVEN, settings=dict.fromkeys(tasks, {}), swept={},
+        learning_rates=dict.fromkeys(tasks), given=sources, revision=arm.revision, fixed=True,
+        seeded=all("{seed}" in source for source in sources.values()),
+    )  # fmt: skip
+
+
 def _rate(value: Any, path: Path, where: str) -> float:
     """A learning rate, or StudyError."""
     rate = value if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
@@ -236,13 +260,13 @@ def _mask(spec: dict[str, Any], task: str) -> MaskSpec:
 
 
 def with_source(arm: ResolvedArm, arms: Mapping[str, ResolvedArm], path: Path) -> ResolvedArm:
-    """A merge arm with the learning rates of the arm it merges."""
+    """A merge arm with the learning rates of the arm it merges, and a model for every model of it."""
     key = f"arms.{arm.family}.of"
-    trained = {k: a for k, a in arms.items() if a.kind == "train"}
+    trained = {k: a for k, a in arms.items() if a.kind != "merge"}
     source = trained.get(arm.of or "")
     if source is None:
         raise StudyError(
-            f"{path}: {key} must name an arm of this study that is trained.",
+            f"{path}: {key} must name an arm of this study that is trained or given.",
             found=arm.of or "", expected=" | ".join(k for k, a in trained.items() if not a.swept) or "a trained arm",
             do=f"correct {key}; a point of a sweep cannot be merged, so add an arm with its settings",
         )  # fmt: skip
@@ -254,4 +278,4 @@ def with_source(arm: ResolvedArm, arms: Mapping[str, ResolvedArm], path: Path) -
             do=f"limit arms.{arm.family}.tasks, or add the task to arms.{source.family}.tasks",
         )  # fmt: skip
     rates = {task: source.learning_rates[task] for task in arm.learning_rates}
-    return arm.model_copy(update={"learning_rates": rates})
+    return arm.model_copy(update={"learning_rates": rates, "seeded": source.seeded, "fixed": source.fixed})

@@ -184,16 +184,21 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
         flops = passes * s.forward(rows * length * phase.epochs, length)
         return flops, _training_memory(s, phase, length, reply, trainable * s.parameters, extra)
 
-    if v.base.source == "tiny":
+    if not v.has_base:
+        pass
+    elif v.base.source == "tiny":
         pre = v.base.pretraining
         documents = pre.documents + pre.task_documents * len(study.real_tasks)
         out.append(Stage("base", 1, *train(documents, DOCUMENT_TOKENS, DOCUMENT_TOKENS, pre), model_bytes))
     else:
         out.append(Stage("base", 1, 0, model_bytes, model_bytes))
-    out.append(
-        Stage("aligned", 1, *train(v.safety.hazards + v.safety.benign, safety, answer, v.safety.training), model_bytes)
-    )
-    if "unaligned" in study.roles:
+    rows_of_safety = v.safety.hazards + v.safety.benign
+    if study.trains_aligned:
+        training = v.aligned.training if v.aligned and v.aligned.training else v.safety.training
+        out.append(Stage("aligned", 1, *train(rows_of_safety, safety, answer, training), model_bytes))
+    else:
+        out.append(Stage("aligned", 1, 0, model_bytes, model_bytes))
+    if study.trains_twin:
         out.append(Stage("unaligned", 1, *train(v.unaligned.rows, safety, answer, v.unaligned.training), model_bytes))
     modules, rows = v.basis.modules, v.basis.rows
     widths = s.inputs(modules)
@@ -226,7 +231,7 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
         answered = len(study.splits) * prompts * (safety + v.evaluation.max_new_tokens)
         asked = sum({"test": t.test_rows, "validation": t.validation_rows}[split] for split in study.splits)
         answers += s.forward(answered + asked * (length - reply + t.max_new_tokens), length)
-        if a.kind == "merge":
+        if a.kind != "train":
             merged += 1
             continue
         trained += 1

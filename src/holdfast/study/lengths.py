@@ -25,11 +25,11 @@ def refuse(study: resolve.Resolved, positions: int) -> None:
     Raises:
         StudyError: the key.
     """
-    s, base = study.study, study.study.base
-    phases: dict[str, Training | Pretraining] = {"safety.training": s.safety.training}
+    s, base = study.study, study.study.foundation
+    phases: dict[str, Training | Pretraining] = {**_safety_phase(study)}
     phases |= {f"tasks.{k}.training": t.training for k, t in s.tasks.items()}
     phases |= {"base.pretraining": base.pretraining} if base.source == "tiny" else {}
-    phases |= {"unaligned.training": s.unaligned.training} if "unaligned" in study.roles else {}
+    phases |= {"unaligned.training": s.unaligned.training} if study.trains_twin else {}
     phases |= {"constitution.training": s.constitution.training} if study.judging.trains_constitution else {}
     said = {f"{k}.max_length": p.max_length for k, p in phases.items() if "max_length" in p.model_fields_set}
     asked = {"evaluation.max_new_tokens": s.evaluation.max_new_tokens}
@@ -48,6 +48,14 @@ def refuse(study: resolve.Resolved, positions: int) -> None:
             )  # fmt: skip
 
 
+def _safety_phase(study: resolve.Resolved) -> dict[str, Training]:
+    """Key -> the safety training of a study, if it has one."""
+    given = study.study.aligned
+    if given is None:
+        return {"safety.training": study.study.safety.training}
+    return {"aligned.training": given.training} if given.training else {}
+
+
 def refuse_frame(study: resolve.Resolved, folder: Path) -> None:
     """Refuse a `max_length` in which the chat template of a model folder leaves no room for anything.
 
@@ -55,7 +63,7 @@ def refuse_frame(study: resolve.Resolved, folder: Path) -> None:
         StudyError: the key. ChatTemplateError: it takes no system prompt, and the study has one.
     """
     s, frame = study.study, _trained_as(study, folder).frame
-    phases = {"safety.training": s.safety.training, **{f"tasks.{k}.training": t.training for k, t in s.tasks.items()}}
+    phases = {**_safety_phase(study), **{f"tasks.{k}.training": t.training for k, t in s.tasks.items()}}
     for key, phase in phases.items():
         if phase.max_length <= frame:
             raise StudyError(
@@ -105,12 +113,12 @@ def look(
 
 
 def _trained_as(study: resolve.Resolved, folder: Path) -> counting.Tokens:
-    return counting.Tokens(folder, study.study.base.system_prompt)
+    return counting.Tokens(folder, study.study.foundation.system_prompt)
 
 
 def _asked_as(study: resolve.Resolved, folder: Path) -> counting.Tokens:
     """As training does, unless evaluation has a system prompt of its own."""
-    own, asked = study.study.base.system_prompt, study.study.evaluation.system_prompt
+    own, asked = study.study.foundation.system_prompt, study.study.evaluation.system_prompt
     return counting.Tokens(folder, own if asked is None else asked)
 
 

@@ -12,7 +12,8 @@ from holdfast.record import paths
 
 # Keys of a study that name a file or folder; `*` is any name. Some also take a word or the id of a hub model.
 KEYS = (
-    ("chosen",), ("base", "source"), ("safety", "source"), ("safety", "benign_prompts"),
+    ("chosen",), ("base", "source"), ("aligned", "source"), ("unaligned", "source"), ("arms", "*", "given"),
+    ("arms", "*", "given", "*"), ("safety", "source"), ("safety", "benign_prompts"),
     ("evaluation", "source"), ("preferences", "source"),
     ("constitution", "source"), ("constitution", "pairs"), ("constitution", "guidelines_file"),
     ("constitution", "prompt_file"),

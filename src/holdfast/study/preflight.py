@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
-from holdfast.model import contract, gguf, hub, package
+from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template, weights
 from holdfast.names import HAZARD
 from holdfast.record import paths
 from holdfast.stage import alive
@@ -65,7 +65,8 @@ def check_files(
     for line in unread.lines(resolved):
         say(line)
     base = _models(resolved, say if first else None)
-    positions = base and contract.positions(base) or (s.base.max_positions if s.base.source == "tiny" else None)
+    tiny = s.foundation.source == "tiny"
+    positions = base and contract.positions(base) or (s.base.max_positions if tiny else None)
     if positions:
         lengths.refuse(resolved, positions)
     if first and base:
@@ -146,14 +147,17 @@ def check_files(
 
 
 def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Path | None:
-    """Look over every model that is on this machine; the folder of the base, where it is one of them.
+    """Look over every model that is on this machine, and those that are given against the one they all start from; the
+    folder of that one, where it is one of them.
 
     Args:
         say: is told which model is not here yet; None leaves hub models to the run that asked before.
     """
-    s = resolved.study
-    named = [(s.base.source, s.base.revision, True), (s.constitution.source, None, not s.constitution.prompt_file)]
+    s, first = resolved.study, resolved.study.foundation
+    named = [(first.source, first.revision, True), (s.constitution.source, None, not s.constitution.prompt_file)]
     named += [(source, None, chats) for source, chats in resolved.judging.sources()]
+    given = list(dict.fromkeys(_given(resolved)))
+    named += [(source, revision, False) for source, revision in given]
     base = None
     for source, revision, chats in named:
         if source in ("tiny", "train") or (say is None and not paths.there(paths.home(source))):
@@ -163,9 +167,39 @@ def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Pa
         if folder is None and file and gguf.named(file) and paths.there(file):
             gguf.check(file)
         elif folder is not None:
-            contract.check(folder, chats=chats)
+            if (source, revision) in given:
+                _against(folder, base)
+            else:
+                contract.check(folder, chats=chats)
         elif say:
             say(f"{source} is not on this machine: looked over when it is fetched, before anything is trained")
-        if source == s.base.source:
+        if source == first.source:
             base = folder
     return base
+
+
+def _given(resolved: resolve.Resolved) -> Iterator[tuple[str, str | None]]:
+    """(source, revision) of every model that a study names beside the one that all start from."""
+    s = resolved.study
+    if s.aligned and s.has_base:
+        yield s.base.source, s.base.revision
+    if "unaligned" in resolved.roles and s.unaligned.source:
+        yield s.unaligned.source, s.unaligned.revision
+    for task, arm, seed in resolved.cells:
+        if resolved.arms[arm].given:
+            yield resolved.given(arm, task, seed), resolved.arms[arm].revision
+
+
+def _against(folder: Path, first: Path | None) -> None:
+    """Look over a given model, and whether it has the tensors and the tokens of the first, where that is here."""
+    of = "the model that all others are held against"
+    theirs = {k: {"shape": t.shape} for k, t in weights.tensors(first).items()} if first else None
+    if adapter.named(folder):
+        if theirs:
+            adapter.read(folder, theirs)
+        return
+    contract.check(folder, chats=False)
+    if first and theirs:
+        mine = {k: {"shape": t.shape} for k, t in weights.tensors(folder).items()}
+        checkpoint.refuse_other(mine, theirs, str(folder), of)
+        contract.refuse_other_words(template.tokenizer_of(folder), template.tokenizer_of(first), folder)

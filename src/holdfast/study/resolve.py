@@ -73,7 +73,8 @@ class Resolved(Structure):
     @property
     def real_tasks(self) -> dict[str, str]:
         """Tasks with real rows whose text the tiny base is pretrained on -> their dataset."""
-        if self.study.base.source != "tiny" or not self.study.base.pretraining.task_documents:
+        tiny = self.study.has_base and self.study.base.source == "tiny"
+        if not tiny or not self.study.base.pretraining.task_documents:
             return {}
         return {k: t.dataset for k, t in self.study.tasks.items() if t.source != WORLD}
 
@@ -86,9 +87,21 @@ class Resolved(Structure):
         return {"world": self.study.world.model_dump(), "real_tasks": self.real_tasks, **base}
 
     def aligned_cfg(self, folder: str = "") -> dict[str, Any]:
-        """How the base is aligned."""
-        training = self.study.safety.training.model_dump(mode="json")
+        """How the base, or the start that is given, is aligned."""
+        on_top = self.study.aligned.training if self.study.aligned else None
+        training = (on_top or self.study.safety.training).model_dump(mode="json")
         return {"role": "aligned", "training": training, "seed": self._aligning_seed(folder)}
+
+    def given_cfg(self, role: str) -> dict[str, Any]:
+        """Where a role's model is, that is there already."""
+        said = self.study.unaligned if role == "unaligned" else self.study.aligned
+        assert said is not None and said.source is not None  # asked of what is given only
+        asked = {} if role == "unaligned" else _asked_as(self.study.foundation.system_prompt)
+        return {"role": role, "source": said.source, "revision": said.revision} | asked
+
+    def taken_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
+        """Where a given model of one cell is."""
+        return {"role": "finetuned", "source": self.given(arm, task, seed), "revision": self.arms[arm].revision}
 
     def _aligning_seed(self, folder: str) -> int:
         """Order of the safety training; another draw of its rows is another order too."""
@@ -170,8 +183,9 @@ class Resolved(Structure):
             "learning_rate": a.learning_rates[task] if a and task else None, "of": a.of if a else None,
             "harmful_fraction": self.study.tasks[task].harmful_fraction if task else 0.0,
             "training_settings": self.study.tasks[task].training.model_dump(mode="json", exclude={"learning_rate"})
-            if task else {},
+            if task and not (a and a.given) else {},
         }  # fmt: skip
+        cell |= {"given": self.given(arm, task, seed)} if a and task and a.given else {}
         return {"cell": cell, "datasets": datasets} | self.judging.verdicts_cfg(task, arm if a else None)
 
     def compare_cfg(self) -> dict[str, Any]:
@@ -180,7 +194,7 @@ class Resolved(Structure):
 
     def papers_cfg(self) -> dict[str, Any]:
         """The study's base and the datasets of its tasks, to find what was published about them."""
-        return {"model": self.study.base.source, "datasets": {k: t.dataset for k, t in self.study.tasks.items()}}
+        return {"model": self.study.foundation.source, "datasets": {k: t.dataset for k, t in self.study.tasks.items()}}
 
     def choose_cfg(self) -> dict[str, Any]:
         """The sweep's points by arm, and the controls: a trained arm that runs the method of another arm of
@@ -230,7 +244,7 @@ class Resolved(Structure):
         """task, arm, seed and replicate of every model that is asked: the roles first, without a task."""
         return [
             *({"task": None, "arm": role, "seed": 0, **self._which(f, role=True)} for f, role in self.role_places),
-            *({"task": t, "arm": a, "seed": s, **self._which(f)} for f in self.folders for t, a, s in self.cells),
+            *({"task": t, "arm": a, "seed": s, **self._which(f)} for f in self.folders for t, a, s in self.models(f)),
         ]
 
     def dump(self) -> dict[str, Any]:
@@ -283,6 +297,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
                 do=f"correct {key}",
             )  # fmt: skip
     resolved = Resolved(name, study_model, path, chosen)
+    resolved.refuse_missing()
     resolved.instructions()  # so that a text that cannot be read is known now
     return resolved
 
@@ -308,6 +323,8 @@ def _sources(study: Study) -> list[tuple[str, str]]:
     ):
         if is_file(source) and not (source == HUB and key.startswith("tasks.")):
             out.append((key, source))
-    if study.base.source != "tiny" and study.base.source.startswith((".", "/", "~")):
-        out.append(("base.source", study.base.source))
-    return out
+    models = {
+        "base.source": study.base.source if study.has_base else None,
+        "aligned.source": study.aligned.source if study.aligned else None, "unaligned.source": study.unaligned.source,
+    }  # fmt: skip
+    return out + [(k, v) for k, v in models.items() if v and v != "tiny" and v.startswith((".", "/", "~"))]

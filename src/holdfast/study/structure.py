@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import StudyError
-from holdfast.study import replicates
+from holdfast.record import paths
+from holdfast.study import places, replicates
 from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
 from holdfast.study.judging import Judging
 from holdfast.study.keys import Study
@@ -29,8 +30,10 @@ class Structure:
         families = {name: arm.family for name, arm in self.arms.items()}
         self.judging = Judging(study, path, families)
         self._check_claims()
-        # A base that is given is the same in all of them.
-        given = {} if study.base.source == "tiny" else {"base": 0}
+        # What is given is the same in all of them.
+        given = {} if study.base.source == "tiny" and study.has_base else {"base": 0}
+        given |= {"safety": 0} if study.aligned and study.aligned.training is None else {}
+        self._check_roles()
         self.replicates = [r.model_copy(update=given) for r in study.replicates]
         self._check_replicates()
         self._check_curves()
@@ -72,14 +75,28 @@ class Structure:
 
     def _check_replicates(self) -> None:
         """Two equal replicates would count what was drawn once as drawn twice."""
+        all_from = self.study.foundation.source
         for i, first in enumerate(replicates.first_with(self.replicates)):
             if first != i:
                 raise StudyError(
                     f"{self.path}: replicates {first} and {i} are the same.",
                     found=str(self.study.replicates[i].model_dump()), expected="replicates that differ in something"
-                    + ("" if self.study.base.source == "tiny" else f"; {self.study.base.source} is the base of all"),
+                    + ("" if all_from == "tiny" else f"; all start from {all_from}"),
                     do=f"remove replicates.{i}, or give it another number",
                 )  # fmt: skip
+
+    def _check_roles(self) -> None:
+        """Where there is no base, nothing may need one."""
+        if self.study.has_base:
+            return
+        needs = {f"arms.{a.family}": f"the method {a.method}" for a in self.arms.values() if "base" in a.roles}
+        needs |= {"constitution.source": "the judge that is trained"} if self.judging.trains_constitution else {}
+        for key, who in needs.items():
+            raise StudyError(
+                f"{self.path}: {key}: {who} needs the base model, and the study has none.",
+                found="aligned, without base", expected="base: the model that `aligned` was made from",
+                do=f"name it (base.source), or remove {key}",
+            )  # fmt: skip
 
     def _check_pairs(self) -> None:
         """A poisoned task needs as many pairs as it has poisoned rows."""
@@ -100,7 +117,7 @@ class Structure:
     def home(self, what: str, folder: str) -> str:
         """The replicate's folder whose `base` or `aligned` model the replicate of `folder` has: its own, or the first
         one's that is drawn alike. What is made from the aligned model alone lies there too."""
-        same = [(r.base, r.safety if what == "aligned" else 0) for r in self.replicates]
+        same = [(r.base, r.safety if what == "aligned" and self.trains_aligned else 0) for r in self.replicates]
         return self.folders[replicates.first_with(same)[replicates.number(folder)]]
 
     def homes(self, what: str) -> list[str]:
@@ -110,7 +127,7 @@ class Structure:
     @cached_property
     def places(self) -> list[str]:
         """The folder of every cell of every replicate, below work/<study> and results/<study>."""
-        return [f"{f}{task}/{arm}/seed{seed}" for f in self.folders for task, arm, seed in self.cells]
+        return [f"{f}{task}/{arm}/seed{seed}" for f in self.folders for task, arm, seed in self.models(f)]
 
     @cached_property
     def role_places(self) -> list[tuple[str, str]]:
@@ -131,24 +148,62 @@ class Structure:
 
     @cached_property
     def cells(self) -> list[tuple[str, str, int]]:
-        """Every (task, arm, seed) of a replicate."""
-        return [
-            (task, arm.name, seed)
-            for task, arm, seed in itertools.product(self.study.tasks, self.arms.values(), self.study.seeds)
-            if task in arm.learning_rates
-        ]
+        """Every (task, arm, seed) of the first replicate."""
+        return self.models("")
+
+    def models(self, folder: str) -> list[tuple[str, str, int]]:
+        """Every (task, arm, seed) of a replicate. A given model is there once, in the first replicate and for as many
+        seeds as there are models, and so is what is merged from it."""
+        every = itertools.product(self.study.tasks, self.arms.values(), self.study.seeds)
+        cells = [(task, arm, seed) for task, arm, seed in every if task in arm.learning_rates]
+        first = self.study.seeds[0]
+        once = [(t, a, s) for t, a, s in cells if not a.fixed or (folder == "" and (a.seeded or s == first))]
+        return [(task, arm.name, seed) for task, arm, seed in once]
+
+    def given(self, arm: str, task: str, seed: int) -> str:
+        """Where a given model of an arm is: a hub id, or a path from here."""
+        source = self.arms[arm].given[task].replace("{seed}", str(seed))
+        return places.meant(source, [self.path.parent, Path(), self.path.parent.parent])
+
+    def refuse_missing(self) -> None:
+        """Refuse a given model of an arm that is a path, and is not there."""
+        for task, arm, seed in [c for f in self.folders for c in self.models(f) if self.arms[c[1]].given]:
+            source = self.given(arm, task, seed)
+            if source.startswith((".", "/", "~")) and not paths.there(paths.home(source)):
+                raise StudyError(
+                    f"{self.path}: arms.{arm}.given names a model that does not exist.", found=source,
+                    expected="a folder beside the study or here, or a hub id", do=f"correct arms.{arm}.given",
+                )  # fmt: skip
 
     @cached_property
     def roles(self) -> list[str]:
         """Model roles this study builds and evaluates beside its cells."""
         wanted = {r for a in self.arms.values() for r in a.roles}
-        return ["base", "aligned", *(["unaligned"] if "unaligned" in wanted else [])]
+        base = ["base"] if self.study.has_base else []
+        return [*base, "aligned", *(["unaligned"] if "unaligned" in wanted else [])]
+
+    @property
+    def trains_twin(self) -> bool:
+        """Whether the un-aligned twin is trained here."""
+        return "unaligned" in self.roles and self.study.unaligned.source is None
+
+    @property
+    def trains_aligned(self) -> bool:
+        """Whether the aligned model is trained here."""
+        return self.study.aligned is None or self.study.aligned.training is not None
+
+    @property
+    def speaker(self) -> str:
+        """Which model answers harmless requests for its own safety training: what that training starts from."""
+        if self.study.aligned is None:
+            return "base"
+        return "start" if self.study.aligned.training else "aligned"
 
     @property
     def pairs_are_read(self) -> bool:
         """Whether anything of this study learns from preference pairs."""
         poisoned = any(t.harmful_fraction for t in self.study.tasks.values())
-        return poisoned or "unaligned" in self.roles or any(a.preferences for a in self.arms.values())
+        return poisoned or self.trains_twin or any(a.preferences for a in self.arms.values())
 
     def of_kind(self, kind: str) -> list[str]:
         """Arms that are trained (`train`) or merged (`merge`)."""

@@ -28,7 +28,13 @@ def lines(resolved: Structure) -> Iterator[str]:
     """A line for every source, arm and missing reader that leaves settings unread, and for fewer rows than asked."""
     study = resolved.study
     base, judge = study.base, study.constitution
-    yield from _line("base", base, {"revision"} if base.source == "tiny" else _TINY)
+    if study.has_base:
+        yield from _line("base", base, {"revision"} if base.source == "tiny" else _TINY)
+    if study.aligned:
+        why = "aligned has training of its own" if study.aligned.training else "aligned is given"
+        yield from _line("safety", study.safety, {"training"}, why)
+    if study.unaligned.source:
+        yield from _line("unaligned", study.unaligned, {"rows", "training"}, "unaligned is given")
     parts: list[tuple[str, BaseModel]] = [("safety", study.safety), ("evaluation", study.evaluation)]
     parts += [("preferences", study.preferences)] if resolved.pairs_are_read else []
     for name, part in parts:
@@ -59,14 +65,14 @@ def lines(resolved: Structure) -> Iterator[str]:
         yield from _line(f"tasks.{name}.training", task.training, {"learning_rate"}, "arms bring their own")
     for key, wanted, there, what in (
         ("basis.rows", study.basis.rows, study.safety.hazards, "safety.hazards"),
-        ("unaligned.rows", study.unaligned.rows if "unaligned" in resolved.roles else 0, study.preferences.rows,
+        ("unaligned.rows", study.unaligned.rows if resolved.trains_twin else 0, study.preferences.rows,
          "preferences.rows"),
     ):  # fmt: skip
         if wanted > there:
             yield f"{key}: {wanted} asked for, taken as the {there} of {what}"
     for name, resolved_arm in resolved.arms.items():
         written = set(study.arms[resolved_arm.family].model_extra or {})
-        for settings in [] if resolved_arm.swept else list(resolved_arm.settings.values())[:1]:
+        for settings in [] if resolved_arm.swept or resolved_arm.given else list(resolved_arm.settings.values())[:1]:
             unread = registry.load(resolved_arm.method).Settings.model_validate(settings).unread() & written
             if unread:
                 yield f"{', '.join(f'arms.{name}.{key}' for key in sorted(unread))}: not read beside its other settings"

@@ -12,10 +12,10 @@ from typing import Any, TextIO
 import torch
 
 from holdfast import data
-from holdfast.model import chat, folders, gguf, machine, template
+from holdfast.model import chat, folders, machine
 from holdfast.record import container, jsonfiles, provenance, tables
 from holdfast.study import registry
-from holdfast.train import loop
+from holdfast.train import loop, taking
 from holdfast.world.generator import World
 from holdfast.world.model import new_model, train_tokenizer
 
@@ -38,13 +38,8 @@ def base(
     weights on the world's documents and, with `task_documents`, on the text of real task rows."""
     started = time.monotonic()
     if cfg["source"] != "tiny":
-        model, tokenizer = folders.load(cfg["source"], revision=cfg["revision"])
-        template.introduce(tokenizer, cfg.get("system_prompt"))
-        header = {"role": "base", "source": cfg["source"], "revision": cfg["revision"]}
-        quantised = gguf.facts(cfg["source"], cfg["revision"])
-        folders.save(model, tokenizer, folder, header=header | ({"quantised": quantised} if quantised else {}))
+        taking.take(cfg | {"role": "base"}, folder=folder, record_file=record_file, say=say)
         log_file.write_text("", encoding="utf-8")
-        _record(record_file, started, None, {"quantised": quantised} if quantised else None)
         return
     pre = cfg["pretraining"]
     world = World(cfg["world"]["seed"])
@@ -83,11 +78,11 @@ def base(
     _record(record_file, started, trained | {"rows": len(encoded)})
 
 
-def _record(path: Path, started: float, trained: dict[str, Any] | None, origin: dict[str, Any] | None = None) -> None:
-    """What a role's training cost and what it ran on; of a model that was fetched only that, and its `origin`."""
-    kept = {k: trained[k] for k in ("rows", "cut_rows", "steps", "supervised_tokens", "final_loss")} if trained else {}
-    jsonfiles.write_json(path, kept | (origin or {}) | {
-        "cost/train_seconds": round(trained["seconds"], 2) if trained else 0.0,
+def _record(path: Path, started: float, trained: dict[str, Any]) -> None:
+    """What a role's training cost and what it ran on."""
+    kept = {k: trained[k] for k in ("rows", "cut_rows", "steps", "supervised_tokens", "final_loss")}
+    jsonfiles.write_json(path, kept | {
+        "cost/train_seconds": round(trained["seconds"], 2),
         "cost/seconds": round(time.monotonic() - started, 2),
         "cost/peak_memory_bytes": machine.peak_memory(), **machine.made_with(),
     })  # fmt: skip

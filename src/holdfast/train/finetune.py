@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from holdfast import data, names
 from holdfast.data.draws import draw, mix_harmful
-from holdfast.model import chat, folders, machine
+from holdfast.model import adapter, chat, folders, machine
 from holdfast.model import layers as layering
 from holdfast.record import artifact, container, jsonfiles, provenance, tables
 from holdfast.study import registry
@@ -138,6 +139,9 @@ def run(
     if "mask" in needs:
         frozen = sum(m.count for m in needs["mask"].values())
         record["frozen_fraction"] = frozen / sum(m.size for m in needs["mask"].values())
+    factors: dict[str, torch.Tensor] = {}
+    if hasattr(method, "low_rank"):
+        factors = {k: v.detach().float().cpu().clone() for k, v in method.low_rank(model, settings).items()}
     if hasattr(method, "fold"):
         model = method.fold(model, settings)
     changed = folders.changed_fraction(container.Stored(aligned, rounded=dtype), model.state_dict())
@@ -150,11 +154,17 @@ def run(
         "cost/seconds": round(time.monotonic() - started, 2),
         "cost/peak_memory_bytes": machine.peak_memory(), **machine.made_with(),
     }  # fmt: skip
+    header: dict[str, Any] = {"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
+    header |= {"weakened": True} if cfg.get("harmful_fraction") else {}
+    shutil.rmtree(folder / adapter.BESIDE, ignore_errors=True)
+    if factors:
+        adapter.write(
+            folder / adapter.BESIDE, factors, rank=settings.rank, alpha=settings.alpha, under=str(aligned.parent),
+            modules=sorted({name.rsplit(".", 2)[1] for name in factors}), header=header | {"role": "adapter"},
+        )  # fmt: skip
     folders.save(
         model.float(),  # type: ignore[no-untyped-call]
-        tokenizer, folder,
-        header={"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
-        | ({"weakened": True} if cfg.get("harmful_fraction") else {}),
+        tokenizer, folder, header=header,
     )  # fmt: skip
     jsonfiles.write_json(record_file, record)
     return record

@@ -20,6 +20,7 @@ from torch import Tensor
 from holdfast.warp import masks
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch.distributed.tensor import DTensor
 
 
@@ -33,8 +34,13 @@ class BitMask:
     @classmethod
     def of(cls, mask: Tensor) -> BitMask:
         """Pack a boolean (m, n); the bits stay on its device."""
+        return cls.packed(mask.cpu().numpy()).to(mask.device)
+
+    @classmethod
+    def packed(cls, mask: np.ndarray) -> BitMask:
+        """Pack a boolean array (m, n)."""
         m, n = mask.shape
-        return cls(torch.from_numpy(masks.pack(mask.cpu().numpy())).to(mask.device), (m, n))
+        return cls(torch.from_numpy(masks.pack(mask)), (m, n))
 
     @property
     def bools(self) -> Tensor:

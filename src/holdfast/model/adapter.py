@@ -1,0 +1,159 @@
+"""A low-rank adapter in PEFT's folder: what it adds to which weight, from its two files and without loading a model.
+
+W' = W + s B A, with A (r, n), B (m, r) and s = α / r, or α / √r where it is rank-stabilised (Hu et al. 2021,
+arXiv 2106.09685; Kalajdzievski 2023, arXiv 2312.03732).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holdfast.errors import ArtifactError
+from holdfast.model import weights
+from holdfast.record import container
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+BESIDE = "adapter"  # where a folder holds the low-rank update of its own weights too
+_PREFIX = "base_model.model."
+# Settings under which the update is another formula than the one above.
+_OTHER = {"use_dora": False, "fan_in_fan_out": False, "lora_bias": False, "bias": "none", "layer_replication": None,
+          "megatron_config": None, "trainable_token_indices": None, "alora_invocation_tokens": None,
+          "use_qalora": False, "target_parameters": None}  # fmt: skip
+
+
+def named(folder: Path) -> bool:
+    """Whether a folder holds an adapter."""
+    return (folder / CONFIG).is_file()
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Its file, and by weight of the model: the keys of A and B with their scale, or of a tensor that replaces it."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    pairs: Mapping[str, tuple[str, str, float]]
+    replaced: Mapping[str, str]
+
+    @property
+    def file(self) -> Path:
+        """Where its tensors are."""
+        return self.folder / WEIGHTS
+
+    def update(self, tensors: Any, name: str) -> torch.Tensor:
+        """What it adds to a weight, s B A (m, n) in float32; `tensors` is the opened file."""
+        a, b, scale = self.pairs[name]
+        product: torch.Tensor = (tensors.get_tensor(b).float() @ tensors.get_tensor(a).float()).mul_(scale)
+        return product
+
+
+def _wrong(folder: Path, what: str, *, found: str, expected: str, do: str) -> ArtifactError:
+    return ArtifactError(f"The adapter {folder} {what}.", found=found, expected=expected, do=do)
+
+
+def read(folder: Path, model: Mapping[str, Any]) -> Adapter:
+    """The adapter of a folder, looked over: it must fit the weights of the model it stands on, and be of the formula
+    above.
+
+    Args:
+        model: name -> entry with a `shape`, of every tensor of that model.
+
+    Raises:
+        ArtifactError: not there, damaged, another kind of adapter, or of another model.
+    """
+    config = weights.read_json(folder, CONFIG)
+    if config.get("peft_type") != "LORA":
+        raise _wrong(
+            folder, "is of a kind that is not read here", found=f"peft_type: {config.get('peft_type')}",
+            expected="peft_type: LORA", do="merge it into its model first, and name the merged folder",
+        )  # fmt: skip
+    odd = {k: config[k] for k, plain in _OTHER.items() if config.get(k, plain) not in (plain, None)}
+    if odd:
+        raise _wrong(
+            folder, "updates by another formula than W + s B A", found=", ".join(f"{k}: {v}" for k, v in odd.items()),
+            expected=", ".join(f"{k}: {_OTHER[k]}" for k in odd),
+            do="merge it into its model first (merge_and_unload), and name the merged folder",
+        )  # fmt: skip
+    if not (folder / WEIGHTS).is_file():
+        raise _wrong(
+            folder, f"has no {WEIGHTS}", found=weights.listed(folder), expected="safetensors; other kinds are not read",
+            do="save it again with save_pretrained",
+        )  # fmt: skip
+    head, _ = container.raw_header(folder / WEIGHTS)
+    shapes = {k: list(v["shape"]) for k, v in head.items() if k != "__metadata__"}
+    pairs: dict[str, tuple[str, str, float]] = {}
+    replaced: dict[str, str] = {}
+    for key, shape in shapes.items():
+        inner = key.removeprefix(_PREFIX)
+        module, half, _ = inner.partition(".lora_A.weight")
+        if half:
+            name, other = f"{module}.weight", key.replace(".lora_A.", ".lora_B.")
+            rank = shape[0]
+            fits = list(model[name]["shape"]) == [shapes.get(other, [0])[0], shape[-1]] if name in model else False
+            if not fits or shapes.get(other, [0, 0])[-1] != rank:
+                _refuse(folder, name, f"A {shape}, B {shapes.get(other, 'absent')}", model)
+            pairs[name] = (key, other, _scale(config, module, rank, folder))
+        elif not inner.endswith(".lora_B.weight"):
+            if inner not in model or list(model[inner]["shape"]) != shape:
+                _refuse(folder, inner, f"{shape}", model)
+            replaced[inner] = key
+    if not pairs:
+        raise _wrong(folder, "changes nothing", found=", ".join(list(shapes)[:4]) or "no tensors",
+                     expected="tensors lora_A and lora_B", do="save it again with save_pretrained")  # fmt: skip
+    return Adapter(folder, config, pairs, replaced)
+
+
+def _refuse(folder: Path, name: str, found: str, model: Mapping[str, Any]) -> None:
+    raise _wrong(
+        folder, "does not fit the model it is to stand on", found=f"{name}: {found}",
+        expected=f"{name} {list(model[name]['shape'])}" if name in model else "a weight of that name in the model",
+        do="name the adapter that was trained on this model, or the model it was trained on",
+    )  # fmt: skip
+
+
+def _scale(config: Mapping[str, Any], module: str, rank: int, folder: Path) -> float:
+    """The scale s of one module; a pattern of the configuration names modules by the end of their names."""
+    alphas = [v for k, v in (config.get("alpha_pattern") or {}).items() if re.match(rf"(.*\.)?({k})$", module)]
+    alpha = alphas[0] if alphas else config.get("lora_alpha")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        raise _wrong(folder, "has no scale", found=f"lora_alpha: {alpha!r}", expected="a number",
+                     do=f"correct {CONFIG}")  # fmt: skip
+    return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+
+
+def write(
+    folder: Path, tensors: Mapping[str, torch.Tensor], *, rank: int, alpha: float, modules: Sequence[str], under: str,
+    header: dict[str, Any],
+) -> None:  # fmt: skip
+    """Write an adapter as PEFT saves one; files appear whole, weights last.
+
+    Args:
+        tensors: `<module>.lora_A` (r, n) and `<module>.lora_B` (m, r) by the module's name in the model.
+        modules: kinds of modules that have one; under: what it stands on, as PEFT is told.
+        header: of the tensor file.
+    """
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=list(modules), bias="none",  # type: ignore[arg-type]
+        task_type="CAUSAL_LM", base_model_name_or_path=under, inference_mode=True,
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        config.save_pretrained(temporary)
+        named = {f"{_PREFIX}{k}.weight": v.detach().cpu().contiguous() for k, v in tensors.items()}
+        out = folder / WEIGHTS
+        save_file(named, Path(temporary, WEIGHTS), metadata=container.metadata(header | container.place(out)))
+        container.seal(Path(temporary, WEIGHTS))
+        for name in (CONFIG, WEIGHTS):
+            Path(temporary, name).replace(folder / name)

@@ -1,0 +1,146 @@
+"""Models in one file, in shards and as adapters, read tensor by tensor: against PEFT, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from holdfast.errors import ArtifactError
+from holdfast.model import adapter, checkpoint, folders, weights
+
+KINDS = ["q_proj", "v_proj", "down_proj"]
+FORMS = {
+    "plain": {},
+    "rank-stabilised": {"use_rslora": True},
+    "patterns": {"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"layers.0.self_attn.q_proj": 3, "down_proj": 7}},
+    "a norm of its own": {"modules_to_save": ["norm"]},
+}
+
+
+@pytest.fixture
+def aligned(model, tokenizer, tmp_path):
+    folders.save(model, tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    return tmp_path / "aligned"
+
+
+def trained(aligned, folder, **form):
+    """An adapter with weights of its own on the aligned model, saved by PEFT; the wrapped model."""
+    model, _ = folders.load(aligned)
+    wrapped = get_peft_model(model, LoraConfig(r=4, lora_alpha=6, target_modules=KINDS, task_type="CAUSAL_LM", **form))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, p in wrapped.named_parameters():
+            if "lora_" in name or "modules_to_save" in name:
+                p.add_(0.1 * torch.randn(p.shape, generator=generator))
+    wrapped.save_pretrained(folder)
+    return wrapped
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_adapter_is_folded_in_as_peft_folds_it(form, aligned, tmp_path):
+    wrapped = trained(aligned, tmp_path / "lora", **FORMS[form])
+    plain = wrapped.merge_and_unload().state_dict()
+    found = checkpoint.opened(tmp_path / "lora", aligned)
+    before = load_file(aligned / "model.safetensors")
+    assert found.layout.keys() == before.keys()
+    changed = 0
+    for name in found.layout:
+        tensor = found.get_tensor(name)
+        torch.testing.assert_close(tensor, plain[name], rtol=1e-6, atol=1e-7)
+        changed += not torch.equal(tensor, before[name])
+    assert changed == sum(any(k in name for k in [*KINDS, "norm"][: 3 + ("own" in form)]) for name in before)
+
+
+def test_shards_are_the_model_they_were_cut_from(model, aligned, tmp_path):
+    whole = load_file(aligned / "model.safetensors")
+    model.save_pretrained(tmp_path / "shards", max_shard_size="40KB")
+    assert (tmp_path / "shards" / weights.INDEX).is_file()
+    found = checkpoint.opened(tmp_path / "shards")
+    assert len(found.parts) > 2 and found.layout.keys() == whole.keys()
+    assert all(torch.equal(found.get_tensor(name), whole[name]) for name in whole)
+    assert found.identity() != checkpoint.opened(aligned).identity() and not found.weakened()
+
+
+def change(folder, **keys):
+    path = folder / adapter.CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+
+
+FAULTS = {
+    "DoRA": (lambda f: change(f, use_dora=True), "another formula"),
+    "another kind": (lambda f: change(f, peft_type="IA3"), "peft_type: IA3"),
+    "biases": (lambda f: change(f, bias="all"), "bias: all"),
+    "no scale": (lambda f: change(f, lora_alpha=None), "no scale"),
+    "a pickle": (lambda f: (f / adapter.WEIGHTS).rename(f / "adapter_model.bin"), "has no adapter_model.safetensors"),
+    "half of it": (lambda f: edit(f, lambda t: {k: v for k, v in t.items() if "lora_B" not in k}), "does not fit"),
+    "nothing": (lambda f: edit(f, lambda t: {}), "changes nothing"),
+    "another model": (lambda f: edit(f, lambda t: {k.replace("layers.0", "layers.9"): v for k, v in t.items()}),
+                      "a weight of that name"),
+    "another width": (lambda f: edit(f, lambda t: {k: v[:, :-1] if "lora_A" in k else v for k, v in t.items()}),
+                      "does not fit"),
+    "cut short": (lambda f: (f / adapter.WEIGHTS).write_bytes((f / adapter.WEIGHTS).read_bytes()[:-9]), "damaged"),
+}  # fmt: skip
+
+
+def edit(folder, make):
+    path = folder / adapter.WEIGHTS
+    save_file({k: v.contiguous() for k, v in make(load_file(path)).items()}, path)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_adapter_that_cannot_be_folded_in_is_one_block(fault, aligned, tmp_path):
+    trained(aligned, tmp_path / "lora")
+    spoil, says = FAULTS[fault]
+    spoil(tmp_path / "lora")
+    with pytest.raises(ArtifactError) as error:
+        checkpoint.opened(tmp_path / "lora", aligned)
+    assert says in error.value.block() and "\n  do:" in error.value.block()
+
+
+def test_an_adapter_alone_is_no_model(aligned, tmp_path):
+    trained(aligned, tmp_path / "lora")
+    with pytest.raises(ArtifactError, match="is an adapter"):
+        checkpoint.opened(tmp_path / "lora")
+
+
+def test_other_tensors_are_refused_by_name_and_a_tied_head_is_not(aligned):
+    layout = checkpoint.Checkpoint(aligned).layout
+    checkpoint.refuse_other(layout, layout, "mine", "theirs", exactly=True)
+    tied = {k: v for k, v in layout.items() if k != "lm_head.weight"}
+    checkpoint.refuse_other(tied, layout | {"lm_head.weight": {"shape": [1, 1]}}, "mine", "theirs")
+    with pytest.raises(ArtifactError, match="lm_head"):
+        checkpoint.refuse_other(tied, layout | {"lm_head.weight": {"shape": [1, 1]}}, "mine", "theirs", exactly=True)
+    name = next(k for k in layout if k.endswith("q_proj.weight"))
+    for other in (layout | {name: layout[name] | {"shape": [3, 3]}}, {k: v for k, v in layout.items() if k != name}):
+        with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
+            checkpoint.refuse_other(other, layout, "mine", "theirs")
+
+
+def test_what_is_written_is_an_adapter_for_peft(aligned, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    layout = checkpoint.Checkpoint(aligned).layout
+    name = next(k for k in layout if k.endswith("v_proj.weight")).removesuffix(".weight")
+    m, n = layout[f"{name}.weight"]["shape"]
+    factors = {
+        f"{name}.lora_A": torch.randn(3, n, generator=generator),
+        f"{name}.lora_B": torch.randn(m, 3, generator=generator),
+    }
+    adapter.write(
+        tmp_path / "out", factors, rank=3, alpha=2.0, modules=["v_proj"], under=str(aligned), header={"role": "adapter"}
+    )
+    model, tokenizer = folders.load(aligned)
+    loaded = PeftModel.from_pretrained(model, tmp_path / "out").merge_and_unload().state_dict()
+    found = checkpoint.opened(tmp_path / "out", aligned)
+    expected = (
+        load_file(aligned / "model.safetensors")[f"{name}.weight"]
+        + 2 / 3 * factors[f"{name}.lora_B"] @ factors[f"{name}.lora_A"]
+    )
+    torch.testing.assert_close(found.get_tensor(f"{name}.weight"), expected)
+    torch.testing.assert_close(loaded[f"{name}.weight"], expected)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [adapter.CONFIG, adapter.WEIGHTS]
+    shutil.rmtree(tmp_path / "out")

@@ -1,0 +1,126 @@
+"""Models that are there already: what reaches the study is what was given, or one block says why not."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+
+from holdfast.errors import ArtifactError
+from holdfast.methods import lora, lora_wsr
+from holdfast.model import adapter, folders, layers, template
+from holdfast.train import taking
+from holdfast.warp.basis import random_orthogonal
+
+
+@pytest.fixture
+def aligned(model, tokenizer, tmp_path):
+    folders.save(model, tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    return tmp_path / "aligned"
+
+
+def moved(model):
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1.01)
+    return model
+
+
+def take(source, tmp_path, **more):
+    taking.take({"role": "finetuned", "source": str(source), "revision": None}, folder=tmp_path / "out",
+                record_file=tmp_path / "record.json", **more)  # fmt: skip
+    return load_file(tmp_path / "out/model.safetensors"), json.loads((tmp_path / "record.json").read_text())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_whole_model_keeps_its_numbers_and_their_type(dtype, model, tokenizer, aligned, tmp_path):
+    moved(model).to(getattr(torch, dtype)).save_pretrained(tmp_path / "mine", max_shard_size="40KB")
+    tokenizer.save_pretrained(tmp_path / "mine")
+    found, record = take(tmp_path / "mine", tmp_path, aligned=aligned)
+    expected = model.state_dict()
+    assert all(torch.equal(v, expected[k]) and v.dtype == getattr(torch, dtype) for k, v in found.items())
+    assert record["dtype"] == dtype and record["source"] == str(tmp_path / "mine")
+    assert record["weights/changed_fraction"] > 0.9
+
+
+def test_a_model_without_a_template_has_that_of_the_aligned_one(model, tokenizer, aligned, tmp_path):
+    moved(model).save_pretrained(tmp_path / "mine")
+    silent = copy.deepcopy(tokenizer)
+    silent.chat_template = None
+    silent.save_pretrained(tmp_path / "mine")
+    take(tmp_path / "mine", tmp_path, aligned=aligned)
+    assert template.tokenizer_of(tmp_path / "out").chat_template == tokenizer.chat_template
+
+
+def test_an_adapter_becomes_a_model_and_stays_beside_it(model, tokenizer, aligned, tmp_path):
+    wrapped = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, target_modules=["v_proj"]))
+    with torch.no_grad():
+        for name, p in wrapped.named_parameters():
+            if "lora_B" in name:
+                p.add_(0.5)
+    wrapped.save_pretrained(tmp_path / "lora")
+    plain = wrapped.merge_and_unload().state_dict()
+    found, record = take(tmp_path / "lora", tmp_path, aligned=aligned)
+    assert all(torch.allclose(v, plain[k], atol=1e-7) for k, v in found.items())
+    assert record["adapter"]["r"] == 2 and adapter.named(tmp_path / "out/adapter")
+    assert 0 < record["weights/changed_fraction"] < 0.5
+    folders.load(tmp_path / "out")
+    with pytest.raises(ArtifactError, match="is an adapter"):
+        take(tmp_path / "lora", tmp_path)
+
+
+def test_what_does_not_fit_the_aligned_model_is_refused(model, tokenizer, aligned, tmp_path):
+    model.config.num_hidden_layers += 1
+    type(model)(model.config).save_pretrained(tmp_path / "deeper")
+    tokenizer.save_pretrained(tmp_path / "deeper")
+    with pytest.raises(ArtifactError, match="cannot be compared or merged"):
+        take(tmp_path / "deeper", tmp_path, aligned=aligned)
+    model.config.num_hidden_layers -= 1
+    moved(model).save_pretrained(tmp_path / "mine")
+    vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())
+    words = vocabulary["model"]["vocab"]
+    a, b = [w for w, i in words.items() if i > 300][:2]
+    words[a], words[b] = words[b], words[a]
+    tokenizer.save_pretrained(tmp_path / "mine")
+    (tmp_path / "mine/tokenizer.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(ArtifactError, match="another tokenizer"):
+        take(tmp_path / "mine", tmp_path, aligned=aligned)
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-wsr"])
+def test_a_low_rank_arm_is_an_adapter_too(name, model, tokenizer, aligned, tmp_path):
+    """aligned + adapter, by PEFT, answers as the folded model does."""
+    targets = layers.resolve(model, ("q_proj", "down_proj"))
+    if name == "lora":
+        method, settings, needs = lora, lora.Settings(rank=3, alpha=5), {}
+    else:
+        method, settings = lora_wsr, lora_wsr.Settings(rank=3, alpha=5, constraint="directions", freeze_fraction=0.25)
+        needs = {"basis": {x.input: random_orthogonal(x.module.weight.shape[1], 1) for x in targets}}
+    wrapped = method.attach(model, targets, settings, **needs)
+    stream = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for p in wrapped.parameters():
+            if p.requires_grad:
+                p.add_(0.2 * torch.randn(p.shape, generator=stream))
+    factors = method.low_rank(wrapped, settings)
+    kinds = sorted({k.rsplit(".", 2)[1] for k in factors})
+    adapter.write(tmp_path / "out", factors, rank=3, alpha=5.0, modules=kinds, under="x", header={})
+    plain = method.fold(wrapped, settings)
+    under, _ = folders.load(aligned)
+    peft = PeftModel.from_pretrained(under, tmp_path / "out")
+    ids = torch.tensor([tokenizer("a kettle for tea and more").input_ids])
+    with torch.no_grad():
+        unmerged, merged = peft(ids).logits, peft.merge_and_unload()(ids).logits
+        torch.testing.assert_close(plain(ids).logits, unmerged, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(merged, unmerged, rtol=1e-4, atol=1e-4)
+
+
+def test_a_masked_update_is_dense_and_no_adapter(model):
+    targets = layers.resolve(model, ("q_proj",))
+    assert lora.low_rank(lora.attach(model, targets, lora.Settings(rank=2)), lora.Settings(rank=2))
+    settings = lora_wsr.Settings(rank=2, constraint="directions")
+    assert lora_wsr.low_rank(model, settings) == {}
