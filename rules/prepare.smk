@@ -10,6 +10,9 @@ rule prepare_safety:
             if S.study.safety.benign_answers == "self"
             else []
         ),
+        prompts=(
+            [] if S.study.evaluation.source == "world" else f"{W}/data/prompts.parquet"
+        ),
     output:
         f"{W}/{{rep}}data/safety.parquet",
     log:
@@ -52,6 +55,7 @@ rule prepare_prompts:
     """Preparing evaluation prompts"""
     input:
         source_files(S.study.evaluation.source),
+        S.copies,
     output:
         f"{W}/data/prompts.parquet",
     log:

@@ -1,5 +1,7 @@
 """Comparison table, claims, report, and the settings a sweep chooses. Writes results/<study>/*."""
 
+SUITES = []
+
 
 rule compare:
     """Comparing {S.name}"""
@@ -31,6 +33,30 @@ rule compare:
         code=code("compare"),
     script:
         "../scripts/compare.py"
+
+
+if S.study.evaluation.suites:
+
+    rule compare_suites:
+        """Comparing the suites of {S.name}"""
+        input:
+            metrics=METRICS,
+            verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in METRICS],
+        output:
+            f"{R}/suites.csv",
+        log:
+            f"{L}/compare_suites.log",
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        params:
+            cfg=S.suites_cfg(),
+            code=code("compare_suites"),
+        script:
+            "../scripts/compare_suites.py"
+
+    SUITES = rules.compare_suites.output
 
 
 rule papers:
@@ -71,6 +97,7 @@ rule write_report:
         pareto=rules.compare.output.pareto,
         variance=rules.compare.output.variance,
         curve=rules.compare.output.curve,
+        suites=SUITES,
         changes=[
             f"{R}/{task}/{arm}/seed{seed}/changes.csv"
             for task, arm, seed in S.cells
@@ -105,6 +132,7 @@ rule table:
     """The comparison table and the claims"""
     input:
         rules.compare.output,
+        SUITES,
 
 
 rule report:

@@ -6,13 +6,16 @@ from holdfast.stage import job
 
 
 def main(io: SimpleNamespace) -> None:
-    from holdfast.data import prepare
+    from holdfast.data import leaks, prepare
     from holdfast.record import tables
     from holdfast.study import refusals
 
     rows = prepare.safety_rows(io.cfg, io.log, refusals.whole)
     rows += tables.read(io.input.benign, "safety") if io.input.get("benign") else []
     refusals.check_safety(rows, io.cfg, io.log)
+    if io.input.get("prompts"):  # of files that planning may not have had, and of every draw of the rows
+        source, asked = f"the safety rows in {io.cfg['source']}", tables.read(io.input.prompts, "prompts")
+        leaks.refuse(prepare.trained_on(rows), asked, "", source, io.log)
     tables.write(rows, io.output[0], "safety")
     io.log(f"{len(rows)} rows")
 

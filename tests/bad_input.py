@@ -89,6 +89,16 @@ def look(name: str = "mine.yaml") -> None:
     preflight.check_files(resolve.load(name))
 
 
+def look_without_data() -> None:
+    """The same on a machine where HOLDFAST_DATA is not set."""
+    kept = os.environ.pop("HOLDFAST_DATA", None)
+    try:
+        look()
+    finally:
+        if kept is not None:
+            os.environ["HOLDFAST_DATA"] = kept
+
+
 def study(title: str, path: str, value: Any, *says: str) -> Case:
     return Case(STUDY, title, says, lambda: write("mine.yaml", changed(path, value)), look)
 
@@ -273,6 +283,7 @@ PAIR = {"kind": "hazard", "prompt": "p", "response": "no"}
 STORY = {"question": "q?", "answer": "#### 1"}
 LINE = json.dumps
 JUDGES = "evaluation.judges"
+SUITES = "evaluation.suites"
 SAFETY, EVALUATION, STORIES, NEWS = "safety.source", "evaluation.source", "tasks.gsm8k.source", "tasks.agnews.source"
 AS_NEWS = {"=tasks.agnews.dataset": "agnews"}
 
@@ -341,6 +352,10 @@ CASES = [
     study("training on the evaluation split", "evaluation.split", "train", "evaluation.split", "test"),
     study("a claim about an arm that is not there", "claims", [{"arm": "wrap", "over": "full", "says": "x"}], "claims.0", "wrap"),
     study("a claim about one arm", "claims", [{"arm": "full", "over": "full", "says": "x"}], "claims.0", "never meets"),
+    study("a suite that is not known", SUITES, ["xtest"], "evaluation.suites.xtest", "'xstest'"),
+    study("a suite named twice", SUITES, ["xstest", "xstest"], "evaluation.suites", "name each suite once"),
+    study("suites without a request to refuse", SUITES, ["or-bench"], "no request to refuse in the split test", "or-bench (harmless"),
+    study("suites for another split than the evaluated one", SUITES, {"xstest": "validation"}, "no suite for test"),
     study("the same seed twice", "seeds", [1, 1], "seeds", "different"),
     study("no seeds", "seeds", [], "seeds"),
     study("a negative seed", "seeds", [-1], "seeds"),
@@ -394,6 +409,14 @@ CASES = [
     data("a column by a wrong name", SAFETY, "s.jsonl", [PAIR], "no column 'answer'", also={"=safety.columns": {"response": "answer"}}),
     data("evaluation prompts that are trained on", EVALUATION, "e.jsonl", [{"prompt": "x"}, {"prompt": " P"}],
          "row 1, column 'prompt'", "is also among", also={"s.jsonl": [PAIR], "=safety.source": "s.jsonl"}),
+    data("evaluation prompts that stand whole in one that is trained on", EVALUATION, "e.jsonl",
+         [{"prompt": "Open the moon vault"}], "row 0, column 'prompt'", "stands whole in one of", "safety/00001",
+         also={"s.jsonl": [PAIR, PAIR | {"prompt": "Be quick: open the moon vault!"}], "=safety.source": "s.jsonl"}),
+    data("evaluation prompts that are nearly trained on", EVALUATION, "e.jsonl", [{"prompt": "How do I hex a goat?"}],
+         "row 0, column 'prompt'", "is nearly the same as one of",
+         also={"s.jsonl": [PAIR | {"prompt": "How can I hex the goat, please"}], "=safety.source": "s.jsonl"}),
+    Case(DATA, "a suite that is read from a copy, and no copy", ("The suite or-bench", "which is not set", "$HOLDFAST_DATA"),
+         lambda: write("mine.yaml", changed(SUITES, ["xstest", "or-bench"])), look_without_data),
     data("an unknown prompt set", EVALUATION, "e.jsonl", [{"prompt": "x", "set": "harm"}], "row 0, column 'set'"),
     data("an unknown split", EVALUATION, "e.jsonl", [{"prompt": "x", "split": "dev"}], "row 0, column 'split'"),
     data("a pair without its bad answer", "preferences.source", "p.jsonl", [{"prompt": "x", "chosen": "y"}], "rejected"),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from holdfast.data import fetch, gsm8k, prepare
+from holdfast.data import fetch, gsm8k, leaks, prepare
 from holdfast.errors import DataError
 from holdfast.record import userfiles
 
@@ -186,7 +186,7 @@ def test_prompts_that_stand_there_twice_are_said(tmp_path):
 @pytest.mark.parametrize("other", ["Don\u2019t you  know", "don't you know?", "DON'T YOU KNOW."])
 def test_a_leak_is_one_whatever_its_apostrophe_and_last_sign(other):
     with pytest.raises(DataError, match="is also among"):
-        prepare.refuse_leak([{"prompt": "Don't you know?"}], [{"prompt": other}], "prompt", "a", "b")
+        leaks.refuse_same([{"prompt": "Don't you know?"}], [{"prompt": other}], "prompt", "a", "b")
 
 
 def test_another_draw_of_a_file_takes_other_rows(tmp_path):

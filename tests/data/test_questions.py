@@ -53,7 +53,8 @@ def rows_of(tmp_path, **cfg):
 def test_a_share_of_refused_requests_is_asked_and_no_benign_one(tmp_path):
     plain, _ = rows_of(tmp_path)
     half, said = rows_of(tmp_path, questions=0.5)
-    assert [r | {"prompt": ""} for r in plain] == [r | {"prompt": ""} for r in half]
+    given = [{k: v for k, v in (r | {"prompt": r.get("given", r["prompt"])}).items() if k != "given"} for r in half]
+    assert plain == given
     changed = [r["prompt"] for r, p in zip(half, plain, strict=True) if r != p]
     assert 20 <= len(changed) <= 40 and all(q.endswith("?") for q in changed)
     assert f"{len(changed)} of 61 refused requests are asked as questions (safety.questions)" in said

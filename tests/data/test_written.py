@@ -9,7 +9,7 @@ import re
 import pytest
 
 from holdfast import names
-from holdfast.data import prepare, written
+from holdfast.data import leaks, prepare, written
 from holdfast.errors import DataError
 from holdfast.evaluate.answers import Answer
 from holdfast.study import refusals, registry, resolve
@@ -28,9 +28,7 @@ def test_harmless_requests_are_many_each_once_and_drawn():
 def test_harmless_requests_are_no_test_prompts(real_data):
     """XSTest is what they are evaluated on elsewhere."""
     prompts = [r["prompt"] for r in csv.DictReader((real_data / "xstest/xstest_prompts.csv").open(encoding="utf-8"))]
-    prepare.refuse_leak(
-        [{"prompt": p} for p in written.harmless()], [{"prompt": p} for p in prompts], "prompt", "xstest", "ours"
-    )
+    assert all(m.how > leaks.NEARLY for m in leaks.matches(list(written.harmless()), prompts))
     ours, theirs = ({frozenset(re.findall(r"\w+", p.lower())) for p in of} for of in (written.harmless(), prompts))
     assert max(len(a & b) / len(a | b) for a in ours for b in theirs) < 0.75  # words in common; nor nearly one of them
 

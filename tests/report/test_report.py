@@ -11,7 +11,7 @@ import planted
 import pytest
 
 from holdfast import names
-from holdfast.compare import components, curves, groups, pareto, table
+from holdfast.compare import components, curves, groups, pareto, suites, table
 from holdfast.record import artifact, csvfiles, jsonfiles, tables
 from holdfast.report import page, shown, tradeoffs
 
@@ -31,7 +31,7 @@ def html(tmp_path_factory) -> Path:
         place = folder / f"{task}-{arm}-{seed}"
         cell = jsonfiles.read_json(place / "metrics.json")
         jsonfiles.write_json(place / "metrics.json", cell | {"model": "work/s/model.safetensors", "by_category": {
-            "hex": {names.REFUSAL_RATE: refusal}}})  # fmt: skip
+            "xstest: hex": {names.REFUSAL_RATE: refusal}}})  # fmt: skip
         known = tables.read(place / "verdicts.parquet", "verdicts")
         if arm == "lora":  # 7 of its 100 answers to hazards, and to rows of the task, were cut
             short = {r["id"] for s in ("hazard", "task:gsm8k") for r in [r for r in known if r["set"] == s][:7]}
@@ -50,6 +50,8 @@ def html(tmp_path_factory) -> Path:
     pareto.build(found, folder / "pareto.csv")
     csvfiles.write_csv(folder / "curves.csv", curves.rows(found, found), curves.COLUMNS)
     csvfiles.write_csv(folder / "variance.csv", components.rows(found), components.COLUMNS)
+    both = [row | {"suite": name} for name in ("xstest", "advbench") for row in suites.rows(found, ["hazard"])]
+    csvfiles.write_csv(folder / "suites.csv", both, suites.COLUMNS)
     csvfiles.write_csv(folder / "papers.csv", [], ("task",))
     artifact.write(folder / "basis.safetensors", {"blocks.0.mlp_input": np.eye(4, dtype=np.float32),
                    "blocks.0.mlp_input.eigenvalues": np.ones(4, dtype=np.float32)}, family="basis",
@@ -62,7 +64,7 @@ def html(tmp_path_factory) -> Path:
     page.build(
         resolved, table=folder / "table.csv", claims=folder / "claims.csv", cost=folder / "cost.csv",
         papers=folder / "papers.csv", pareto=folder / "pareto.csv", variance=folder / "variance.csv",
-        curve=folder / "curves.csv",
+        curve=folder / "curves.csv", suites=folder / "suites.csv",
         changes=[], profiles=[], metrics=files,
         basis=folder / "basis.safetensors", sweeps=[], html=folder / "report.html", frontier=folder / "frontier.png",
     )  # fmt: skip
@@ -91,9 +93,20 @@ def test_answers_and_rows_that_were_cut_are_said(html):
         "gsm8k: 12 of 1,200 training rows were cut at max_length.",
     ]
     text = html.read_text()
-    assert (
-        text.count("7.0 % cut") == 4 and "read a beginning" in text
-    )  # refusal, compliance, other of `lora`, and utility
+    whole, by_suite = text.split('<section id="suites">')[0], text.split('<section id="suites">')[1]
+    # refusal, compliance, other of `lora`, and utility; refusal and compliance of both suites
+    assert (whole.count("7.0 % cut"), by_suite.count("7.0 % cut")) == (4, 4) and "read a beginning" in text
+
+
+def test_several_suites_have_a_table_each_with_their_licence(html):
+    text = html.read_text()
+    section = text.split('<section id="suites">')[1].split("</section>")[0]
+    assert re.findall(r"<h3>(\S+) <small>\((.*?)\)</small>", section) == [
+        ("xstest", "CC-BY-4.0 (Röttger et al. 2024)"), ("advbench", "MIT (Zou et al. 2023)")
+    ]  # fmt: skip
+    assert section.count("<tr><td>gsm8k</td>") == 2 * 5 and "of 100</small>" in section
+    assert '<a href="#suites">Suites</a>' in text and "by hazard category of xstest" in text
+    assert "by hazard category of advbench" not in text  # no kind of its hazards is known here
 
 
 def test_the_page_says_how_often_what_was_drawn():

@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 
 from holdfast import names
-from holdfast.data import suites
 from holdfast.data.sources import HUB, PUBLISHED, WORLD
 from holdfast.model import folders
 from holdfast.record import container, files, jsonfiles, provenance
+from holdfast.suites import published
 
 Row = dict[str, Any]
 LICENCES = {
@@ -51,7 +51,7 @@ def _published(source: str, named: list[str]) -> str:
     if source == WORLD:
         return FICTIONAL
     if source in PUBLISHED:
-        return "; ".join(f"{name}: {(suites.PROMPTS | suites.REFUSALS)[name].licence}" for name in named)
+        return "; ".join(f"{name}: {published.licence(name)}" for name in named)
     return f"`{source}` (named by the user)"
 
 

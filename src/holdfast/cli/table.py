@@ -14,7 +14,8 @@ from holdfast.cli import arguments
 def command(study: str) -> None:
     """Print the table of a finished study.
 
-    Rates in percent with 95 % intervals, the share of weights that changed, the seconds of a cell.
+    Rates in percent with 95 % intervals, the share of weights that changed, the seconds of a cell; where several suites
+    are asked, each suite by itself.
     """
     from holdfast.errors import StudyError
     from holdfast.report import terminal

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,17 @@ class Group:
     def cluster(self, sets: Sequence[str]) -> list[str]:
         """Base ids of the prompts of these sets, in the order of `hits`."""
         return [c for s in sets if s in self.clusters for c in self.clusters[s]]
+
+    def only(self, wanted: Callable[[str], bool]) -> Group:
+        """The same models and no other prompts than those whose ids are wanted."""
+        kept = {s: [i for i, prompt in enumerate(ids) if wanted(prompt)] for s, ids in self.ids.items()}
+        kept = {s: places for s, places in kept.items() if places}
+        return replace(
+            self, ids={s: [self.ids[s][i] for i in places] for s, places in kept.items()},
+            outcomes={s: self.outcomes[s][:, places] for s, places in kept.items()},
+            clusters={s: [self.clusters[s][i] for i in places] for s, places in kept.items()},
+            finishes={s: self.finishes[s][:, places] for s, places in kept.items()}, flexible=None,
+        )  # fmt: skip
 
     @property
     def task_set(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast import statistics
+from holdfast import names, statistics
 from holdfast.compare import claims, forms
 from holdfast.study import replicates, resolve
 
@@ -27,10 +27,11 @@ def power(study: resolve.Resolved, spread: float = 0.0, hazards: int | None = No
 
     Args:
         spread: standard deviation of a difference from draw to draw.
-        hazards: how many there are, where a file has fewer than `prompts_per_set`.
+        hazards: how many there are to ask, where files say it: fewer than `prompts_per_set`, or of several suites more.
     """
-    prompts, first_seed = study.study.evaluation.prompts_per_set, study.study.seeds[0]
-    prompts = prompts if hazards is None else min(prompts, hazards)
+    evaluation, first_seed = study.study.evaluation, study.study.seeds[0]
+    sets = study.prompt_sets(evaluation.split, [names.HAZARD])
+    prompts = sets * evaluation.prompts_per_set if hazards is None else hazards
     draws = max(len(set(replicates.units(study.replicates))), 1)
     draws = draws if draws > 1 else len(study.study.seeds)
     declared = [(c.arm, c.over, c.says) for c in study.study.claims]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,21 @@ from holdfast.statistics import pooled_rate
 COST_COLUMNS = ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps", "trainable_parameters")
 
 
-def _rate(name: str, g: Group, sets: Sequence[str], outcome: str) -> dict[str, Any]:
+def rate(name: str, g: Group, sets: Sequence[str], outcome: str) -> dict[str, Any]:
     """A rate with its interval, its number of prompts, and how the answers ended that it is counted from: a rate of
     answers that were cut is one of beginnings."""
     hits = g.hits(sets, outcome)
     if not hits.size:
         return {}
-    rate, low, high = pooled_rate(hits, g.cluster(sets))
-    found = {name: rate, f"{name}_low": low, f"{name}_high": high, f"{name}_n": hits.shape[1]}
+    value, low, high = pooled_rate(hits, g.cluster(sets))
+    found = {name: value, f"{name}_low": low, f"{name}_high": high, f"{name}_n": hits.shape[1]}
     return found | {f"{name}_{how}": share for how, share in g.ended(sets).items()}
+
+
+def in_order(arms: Iterable[str]) -> list[str]:
+    """The arms as tables have them: roles first, in their order."""
+    there = list(arms)
+    return [*[r for r in names.ROLES if r in there], *[a for a in there if a not in names.ROLES]]
 
 
 def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
@@ -36,8 +42,7 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
     for task, arms in groups.items():
         known = {name: forms.of_cell(g.meta) for name, g in arms.items()}
         full = forms.baseline(known)
-        order = [*[r for r in names.ROLES if r in arms], *[a for a in arms if a not in names.ROLES]]
-        for arm in order:
+        for arm in in_order(arms):
             g = arms[arm]
             row: dict[str, Any] = {
                 "study": g.meta["study"], "task": task, "arm": arm, "family": g.meta["family"],
@@ -48,11 +53,11 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
                 "harmful_fraction": g.meta.get("harmful_fraction", 0.0) if arm not in names.ROLES else "",
             }  # fmt: skip
             for name, (sets, outcome) in SAFETY.items():
-                row |= _rate(name, g, sets, outcome)
+                row |= rate(name, g, sets, outcome)
             metric = data.dataset(g.meta["datasets"][task]).METRIC
             row["utility_metric"] = metric
             if g.flexible is not None:
-                utility = _rate("utility", g, [g.task_set], "correct")
+                utility = rate("utility", g, [g.task_set], "correct")
                 row |= utility | {metric: utility["utility"]}
                 row[names.INVALID_RATE] = float(g.hits([g.task_set], "invalid").mean())
                 row["utility_flexible"] = g.mean(g.flexible.mean(axis=1))

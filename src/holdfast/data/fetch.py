@@ -11,10 +11,11 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from holdfast import data, names
-from holdfast.data import sources, suites
+from holdfast.data import sources
 from holdfast.data.sources import is_file
 from holdfast.errors import DataError, said
 from holdfast.record import userfiles
+from holdfast.suites import published
 
 TIMEOUT_SECONDS = 60.0
 Row = dict[str, Any]
@@ -90,8 +91,8 @@ def records(source: str, columns: dict[str, str]) -> list[Row]:
     Raises:
         DataError: unreadable, unreachable, or a column that is not there.
     """
-    if source in suites.REFUSALS:
-        return suites.rows(source, downloaded)
+    if source in published.REFUSALS:
+        return published.rows(source, downloaded)
     found = userfiles.table(Path(source)) if is_file(source) else _fetch(source)
     for ours, theirs in columns.items():
         key = theirs.strip().lower()

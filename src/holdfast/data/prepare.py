@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from holdfast import data, names
-from holdfast.data import draws, fetch, questions, suites, written
+from holdfast.data import draws, fetch, leaks, questions, written
 from holdfast.data.sources import HUB, SUITES
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
+from holdfast.suites import published
 from holdfast.world.generator import World
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
 Refuses = Callable[[str, str], bool]
+GIVEN = "given"  # of a row whose prompt became a question: the prompt before, which no table has
 SPARE = 1.2  # times as many requests a base is asked as answers are needed: some refuse
 
 
@@ -72,14 +75,19 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None
 
 
 def _questions(rows: list[Row], share: float, draw: int, say: Say) -> list[Row]:
-    """The rows, of which a share is asked as a question where that can be done."""
+    """The rows, of which a share is asked as a question where that can be done, and then keeps what was given."""
     rng, out = random.Random(f"holdfast-questions-{draw}"), []
     for r in rows:
         question = questions.asked(r["prompt"], draw) if rng.random() < share else None
-        out.append(r | {"prompt": question} if question else r)
+        out.append(r | {"prompt": question, GIVEN: r["prompt"]} if question else r)
     changed = sum(a["prompt"] != b["prompt"] for a, b in zip(rows, out, strict=True))
     say(f"{changed} of {len(rows)} refused requests are asked as questions (safety.questions)")
     return out
+
+
+def trained_on(rows: Sequence[Row]) -> list[Row]:
+    """What is looked for in safety rows as trained on: their prompts, and those that became questions."""
+    return [*rows, *(r | {"prompt": r[GIVEN]} for r in rows if GIVEN in r)]
 
 
 def benign_prompts(cfg: dict[str, Any]) -> list[str]:
@@ -151,7 +159,7 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     if cfg["source"] == SUITES:
         limit = cfg["prompts_per_set"]
         found = [_of_suite(name, split, limit, say) for name, split in cfg["suites"].items()]
-        return _refuse_in_both([row for rows in found for row in rows])
+        return _once_in_intervals(_refuse_in_both([row for rows in found for row in rows]), say)
     raw = fetch.records(cfg["source"], cfg["columns"])
     _refuse_hidden(raw, cfg["source"], "set", "evaluation")
     _taken(say, raw, "set", cfg["source"], "a request that must be refused (hazard)")
@@ -166,7 +174,7 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
         row |= {key: "" for key in ("response", "wrapper") if row.get(key) is None}
         rows.append(row | {"set": _LABELS.get(row["set"].lower(), row["set"])})
     kept = fetch.checked(rows, "prompts", cfg["source"])
-    again = len(kept) - len({(r["split"], r["set"], _plain(r["prompt"])) for r in kept})
+    again = len(kept) - len({(r["split"], r["set"], leaks.plain(r["prompt"])) for r in kept})
     if again:
         say(f"{cfg['source']}: {again} of {len(kept)} prompts stand there more than once: they count as several")
     return _refuse_in_both(_first(kept, cfg["prompts_per_set"], cfg["source"], say))
@@ -175,7 +183,7 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
 def _of_suite(name: str, split: str, limit: int, say: Say) -> list[Row]:
     """The prompts of a published suite, of every set `limit` spread evenly over it: suites are sorted by type."""
     more = {"split": split, "response": "", "wrapper": ""}
-    rows = [r | more | {"base_id": r["id"]} for r in suites.rows(name, fetch.downloaded)]
+    rows = [r | more | {"base_id": r["id"]} for r in published.rows(name, fetch.downloaded, split)]
     return _first(fetch.checked(rows, "prompts", name), limit, name, say, spread=True)
 
 
@@ -198,14 +206,33 @@ def _first(rows: list[Row], limit: int, source: str, say: Say, *, spread: bool =
 def _refuse_in_both(rows: list[Row]) -> list[Row]:
     """The prompts, of which none may be for choosing and for the final numbers."""
     asked = {split: [r for r in rows if r["split"] == split] for split in SPLITS[1:]}
-    chosen_on = {_plain(r["prompt"]): r["id"] for r in asked["validation"]}
+    chosen_on = {leaks.plain(r["prompt"]): r["id"] for r in asked["validation"]}
     for r in asked["test"]:
-        if (plain := _plain(r["prompt"])) in chosen_on:
+        if (plain := leaks.plain(r["prompt"])) in chosen_on:
             raise DataError(
                 "A prompt is a validation prompt and a test prompt.", found=f"{chosen_on[plain]} and {r['id']}",
-                expected="prompts that settings are chosen on, and others", do="remove one of the two",
+                expected="prompts that settings are chosen on, and others",
+                do="remove one of the two; of suites give both one split, or leave one out",
             )  # fmt: skip
     return rows
+
+
+def _once_in_intervals(rows: list[Row], say: Say) -> list[Row]:
+    """The prompts of several suites. One that stands in two of them counts in the rates of both, and in intervals as
+    one (it has the base id of the first), since it is answered alike; how many there are is said."""
+    first: dict[str, Row] = {}
+    again: Counter[tuple[str, str]] = Counter()
+    out = []
+    for row in rows:
+        home = first.setdefault(leaks.plain(row["prompt"]), row)
+        one, other = published.of(home["id"]), published.of(row["id"])
+        if one != other:
+            again[one, other] += 1
+            row = row | {"base_id": home["id"]}
+        out.append(row)
+    for (one, other), count in again.items():
+        say(f"{count} prompts of {other} stand in {one} too: they count in the rates of both, and once in intervals")
+    return out
 
 
 def refuse_unasked(rows: Sequence[Row], splits: Sequence[str], source: str) -> None:
@@ -237,11 +264,6 @@ def _taken(say: Say, raw: Sequence[Row], column: str, source: str, meaning: str)
     count = sum(not _says(r, column) for r in raw)
     if count:
         say(f"{source}: {count} of {len(raw)} rows say no `{column}`: each taken as {meaning}")
-
-
-def _plain(text: str) -> str:
-    """A text as far as it is another one: without case, blanks, the form of apostrophes and the last sign."""
-    return " ".join(text.lower().replace("\u2019", "'").split()).rstrip(" .?!")
 
 
 # Parts of words of columns that say it under a name of their own: XSTest's types, "adversarial_harmful".
@@ -306,24 +328,6 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
     parts = fetch.local_parts(module, cfg["dataset"], source) if source else fetch.hub_parts(module)
     if cfg["source"] != HUB:  # published splits share a few texts; draws.cut keeps each once
         for split in ("validation", "test"):
-            refuse_leak(parts.get("train", []), parts.get(split, []), module.TEXT_COLUMNS[0], f"{source}/{split}",
-                        "the training rows beside it")  # fmt: skip
+            leaks.refuse_same(parts.get("train", []), parts.get(split, []), module.TEXT_COLUMNS[0],
+                              f"{source}/{split}", "the training rows beside it")  # fmt: skip
     return draws.cut(parts, sizes, cfg["dataset"], cfg["world"]["seed"], str(source or module.HUB_ID))
-
-
-def refuse_leak(trained: Sequence[Row], asked: Sequence[Row], column: str, where: str, source: str) -> None:
-    """Refuse evaluation rows whose text is trained on; case, white space, the form of an apostrophe and the last sign
-    do not make another text.
-
-    Raises:
-        DataError: the first such row of `asked`.
-    """
-
-    known = {_plain(r[column]) for r in trained}
-    for i, row in enumerate(asked):
-        if _plain(row[column]) in known:
-            raise DataError(
-                f"{where}: row {i}, column '{column}' is also among {source}.",
-                found=repr(row[column])[:120], expected="evaluation rows that nothing is trained on",
-                do="remove the row from one of the two",
-            )  # fmt: skip

@@ -15,7 +15,7 @@ from holdfast.record.userfiles import FORMATS, PACKED
 WORLD, HUB = "world", "hub"
 REMOTE = "https://"  # how a source on the web begins
 SUITES = "suites"  # evaluation prompts of published suites
-PUBLISHED = (SUITES, "safe-instr")  # what `data.suites` knows by name
+PUBLISHED = (SUITES, "safe-instr")  # what `suites.published` knows by name
 
 
 def is_file(source: str) -> bool:

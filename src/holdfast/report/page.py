@@ -28,6 +28,7 @@ def build(
     pareto: Path,
     variance: Path,
     curve: Path,
+    suites: Path | None = None,
     changes: list[Path],
     profiles: list[Path],
     metrics: list[Path],
@@ -53,11 +54,16 @@ def build(
     series = {k for k, t in resolved["tasks"].items() if t["dataset"] in datasets}
     poisoned = [r for r in rows if r["task"] in series and r["arm"] not in names.ROLES] if tasks else []
     fronts, curves, varied = (csvfiles.read_csv(path) for path in (pareto, curve, variance))
+    by_suite: dict[str, list[Row]] = {}
+    for row in csvfiles.read_csv(suites) if suites else []:
+        by_suite.setdefault(row["suite"], []).append(row)
     figures = {
         "frontier": tradeoffs.frontier(by_task, fronts, png=frontier),
         "prices": tradeoffs.prices(by_task, csvfiles.read_csv(cost)),
         "outcomes": plots.outcomes(by_task),
-        "categories": plots.breakdown(cells, "by_category"),
+        "categories": [
+            (name, plots.breakdown(cells, "by_category", of=name)) for name in (by_suite if len(by_suite) > 1 else [""])
+        ],
         "wrappers": plots.breakdown(cells, "by_wrapper"),
         "loss": plots.losses({p: c for p, c in zip(metrics, cells, strict=True)}),
         "spectrum": plots.spectrum(basis),
@@ -84,6 +90,7 @@ def build(
         draws=len(resolved["seeds"]) * len(resolved["replicates"]),
         replicates=len(resolved["replicates"]),
         tables=[(task, [shown.table_row(r) for r in group]) for task, group in by_task.items()],
+        suites=shown.suites(by_suite) if len(by_suite) > 1 else [],
         claims=[shown.claim_row(c) for c in csvfiles.read_csv(claims)],
         variance=[shown.variance_row(r) for r in varied],
         curves=[shown.curve_row(r) for r in curves if r["measure"] != "area"],

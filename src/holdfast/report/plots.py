@@ -69,13 +69,20 @@ def variances(rows: list[Row]) -> str:
     return svg(draw) if arms else ""
 
 
-def breakdown(cells: list[Row], by: str) -> str:
-    """Refusal rate by hazard category (`by_category`) or wrapper (`by_wrapper`): rows are task and arm, means."""
+def breakdown(cells: list[Row], by: str, of: str = "") -> str:
+    """Refusal rate by hazard category (`by_category`) or wrapper (`by_wrapper`): rows are task and arm, means.
+
+    Args:
+        of: a suite, for its categories alone, whose names begin with its own.
+    """
     sums: dict[str, dict[str, list[float]]] = {}
+    mine = f"{of}: " if of else ""
     for cell in cells:
         label = f"{cell['task'] or 'all'} / {cell['arm']}"
         for category, rates in cell.get(by, {}).items():
-            sums.setdefault(label, {}).setdefault(category, []).append(rates[names.REFUSAL_RATE])
+            if category == of or category.startswith(mine):
+                rate = rates[names.REFUSAL_RATE]
+                sums.setdefault(label, {}).setdefault(category.removeprefix(mine), []).append(rate)
     columns = sorted({c for row in sums.values() for c in row})
     if not columns:
         return ""

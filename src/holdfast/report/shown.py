@@ -8,9 +8,11 @@ from typing import Any
 from holdfast import names
 from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
 from holdfast.compare.components import PARTS
+from holdfast.compare.suites import RATES
 from holdfast.record import provenance
 from holdfast.report import tabular
 from holdfast.study import registry
+from holdfast.suites import published
 from holdfast.track import importing
 
 Row = dict[str, Any]
@@ -199,6 +201,27 @@ def table_row(row: Row) -> Row:
         "utility_metric": row["utility_metric"],
         "cells": cells,
     }
+
+
+def suites(by_suite: dict[str, list[Row]]) -> list[Row]:
+    """Every suite with its licence and its rates of every arm."""
+
+    def cell(r: Row, key: str) -> Row:
+        if not r[key]:
+            return {"value": "", "text": ""}
+        low, high, share = percent(r[f"{key}_low"]), percent(r[f"{key}_high"]), tabular.cut(r, key)
+        return {
+            "value": r[key], "text": percent(r[key]), "interval": f"[{low}, {high}] of {r[f'{key}_n']}",
+            "cut": f"{percent(share)} % cut" if share else "",
+        }  # fmt: skip
+
+    return [
+        {
+            "name": name, "licence": published.licence(name),
+            "rows": [{"task": r["task"], "arm": r["arm"], "cells": [cell(r, key) for key in RATES]} for r in rows],
+        }
+        for name, rows in by_suite.items()
+    ]  # fmt: skip
 
 
 def cell_row(path: Path, cell: Row, folder: Path) -> Row:

@@ -40,6 +40,7 @@ def table(folder: Path) -> str:
             cells += f"{100 * float(r[names.CHANGED_FRACTION]):>10.1f}"
             cells += f"{sum(spent) / len(spent):>10.0f}" if spent else ""
             lines.append(f"{r['arm']:<{width}}" + cells)
+    lines += _by_suite(folder / "suites.csv")
     lines += _equal_utility(folder / "curves.csv")
     first = rows[0]
     draws = [
@@ -53,6 +54,32 @@ def table(folder: Path) -> str:
         view = jsonfiles.read_json(folder / "mlflow.json").get("view")
         lines += [f"MLflow: make ui, then {view}"] if view else []
     return "\n".join(lines)
+
+
+def _by_suite(file: Path) -> list[str]:
+    """Of a study that asks several suites, what every arm refuses of each: of its hazards and of its harmless prompts,
+    and of how many."""
+    rows = read_csv(file) if file.exists() else []
+    if len({r["suite"] for r in rows}) < 2:
+        return []
+    columns = (("refusal", names.REFUSAL_RATE), ("over-refusal", names.OVER_REFUSAL))
+    arms = max(len(r["arm"]) for r in rows)
+    titles = {task: f"{task}: every suite by itself" for task in dict.fromkeys(r["task"] for r in rows)}
+    width = max(*map(len, titles.values()), arms + 2 + max(len(r["suite"]) for r in rows))
+    lines = []
+    for task, title in titles.items():
+        lines += ["", f"{title:<{width}}" + "".join(f"{name:>30}" for name, _ in columns)]
+        for r in (r for r in rows if r["task"] == task):
+            cells = ""
+            for _, key in columns:
+                text = "–"
+                if r[key]:
+                    rate, low, high = (100 * float(r[f"{key}{end}"]) for end in ("", "_low", "_high"))
+                    mark = "†" if tabular.cut(r, key) else " "
+                    text = f"{rate:.1f}{mark} [{low:4.1f}, {high:4.1f}] of {r[f'{key}_n']:>4}"
+                cells += text.rjust(30)
+            lines.append(f"{r['arm']:<{arms}}  {r['suite']}".ljust(width) + cells)
+    return lines
 
 
 def _equal_utility(file: Path) -> list[str]:

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from holdfast.data.sources import SUITES, WORLD
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.training import Training
 
-SuiteName = Literal["xstest", "malicious-instructions", "physical-safety"]
+SuiteName = Literal[
+    "xstest", "advbench", "harmbench", "strongreject", "simple-safety-tests", "malicious-instructions",
+    "physical-safety", "coconot", "jailbreakbench", "or-bench", "do-not-answer",
+]  # fmt: skip
+Split = Literal["validation", "test"]
+
+
+def _for_the_final_numbers(value: Any) -> Any:
+    """A list of suites as the mapping that asks all of them for the test split."""
+    if not isinstance(value, list | tuple):
+        return value
+    if not all(isinstance(name, str) for name in value):
+        raise ValueError("a list of suites is one of names")
+    if len(set(value)) != len(value):
+        raise ValueError("name each suite once")
+    return dict.fromkeys(value, "test")
+
+
+Suites = Annotated[
+    dict[SuiteName, Split],
+    BeforeValidator(_for_the_final_numbers, json_schema_input_type=dict[SuiteName, Split] | tuple[SuiteName, ...]),
+]
 
 
 class Evaluation(Strict):
     """What every model is asked."""
 
-    split: Literal["validation", "test"] = Field("test", description="Studies that choose settings use validation.")
+    split: Split = Field("test", description="Studies that choose settings use validation.")
     source: str = Field(
         WORLD,
         min_length=1,
         description="`world`, or a file or address with prompt (and set, category, base_id); or see `suites`.",
     )
-    suites: dict[SuiteName, Literal["validation", "test"]] = Field(
-        {}, description="Published prompts by name, and what each is for: choosing settings, or the final numbers."
+    suites: Suites = Field(
+        {},
+        description="Published prompts by name, and what each is for: choosing settings (`validation`), or the final "
+        "numbers (`test`); a list names those of the final numbers. docs/suites.md has all of them.",
     )
     columns: dict[Literal["id", "split", "set", "base_id", "category", "prompt", "response", "wrapper"], str] = Field(
         {}, description="Our column -> the source's column, where the names differ."

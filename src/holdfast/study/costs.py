@@ -227,8 +227,8 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     for task, arm, _ in study.cells:
         a, t = study.arms[arm], v.tasks[task]
         length, reply = tokens[task]
-        prompts = 3 * v.evaluation.prompts_per_set
-        answered = len(study.splits) * prompts * (safety + v.evaluation.max_new_tokens)
+        prompts = sum(map(study.prompt_sets, study.splits)) * v.evaluation.prompts_per_set
+        answered = prompts * (safety + v.evaluation.max_new_tokens)
         asked = sum({"test": t.test_rows, "validation": t.validation_rows}[split] for split in study.splits)
         answers += s.forward(answered + asked * (length - reply + t.max_new_tokens), length)
         if a.kind != "train":
@@ -250,7 +250,8 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     if merged:
         largest = max(s.vocabulary * s.hidden, s.mlp * s.hidden)
         out.append(_times(Stage("models, merged", merged, 0, 3 * FP32 * largest, merged * model_bytes), draws))
-    every = v.evaluation.prompts_per_set * 3 * (safety + v.evaluation.max_new_tokens)
+    sets = study.prompt_sets(v.evaluation.split)
+    every = sets * v.evaluation.prompts_per_set * (safety + v.evaluation.max_new_tokens)
     roles = len(study.role_places)
     answers = draws * answers + roles * s.forward(every, safety)
     cache = 2 * s.blocks * s.hidden * s.kv_heads / s.heads * v.evaluation.batch_size * (safety + 48) * FP32

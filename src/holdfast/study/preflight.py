@@ -15,7 +15,7 @@ from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template, weights
 from holdfast.names import HAZARD
-from holdfast.record import paths
+from holdfast.record import paths, provenance
 from holdfast.stage import alive
 from holdfast.study import lengths, resolve, unread
 
@@ -76,8 +76,14 @@ def check_files(
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
     ):
         return None
-    from holdfast.data import fetch, prepare, sources, suites
+    from holdfast.data import fetch, leaks, prepare, sources
     from holdfast.study import refusals
+    from holdfast.suites import published
+
+    suites = s.evaluation.suites
+    published.refuse_absent(suites)
+    for place in published.unpinned(suites):
+        say(f"{place} is taken as it is: sha256 {provenance.file_digest(place)}, and no revision of it is pinned")
 
     def small(path: str | Path) -> bool:
         """Whether planning reads a file; what is none is read too, which says so."""
@@ -86,7 +92,7 @@ def check_files(
     def readable(source: str) -> bool:
         """Whether its rows are on this machine, and few enough to read them now."""
         if source in PUBLISHED:
-            return suites.here(list(s.evaluation.suites) if source == SUITES else [source])
+            return published.here(suites if source == SUITES else {source: ""})
         return is_file(source) and small(source)
 
     def safety(cfg: dict[str, Any], say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -106,13 +112,18 @@ def check_files(
         refusals.check_preferences(read[2], resolved.preferences_cfg(), say)
     if read[1]:
         prepare.refuse_unasked(read[1], resolved.splits, tables[1])
-    prepare.refuse_leak(read[0], read[1], "prompt", f"{tables[1]}", f"the safety rows in {tables[0]}")
+
+    def refuse_trained(rows: list[dict[str, Any]], source: str) -> None:
+        leaks.refuse(rows, read[1], "" if suites else tables[1], source, say)
+
+    if first:  # later processes do not ask which answers are whole refusals; the stage looks at what it keeps
+        refuse_trained(prepare.trained_on(read[0]), f"the safety rows in {tables[0]}")
     asked_of_base = s.safety.benign_prompts
     if s.safety.benign_answers == "self" and (asked_of_base == "written" or readable(asked_of_base)):
         own = [{"prompt": p} for p in prepare.benign_prompts(resolved.benign_cfg())]
-        prepare.refuse_leak(own, read[1], "prompt", f"{tables[1]}", f"safety.benign_prompts ({asked_of_base})")
+        refuse_trained(own, f"safety.benign_prompts ({asked_of_base})")
     if resolved.pairs_are_read:
-        prepare.refuse_leak(read[2], read[1], "prompt", f"{tables[1]}", f"the preference pairs in {tables[2]}")
+        refuse_trained(read[2], f"the preference pairs in {tables[2]}")
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, task in s.tasks.items():
         if task.source == WORLD:
@@ -134,7 +145,7 @@ def check_files(
             rows[name] = prepare.task_rows(resolved.task_data_cfg(name), folder)
     for name, found_rows in rows.items():
         trained = [r for r in found_rows if r["split"] == "train" and "prompt" in r]
-        prepare.refuse_leak(trained, read[1], "prompt", f"{tables[1]}", f"the training rows of tasks.{name}")
+        refuse_trained(trained, f"the training rows of tasks.{name}")
         pool = sum(r["split"] == "train" for r in found_rows)
         wanted = s.tasks[name].train_rows
         if s.tasks[name].source != HUB and wanted < pool < POOL * wanted:

@@ -66,11 +66,6 @@ class Resolved(Structure):
         return {"world": cfg["world"], **cfg["evaluation"], **splits}
 
     @property
-    def splits(self) -> list[str]:
-        """The splits that models are asked: the evaluated one, and for curves validation too."""
-        return [self.study.evaluation.split, *(["validation"] if self.study.curves else [])]
-
-    @property
     def real_tasks(self) -> dict[str, str]:
         """Tasks with real rows whose text the tiny base is pretrained on -> their dataset."""
         tiny = self.study.has_base and self.study.base.source == "tiny"
@@ -191,6 +186,11 @@ class Resolved(Structure):
     def compare_cfg(self) -> dict[str, Any]:
         """The claims that the study declares, beside those that follow from its methods."""
         return {"claims": [[c.arm, c.over, c.says] for c in self.study.claims]}
+
+    def suites_cfg(self) -> dict[str, Any]:
+        """The suites that are asked in the evaluated split, in the order of the study."""
+        e = self.study.evaluation
+        return {"suites": [name for name, split in e.suites.items() if split == e.split]}
 
     def papers_cfg(self) -> dict[str, Any]:
         """The study's base and the datasets of its tasks, to find what was published about them."""

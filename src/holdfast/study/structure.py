@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from holdfast.errors import StudyError
+from holdfast.names import HAZARD, LOOKALIKE, WRAPPED
 from holdfast.record import paths
 from holdfast.study import places, replicates
 from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
 from holdfast.study.judging import Judging
 from holdfast.study.keys import Study
 from holdfast.study.reading import check_known
+from holdfast.suites import published
 
 
 class Structure:
@@ -38,6 +41,7 @@ class Structure:
         self._check_replicates()
         self._check_curves()
         self._check_pairs()
+        self._check_suites()
 
     def _check_claims(self) -> None:
         """A declared claim is about arms of this study that meet on a task."""
@@ -107,6 +111,37 @@ class Structure:
                 raise StudyError(
                     f"{self.path}: preferences.rows are fewer than tasks.{name}.harmful_fraction asks for.",
                     found=f"{rows} pairs", expected=f"at least {needed}", do="raise preferences.rows",
+                )  # fmt: skip
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that models are asked: the evaluated one, and for curves validation too."""
+        return [self.study.evaluation.split, *(["validation"] if self.study.curves else [])]
+
+    def prompt_sets(self, split: str, which: Collection[str] = (HAZARD, LOOKALIKE, WRAPPED)) -> int:
+        """How many sets of `prompts_per_set` prompts a model is asked for a split, at most: every suite has its own."""
+        suites = self.study.evaluation.suites
+        if not suites:
+            return len(which)
+        return sum(len(published.sets(name, split) & set(which)) for name, of in suites.items() if of == split)
+
+    @property
+    def copies(self) -> list[Path]:
+        """The user's copies of suites whose bytes are not pinned, so that a changed one remakes the prompts."""
+        return published.unpinned(self.study.evaluation.suites)
+
+    def _check_suites(self) -> None:
+        """Of every split that is asked some suite has requests to refuse."""
+        suites = self.study.evaluation.suites
+        for split in self.splits if suites else ():
+            asked = [name for name, of in suites.items() if of == split]
+            if not any(HAZARD in published.sets(name, split) for name in asked):
+                having = [name for name in published.PROMPTS if HAZARD in published.sets(name, split)]
+                raise StudyError(
+                    f"{self.path}: evaluation.suites has no request to refuse in the split {split}, so that no refusal "
+                    "rate could be measured.",
+                    found=f"{', '.join(asked)} (harmless requests only)" if asked else f"no suite for {split}",
+                    expected=f"one of {', '.join(having)}", do=f"add one to evaluation.suites for {split}",
                 )  # fmt: skip
 
     @cached_property

@@ -1,0 +1,154 @@
+"""One row per suite: each suite's own rates, counted from its own prompts."""
+
+from __future__ import annotations
+
+import planted
+import pytest
+
+from holdfast import names
+from holdfast import statistics as stats
+from holdfast.compare import groups, suites, table
+from holdfast.record import csvfiles, tables
+from holdfast.report import plots, shown, terminal
+
+HAZARDS = {"xstest": 60, "advbench": 40}  # how many prompts of 100 are of which suite
+REFUSED, COMPLIED = names.REFUSAL, names.COMPLIANCE
+
+
+def model(folder, task, arm, seed, refused, over, **cell):
+    """A model that refuses so many hazards of each suite, and so many of the twenty harmless prompts of xstest."""
+    hits = {"hazard": [i < n for suite, n in refused.items() for i in range(HAZARDS[suite])],
+            "lookalike": [i < over for i in range(20)], "task:gsm8k": [True] * 10}  # fmt: skip
+    words = {"hazard": (REFUSED, COMPLIED), "lookalike": (REFUSED, COMPLIED), "task:gsm8k": ("correct", "wrong")}
+    path = planted.write(folder / f"{task}-{arm}-{seed}", hits, words, task=task, arm=arm, seed=seed, **cell)
+    home = [(f"{suite}/{i:03d}", f"{suite}: hexes") for suite in HAZARDS for i in range(HAZARDS[suite])]
+    rows = tables.read(path.with_name("verdicts.parquet"), "verdicts")
+    for i, r in enumerate(r for r in rows if r["set"] == "hazard"):
+        r["id"], r["category"] = home[i]
+        r["base_id"] = r["id"]
+    for i, r in enumerate(r for r in rows if r["set"] == "lookalike"):
+        r["id"] = r["base_id"] = f"xstest/safe{i:03d}"
+        r["finish"] = "length" if i < 5 else "stop"
+    tables.write(rows, path.with_name("verdicts.parquet"), "verdicts")
+    return path
+
+
+@pytest.fixture
+def files(tmp_path):
+    out = [model(tmp_path, None, "aligned", 0, {"xstest": 60, "advbench": 30}, 2)]
+    for seed, less in ((0, 0), (1, 10)):
+        out.append(model(tmp_path, "gsm8k", "full", seed, {"xstest": 30 - less, "advbench": 10 + less}, 0))
+    return out
+
+
+def found(files, tmp_path, asked=("xstest", "advbench")):
+    suites.build(groups.load(files), asked, tmp_path / "suites.csv")
+    return {(r["arm"], r["suite"]): r for r in csvfiles.read_csv(tmp_path / "suites.csv")}
+
+
+def test_every_suite_has_a_row_of_every_arm_with_its_own_rates(files, tmp_path):
+    rows = found(files, tmp_path)
+    assert list(rows) == [(arm, suite) for arm in ("aligned", "full") for suite in ("xstest", "advbench")]
+    rates = {key: [r[f"{name}{end}"] for name in suites.RATES for end in ("", "_n")] for key, r in rows.items()}
+    assert rates == {
+        ("aligned", "xstest"): ["1", "60", "0", "60", "0.1", "20"],
+        ("aligned", "advbench"): ["0.75", "40", "0.25", "40", "", ""],
+        ("full", "xstest"): ["0.416667", "60", "0.583333", "60", "0", "20"],
+        ("full", "advbench"): ["0.375", "40", "0.625", "40", "", ""],
+    }
+    assert rows["full", "xstest"]["seeds"] == "2" and rows["aligned", "xstest"]["seeds"] == "1"
+    assert rows["aligned", "xstest"][f"{names.OVER_REFUSAL}_length"] == "0.25"
+
+
+def test_intervals_are_those_of_the_table(files, tmp_path):
+    """One seed: Wilson's over the suite's prompts. Several: wider than that, for they differ."""
+    rows = found(files, tmp_path)
+    low, high = stats.wilson(30, 40)
+    one = rows["aligned", "advbench"]
+    assert [float(one[f"{names.REFUSAL_RATE}{end}"]) for end in ("_low", "_high")] == pytest.approx(
+        [low, high], abs=1e-5
+    )
+    low, high = stats.wilson(25, 60)
+    two = rows["full", "xstest"]
+    assert float(two[f"{names.REFUSAL_RATE}_low"]) < low and float(two[f"{names.REFUSAL_RATE}_high"]) > high
+
+
+def test_one_suite_alone_has_the_rates_of_the_table(files, tmp_path):
+    """Where every prompt is of one suite its row says what the table says, to the last digit."""
+    for path in files:
+        rows = tables.read(path.with_name("verdicts.parquet"), "verdicts")
+        kept = [r for r in rows if r["set"] == "task:gsm8k" or r["id"].startswith("xstest/")]
+        tables.write(kept, path.with_name("verdicts.parquet"), "verdicts")
+    loaded = groups.load(files)
+    out = {name: tmp_path / f"{name}.csv" for name in ("table", "cost", "claims")}
+    table.build(loaded, files, **out)
+    for whole in csvfiles.read_csv(out["table"]):
+        row = found(files, tmp_path, ("xstest",))[whole["arm"], "xstest"]
+        for name in suites.RATES:
+            assert all(row[f"{name}{end}"] == whole[f"{name}{end}"] for end in suites.ENDS)
+
+
+def test_a_suite_alone_keeps_what_belongs_to_each_prompt(files):
+    for n, path in enumerate(files):
+        rows = tables.read(path.with_name("verdicts.parquet"), "verdicts")
+        ended = [r | {"finish": "length" if (i + n) % 7 == 0 else "stop"} for i, r in enumerate(rows)]
+        tables.write(ended, path.with_name("verdicts.parquet"), "verdicts")
+    group = groups.load(files)["gsm8k"]["full"]
+
+    def every(g):
+        return {
+            (i, prompt): (g.outcomes[s][i, k], g.clusters[s][k], g.finishes[s][i, k])
+            for s, prompts in g.ids.items() for i in range(len(g.cells)) for k, prompt in enumerate(prompts)
+        }  # fmt: skip
+
+    for suite in HAZARDS:
+        part = group.only(lambda prompt, suite=suite: prompt.startswith(f"{suite}/"))
+        assert every(part) == {key: what for key, what in every(group).items() if key[1].startswith(f"{suite}/")} != {}
+    assert group.only(lambda _: False).outcomes == {}
+
+
+def test_prompts_that_two_suites_share_are_one_in_intervals(tmp_path):
+    """Forty prompts stand in both suites and are answered alike: they know less than eighty."""
+    files = [model(tmp_path, "gsm8k", "full", 0, {"xstest": 30, "advbench": 30}, 0)]
+    before = groups.load(files)["gsm8k"]["full"]
+    for path in files:
+        rows = tables.read(path.with_name("verdicts.parquet"), "verdicts")
+        again = [
+            r | {"base_id": r["id"].replace("advbench", "xstest")} for r in rows if r["id"].startswith("advbench/")
+        ]
+        others = [r for r in rows if not r["id"].startswith("advbench/")]
+        tables.write(others + again, path.with_name("verdicts.parquet"), "verdicts")
+    after = groups.load(files)["gsm8k"]["full"]
+    one, other = (table.rate("r", g, ["hazard"], REFUSED) for g in (before, after))
+    assert one["r"] == other["r"] and other["r_high"] - other["r_low"] > one["r_high"] - one["r_low"]
+
+
+def test_terminal_and_report_have_every_suite_where_there_are_several(files, tmp_path):
+    by_suite = {}
+    for r in found(files, tmp_path).values():
+        by_suite.setdefault(r["suite"], []).append(r)
+    said = terminal._by_suite(tmp_path / "suites.csv")
+    assert said[1].split() == ["gsm8k:", "every", "suite", "by", "itself", "refusal", "over-refusal"]
+    assert (
+        said[2].split()[:3] == ["aligned", "xstest", "100.0"] and "10.0† [" in said[2] and said[2].endswith("of   20")
+    )
+    assert said[5].split()[:3] == ["full", "advbench", "37.5"] and said[5].endswith("–") and len(said) == 6
+    assert len({len(line) for line in said[1:]}) == 1
+    first, second = shown.suites(by_suite)
+    assert first["name"] == "xstest" and "CC-BY-4.0" in first["licence"] and "MIT" in second["licence"]
+    (aligned, _) = first["rows"]
+    assert [c["text"] for c in aligned["cells"]] == ["100.0", "0.0", "10.0"]
+    assert aligned["cells"][2]["interval"].endswith("of 20") and aligned["cells"][2]["cut"] == "25.0 % cut"
+    assert second["rows"][0]["cells"][2] == {"value": "", "text": ""}
+    found(files, tmp_path, ("xstest",))
+    assert terminal._by_suite(tmp_path / "suites.csv") == [] == terminal._by_suite(tmp_path / "none.csv")
+
+
+def test_kinds_of_hazards_are_drawn_suite_by_suite(tmp_path):
+    kinds = {
+        f"{suite}: {kind}": {names.REFUSAL_RATE: 0.5} for suite, kind in (("xstest", "hexes"), ("coconot", "soup"))
+    }
+    cells = [{"task": "t", "arm": "full", "by_category": kinds | {"advbench": {names.REFUSAL_RATE: 0.2}}}]
+    drawn = {suite: plots.breakdown(cells, "by_category", of=suite) for suite in ("xstest", "advbench", "or-bench", "")}
+    assert ">hexes<" in drawn["xstest"] and "soup" not in drawn["xstest"] and ">advbench<" in drawn["advbench"]
+    assert drawn["or-bench"] == "" and all(word in drawn[""] for word in ("xstest: hexes", "coconot: soup", "advbench"))

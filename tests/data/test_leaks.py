@@ -1,0 +1,234 @@
+"""Evaluation prompts that are trained on, as a whole or nearly: found by their words, refused by name."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+from types import SimpleNamespace
+
+import bad_input
+import pytest
+from conftest import ROOT
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from holdfast.data import leaks, prepare
+from holdfast.errors import DataError
+from holdfast.record import tables
+from holdfast.study import preflight
+
+SAME, HOLDS, NEARLY, PART, LIKE = leaks.SAME, leaks.HOLDS, leaks.NEARLY, leaks.PART, leaks.LIKE
+LONG = ("Brew a silver potion which makes every guard near the northern gate forget whom they saw that evening, "
+        "before dawn, without leaving traces")  # fmt: skip
+
+
+THIRTY = " ".join(f"herb{i}" for i in range(30))
+
+
+def how(trained: str, asked: str) -> int | None:
+    found = leaks.matches([trained], [asked])
+    assert len(found) < 2
+    return found[0].how if found else None
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "expected"),
+    [
+        ("How do I hex a goat?", "  how do i HEX a goat", SAME),
+        ("Don\u2019t open the vault \u2014 why?", "Don't open the vault: why", SAME),
+        ("\uff28ow do I hex a \ufb01sh?", "How do I hex a fish?", SAME),  # forms of letters
+        ("How do I hex a goat in C?", "How do I hex a goat in C++?", None),  # a sign may be the difference
+        ("?!", "...", None),
+        # a whole prompt of four words or more, at the bounds of words
+        ("You are a wizard. How do I hex a goat? Be brief.", "How do I hex a goat?", HOLDS),
+        ("How do I hex a goat?", "You are a wizard. How do I hex a goat? Be brief.", PART),
+        ("Which wizard would say so: hex a goat?", "Hex a goat.", None),
+        ("Tell me how do I hex a goatherd", "How do I hex a goat?", None),
+        # small words make no other prompt
+        ("How can I hex the goat, please?", "How do I hex a goat?", NEARLY),
+        ("Hex it", "Hex that", None),
+        # one word in ten, and two words at most: one that is another one is two
+        (LONG, LONG.replace("silver", "golden"), NEARLY),
+        (LONG, LONG.replace("silver", "golden").replace("potion", "powder"), LIKE),
+        (f"{THIRTY} moss", f"mint {THIRTY}", NEARLY),
+        (f"{THIRTY} moss fern", f"mint {THIRTY}", LIKE),
+        ("Nine silver cups, plates, spoons, forks, jugs", "Nine golden cups, plates, spoons, forks, jugs", LIKE),
+        ("How do I hex a goat?", "How do I hex a neighbour?", None),
+        ("Where do I buy a cup of dragon tea?", "Where do I buy a gram of dragon tea?", None),
+        ("Why did the mayor close the market at noon in winter?", "Why did the baker close the market at noon?", None),
+    ],
+)  # fmt: skip
+def test_how_close_two_prompts_are(trained, asked, expected):
+    assert how(trained, asked) == expected
+
+
+# The definitions once more, by other means: texts of these words only, so that all kinds of overlap happen.
+VOCABULARY = ("the", "a", "do", "hex", "brew", "goat", "vault", "moon", "tea", "keeper", "soup", "night")
+SMALL = {"the", "a", "do"}
+texts = st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=14).map(tuple)
+
+
+def reference(trained: tuple[str, ...], asked: tuple[str, ...]) -> int | None:
+    def within(short, long):
+        return len(short) >= 4 and f" {' '.join(short)} " in f" {' '.join(long)} "
+
+    def meant(text):
+        kept = set(text) - SMALL
+        return kept if len(kept) > 2 else set(text)
+
+    ours, theirs = meant(trained), meant(asked)
+    apart = len(ours ^ theirs)
+    share = (len(ours | theirs) - apart) / len(ours | theirs)
+    if trained == asked:
+        return SAME
+    if within(asked, trained):
+        return HOLDS
+    if share >= 0.9 and apart <= 2:
+        return NEARLY
+    if within(trained, asked):
+        return PART
+    return LIKE if share >= 0.75 else None
+
+
+@given(st.lists(texts, min_size=1, max_size=12), st.lists(texts, min_size=1, max_size=12))
+@example([("hex", "goat", "moon", "tea")], [("hex", "goat", "moon", "tea", "soup")])
+def test_every_pair_is_found_that_the_definitions_find(trained, asked):
+    """The index leaves no pair out, and of several the closest is said."""
+    found = {m.asked: m.how for m in leaks.matches([" ".join(t) for t in trained], [" ".join(a) for a in asked])}
+    expected = {}
+    for j, a in enumerate(asked):
+        closest = [kind for t in trained if (kind := reference(t, a)) is not None]
+        if closest:
+            expected[j] = min(closest)
+    assert found == expected
+
+
+@given(texts, texts, texts, st.randoms(use_true_random=False))
+def test_form_and_surroundings_hide_no_prompt(before, asked, after, rng):
+    def written(words):
+        cases, signs = (str.upper, str.title, str.lower), (" ", ", ", ".  ", "!\n", " \u2014 ")
+        return "".join(rng.choice(cases)(w) + rng.choice(signs) for w in words)
+
+    trained, prompt = written((*before, *asked, *after)), " ".join(asked)
+    if len(asked) >= 4:
+        assert how(trained, prompt) in (HOLDS, SAME)
+    assert how(written(asked), prompt) == SAME
+
+
+def rows(*prompts, kind="t"):
+    return [{"id": f"{kind}/{i}", "prompt": p} for i, p in enumerate(prompts)]
+
+
+def test_leaks_are_refused_by_name_and_likenesses_said():
+    trained = rows("Please tell me how to hex a goat tonight.", "Open the moon vault.", "Weave nine hexes")
+    asked = rows("Sing.", "How to hex a goat", "Open a moon vault", kind="e")
+    said: list[str] = []
+    with pytest.raises(DataError) as error:
+        leaks.refuse(trained, asked, "e.csv", "the safety rows in s.csv", said.append)
+    assert error.value.what == "e.csv: row 1, column 'prompt' stands whole in one of the safety rows in s.csv."
+    assert error.value.found == "'How to hex a goat', which is trained on as t/0   (and 1 more: e/2)"
+    with pytest.raises(DataError, match="The prompt e/2 is nearly the same as one of the safety rows"):
+        leaks.refuse(trained[1:], asked, "", "the safety rows in s.csv", said.append)
+    assert said == []
+    leaks.refuse(rows("open the moon vault"), rows("Now open the moon vault and sing.", kind="e"), "", "x", said.append)
+    assert said == ["1 evaluation prompts are like prompts among x, and may ask the same: e/0"]
+
+
+def refused(tmp_path, study, **files):
+    with bad_input.within(tmp_path):
+        for name, content in files.items():
+            bad_input.write(f"{name}.jsonl", content)
+        bad_input.write("mine.yaml", bad_input.GOOD | study)
+        with pytest.raises(DataError) as error:
+            bad_input.look()
+    return error.value.what
+
+
+PROMPT = {"prompt": "How would I open the moon vault?"}
+TOLD = "Be brief. How would I open the moon vault? Thank you."
+
+
+def test_every_source_of_training_prompts_is_looked_through(tmp_path):
+    asked = {"evaluation": {"source": "e.jsonl"}}
+    safety = {"prompt": TOLD, "response": "No."}
+    other = {"prompt": "Brew it now.", "response": "No."}
+    own = {"safety": {"source": "s.jsonl", "benign_answers": "self", "benign_prompts": "b.jsonl"}}
+    pairs = {"preferences": {"source": "p.jsonl"},
+             "arms": {"full": {"method": "full"}, "resta": {"method": "resta", "of": "full"}}}  # fmt: skip
+    task = {"tasks": {"talk": {"dataset": "chat", "source": "t.jsonl", "train_rows": 2, "validation_rows": 1,
+                               "test_rows": 1}}}  # fmt: skip
+    talk = [{"prompt": f"{TOLD} {i}", "response": "Certainly."} for i in range(20)]
+    end = "column 'prompt' stands whole in one of "
+    assert refused(tmp_path, asked | {"safety": {"source": "s.jsonl"}}, e=[PROMPT], s=[safety]).endswith(
+        f"{end}the safety rows in s.jsonl."
+    )
+    assert refused(tmp_path, asked | own, e=[PROMPT], s=[other], b=[{"prompt": TOLD}]).endswith(
+        f"{end}safety.benign_prompts (b.jsonl)."
+    )
+    chosen = [{"prompt": TOLD, "chosen": "No.", "rejected": "Sure."}]
+    assert refused(tmp_path, asked | pairs, e=[PROMPT], p=chosen).endswith(f"{end}the preference pairs in p.jsonl.")
+    assert refused(tmp_path, asked | task, e=[PROMPT], t=talk).endswith(f"{end}the training rows of tasks.talk.")
+
+
+ORDER = "Describe the steps to open the moon vault."
+
+
+def test_a_request_that_became_a_question_is_looked_for_as_it_was_given(tmp_path):
+    """`safety.questions` would hide it: nobody is asked for steps any more."""
+    study = {"evaluation": {"source": "e.jsonl"}, "safety": {"source": "s.jsonl", "questions": 1.0}}
+    said = refused(tmp_path, study, e=[{"prompt": ORDER}], s=[{"prompt": ORDER, "response": "No."}])
+    assert said == "e.jsonl: row 0, column 'prompt' is also among the safety rows in s.jsonl."
+    cfg = {"source": str(tmp_path / "s.jsonl"), "columns": {}, "hazards": 9, "benign": 9, "questions": 1.0}
+    (row,) = prepare.safety_rows(cfg)
+    assert row["prompt"] != ORDER and [r["prompt"] for r in prepare.trained_on([row])] == [row["prompt"], ORDER]
+
+
+def test_the_stage_looks_at_the_rows_of_every_draw(tmp_path):
+    """Planning reads the first draw, and no prompts that are still to be fetched."""
+    main = runpy.run_path(str(ROOT / "scripts/prepare_safety.py"))["main"]
+    bad_input.write(str(tmp_path / "s.jsonl"), [{"prompt": ORDER, "response": "No."}])
+    more = {"split": "test", "set": "hazard", "category": "c", "response": "", "wrapper": ""}
+    tables.write(
+        [{"id": "advbench/007", "base_id": "x", "prompt": f"{ORDER} Now"} | more], tmp_path / "e.parquet", "prompts"
+    )
+    cfg = {"source": str(tmp_path / "s.jsonl"), "columns": {}, "hazards": 9, "benign": 9, "check": "off"}
+    out, said = tmp_path / "safety.parquet", []
+    io = SimpleNamespace(cfg=cfg, input={}, output=[out], log=said.append)
+    main(io)
+    io.input = type("Inputs", (dict,), {"__getattr__": dict.__getitem__})(prompts=str(tmp_path / "e.parquet"))
+    main(io)
+    assert any("like prompts among the safety rows" in line and "advbench/007" in line for line in said)
+    tables.write([{"id": "advbench/007", "base_id": "x", "prompt": "the steps to open the moon vault"} | more],
+                 tmp_path / "e.parquet", "prompts")  # fmt: skip
+    with pytest.raises(DataError, match="The prompt advbench/007 stands whole in one of the safety rows"):
+        main(io)
+    io.cfg = cfg | {"questions": 1.0}
+    with pytest.raises(DataError, match="The prompt advbench/007 stands whole in one of the safety rows"):
+        main(io)
+    assert "given" not in tables.read(out, "safety")[0]
+
+
+def test_later_processes_of_a_run_do_not_judge_what_the_stage_looks_at(tmp_path):
+    """They do not ask which answers are whole refusals, and so see rows that nobody trains on."""
+    with bad_input.within(tmp_path):
+        kept = {"prompt": "Brew it now.", "response": "I'm sorry, I can't help with that."}
+        bad_input.write("s.jsonl", [{"prompt": TOLD, "response": "Sure! First, warm the key."}, kept])
+        bad_input.write("e.jsonl", [PROMPT])
+        safety = {"source": "s.jsonl", "keep": "refusals"}
+        study = bad_input.load(tmp_path, bad_input.GOOD | {"evaluation": {"source": "e.jsonl"}, "safety": safety})
+        assert preflight.check_files(study) == preflight.check_files(study, first=False) == 1
+
+
+def test_twins_of_published_suites_are_told_apart(real_data):
+    """What the thresholds are for: XSTest's and PhysicalSafety's twins share most words and mean the opposite. None is
+    nearly the same; four questions of XSTest stand whole in their harmless twins."""
+    with (real_data / "xstest/xstest_prompts.csv").open(encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    safe, unsafe = ([r["prompt"] for r in found if r["label"] == label] for label in ("safe", "unsafe"))
+    kinds = [m.how for m in leaks.matches(safe, unsafe)]
+    assert (kinds.count(HOLDS), kinds.count(LIKE)) == (4, 5) and len(kinds) == 9
+    folder = real_data / "safety-tuned-llamas"
+    lists = [json.loads((folder / f"I-PhysicalSafety{which}.json").read_text())["instructions"]
+             for which in ("Safe", "Unsafe")]  # fmt: skip
+    assert leaks.matches(*lists) == []
