@@ -31,7 +31,7 @@ CALLED = {
                 "extra_loss", "after_step", "fold", "prepare", "merge"},
     "judges": {"KIND", "OUTCOMES", "SOURCE", "VERSION", "WORDS", "Settings", "opinion", "encode", "read", "ask"},
     "data": {"COLUMNS", "TEXT_COLUMNS", "METRIC", "INSTRUCTION", "HUB_ID", "HUB_CONFIG", "FOLDER", "CSV_HEADER",
-             "example", "score", "real_row"},
+             "READS", "PARTS", "SCORER", "example", "score", "real_row"},
     "cli": {"command", "main"},
 }  # fmt: skip
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import data, names
-from holdfast.data import draws, fetch, questions, suites, written
-from holdfast.data.sources import HUB, SUITES
+from holdfast.data import draws, fetch, questions, sources, suites, table, written
+from holdfast.data.draws import plain
+from holdfast.data.sources import SUITES
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
 from holdfast.world.generator import World
@@ -166,7 +167,7 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
         row |= {key: "" for key in ("response", "wrapper") if row.get(key) is None}
         rows.append(row | {"set": _LABELS.get(row["set"].lower(), row["set"])})
     kept = fetch.checked(rows, "prompts", cfg["source"])
-    again = len(kept) - len({(r["split"], r["set"], _plain(r["prompt"])) for r in kept})
+    again = len(kept) - len({(r["split"], r["set"], plain(r["prompt"])) for r in kept})
     if again:
         say(f"{cfg['source']}: {again} of {len(kept)} prompts stand there more than once: they count as several")
     return _refuse_in_both(_first(kept, cfg["prompts_per_set"], cfg["source"], say))
@@ -198,11 +199,11 @@ def _first(rows: list[Row], limit: int, source: str, say: Say, *, spread: bool =
 def _refuse_in_both(rows: list[Row]) -> list[Row]:
     """The prompts, of which none may be for choosing and for the final numbers."""
     asked = {split: [r for r in rows if r["split"] == split] for split in SPLITS[1:]}
-    chosen_on = {_plain(r["prompt"]): r["id"] for r in asked["validation"]}
+    chosen_on = {plain(r["prompt"]): r["id"] for r in asked["validation"]}
     for r in asked["test"]:
-        if (plain := _plain(r["prompt"])) in chosen_on:
+        if (again := plain(r["prompt"])) in chosen_on:
             raise DataError(
-                "A prompt is a validation prompt and a test prompt.", found=f"{chosen_on[plain]} and {r['id']}",
+                "A prompt is a validation prompt and a test prompt.", found=f"{chosen_on[again]} and {r['id']}",
                 expected="prompts that settings are chosen on, and others", do="remove one of the two",
             )  # fmt: skip
     return rows
@@ -237,11 +238,6 @@ def _taken(say: Say, raw: Sequence[Row], column: str, source: str, meaning: str)
     count = sum(not _says(r, column) for r in raw)
     if count:
         say(f"{source}: {count} of {len(raw)} rows say no `{column}`: each taken as {meaning}")
-
-
-def _plain(text: str) -> str:
-    """A text as far as it is another one: without case, blanks, the form of apostrophes and the last sign."""
-    return " ".join(text.lower().replace("\u2019", "'").split()).rstrip(" .?!")
 
 
 # Parts of words of columns that say it under a name of their own: XSTest's types, "adversarial_harmful".
@@ -291,7 +287,7 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
     """Rows of one task: a training pool and validation and test rows, no text in two splits.
 
     Args:
-        cfg: world, dataset, source and the three row counts.
+        cfg: world, dataset, source and the three row counts; of a table also columns and splits.
         source: local file or folder when the rows are neither the world's nor fetched from the hub.
     """
     sizes = {s: cfg[f"{s}_rows"] * (draws.POOL_FACTOR if s == "train" else 1) for s in SPLITS}
@@ -302,13 +298,25 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
             "notes": world.notes_task, "chat": world.chat_task,
         }[cfg["dataset"]]  # fmt: skip
         return [row for split in SPLITS for row in make(split, sizes[split])]
-    module = data.dataset(cfg["dataset"])
-    parts = fetch.local_parts(module, cfg["dataset"], source) if source else fetch.hub_parts(module)
-    if cfg["source"] != HUB:  # published splits share a few texts; draws.cut keeps each once
+    dataset, seed = cfg["dataset"], cfg["world"]["seed"]
+    how, column = table.reading(dataset, cfg), data.dataset(dataset).TEXT_COLUMNS[0]
+    where = str(source or (data.dataset(dataset).HUB_ID if cfg["source"] == sources.HUB else cfg["source"]))
+    if source:
+        parts = fetch.local_parts(dataset, source, how)
+    else:
+        parts = fetch.hub_parts(dataset, cfg["source"], cfg.get("revision"), how)
+    # What a table is drawn by is called like what it was read from: a published set has the rows it has as a dataset.
+    name = sources.called(cfg["source"]) if dataset == "table" else dataset
+    if how and how.splits and not how.parts:
+        rows = [r for found in parts.values() for r in found]
+        parts = {s: [r for r in rows if r["split"] == s] for s in SPLITS}  # as a column says
+        if how.shares:
+            parts = draws.by_share(rows, column, how.shares, seed, name)
+    if not sources.on_hub(cfg["source"]):  # published splits share a few texts; draws.cut keeps each once
         for split in ("validation", "test"):
-            refuse_leak(parts.get("train", []), parts.get(split, []), module.TEXT_COLUMNS[0], f"{source}/{split}",
+            refuse_leak(parts.get("train", []), parts.get(split, []), column, f"{where}/{split}",
                         "the training rows beside it")  # fmt: skip
-    return draws.cut(parts, sizes, cfg["dataset"], cfg["world"]["seed"], str(source or module.HUB_ID))
+    return draws.cut(parts, sizes, dataset, seed, where, name)
 
 
 def refuse_leak(trained: Sequence[Row], asked: Sequence[Row], column: str, where: str, source: str) -> None:
@@ -319,9 +327,9 @@ def refuse_leak(trained: Sequence[Row], asked: Sequence[Row], column: str, where
         DataError: the first such row of `asked`.
     """
 
-    known = {_plain(r[column]) for r in trained}
+    known = {plain(r[column]) for r in trained}
     for i, row in enumerate(asked):
-        if _plain(row[column]) in known:
+        if plain(row[column]) in known:
             raise DataError(
                 f"{where}: row {i}, column '{column}' is also among {source}.",
                 found=repr(row[column])[:120], expected="evaluation rows that nothing is trained on",
