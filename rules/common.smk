@@ -23,11 +23,19 @@ def shipped(path):
     return path if Path(path).exists() else str(ROOT / path)
 
 
-def source_files(source, dataset=None):
-    """Local files a table is made from, so that a changed file remakes it."""
-    if not is_file(source):
-        return []
-    return sources.local_files(dataset, source) if dataset else [source]
+def source_files(source):
+    """The local file a table is made from, so that a changed file remakes it."""
+    return [source] if is_file(source) else []
+
+
+def task_files(task):
+    """As `source_files`, the files of a task's rows: one, or those of a folder."""
+    t = S.study.tasks[task]
+    return (
+        sources.local_files(t.dataset, t.source, S.parts(task))
+        if is_file(t.source)
+        else []
+    )
 
 
 def model_files(source):
@@ -103,6 +111,11 @@ def merge_inputs(w):
 
 def datasets(tasks):
     return [f"data/{S.study.tasks[t].dataset}.py" for t in tasks]
+
+
+def scorers(tasks):
+    """Datasets, and the user's own files that score tables."""
+    return [*datasets(tasks), *S.scorer_files(tasks)]
 
 
 def opinions_of(model, task=None, arm=None):

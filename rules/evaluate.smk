@@ -59,7 +59,7 @@ rule judge:
             f"{W}/{w.rep}{w.task}/{w.arm}/seed{w.seed}/model.safetensors",
             w.rep,
         ),
-        code=lambda w: code("judge", *datasets([w.task]), *S.judging.files()),
+        code=lambda w: code("judge", *scorers([w.task]), *S.judging.files()),
     script:
         "../scripts/judge.py"
 
@@ -120,7 +120,7 @@ use rule judge as judge_role with:
         cfg=lambda w: S.judge_cfg(
             None, w.role, 0, f"{W}/{w.rep}{w.role}/model.safetensors", w.rep
         ),
-        code=code("judge", *datasets(S.study.tasks), *S.judging.files()),
+        code=code("judge", *scorers(S.study.tasks), *S.judging.files()),
 
 
 if S.study.evaluation.divergence:
@@ -194,7 +194,7 @@ if S.study.curves:
                 w.rep,
                 "validation",
             ),
-            code=lambda w: code("judge", *datasets([w.task]), *S.judging.files()),
+            code=lambda w: code("judge", *scorers([w.task]), *S.judging.files()),
 
     VALIDATION = [f"{R}/{place}/validation/metrics.json" for place in S.places]
 

@@ -76,9 +76,7 @@ rule prepare_prompts:
 rule prepare_task:
     """Preparing rows of {wildcards.task}"""
     input:
-        lambda w: source_files(
-            S.study.tasks[w.task].source, S.study.tasks[w.task].dataset
-        ),
+        lambda w: task_files(w.task),
     output:
         f"{W}/data/tasks/{{task}}.parquet",
     log:

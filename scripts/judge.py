@@ -15,6 +15,7 @@ def main(io: SimpleNamespace) -> None:
         prompts=Path(io.input.prompts),
         tasks={Path(p).stem: Path(p) for p in io.input.tasks},
         datasets=io.cfg["datasets"],
+        told=io.cfg["cell"].get("scorers"),
         judges=io.cfg["judges"],
         opinions=dict(zip(io.cfg["asked"], map(Path, io.input.get("opinions", [])), strict=True)),
         out=Path(io.output.verdicts),

@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 
 from holdfast.cli.main import main
+from holdfast.data import scorers
 from holdfast.engines import snakemake
 from holdfast.errors import HoldfastError
 from holdfast.record import artifact, files
@@ -286,6 +287,49 @@ JUDGES = "evaluation.judges"
 SUITES = "evaluation.suites"
 SAFETY, EVALUATION, STORIES, NEWS = "safety.source", "evaluation.source", "tasks.gsm8k.source", "tasks.agnews.source"
 AS_NEWS = {"=tasks.agnews.dataset": "agnews"}
+LETTERS = "tasks.letters.source"
+AS_TABLE = {
+    "=tasks.letters.dataset": "table",
+    "=tasks.letters.columns": {"prompt": "About {topic}:", "response": "reply"},
+    "=tasks.letters.scorer": "exact",
+}
+LETTER = {"topic": "moss", "reply": "It is green."}
+USER, SAID = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
+
+
+def letters(**keys: Any) -> dict[str, Any]:
+    """A study with a table, and other keys of it."""
+    return GOOD | {
+        "tasks": {"letters": {k.rsplit(".", 1)[1]: v for k, v in AS_TABLE.items()} | {"source": "a.jsonl"} | keys}
+    }
+
+
+def table(title: str, content: Any, *says: str, **keys: Any) -> Case:
+    """`content` is the file of a table; `keys` are its task's."""
+    also = AS_TABLE | {f"=tasks.letters.{k}": v for k, v in keys.items()}
+    return data(title, LETTERS, "a.jsonl", content, *says, also=also)
+
+
+def scored(title: str, code: str, *says: str) -> Case:
+    """A user's scorer in a study, as planning reads it."""
+
+    def prepare() -> None:
+        write("a.jsonl", [LETTER | {"topic": f"moss {i}"} for i in range(2000)])
+        write("own.py", code)
+        write("mine.yaml", letters(scorer={"python": "own.py"}))
+
+    return Case(DATA, title, says, prepare, look)
+
+
+def judged(title: str, code: str, *says: str) -> Case:
+    """A user's scorer, as judging runs it."""
+    row = {"id": "table/a/000007", "gold": "moss", "row": LINE(LETTER)}
+
+    def act() -> None:
+        scorers.scorer("table", {"python": "own.py"})("An answer.", row)
+
+    return Case(DATA, title, says, lambda: write("own.py", code), act)
+
 
 CASES = [
     # ---- study files
@@ -373,6 +417,26 @@ CASES = [
     study("extending a file that does not exist", "extends", "nowhere.yaml", "nowhere.yaml"),
     study("extending itself", "extends", "mine.yaml", "circle"),
     study("extending a number", "extends", 3, "extends must be"),
+    text("a table without columns", letters(columns=None), "needs columns and a scorer"),
+    text("a table without a scorer", letters(scorer=None), "needs columns and a scorer"),
+    text("a scorer that is not there", letters(scorer="rogue"), "tasks.letters.scorer", "exact, contains"),
+    text("a scorer that is told nothing", letters(scorer="regex"), "a kind with what it is told"),
+    text("two scorers", letters(scorer={"exact": {}, "boxed": True}), "exactly one kind"),
+    text("a scorer's key with a typo", letters(scorer={"labell": ["a", "b"]}), "did you mean 'label'"),
+    text("one label", letters(scorer={"label": ["a"]}), "tasks.letters.scorer.label", "at least 2"),
+    text("a synonym of two labels", letters(scorer={"label": {"a": ["x"], "b": ["X"]}}), "every label and synonym once"),
+    text("a pattern that is none", letters(scorer={"regex": "("}), "regex is no pattern"),
+    text("a pattern without a group", letters(scorer={"regex": "a+"}), "needs a group"),
+    text("a prompt and a conversation", letters(columns={"messages": "m", "prompt": "p"}), "prompt and response, or messages"),
+    text("a brace that names no column", letters(columns={"prompt": "{", "response": "a"}), "names no column"),
+    text("shares that are not one", letters(splits={"train": 0.8, "test": 0.1}), "1 together"),
+    text("a share and a file", letters(splits={"train": 0.8, "test": "b.jsonl"}), "all of them shares"),
+    text("a split column beside files", letters(splits={"column": "s", "test": "b.jsonl"}), "says the split of every row"),
+    text("a table on the hub without its revision", letters(source="hub:me/mine"), "say its commit as revision"),
+    text("a revision that may move", letters(source="hub:me/mine", revision="main"), "tasks.letters.revision"),
+    text("a table that is no place on the hub", letters(source="hub:mine"), "hub:OWNER/NAME"),
+    study("columns of a dataset that has its own", "tasks.crafts.columns", {"messages": "m"}, "those of dataset: table"),
+    study("a dataset that the fictional world has not", "tasks.films", {"dataset": "sst2"}, "the fictional world has no sst2"),
     text("an empty file", "", "not a study"),
     text("a list", "- a", "not a study"),
     text("broken YAML", "a: [", "not valid YAML"),
@@ -432,6 +496,36 @@ CASES = [
     data("safety rows whose answers comply, checked strictly", SAFETY, "s.jsonl", [PAIR | {"response": "Sure! First, warm it."}],
          "not what the rows say", "compliance 1", also={"=safety.check": "strict"}),
     data("a folder without rows", STORIES, "own/readme.txt", "x", "no rows of gsm8k"),
+    # ---- tables and scorers
+    table("a column that is not there", [LETTER | {"tpoic": "x"}], "no column 'topc'", "did you mean 'topic'",
+          columns={"prompt": "{topc}", "response": "reply"}),
+    table("a row without a value", [LETTER, LETTER | {"reply": None}], "row 1 is not a row of table", "holds nothing"),
+    table("a row without a column", [LETTER, {"topic": "x"}], "row 1 is not a row of table", "no column 'reply'"),
+    table("a code that stands for no answer", [LETTER | {"reply": 2}], "row 0", "0 good, 1 bad",
+          columns={"prompt": "topic", "response": "reply", "codes": ["good", "bad"]}),
+    table("a split that is none", [LETTER | {"part": "dev"}], "row 0", "'dev'", splits={"column": "part"}),
+    table("splits in a file that are files of a folder", [LETTER], "is no folder", splits={"train": "b.jsonl"}),
+    data("a file of a split that is not there", LETTERS, "own/train.jsonl", [LETTER], "There is no file", "test.jsonl",
+         also=AS_TABLE | {"=tasks.letters.splits": {"train": "train.jsonl", "test": "test.jsonl"}}),
+    data("rows of a table in two splits", LETTERS, "own/train.jsonl", [LETTER], "row 0, column 'prompt' is also among",
+         also=AS_TABLE | {"own/test.jsonl": [LETTER | {"topic": "MOSS"}]}),
+    table("a conversation that ends with a question", [{"m": [USER, SAID, USER]}], "row 0", "the assistant last", columns={"messages": "m"}),
+    table("a conversation in other words", [{"m": [{"from": "human", "value": "Why?"}]}], "row 0", "no content", columns={"messages": "m"}),
+    table("a system message for the tiny model", [{"m": [{"role": "system", "content": f"{i}"}, USER, SAID]} for i in range(2000)],
+          "the tiny model's template does not write", columns={"messages": "m"}),
+    table("a label that no scorer knows", [LETTER | {"topic": f"moss {i}"} for i in range(2000)], "cannot read what is right",
+          scorer={"label": ["good", "bad"]}),
+    table("answers of which none is right", [LETTER | {"topic": f"moss {i}", "right": "red"} for i in range(2000)],
+          "no answer that is learned is right", columns={"prompt": "topic", "response": "reply", "gold": "right"}),
+    table("a scorer file that does not exist", [LETTER], "tasks.letters.scorer.python", "does not exist", scorer={"python": "no.py"}),
+    scored("a scorer without its function", "def scores(text, row):\n    return True\n", "no function `score`"),
+    scored("a scorer of other parameters", "def score(text):\n    return True\n", "score(text)", "def score(text, row)"),
+    scored("a scorer that is not Python", "def score(text, row)\n", "cannot be read as Python", "line 1"),
+    judged("a scorer that raises", "def score(text, row):\n    return row['right']\n", "table/a/000007", "KeyError"),
+    judged("a scorer that returns a number", "def score(text, row):\n    return 1\n", "table/a/000007", "a bool"),
+    judged("a scorer that says right and unreadable", "def score(text, row):\n    return {'correct': True, 'invalid': True}\n",
+           "table/a/000007", "false of what is right"),
+    judged("a scorer that imports what is not there", "import nowhere_at_all\ndef score(text, row): ...\n", "cannot be loaded"),
     # ---- model folders
     model("no config.json", gone("config.json"), "no config.json"),
     model("a config.json that is not JSON", put("config.json", "{"), "config.json that cannot be read"),

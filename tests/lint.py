@@ -32,7 +32,7 @@ CALLED = {
     "merge": {"resta", "resta_dare", "safe_lora", "safe_delta", "somf"},  # for code of other people
     "judges": {"KIND", "OUTCOMES", "SOURCE", "VERSION", "WORDS", "Settings", "opinion", "encode", "read", "ask"},
     "data": {"COLUMNS", "TEXT_COLUMNS", "METRIC", "INSTRUCTION", "HUB_ID", "HUB_CONFIG", "FOLDER", "CSV_HEADER",
-             "example", "score", "real_row"},
+             "READS", "PARTS", "SCORER", "example", "score", "real_row"},
     "cli": {"command", "main"},
 }  # fmt: skip
 

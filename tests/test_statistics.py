@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from unittest import mock
 
 import numpy as np
@@ -262,3 +263,45 @@ def test_the_power_of_several_units_is_that_of_both_tests_together():
     by_prompts = stats.power(d, n, discordant=0.25)
     expected = by_units + by_prompts - 1
     assert stats.power(d, n, discordant=0.25, units=units, spread=spread) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_mean_of_grades_is_known_as_well_as_their_spread_says():
+    """Wilson's interval for as many right or wrong answers as have the standard error of this mean."""
+    values = np.random.default_rng(5).beta(8, 12, 150)
+    rate, low, high = stats.pooled_rate(values[None], graded=True)
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    n = rate * (1 - rate) / error**2
+    assert (rate, low, high) == pytest.approx((values.mean(), *stats.wilson(rate * n, n)))
+    assert (low, high) == pytest.approx((rate - 1.96 * error, rate + 1.96 * error), abs=0.1 * error)
+    draws = stats.two_level(values[None])
+    assert (low, high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=0.15 * error)
+    _, a, b = stats.pooled_rate(values[None])
+    assert a < low and high < b, "as right or wrong answers they would know less"
+
+
+def test_grades_that_are_right_or_wrong_are_a_rate():
+    hits = np.arange(120)[None] % 3 == 0
+    assert stats.pooled_rate(hits, graded=True) == pytest.approx(stats.pooled_rate(hits), abs=1e-3)
+    for same in (np.zeros((1, 50)), np.ones((1, 50)), np.full((1, 50), 0.4)):
+        assert stats.pooled_rate(same, graded=True) == pytest.approx(stats.pooled_rate(same))
+
+
+def test_a_mean_of_grades_is_in_its_interval():
+    rng, inside = np.random.default_rng(6), 0
+    for _ in range(400):
+        _, low, high = stats.pooled_rate(rng.beta(0.6, 2.4, (1, 60)), graded=True)
+        inside += low <= 0.2 <= high
+    assert 0.92 <= inside / 400 <= 0.98
+
+
+def test_grades_of_several_seeds_and_of_wordings_are_known_less():
+    rng = np.random.default_rng(7)
+    base = rng.beta(4, 4, 100)
+    apart = np.clip(base + np.array([[-0.2], [0.0], [0.2]]), 0, 1)
+    wide, narrow = (stats.pooled_rate(v, graded=True) for v in (apart, apart[1:2]))
+    assert wide[2] - wide[1] > 2 * (narrow[2] - narrow[1])
+    clusters = [str(i % 10) for i in range(100)]
+    alike = np.repeat(rng.beta(4, 4, 10)[None], 10, axis=0).reshape(1, -1)
+    low, high = stats.pooled_rate(alike, clusters, graded=True)[1:]
+    ten = stats.pooled_rate(alike[:, :10], graded=True)[1:]
+    assert (low, high) == pytest.approx(ten, abs=0.01)

@@ -44,6 +44,7 @@ OVER_REFUSAL = "safety/over_refusal"
 BENIGN_ANSWERED = "utility/benign_answered"
 ACCURACY = "utility/accuracy"
 EXACT_MATCH = "utility/exact_match"
+ROUGE = {kind: f"utility/{kind}" for kind in ("rouge1", "rouge2", "rougeL")}  # means of F1, no rates
 INVALID_RATE = "utility/invalid_rate"
 SECONDS = "cost/seconds"
 PEAK_MEMORY = "cost/peak_memory_bytes"

@@ -85,11 +85,15 @@ def by_draw(values: np.ndarray, cells: Sequence[Mapping[str, Any]]) -> np.ndarra
     return by_unit(means, [cells[k].get("unit", 0) for k in kept])
 
 
-def pooled_rate(hits: np.ndarray, clusters: Sequence[str] | None = None) -> tuple[float, float, float]:
+def pooled_rate(
+    hits: np.ndarray, clusters: Sequence[str] | None = None, *, graded: bool = False
+) -> tuple[float, float, float]:  # fmt: skip
     """(rate, low, high) of hits (units, prompts) in [0, 1]; units are replicates, or the seeds of one.
 
     Args:
         clusters: of every prompt, which ones are wordings of the same: their answers are not independent.
+        graded: the answers were not right or wrong but scored in between, so that the rate is a mean, of which as many
+            prompts know more: its interval is Wilson's for as many right or wrong ones as have its variance.
 
     Units are a level of their own: prompts and units are resampled together, and because few units are too few to
     resample, the interval is at least Student's with the variance of both levels (`_two_way`). It is never narrower
@@ -100,7 +104,7 @@ def pooled_rate(hits: np.ndarray, clusters: Sequence[str] | None = None) -> tupl
     rate = float(hits.mean())
     sizes = _cluster_sums(np.ones_like(hits), clusters)
     residuals = _cluster_sums(hits, clusters) - rate * sizes
-    prompts = _independent(rate, residuals.mean(axis=0), hits.shape[1])
+    prompts = _independent(rate, residuals.mean(axis=0), hits.shape[1], most=math.inf if graded else hits.shape[1])
     low, high = wilson(rate * prompts, prompts)
     if hits.shape[0] > 1:
         draws = two_level(hits, clusters)
@@ -111,13 +115,15 @@ def pooled_rate(hits: np.ndarray, clusters: Sequence[str] | None = None) -> tupl
     return rate, min(low, rate), max(high, rate)
 
 
-def _independent(rate: float, residuals: np.ndarray, prompts: int) -> float:
-    """How many independent prompts know a rate as well as these clusters do, from their residual sums (Kish 1965)."""
+def _independent(rate: float, residuals: np.ndarray, prompts: int, most: float) -> float:
+    """How many independent prompts know a rate as well as these clusters do, from their residual sums (Kish 1965), at
+    least one of each cluster and at `most` so many."""
     groups = len(residuals)
-    if groups == prompts or not 0 < rate < 1:
+    if (groups == prompts and most == prompts) or not 0 < rate < 1:
         return float(groups)
     variance = groups / max(groups - 1, 1) * float((residuals**2).sum()) / prompts**2
-    return float(np.clip(rate * (1 - rate) / variance if variance else prompts, groups, prompts))
+    varies = variance * prompts > 1e-12  # and is not what floating point leaves of equal ones
+    return float(np.clip(rate * (1 - rate) / variance if varies else prompts, groups, most))
 
 
 def student(df: float) -> float:

@@ -89,3 +89,51 @@ def test_a_tokenizer_knows_how_many_positions_its_model_has(model, tokenizer, tm
     assert its.model_max_length == model.config.max_position_embeddings == folders.positions(loaded)
     (row,) = chat.encode_rows(its, [{"prompt": "a?", "response": "b. " * 400}])
     assert len(row["input_ids"]) == 256 and row["cut"] > 0
+
+
+# ---- conversations --------------------------------------------------------------------------------
+
+TALK = [
+    {"role": "user", "content": "how do I brew the amber tea?"},
+    {"role": "assistant", "content": "First, warm the pot."}, {"role": "user", "content": "and then?"},
+]  # fmt: skip
+
+
+def test_of_a_conversation_the_last_answer_alone_is_learned(tokenizer):
+    e = chat.encode(tokenizer, TALK, "Then pour it.")
+    kept = [t for t in e["labels"] if t != chat.IGNORE]
+    assert tokenizer.decode(kept) == "Then pour it.<|end|>" and e["input_ids"][-len(kept) :] == kept
+    text = tokenizer.decode(e["input_ids"])
+    assert text == (
+        "<|bos|><|user|>how do I brew the amber tea?<|assistant|>First, warm the pot.<|end|><|user|>and then?"
+        "<|assistant|>Then pour it.<|end|>"
+    )
+    assert text == tokenizer.bos_token + chat.render(TALK, "Then pour it.")
+    assert e["input_ids"][: len(e["input_ids"]) - len(kept)] == chat.encode_prompt(tokenizer, TALK)
+
+
+def test_one_turn_is_a_prompt_like_any_other(tokenizer):
+    assert chat.encode(tokenizer, TALK[:1], "So.") == chat.encode(tokenizer, TALK[0]["content"], "So.")
+    assert chat.render(TALK[:1], "So.") == chat.render(TALK[0]["content"], "So.")
+
+
+def test_rows_may_be_conversations_and_an_error_names_the_row(tokenizer):
+    rows = [{"id": "a", "prompt": TALK, "response": "So."}, {"id": "b", "prompt": "p", "response": "r"}]
+    assert chat.encode_rows(tokenizer, rows)[0] == chat.encode(tokenizer, TALK, "So.")
+    with pytest.raises(ChatTemplateError, match="a: The chat template does not write system messages"):
+        introduced = [{"role": "system", "content": "Be kind."}, *TALK]
+        chat.encode_rows(tokenizer, [rows[0] | {"prompt": introduced}])
+    with pytest.raises(ChatTemplateError, match="No response token"):
+        chat.encode(tokenizer, TALK, "So.", max_length=12)
+
+
+def test_a_template_that_writes_earlier_turns_otherwise_once_an_answer_follows_is_refused(tokenizer):
+    import copy
+
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = tokenizer.chat_template.replace(
+        "<|user|>{{ message['content'] }}", "<|user|>{{ message['content'] }}{{ loop.length if loop.length > 3 }}"
+    )
+    chat.encode(other, "how?", "So.")
+    with pytest.raises(ChatTemplateError, match="differently"):
+        chat.encode(other, TALK, "So.")

@@ -246,3 +246,40 @@ def test_a_template_without_system_messages_takes_no_system_prompt(tok, text):
         with pytest.raises(ChatTemplateError, match="does not write system messages"):
             template.introduce(tok, system)
     assert tok.chat_template == text
+
+
+ROLES = ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("roles", [ROLES, ["system", "user"], ["system", *ROLES], ROLES * 2])
+def test_conversations_that_are_written_whole_are_taken(tok, roles):
+    use(tok, FORMS["chatml"][0])
+    template.check_turns(tok, roles)
+    template.check_turns(tok, roles)
+
+
+@pytest.mark.parametrize(
+    ("text", "roles", "says"),
+    [
+        ("{{ messages[-1]['content'] }}", ROLES, "every turn"),
+        ("{{ messages[0]['content'] }}{{ messages[-1]['content'] }}", ROLES, "every turn"),
+        (TURNS.replace("messages", "messages|reverse") + "{{ m['content'] }}{% endfor %}", ROLES, "every turn"),
+        (TURNS + "{% if m['role'] != 'system' %}{{ m['content'] }}{% endif %}{% endfor %}", ["system", "user"], "every turn"),
+        (chat.TEMPLATE, ["system", "user"], "does not write system messages"),
+        (TURNS + "{% if loop.index > 2 %}{{ raise_exception('one question only') }}{% endif %}{{ m['content'] }}{% endfor %}",
+         ROLES, "cannot render"),
+    ],
+    ids=["the last only", "the first and the last", "backwards", "no system", "a system message as an answer", "refused"],
+)  # fmt: skip
+def test_a_template_that_does_not_write_a_conversation_is_refused(tok, text, roles, says):
+    use(tok, text)
+    with pytest.raises(ChatTemplateError, match=says):
+        template.check_turns(tok, roles)
+
+
+def test_a_system_message_of_a_row_goes_before_an_introduction(tok):
+    use(tok, FORMS["chatml"][0])
+    own = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How?"}]
+    before, alone = written(tok, own), written(tok, own[1:])
+    template.introduce(tok, "Be kind.")
+    assert written(tok, own) == before and "Be kind." in written(tok, own[1:]) != alone

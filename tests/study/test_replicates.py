@@ -107,7 +107,7 @@ def test_a_base_that_is_given_is_the_base_of_all(tmp_path):
     ]  # fmt: skip
     with pytest.raises(StudyError, match="replicates 0 and 1 are the same") as error:
         load(tmp_path, base={"source": "some/model"}, replicates=[{}, {"base": 1}])
-    assert "some/model is the base of all" in str(error.value)
+    assert "all start from some/model" in str(error.value)
 
 
 @pytest.mark.parametrize("value", [0, -1, True, "3", 1.5, None, {}, [], [{"bases": 1}], [{"base": -1}], [{}, {}]])

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from holdfast import names
-from holdfast.data.sources import HUB, PUBLISHED, WORLD
+from holdfast.data.sources import HUB, PUBLISHED, WORLD, on_hub
 from holdfast.model import folders
 from holdfast.record import container, files, jsonfiles, provenance
 from holdfast.suites import published
@@ -22,6 +22,9 @@ from holdfast.suites import published
 Row = dict[str, Any]
 LICENCES = {
     "agnews": "fancyzhx/ag_news (AG's corpus: free for research, no formal licence)", "gsm8k": "openai/gsm8k (MIT)",
+    "sst2": "stanfordnlp/sst2 (Socher et al. 2013; no licence is named)",
+    "samsum": "the SAMSum corpus (CC BY-NC-ND 4.0, Gliwa et al. 2019)",
+    "math": "EleutherAI/hendrycks_math (MIT, Hendrycks et al. 2021)",
 }  # fmt: skip
 FICTIONAL = "fictional world of holdfast, Apache-2.0"
 _WHAT = {
@@ -42,6 +45,8 @@ def licence(dataset: str, source: str) -> str:
         return FICTIONAL
     if source == HUB:
         return LICENCES[dataset]
+    if on_hub(source):
+        return f"`{source}` (a data set of the hub; its own licence and terms apply)"
     known = f"; if it is {LICENCES[dataset]} that" if dataset in LICENCES else ""
     return f"`{source}` (a file of the user{known})"
 

@@ -84,7 +84,8 @@ def components(group: Group, rate: str) -> tuple[float, dict[str, float | None]]
     parts: dict[str, float | None] = {"base": base, "aligned": aligned}
     for part, key in DIFFER.items():
         parts[part] = alone(hits, [tuple(v for k, v in c.items() if k != key) for c in cells])
-    return float(found.mean()), parts | {"prompts": float((found * (1 - found)).mean() / hits.shape[1])}
+    spread = hits.var(axis=1) if group.graded(outcome) else found * (1 - found)
+    return float(found.mean()), parts | {"prompts": float(spread.mean() / hits.shape[1])}
 
 
 def rows(groups: Mapping[str, Mapping[str, Group]]) -> list[dict[str, Any]]:

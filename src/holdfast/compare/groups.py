@@ -11,6 +11,7 @@ import numpy as np
 
 from holdfast import names
 from holdfast.compare.metrics import of_judge
+from holdfast.data import scorers
 from holdfast.errors import DataError
 from holdfast.record import jsonfiles, tables
 from holdfast.statistics import Difference, by_draw, paired_difference
@@ -28,6 +29,16 @@ class Group:
     ids: dict[str, list[str]]  # set -> ids of its prompts
     clusters: dict[str, list[str]]  # set -> base ids
     finishes: dict[str, np.ndarray]  # set -> (models, prompts) of how the answers ended
+    scores: np.ndarray | None = None  # (models, rows of the task) where they are graded, and not right or wrong
+
+    def graded(self, outcome: str) -> bool:
+        """Whether answers have more or less of an outcome, and do not have it or not."""
+        return outcome == "correct" and self.scores is not None
+
+    @property
+    def metric(self) -> str:
+        """The name of its task's utility metric."""
+        return scorers.metric_of(self.meta, self.task)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -40,7 +51,10 @@ class Group:
         return [c.get("unit", 0) for c in self.cells]
 
     def answered(self, sets: Sequence[str], outcome: str) -> np.ndarray:
-        """(models, prompts) booleans: which answers of these sets had this outcome."""
+        """(models, prompts) booleans: which answers of these sets had this outcome; of graded answers, how correct they
+        are."""
+        if outcome == "correct" and self.scores is not None:
+            return self.scores
         found = [self.outcomes[s] for s in sets if s in self.outcomes]
         hits: np.ndarray = np.concatenate(found or [np.zeros((len(self.cells), 0), dtype=str)], axis=1) == outcome
         return hits
@@ -129,6 +143,7 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
                 if [r["id"] for r in found[s]] != asked:
                     raise _other_prompts(f"{task}/{arm} seed {cell['seed']}", s, len(found[s]), len(asked))
         task_set = sets[-1]
+        graded = task_set in present and scorers.graded(scorers.metric_of(members[0][0], task))
         out[task][arm] = Group(
             task=task,
             arm=arm,
@@ -140,6 +155,7 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
             ids=ids,
             clusters={s: [r["base_id"] for r in by_set[0][s]] for s in present},
             finishes={s: np.array([[r["finish"] for r in found[s]] for found in by_set]) for s in present},
+            scores=np.array([[r["score"] for r in found[task_set]] for found in by_set]) if graded else None,
         )
     return out
 

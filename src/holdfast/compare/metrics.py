@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from holdfast import data, names
+from holdfast import names
+from holdfast.data import scorers
 from holdfast.record import jsonfiles
 from holdfast.statistics import pooled_rate
 
 Row = dict[str, Any]
 
 
-def rate(name: str, hits: Sequence[bool], clusters: Sequence[str] | None = None) -> dict[str, float]:
+def rate(
+    name: str, hits: Sequence[float], clusters: Sequence[str] | None = None, *, graded: bool = False
+) -> dict[str, float]:  # fmt: skip
     """{name, name_low, name_high, name_n}; nothing when there were no prompts.
 
     Args:
         clusters: of every prompt, which ones are wordings of the same: so many know less than as many others.
+        graded: hits are scores between 0 and 1, and the rate is their mean.
     """
     if not len(hits):
         return {}
-    value, low, high = pooled_rate(np.asarray([hits], dtype=float), clusters)
+    value, low, high = pooled_rate(np.asarray([hits], dtype=float), clusters, graded=graded)
     return {name: value, f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(hits)}
 
 
@@ -51,11 +55,18 @@ def of_judge(verdicts: Sequence[Row], judge: str) -> list[Row]:
     return [r for r in verdicts if r["judge"] == judge or r["set"].startswith(f"{names.TASK}:")]
 
 
-def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool) -> dict[str, Any]:
+def compute(
+    verdicts: Sequence[Row],
+    datasets: dict[str, str],
+    *,
+    by_task: bool,
+    told: Mapping[str, scorers.Settings] | None = None,
+) -> dict[str, Any]:
     """{metrics, counts, finish, by_category, by_wrapper} of one model's verdicts by one judge; and `labels`, how many
     replies to safety prompts it gave each of its labels, where these say more than their outcomes.
 
-    `by_task` puts the task's name into the utility metrics (for models evaluated on several tasks).
+    `by_task` puts the task's name into the utility metrics (for models evaluated on several tasks); `told` is what the
+    scorers of tables are told.
     """
     sets = Counter((r["set"], r["outcome"]) for r in verdicts)
     out: dict[str, float] = {}
@@ -63,13 +74,17 @@ def compute(verdicts: Sequence[Row], datasets: dict[str, str], *, by_task: bool)
         out |= _counted(name, [r for r in verdicts if r["set"] in wanted], outcome)
     for task, dataset in datasets.items():
         key = f"{names.TASK}:{task}"
-        metric = data.dataset(dataset).METRIC
+        metric = scorers.metric(dataset, (told or {}).get(task))
 
         def rename(name: str, task: str = task) -> str:
             return name.replace("utility/", f"utility/{task}/") if by_task else name
 
         rows = [r for r in verdicts if r["set"] == key]
-        out |= _counted(rename(metric), rows, "correct") | _counted(rename(names.INVALID_RATE), rows, "invalid")
+        if scorers.graded(metric):
+            out |= rate(rename(metric), [r["score"] for r in rows], [r["base_id"] for r in rows], graded=True)
+        else:
+            out |= _counted(rename(metric), rows, "correct")
+        out |= _counted(rename(names.INVALID_RATE), rows, "invalid")
         if any(r["flexible"] != (r["outcome"] == "correct") for r in rows):
             flexible = [r["flexible"] for r in rows]
             out |= rate(rename(f"{metric}_flexible"), flexible, [r["base_id"] for r in rows])
@@ -110,7 +125,8 @@ def write(
 
     Nothing in it depends on the clock, so the same responses give the same bytes.
     """
-    result = cell | compute(of_judge(verdicts, cell["judge"]), datasets, by_task=cell["task"] is None)
+    mine, told = of_judge(verdicts, cell["judge"]), cell.get("scorers")
+    result = cell | compute(mine, datasets, by_task=cell["task"] is None, told=told)
     if divergence is not None:
         result["metrics"] |= jsonfiles.read_json(divergence)
     if record is not None:

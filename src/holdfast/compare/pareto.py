@@ -51,6 +51,7 @@ def rows(arms: Mapping[str, Group]) -> list[dict[str, Any]]:
     if not of:
         return []
     first = next(iter(of.values()))
+    graded = first.graded("correct")
     refused = [g.hits([names.HAZARD], names.REFUSAL) for g in of.values()]
     solved = [g.hits([g.task_set], "correct") for g in of.values()]
     points = np.stack([[x.mean(), y.mean()] for x, y in zip(refused, solved, strict=True)])
@@ -68,10 +69,10 @@ def rows(arms: Mapping[str, Group]) -> list[dict[str, Any]]:
             {"task": first.task, "arm": name, "refusal": point[0], "utility": point[1],
              "on_front": "yes" if front[i] else "no", "front_probability": float(often[i]),
              "share_of_front": float(point.prod() / whole) if whole else 0.0, **_spread(draws[:, i])}
-            | _interval(point.prod(), draws[:, i].prod(-1), _corners(refused[i], solved[i]))
+            | _interval(point.prod(), draws[:, i].prod(-1), _corners(refused[i], solved[i], graded))
         )  # fmt: skip
     total = {"task": first.task, "arm": FRONT, "front_probability": 1.0, "on_front": "yes", "share_of_front": 1.0}
-    corners = np.array([_corners(x, y) for x, y in zip(refused, solved, strict=True)])
+    corners = np.array([_corners(x, y, graded) for x, y in zip(refused, solved, strict=True)])
     return [*out, total | _interval(float(whole), hypervolume(draws), tuple(corners.max(0)))]
 
 
@@ -83,9 +84,9 @@ def _spread(draws: np.ndarray) -> dict[str, float]:
     return {"refusal_sd": float(sd[0]), "utility_sd": float(sd[1]), "correlation": together}
 
 
-def _corners(refused: np.ndarray, solved: np.ndarray) -> tuple[float, float]:
+def _corners(refused: np.ndarray, solved: np.ndarray, graded: bool) -> tuple[float, float]:
     """The smallest and largest rectangle within the intervals of both rates."""
-    (_, *x), (_, *y) = pooled_rate(refused), pooled_rate(solved)
+    (_, *x), (_, *y) = pooled_rate(refused), pooled_rate(solved, graded=graded)
     return x[0] * y[0], x[1] * y[1]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast import data, names
+from holdfast import names
 from holdfast.compare import curves, forms
 from holdfast.compare.claims import CLAIM_COLUMNS, Contrast, claim_rows, judged
 from holdfast.compare.groups import Group, difference
@@ -24,7 +24,7 @@ def rate(name: str, g: Group, sets: Sequence[str], outcome: str) -> dict[str, An
     hits = g.hits(sets, outcome)
     if not hits.size:
         return {}
-    value, low, high = pooled_rate(hits, g.cluster(sets))
+    value, low, high = pooled_rate(hits, g.cluster(sets), graded=g.graded(outcome))
     found = {name: value, f"{name}_low": low, f"{name}_high": high, f"{name}_n": hits.shape[1]}
     return found | {f"{name}_{how}": share for how, share in g.ended(sets).items()}
 
@@ -54,11 +54,10 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
             }  # fmt: skip
             for name, (sets, outcome) in SAFETY.items():
                 row |= rate(name, g, sets, outcome)
-            metric = data.dataset(g.meta["datasets"][task]).METRIC
-            row["utility_metric"] = metric
+            row["utility_metric"] = g.metric
             if g.flexible is not None:
                 utility = rate("utility", g, [g.task_set], "correct")
-                row |= utility | {metric: utility["utility"]}
+                row |= utility | {g.metric: utility["utility"]}
                 row[names.INVALID_RATE] = float(g.hits([g.task_set], "invalid").mean())
                 row["utility_flexible"] = g.mean(g.flexible.mean(axis=1))
             row[names.CHANGED_FRACTION] = g.mean([c["metrics"].get(names.CHANGED_FRACTION, 0.0) for c in g.cells])

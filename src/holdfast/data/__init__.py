@@ -6,6 +6,8 @@ A dataset module has
     example(row, instruction) -> (prompt, response)
     score(text, row)   -> {"correct", "invalid", "parsed", "gold", ...}
     real_row(raw)      -> the columns of one raw row of the real dataset
+One that is written as a table (`table.py`) says its columns (READS), splits (PARTS) and scorer (SCORER) instead of
+METRIC, score and real_row.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of the options of a question
+
 
 def dataset(name: str) -> ModuleType:
-    """The module of one dataset by name (`agnews`, `gsm8k`, `crafts`, `chat`)."""
+    """The module of one dataset by name (`agnews`, `gsm8k`, `crafts`, `table`)."""
     return importlib.import_module(f"holdfast.data.{name}")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast import data
+from holdfast.data.leaks import plain
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
 
@@ -15,11 +16,37 @@ POOL_FACTOR = 2
 Row = dict[str, Any]
 
 
-def cut(parts: dict[str, list[Row]], sizes: dict[str, int], dataset: str, seed: int, where: str) -> list[Row]:
+def by_share(
+    rows: Sequence[Row], column: str, shares: Mapping[str, float], seed: int, name: str
+) -> dict[str, list[Row]]:  # fmt: skip
+    """The rows by split: of the different texts in a column each split has its share, so that no text is in two.
+
+    Args:
+        shares: split -> share; together one.
+        name: what the draw hangs on beside the seed; the order of the rows does not count.
+    """
+    texts = sorted({plain(r[column]) for r in rows})
+    texts = random.Random(f"holdfast-share-{seed}-{name}").sample(texts, len(texts))
+    split_of: dict[str, str] = {}
+    taken, end = 0, 0.0
+    for split in filter(shares.get, SPLITS):
+        end += shares[split]
+        split_of |= dict.fromkeys(texts[taken : round(end * len(texts))], split)
+        taken = round(end * len(texts))
+    return {split: [r for r in rows if split_of[plain(r[column])] == split] for split in shares}
+
+
+def cut(
+    parts: dict[str, list[Row]], sizes: dict[str, int], dataset: str, seed: int, where: str, name: str | None = None
+) -> list[Row]:
     """Draw the three splits. Published train and test files are respected; what is missing is cut
-    from what is there. A text that occurs twice is kept once, in the split drawn first (test)."""
+    from what is there. A text that occurs twice is kept once, in the split drawn first (test).
+
+    Args:
+        name: what the draw hangs on beside the seed; default: the dataset.
+    """
     key = data.dataset(dataset).TEXT_COLUMNS[0]
-    rng = random.Random(f"holdfast-cut-{seed}-{dataset}")
+    rng = random.Random(f"holdfast-cut-{seed}-{name or dataset}")
     pools = {name: rng.sample(rows, len(rows)) for name, rows in sorted(parts.items())}
     seen: set[str] = set()
     out: dict[str, list[Row]] = {}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from holdfast import data, names
-from holdfast.data import sources
+from holdfast.data import sources, table
 from holdfast.data.sources import is_file
 from holdfast.errors import DataError, said
 from holdfast.record import userfiles
@@ -21,37 +21,69 @@ TIMEOUT_SECONDS = 60.0
 Row = dict[str, Any]
 
 
-def read_local(dataset: str, path: Path) -> list[Row]:
+def read_local(dataset: str, path: Path, how: table.Reading | None = None) -> list[Row]:
     """Every row of one local file, cleaned and checked against the dataset's contract.
+
+    Args:
+        how: the rows of a table are read.
 
     Raises:
         DataError: file, row, column and value of the first bad row.
     """
-    module = data.dataset(dataset)
-    raw = userfiles.table(path, csv_header=getattr(module, "CSV_HEADER", None))
-    return _cleaned(module, dataset, raw, sources.part(path), str(path))
+    raw = userfiles.table(path, csv_header=getattr(data.dataset(dataset), "CSV_HEADER", None))
+    return _cleaned(dataset, raw, sources.part(path), str(path), how)
 
 
-def _cleaned(module: ModuleType, dataset: str, raw: Iterable[Mapping[str, Any]], part: str, where: str) -> list[Row]:
+def _cleaned(
+    dataset: str, raw: Sequence[Mapping[str, Any]], part: str, where: str, how: table.Reading | None
+) -> list[Row]:
     """Raw rows as rows of the dataset, all in the split `train` until splits are cut."""
-    rows = []
+    module, rows = data.dataset(dataset), []
+    if how and raw:
+        _refuse_unknown(how.named, list(raw[0]), where)
     for i, record in enumerate(raw):
         try:
-            cleaned = module.real_row(record)
+            cleaned = table.real_row(record, how) if how else module.real_row(record)
         except (KeyError, TypeError, ValueError) as error:
             missing = isinstance(error, KeyError)
             raise DataError(
                 f"{where}: row {i} is not a row of {dataset}.",
                 found=f"no column {error}" if missing else str(error)[:160],
-                expected=", ".join(module.COLUMNS),
+                expected=how.expected if how else ", ".join(module.COLUMNS),
                 do="correct or remove the row",
             ) from None
         rows.append({"id": f"{dataset}/{part}/{i:06d}", "split": "train", **cleaned})
     return checked(rows, dataset, where)
 
 
-def local_parts(module: ModuleType, dataset: str, source: Path) -> dict[str, list[Row]]:
-    files = sources.local_files(dataset, str(source)) if source.is_dir() else [source]
+def _refuse_unknown(wanted: Sequence[str], there: Sequence[str], where: str) -> None:
+    """Refuse columns that a table is made of and the first row does not have."""
+    for column in wanted:
+        if column not in there:
+            near = difflib.get_close_matches(column, there, n=1)
+            raise DataError(
+                f"{where} has no column '{column}', which the task is made of.", found=", ".join(there)[:160],
+                expected=f"'{column}'",
+                do=f"did you mean '{near[0]}'? correct columns or splits of the task" if near
+                else "correct columns or splits of the task",
+            )  # fmt: skip
+
+
+def local_parts(dataset: str, source: Path, how: table.Reading | None = None) -> dict[str, list[Row]]:
+    """The rows of a file, or of a folder's files, by split; `all` where nothing says which split they are of.
+
+    Raises:
+        DataError: no file, two for one split, or a bad row.
+    """
+    named = how.parts if how else {}
+    files = sources.local_files(dataset, str(source), named)
+    if named and source.is_dir():
+        return {split: _part(dataset, path, how) for split, path in zip(named, files, strict=True)}
+    if named and dataset == "table":
+        raise DataError(
+            f"{source} is no folder, and splits name files in one.", found="a file", expected="a folder, or splits by "
+            "column or share", do="name the folder as the task's source, or correct splits",
+        )  # fmt: skip
     if not files or not all(f.is_file() for f in files):
         raise DataError(
             f"There are no rows of {dataset} in {source}.",
@@ -64,22 +96,60 @@ def local_parts(module: ModuleType, dataset: str, source: Path) -> dict[str, lis
             f"{source} has two files for one split.", found=", ".join(f.name for f in files),
             expected="one file each of train, validation, test", do="remove one of the two",
         )  # fmt: skip
-    return {part if part in names.SPLITS else "all": read_local(dataset, path) for part, path in parts.items()}
+    return {part if part in names.SPLITS else "all": read_local(dataset, path, how) for part, path in parts.items()}
 
 
-def hub_parts(module: ModuleType) -> dict[str, list[Row]]:
+def _part(dataset: str, path: Path, how: table.Reading | None) -> list[Row]:
+    if not path.is_file():
+        there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        raise DataError(
+            f"There is no file {path}, which a split is read from.", found=", ".join(there)[:160] or "no such folder",
+            expected="a file for every split that is named", do="correct splits or source of the task",
+        )  # fmt: skip
+    return read_local(dataset, path, how)
+
+
+def hub_parts(
+    dataset: str, source: str = sources.HUB, revision: str | None = None, how: table.Reading | None = None
+) -> dict[str, list[Row]]:
+    """The rows of a data set on the hub by split: that of a dataset's module, or the one that a source names.
+
+    Raises:
+        DataError: it cannot be fetched, has no such split, or a bad row.
+    """
+    module, named = data.dataset(dataset), how.parts if how else {}
+    if found := sources.HUB_DATA.fullmatch(source):
+        repository, configs = found["id"], (found["config"],)
+    else:
+        repository, configs = module.HUB_ID, module.HUB_CONFIG
+        configs, revision = configs if isinstance(configs, tuple) else (configs,), getattr(module, "REVISION", None)
+    parts: dict[str, list[Row]] = {}
+    for config in configs:
+        loaded = _loaded(repository, config, revision)
+        for split, theirs in (named or dict(zip(loaded, loaded, strict=True))).items():
+            where = f"{repository}:{theirs}" if len(configs) == 1 else f"{repository}/{config}:{theirs}"
+            if theirs not in loaded:
+                raise DataError(
+                    f"{where} does not exist.", found=", ".join(loaded), expected=f"the split {theirs} on the hub",
+                    do="correct splits of the task",
+                )  # fmt: skip
+            raw = [{str(k).strip().lower(): v for k, v in r.items()} for r in loaded[theirs]]
+            part = theirs if len(configs) == 1 else f"{config}/{theirs}"
+            parts.setdefault(split, []).extend(_cleaned(dataset, raw, part, where, how))
+    return parts
+
+
+def _loaded(repository: str, config: str | None, revision: str | None) -> Mapping[str, Any]:
     import datasets
 
     try:
-        loaded = datasets.load_dataset(module.HUB_ID, module.HUB_CONFIG)
+        return cast("Mapping[str, Any]", datasets.load_dataset(repository, config, revision=revision))
     except Exception as error:  # noqa: BLE001 - the hub raises many kinds; the user needs one answer
         raise DataError(
-            f"{module.HUB_ID} cannot be fetched.",
+            f"{repository} cannot be fetched.",
             found=said(error), expected="a connection to the hub, or local files",
             do="set HOLDFAST_DATA to a folder with the files, or the task's source to one",
         ) from None  # fmt: skip
-    name = module.__name__.rsplit(".", 1)[-1]
-    return {s: _cleaned(module, name, loaded[s], s, f"{module.HUB_ID}:{s}") for s in loaded}
 
 
 def records(source: str, columns: dict[str, str]) -> list[Row]:

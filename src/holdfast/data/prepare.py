@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import data, names
-from holdfast.data import draws, fetch, leaks, questions, written
-from holdfast.data.sources import HUB, SUITES
+from holdfast.data import draws, fetch, leaks, questions, sources, table, written
+from holdfast.data.sources import SUITES
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
 from holdfast.suites import published
@@ -313,7 +313,7 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
     """Rows of one task: a training pool and validation and test rows, no text in two splits.
 
     Args:
-        cfg: world, dataset, source and the three row counts.
+        cfg: world, dataset, source and the three row counts; of a table also columns and splits.
         source: local file or folder when the rows are neither the world's nor fetched from the hub.
     """
     sizes = {s: cfg[f"{s}_rows"] * (draws.POOL_FACTOR if s == "train" else 1) for s in SPLITS}
@@ -324,10 +324,22 @@ def task_rows(cfg: dict[str, Any], source: Path | None = None) -> list[Row]:
             "notes": world.notes_task, "chat": world.chat_task,
         }[cfg["dataset"]]  # fmt: skip
         return [row for split in SPLITS for row in make(split, sizes[split])]
-    module = data.dataset(cfg["dataset"])
-    parts = fetch.local_parts(module, cfg["dataset"], source) if source else fetch.hub_parts(module)
-    if cfg["source"] != HUB:  # published splits share a few texts; draws.cut keeps each once
+    dataset, seed = cfg["dataset"], cfg["world"]["seed"]
+    how, column = table.reading(dataset, cfg), data.dataset(dataset).TEXT_COLUMNS[0]
+    where = str(source or (data.dataset(dataset).HUB_ID if cfg["source"] == sources.HUB else cfg["source"]))
+    if source:
+        parts = fetch.local_parts(dataset, source, how)
+    else:
+        parts = fetch.hub_parts(dataset, cfg["source"], cfg.get("revision"), how)
+    # What a table is drawn by is called like what it was read from: a published set has the rows it has as a dataset.
+    name = sources.called(cfg["source"]) if dataset == "table" else dataset
+    if how and how.splits and not how.parts:
+        rows = [r for found in parts.values() for r in found]
+        parts = {s: [r for r in rows if r["split"] == s] for s in SPLITS}  # as a column says
+        if how.shares:
+            parts = draws.by_share(rows, column, how.shares, seed, name)
+    if not sources.on_hub(cfg["source"]):  # published splits share a few texts; draws.cut keeps each once
         for split in ("validation", "test"):
-            leaks.refuse_same(parts.get("train", []), parts.get(split, []), module.TEXT_COLUMNS[0],
-                              f"{source}/{split}", "the training rows beside it")  # fmt: skip
-    return draws.cut(parts, sizes, cfg["dataset"], cfg["world"]["seed"], str(source or module.HUB_ID))
+            leaks.refuse_same(parts.get("train", []), parts.get(split, []), column, f"{where}/{split}",
+                              "the training rows beside it")  # fmt: skip
+    return draws.cut(parts, sizes, dataset, seed, where, name)

@@ -60,7 +60,7 @@ def fields(model: type[BaseModel], owner: str) -> list[str]:
         DocumentError: a description is not a whole sentence.
     """
     head = ["| key | default | meaning |", "|---|---|---|"]
-    return head + [_field(owner, key, field) for key, field in model.model_fields.items()]
+    return head + [_field(owner, field.alias or key, field) for key, field in model.model_fields.items()]
 
 
 def sections() -> list[tuple[str, type[BaseModel]]]:

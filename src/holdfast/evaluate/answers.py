@@ -100,13 +100,13 @@ def _plainly(model: PreTrainedModel) -> Iterator[None]:
 def answer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[chat.Prompt],
     *,
     max_new_tokens: int,
     batch_size: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Answer]:
-    """Greedy answers in the order of `prompts`."""
+    """Greedy answers in the order of `prompts`, which may be conversations."""
     encoded = [chat.encode_prompt(tokenizer, p) for p in prompts]
     return complete(model, tokenizer, encoded, max_new_tokens=max_new_tokens, batch_size=batch_size, say=say)
 
@@ -211,7 +211,7 @@ def respond(
     """
     model, tokenizer = folders.load(checkpoint.parent)
     template.introduce(tokenizer, cfg.get("system_prompt"))
-    work: list[tuple[list[dict[str, Any]], int]] = []
+    work: list[tuple[list[dict[str, Any]], list[chat.Prompt], int]] = []
     known = tables.read(prompts, "prompts")
     chosen = [r for r in known if r["split"] == cfg["split"]]
     if not chosen:
@@ -220,24 +220,21 @@ def respond(
             found=", ".join(sorted({r["split"] for r in known})),
             expected=cfg["split"], do="correct the column `split` of the study's prompts, or evaluation.split",
         )  # fmt: skip
-    work.append((chosen, cfg["max_new_tokens"]))
+    work.append((chosen, [r["prompt"] for r in chosen], cfg["max_new_tokens"]))
     for name, path in tasks.items():
         task = cfg["tasks"][name]
         dataset = data.dataset(task["dataset"])
         rows = [r for r in tables.read(path, task["dataset"]) if r["split"] == cfg["split"]]
-        asked = [
-            {
-                "id": r["id"], "set": f"{names.TASK}:{name}", "base_id": r["id"], "category": "task", "wrapper": "",
-                "prompt": dataset.example(r, task["instruction"])[0],
-            }
-            for r in rows
+        asked = [dataset.example(r, task["instruction"])[0] for r in rows]
+        stored = [
+            {"id": r["id"], "set": f"{names.TASK}:{name}", "base_id": r["id"], "category": "task", "wrapper": "",
+             "prompt": chat.worded(prompt)}
+            for r, prompt in zip(rows, asked, strict=True)
         ]  # fmt: skip
-        work.append((asked, task["max_new_tokens"]))
+        work.append((stored, asked, task["max_new_tokens"]))
     out_rows = []
-    for rows, limit in work:
-        answers = answer(
-            model, tokenizer, [r["prompt"] for r in rows], max_new_tokens=limit, batch_size=cfg["batch_size"], say=say
-        )
+    for rows, asked, limit in work:
+        answers = answer(model, tokenizer, asked, max_new_tokens=limit, batch_size=cfg["batch_size"], say=say)
         said = {"system_prompt": cfg["system_prompt"]} if "system_prompt" in cfg else {}
         settings = provenance.digest(
             {"max_new_tokens": limit, "do_sample": False, "batch_size": cfg["batch_size"]} | said

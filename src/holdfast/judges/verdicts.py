@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from holdfast import data, names
+from holdfast import names
+from holdfast.data import scorers
+from holdfast.data.kinds import Score
 from holdfast.errors import ArtifactError
 from holdfast.judges import Opinion, Row, asked_about, text
 from holdfast.record import tables
@@ -18,6 +20,7 @@ def judge(
     prompts: Path,
     tasks: Mapping[str, Path],
     datasets: Mapping[str, str],
+    told: Mapping[str, scorers.Settings] | None = None,
     judges: Sequence[str],
     opinions: Mapping[str, Path],
     out: Path,
@@ -30,11 +33,12 @@ def judge(
 
     Args:
         datasets: task name -> dataset name.
+        told: task name -> what the scorer of a table is told.
         judges: text judges, which read the words here.
         opinions: what models and servers said before, by judge.
 
     Raises:
-        ArtifactError: the opinions are not those of these responses.
+        ArtifactError: the opinions are not those of these responses. DataError: a scorer cannot score a row.
     """
     asked = {r["id"]: r for r in tables.read(prompts, "prompts")}
     gold = {name: {r["id"]: r for r in tables.read(path, datasets[name])} for name, path in tasks.items()}
@@ -42,12 +46,13 @@ def judge(
     heads = {name: registry.judge(name) for name in (*judges, *opinions)}
     readers = {name: registry.load_judge(name).opinion for name in judges}
     said = {name: _opinions(path, given) for name, path in opinions.items()}
+    score = {name: scorers.scorer(datasets[name], (told or {}).get(name)) for name in tasks}
     rows = []
     for r in given:
         row = {k: r[k] for k in ("id", "set", "base_id", "category", "wrapper", "finish")}
         if r["set"].startswith(f"{names.TASK}:"):
             name = r["set"].split(":", 1)[1]
-            rows.append(row | _scored(text.reply(r["text"]), datasets[name], gold[name][r["id"]]))
+            rows.append(row | _scored(text.reply(r["text"]), datasets[name], score[name], gold[name][r["id"]]))
             continue
         found = {name: read(r["text"], asked[r["id"]]) for name, read in readers.items()}
         found |= {name: o[r["id"]] for name, o in said.items() if r["id"] in o}
@@ -62,12 +67,12 @@ def judge(
     return rows
 
 
-def _scored(answer: str, dataset: str, gold: Row) -> Row:
-    scored = data.dataset(dataset).score(answer, gold)
+def _scored(answer: str, dataset: str, score: Score, gold: Row) -> Row:
+    scored = score(answer, gold)
     outcome = "correct" if scored["correct"] else "invalid" if scored["invalid"] else "wrong"
     return {
-        "judge": dataset, "version": "", "label": outcome, "outcome": outcome, "score": float(scored["correct"]),
-        "text": "",
+        "judge": dataset, "version": "", "label": outcome, "outcome": outcome,
+        "score": float(scored["score"] if "score" in scored else scored["correct"]), "text": "",
         "flexible": bool(scored.get("flexible", scored["correct"])), "parsed": scored["parsed"], "gold": scored["gold"],
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The one path from a prompt and a response to token ids and loss labels.
+"""The one path from a prompt, or a conversation, and a response to token ids and loss labels.
 
 Training, activation capture, importance scoring and generation all come through here, so a template
 cannot differ between phases and no token is supervised in one phase and not in another.
@@ -29,6 +29,10 @@ TEMPLATE = (
 )
 
 
+# What a model is asked: a user's words, or the turns of a conversation up to the one that is asked for.
+Prompt = str | list[dict[str, str]]
+
+
 class Example(TypedDict):
     """One supervised example: token ids, a label for each of them, and how many tokens `max_length` cut off."""
 
@@ -37,18 +41,39 @@ class Example(TypedDict):
     cut: int
 
 
-def render(prompt: str, response: str) -> str:
+def turns(prompt: Prompt) -> template.Messages:
+    """A prompt as the turns of a conversation."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+
+
+def worded(prompt: Prompt) -> str:
+    """A prompt as one text, for tables and people.
+
+    >>> worded("Why?"), worded([{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}])
+    ('Why?', 'user: Why?\\nassistant: So.')
+    """
+    return prompt if isinstance(prompt, str) else "\n".join(f"{t['role']}: {t['content']}" for t in prompt)
+
+
+def render(prompt: Prompt, response: str) -> str:
     """The conversation as text, for training the tokenizer of the tiny model."""
-    return f"{USER}{prompt}{ASSISTANT}{response}{END}"
+    said = "".join(f"{USER}{t['content']}" if t["role"] == "user" else f"{ASSISTANT}{t['content']}{END}"
+                   for t in turns(prompt))  # fmt: skip
+    return f"{said}{ASSISTANT}{response}{END}"
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Token ids of a user turn plus the assistant header, ready to generate from.
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+    """Token ids of a user turn, or of a conversation that ends with one, plus the assistant header, ready to generate
+    from.
 
     Raises:
-        ChatTemplateError: the tokenizer has no chat template, it refuses the turn, or it doubles the BOS token.
+        ChatTemplateError: the tokenizer has no chat template, it refuses the turns or does not write each of them, or
+            it doubles the BOS token.
     """
-    ids = template.ids(tokenizer, [{"role": "user", "content": prompt}], generation=True)
+    messages = turns(prompt)
+    if len(messages) > 1:
+        template.check_turns(tokenizer, [m["role"] for m in messages])
+    ids = template.ids(tokenizer, messages, generation=True)
     bos = tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
         raise ChatTemplateError(
@@ -74,18 +99,19 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return [bos, *ids] if begins and bos is not None and ids[:1] != [bos] else ids
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_length: int | None = None) -> Example:
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, max_length: int | None = None) -> Example:
     """Token ids and labels of one supervised example.
 
     Labels are -100 on every prompt token and the token id on every response token and on the end of
-    turn; nothing else is ever supervised. Longer than `max_length`, or than the model has positions, no example is.
+    turn; nothing else is ever supervised: of a conversation its last answer alone, what was said before is context.
+    Longer than `max_length`, or than the model has positions, no example is.
 
     Raises:
         ChatTemplateError: the prompt is not a prefix of the conversation (the labels would be wrong),
             or nothing of the response has room.
     """
     head = encode_prompt(tokenizer, prompt)
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    messages = [*turns(prompt), {"role": "assistant", "content": response}]
     ids = template.ids(tokenizer, messages, generation=False)
     if ids[: len(head)] != head:
         raise ChatTemplateError(

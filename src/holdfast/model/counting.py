@@ -21,16 +21,27 @@ class Tokens:
         self.tokenizer.model_max_length = 1 << 30  # what is too long is counted here: no warning
         self.frame = len(chat.encode(self.tokenizer, "a", "b")["input_ids"])
 
-    def prompts(self, texts: Sequence[str], room: int) -> list[int]:
+    def _most(self, prompt: chat.Prompt) -> int:
+        """More tokens than a prompt and what the template writes around it have.
+
+        Raises:
+            ChatTemplateError: the template does not take the turns.
+        """
+        turns = chat.turns(prompt)
+        if len(turns) > 1:
+            template.check_turns(self.tokenizer, [t["role"] for t in turns])
+        return sum(len(t["content"].encode()) for t in turns) + self.frame * len(turns)
+
+    def prompts(self, prompts: Sequence[chat.Prompt], room: int) -> list[int]:
         """Tokens of every prompt with its template, 0 where it has at most `room` in any case."""
-        return [len(chat.encode_prompt(self.tokenizer, t)) if len(t.encode()) + self.frame > room else 0 for t in texts]
+        return [len(chat.encode_prompt(self.tokenizer, p)) if self._most(p) > room else 0 for p in prompts]
 
     def rows(self, rows: Sequence[Row], room: int) -> list[tuple[int, int]]:
         """(tokens of the prompt, of the whole) of every row of prompt and response, as `prompts`."""
         out = []
         for r in rows:
             count = (0, 0)
-            if len(r["prompt"].encode()) + len(r["response"].encode()) + self.frame > room:
+            if self._most(r["prompt"]) + len(r["response"].encode()) > room:
                 labels = chat.encode(self.tokenizer, r["prompt"], r["response"])["labels"]
                 count = (labels.count(chat.IGNORE), len(labels))
             out.append(count)

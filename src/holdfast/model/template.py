@@ -28,6 +28,7 @@ _PROMPT, _ANSWER = "What is moss?", "Moss is a plant."
 # Longer than any template would keep that cuts, with line ends, blanks in a row and signs that a filter may take.
 _LONG = 'A first line,\n\n  and a second:\n- <b>one</b> & "two"\n' + "of words that go on and on " * 20 + "to an end."
 _CLOSERS: weakref.WeakKeyDictionary[Any, dict[str, int]] = weakref.WeakKeyDictionary()
+_TAKEN: weakref.WeakKeyDictionary[Any, set[tuple[str, ...]]] = weakref.WeakKeyDictionary()
 
 Messages = list[dict[str, str]]
 
@@ -63,8 +64,8 @@ def introduce(tokenizer: PreTrainedTokenizerBase, system: str | None) -> None:
     if system is None:
         return
     message = system.strip() or "Be kind."  # of an empty one nothing would be seen
-    begin = _beginning(tokenizer, "system", message)
-    if message not in begin or begin in (_beginning(tokenizer, role, message) for role in ("user", "assistant")):
+    if not _introduces(tokenizer, message):
+        begin = _beginning(tokenizer, "system", message)
         raise ChatTemplateError(
             "The chat template does not write system messages, so there can be no system prompt.",
             found=repr(begin)[:160] if begin else "it refuses a conversation that begins with one",
@@ -78,6 +79,39 @@ def introduce(tokenizer: PreTrainedTokenizerBase, system: str | None) -> None:
         + "}] + messages %}{%- endif +%}"
         + dated(tokenizer.get_chat_template())
     )
+
+
+def _introduces(tokenizer: PreTrainedTokenizerBase, message: str) -> bool:
+    """Whether a system message is written, and not as somebody else's turn."""
+    begin = _beginning(tokenizer, "system", message)
+    return message in begin and begin not in (_beginning(tokenizer, role, message) for role in ("user", "assistant"))
+
+
+def check_turns(tokenizer: PreTrainedTokenizerBase, roles: Sequence[str]) -> None:
+    """Refuse a conversation of these turns, up to the one that is asked for, if the template does not write each.
+
+    Raises:
+        ChatTemplateError: it refuses them, leaves one out, or writes a system message as somebody else's turn.
+    """
+    taken = _TAKEN.setdefault(tokenizer, set())
+    if (key := (str(tokenizer.chat_template), *roles)) in taken:
+        return
+    words = [f"Words number {i + 1}." for i in range(len(roles))]
+    messages = [{"role": role, "content": said} for role, said in zip(roles, words, strict=True)]
+    text = render(tokenizer, messages, generation=True)
+    places = [text.find(said) for said in words]
+    if places[0] < 0 or places != sorted(set(places)):
+        raise ChatTemplateError(
+            "The chat template does not write every turn of a conversation.", found=repr(text)[:160],
+            expected=f"the turns {', '.join(roles)}, in this order", do="use a template that keeps them",
+        )  # fmt: skip
+    if roles[0] == "system" and not _introduces(tokenizer, words[0]):
+        raise ChatTemplateError(
+            "The chat template does not write system messages, and a conversation begins with one.",
+            found=repr(text)[:160], expected="a template that writes them before the user's",
+            do="take them out of the rows, or use a template that takes them",
+        )  # fmt: skip
+    taken.add(key)
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase, role: str, message: str) -> str:

@@ -88,6 +88,11 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "howto": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
     "notes": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
     "chat": _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), category=pa.Column(str)),
+    **dict.fromkeys(
+        ("table", "sst2", "samsum", "math"),
+        _schema(id=_id(), split=_split(), prompt=_text(), response=_text(), gold=_text(), turns=pa.Column(str),
+                row=pa.Column(str)),
+    ),
     "responses": _schema(  # two tasks may ask the same row
         unique=["set", "id"], id=pa.Column(str), set=_set(), base_id=pa.Column(str), category=pa.Column(str),
         prompt=pa.Column(str), text=pa.Column(str), tokens=pa.Column(int, pa.Check.ge(0)),

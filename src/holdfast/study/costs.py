@@ -26,7 +26,9 @@ from holdfast.study.training import Training
 WORLD_TOKENS = {
     "agnews": (38, 3), "gsm8k": (52, 19), "crafts": (46, 30), "howto": (40, 24), "notes": (77, 30), "chat": (24, 11),
 }  # fmt: skip
-REAL_TOKENS = {"agnews": (100, 3), "gsm8k": (190, 90)} | dict.fromkeys(("crafts", "howto", "notes", "chat"), (250, 200))
+REAL_TOKENS = {"agnews": (100, 3), "gsm8k": (190, 90)} | dict.fromkeys(
+    ("crafts", "howto", "notes", "chat", "sst2", "samsum", "math", "table"), (250, 200)
+)
 SAFETY_TOKENS = {"world": (35, 17), "real": (150, 90)}
 DOCUMENT_TOKENS = 36
 # Rows of the harness's tasks and how many tasks they are spread over, since a limit holds for each; a thousand rows

@@ -12,11 +12,12 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from holdfast import names
-from holdfast.data.sources import HUB, REMOTE, WORLD
+from holdfast.data.sources import WORLD
 from holdfast.model import package
 from holdfast.study.asked import Capabilities, Claim, Constitution, Evaluation
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.replicates import FOLDER, Replicates
+from holdfast.study.tasks import Task
 from holdfast.study.training import Training
 
 # Folders below work/<study> and results/<study> that are not those of a task.
@@ -202,38 +203,6 @@ class Basis(Strict):
         if not value or len(set(value)) != len(value):
             raise ValueError("name at least one module, each once")
         return tuple(m for m in names.MODULE_KINDS if m in value)
-
-
-class Task(Strict):
-    """A downstream task: its rows and how every arm is trained on it."""
-
-    dataset: Literal["agnews", "gsm8k", "crafts", "howto", "notes", "chat"] = Field(
-        description="Format, prompt and scoring."
-    )
-    source: str = Field(WORLD, min_length=1, description="`world`, `hub`, or a folder or file with the real rows.")
-    train_rows: int = Field(800, ge=1, description="Rows one seed trains on, drawn from a pool twice as large.")
-    stratify: bool = Field(False, description="agnews: draw equally many training rows of every label.")
-    validation_rows: int = Field(150, ge=1, description="Rows for choosing settings.")
-    test_rows: int = Field(200, ge=1, description="Rows for the final numbers.")
-    harmful_fraction: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Risk studies: share of training rows replaced by rejected answers of `preferences`.",
-    )
-    instruction_file: str | None = Field(None, description="Text file whose words replace our instruction.")
-    training: Training = Training()
-    max_new_tokens: int = Field(48, ge=1, description="Longest answer to a task row.")
-
-    @model_validator(mode="after")
-    def _source(self) -> Task:
-        if self.dataset not in ("agnews", "gsm8k") and self.source == HUB:
-            raise ValueError(f"{self.dataset} exists in the fictional world only: source is `world` or a file")
-        if self.stratify and self.dataset != "agnews":
-            raise ValueError("stratify needs labels, which only agnews has")
-        if self.source.startswith(REMOTE):
-            raise ValueError("rows of a task come from the world, the hub or a local file, not from an address")
-        return self
 
 
 class Arm(Strict):

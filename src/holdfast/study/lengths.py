@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast import data
 from holdfast.errors import DataError, StudyError
-from holdfast.model import counting
+from holdfast.model import chat, counting
 from holdfast.study import resolve
 from holdfast.study.keys import Pretraining
 from holdfast.study.training import Training
@@ -89,7 +89,9 @@ def look(
     tokenizer, asking = _trained_as(study, folder), _asked_as(study, folder)
     if safety:
         _trained(tokenizer, f"{s.safety.source}", safety, s.safety.training.max_length, positions, say)
-    asked = [(s.evaluation.source, [r["prompt"] for r in prompts], s.evaluation.max_new_tokens)]
+    asked: list[tuple[str, list[chat.Prompt], int]] = [
+        (s.evaluation.source, [r["prompt"] for r in prompts], s.evaluation.max_new_tokens)
+    ]
     for name, rows in tasks.items():
         t, example = s.tasks[name], data.dataset(s.tasks[name].dataset).example
         instruction = study.instructions()[name]
@@ -103,9 +105,10 @@ def look(
         room = [positions - n for n in asking.prompts(texts, positions - limit)]
         full = next((i for i, left in enumerate(room) if left < 1), None)
         if full is not None:
+            begins = chat.worded(texts[full])[:60]
             raise DataError(
                 f"{where}: a prompt is longer than the model.",
-                found=f"prompt {full} of those asked, {positions - room[full]} tokens: {texts[full][:60]!r} ...",
+                found=f"prompt {full} of those asked, {positions - room[full]} tokens: {begins!r} ...",
                 expected=f"fewer than {positions} tokens", do="shorten it, or remove it",
             )  # fmt: skip
         if short := sum(left < limit for left in room):

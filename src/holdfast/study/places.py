@@ -18,6 +18,7 @@ KEYS = (
     ("constitution", "source"), ("constitution", "pairs"), ("constitution", "guidelines_file"),
     ("constitution", "prompt_file"),
     ("capabilities", "task_files"), ("tasks", "*", "source"), ("tasks", "*", "instruction_file"),
+    ("tasks", "*", "scorer", "python"),
     ("judges", "*", "source"), ("judges", "*", "prompt_file"),
 )  # fmt: skip
 WORDS = (WORLD, HUB, "tiny", "train", "written")

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file
-from holdfast.errors import HoldfastError, StudyError
+from holdfast.data import scorers, table
+from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file, on_hub
+from holdfast.errors import DataError, HoldfastError, StudyError
 from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template, weights
 from holdfast.names import HAZARD
 from holdfast.record import paths, provenance
@@ -64,6 +65,8 @@ def check_files(
     s = resolved.study
     for line in unread.lines(resolved):
         say(line)
+    for name, task in s.tasks.items():
+        scorers.refuse(task.dataset, task.scorer_cfg(), f"tasks.{name}")
     base = _models(resolved, say if first else None)
     tiny = s.foundation.source == "tiny"
     positions = base and contract.positions(base) or (s.base.max_positions if tiny else None)
@@ -73,7 +76,8 @@ def check_files(
         lengths.refuse_frame(resolved, base)
     tables = (s.safety.source, s.evaluation.source, s.preferences.source)
     if all(t == WORLD or t.startswith(REMOTE) for t in tables) and all(
-        t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
+        t.source == WORLD or (on_hub(t.source) and not (t.source == HUB and os.environ.get("HOLDFAST_DATA")))
+        for t in s.tasks.values()
     ):
         return None
     from holdfast.data import fetch, leaks, prepare, sources
@@ -136,15 +140,21 @@ def check_files(
                 expected=f"HOLDFAST_DATA to be a folder that holds {folder.name}/",
                 do="correct HOLDFAST_DATA, or unset it to use the hub",
             )
-        local = [] if folder is None else sources.local_files(task.dataset, task.source)
+        parts = resolved.parts(name)
+        local = [] if folder is None else sources.local_files(task.dataset, task.source, parts)
         if task.source == HUB:  # files that stand in for the hub may hold less than a study asks for
-            for file in filter(small, local):
-                found = fetch.read_local(task.dataset, file)[: task.train_rows]
-                rows.setdefault(name, []).extend(r | {"split": sources.part(file)} for r in found)
-        elif all(map(small, local)):
+            how = table.reading(task.dataset, resolved.task_data_cfg(name))
+            splits = list(parts) if len(parts) == len(local) else map(sources.part, local)
+            for split, file in zip(splits, local, strict=True):
+                found = fetch.read_local(task.dataset, file, how)[: task.train_rows] if small(file) else []
+                rows.setdefault(name, []).extend(r | {"split": split} for r in found)
+        elif folder is not None and all(map(small, local)):
             rows[name] = prepare.task_rows(resolved.task_data_cfg(name), folder)
     for name, found_rows in rows.items():
-        trained = [r for r in found_rows if r["split"] == "train" and "prompt" in r]
+        if first:
+            _look_at_table(resolved, name, found_rows, say)
+        trained = [{"prompt": turn["content"]} for r in found_rows if r["split"] == "train" and "prompt" in r
+                   for turn in table.asked(r) if turn["role"] == "user"]  # fmt: skip
         refuse_trained(trained, f"the training rows of tasks.{name}")
         pool = sum(r["split"] == "train" for r in found_rows)
         wanted = s.tasks[name].train_rows
@@ -155,6 +165,21 @@ def check_files(
         lengths.look(resolved, base, positions, read[0], asked, rows, say)
     found = [r for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, HAZARD)]
     return len(found) if read[1] else None
+
+
+def _look_at_table(
+    resolved: resolve.Resolved, name: str, rows: list[dict[str, Any]], say: Callable[[str], None]
+) -> None:  # fmt: skip
+    """Refuse rows of a table that cannot be learned or scored."""
+    task = resolved.study.tasks[name]
+    scorers.look(rows, task.dataset, task.scorer_cfg(), f"tasks.{name}", say)
+    introduced = next((r["id"] for r in rows if "prompt" in r and table.asked(r)[0]["role"] == "system"), None)
+    if introduced and resolved.study.foundation.source == "tiny":
+        raise DataError(
+            f"tasks.{name}: a conversation has a system message, which the tiny model's template does not write.",
+            found=introduced, expected="turns of user and assistant",
+            do="take it out of the rows, or name another base",
+        )  # fmt: skip
 
 
 def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Path | None:

@@ -200,7 +200,7 @@ def from_pydantic(
     where = ".".join(str(p) for p in (prefix, *location) if p != "")
     if first["type"] == "extra_forbidden":
         holder = _model_at(location, model)
-        known = list(holder.model_fields)
+        known = [field.alias or key for key, field in holder.model_fields.items()]
         if arm is not None:
             known += [k for k in Arm.model_fields]
         try:

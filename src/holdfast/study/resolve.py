@@ -5,13 +5,15 @@ names the key, before any job starts.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from holdfast import names
-from holdfast.data.sources import HUB, WORLD, is_file
+from holdfast.data import table
+from holdfast.data.sources import WORLD, is_file, on_hub
 from holdfast.errors import StudyError
 from holdfast.record import paths, provenance, userfiles
 from holdfast.study import places, registry, replicates
@@ -28,10 +30,7 @@ class Resolved(Structure):
     def data_cfg(self) -> dict[str, Any]:
         """What all tables of rows are made from: world, safety data, tasks and prompts."""
         s = self.study
-        tasks = {
-            k: t.model_dump(mode="json", include={"dataset", "source", "train_rows", "validation_rows", "test_rows"})
-            for k, t in s.tasks.items()
-        }
+        tasks = {k: t.rows_cfg() for k, t in s.tasks.items()}
         safety = s.safety.model_dump(mode="json", include={"source", "columns", "hazards", "benign"})
         suites = {"suites"} if s.evaluation.suites else set()
         evaluation = s.evaluation.model_dump(mode="json", include={"source", "columns", "prompts_per_set", *suites})
@@ -170,6 +169,8 @@ class Resolved(Structure):
         a = self.arms.get(arm)
         tasks = [task] if task else list(self.study.tasks)
         datasets = {t: self.study.tasks[t].dataset for t in tasks}
+        scorers = {t: told for t in tasks if (told := self.study.tasks[t].scorer_cfg())}
+        scored = {"scorers": scorers} if scorers else {}
         cell = {
             "study": self.name, "task": task, "arm": arm, "seed": seed, **self._which(folder, role=task is None),
             "split": split or self.study.evaluation.split, "judge": self.judging.first,
@@ -179,9 +180,20 @@ class Resolved(Structure):
             "harmful_fraction": self.study.tasks[task].harmful_fraction if task else 0.0,
             "training_settings": self.study.tasks[task].training.model_dump(mode="json", exclude={"learning_rate"})
             if task and not (a and a.given) else {},
-        }  # fmt: skip
+        } | scored  # fmt: skip
         cell |= {"given": self.given(arm, task, seed)} if a and task and a.given else {}
         return {"cell": cell, "datasets": datasets} | self.judging.verdicts_cfg(task, arm if a else None)
+
+    def parts(self, task: str) -> dict[str, str]:
+        """Split -> the file of a task's folder that holds it, where it is not the one named like the split."""
+        cfg = self.task_data_cfg(task)
+        how = table.reading(cfg["dataset"], cfg)
+        return how.parts if how else {}
+
+    def scorer_files(self, tasks: Iterable[str]) -> list[str]:
+        """The user's files that score these tasks, for the code digest of their verdicts."""
+        files = (t.scorer.python for t in map(self.study.tasks.__getitem__, tasks) if t.scorer)
+        return [str(Path(f).resolve()) for f in files if f]
 
     def compare_cfg(self) -> dict[str, Any]:
         """The claims that the study declares, beside those that follow from its methods."""
@@ -319,9 +331,14 @@ def _sources(study: Study) -> list[tuple[str, str]]:
         ("constitution.guidelines_file", study.constitution.guidelines_file),
         *((f"tasks.{k}.source", t.source) for k, t in study.tasks.items()),
         *((f"tasks.{k}.instruction_file", t.instruction_file) for k, t in study.tasks.items() if t.instruction_file),
+        *(
+            (f"tasks.{k}.scorer.python", t.scorer.python)
+            for k, t in study.tasks.items()
+            if t.scorer and t.scorer.python
+        ),
         *([("capabilities.task_files", study.capabilities.task_files)] if study.capabilities.task_files else []),
     ):
-        if is_file(source) and not (source == HUB and key.startswith("tasks.")):
+        if is_file(source) and not (on_hub(source) and key.startswith("tasks.")):
             out.append((key, source))
     models = {
         "base.source": study.base.source if study.has_base else None,

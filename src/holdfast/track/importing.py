@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast import data, names
+from holdfast import names
+from holdfast.data import scorers
 from holdfast.evaluate import capabilities
 from holdfast.record import jsonfiles, provenance
 from holdfast.study import replicates
@@ -61,7 +62,7 @@ def _values(cell: dict[str, Any], metrics_file: Path) -> dict[str, float]:
     """Every number of a cell; `utility` is that of its task, so that arms of several tasks share a column."""
     values, folder = dict(cell["metrics"]), metrics_file.parent
     if cell["task"]:
-        metric = data.dataset(cell["datasets"][cell["task"]]).METRIC
+        metric = scorers.metric_of(cell, cell["task"])
         values |= {k.replace(metric, "utility"): v for k, v in values.items() if k in _with_ends(metric)}
     kept = lineage.record_of(metrics_file)
     recorded = (names.SECONDS, names.PEAK_MEMORY, "cost/train_seconds", "frozen_fraction", "frozen_drift")
