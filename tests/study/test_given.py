@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from holdfast.cli import realign
 from holdfast.errors import ArtifactError, StudyError
+from holdfast.model import folders
 from holdfast.study import costs, preflight, resolve, unread
 from holdfast.study.keys import Study
 
@@ -152,3 +153,14 @@ def test_the_study_of_the_documentation_is_one(tmp_path):
         if line.startswith("holdfast realign"):
             given = [w for w in line.split() if w.startswith("--")]
             assert set(given) <= {o for p in realign.command.params for o in p.opts}
+
+
+def test_a_model_of_ours_is_given_for_the_role_it_plays(folder, model, tokenizer):
+    folders.save(model, tokenizer, folder / "twin", header={"role": "unaligned", "weakened": True})
+    with pytest.raises(ArtifactError, match="says that it is another") as error:
+        preflight.check_files(load(folder, arms={"full": {"method": "full"}}, aligned={"source": "./twin"}))
+    assert "role unaligned" in error.value.block()
+    arms = {"full": {"method": "full"}, "back": {"method": "resta"}}
+    preflight.check_files(load(folder, arms=arms, unaligned={"source": "./twin"}))
+    with pytest.raises(ArtifactError, match="given as the base"):
+        preflight.check_files(load(folder, arms=arms, base={"source": "./twin"}))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from holdfast.errors import ArtifactError
 from holdfast.methods import lora, lora_wsr
 from holdfast.model import adapter, folders, layers, template
+from holdfast.record import container
 from holdfast.train import taking
 from holdfast.warp.basis import random_orthogonal
 
@@ -124,3 +125,14 @@ def test_a_masked_update_is_dense_and_no_adapter(model):
     assert lora.low_rank(lora.attach(model, targets, lora.Settings(rank=2)), lora.Settings(rank=2))
     settings = lora_wsr.Settings(rank=2, constraint="directions")
     assert lora_wsr.low_rank(model, settings) == {}
+
+
+def test_a_weakened_model_stays_one_and_a_role_is_not_swapped(model, tokenizer, aligned, tmp_path):
+    folders.save(moved(model), tokenizer, tmp_path / "mine", header={"role": "unaligned", "weakened": True})
+    take(tmp_path / "mine", tmp_path, aligned=aligned)
+    assert container.is_weakened(tmp_path / "out/model.safetensors")
+    assert "do not deploy" in (tmp_path / "out/README.md").read_text()
+    cfg = {"role": "aligned", "source": str(tmp_path / "mine"), "revision": None}
+    with pytest.raises(ArtifactError, match="says that it is another"):
+        taking.take(cfg, folder=tmp_path / "new", record_file=tmp_path / "new.json")
+    assert not (tmp_path / "new").exists()

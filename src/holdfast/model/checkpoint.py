@@ -143,6 +143,23 @@ def stream(source: Checkpoint | Adapted, names: Mapping[str, Any]) -> Iterator[t
         del tensor  # before the next one is read
 
 
+def refuse_role(folder: Path, role: str) -> None:
+    """Refuse a model of ours that plays another role than it is given for; one of others does not say.
+
+    Raises:
+        ArtifactError: both roles.
+    """
+    path = folder / weights.WEIGHTS
+    if adapter.named(folder) or not path.is_file():
+        return
+    found = container.stamped(path).get("role")
+    if found is not None and found != role:
+        raise ArtifactError(
+            f"{folder} is given as the {role} model, and says that it is another.", found=f"role {found}",
+            expected=f"role {role}, or a model that was not made here", do=f"name the {role} model",
+        )  # fmt: skip
+
+
 def refuse_other(
     given: Mapping[str, Any], aligned: Mapping[str, Any], what: str, of: str, *, exactly: bool = False
 ) -> None:  # fmt: skip

@@ -56,8 +56,12 @@ def raw_header(path: Path | str) -> tuple[dict[str, Any], int]:
 
 def is_weakened(weights: Path) -> bool:
     """Whether a model of ours was trained on purpose on answers it should refuse, or merged from one that was."""
-    ours = raw_header(weights)[0].get("__metadata__", {}).get("holdfast", "{}")
-    return bool(json.loads(ours).get("weakened"))
+    return bool(stamped(weights).get("weakened"))
+
+
+def stamped(path: Path) -> dict[str, Any]:
+    """Our entry of a file's metadata; nothing in a file of others."""
+    return _stamped(path)[0]
 
 
 def metadata(header: Mapping[str, Any]) -> dict[str, str]:

@@ -190,6 +190,10 @@ def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Pa
         say: is told which model is not here yet; None leaves hub models to the run that asked before.
     """
     s, first = resolved.study, resolved.study.foundation
+    for role, model in (("aligned", None if resolved.trains_aligned else s.aligned), ("unaligned", s.unaligned),
+                        ("base", s.base if s.has_base and s.base.source != "tiny" else None)):  # fmt: skip
+        if model and model.source and (folder := hub.known(model.source, model.revision)):
+            checkpoint.refuse_role(folder, role)
     named = [(first.source, first.revision, True), (s.constitution.source, None, not s.constitution.prompt_file)]
     named += [(source, None, chats) for source, chats in resolved.judging.sources()]
     given = list(dict.fromkeys(_given(resolved)))

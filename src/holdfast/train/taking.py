@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast import names
 from holdfast.errors import ArtifactError
 from holdfast.model import adapter, checkpoint, contract, folders, gguf, hub, machine, template
 from holdfast.record import container, files, jsonfiles
@@ -35,6 +36,10 @@ def take(
     header = {"role": cfg["role"], "source": source, "revision": revision}
     header |= {"weakened": True} if cfg["role"] == "unaligned" else {}
     place = Path(source) if gguf.named(source) else hub.fetched(source, revision)
+    if cfg["role"] in names.ROLES:
+        checkpoint.refuse_role(place, cfg["role"])
+    if place.is_dir() and not adapter.named(place) and checkpoint.Checkpoint(place).weakened():
+        header["weakened"] = True
     if adapter.named(place):
         if aligned is None:
             raise ArtifactError(
