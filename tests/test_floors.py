@@ -41,7 +41,8 @@ def test_every_module_lies_in_a_wing():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
 def test_imports_go_down(path):
-    mine = -1 if room(path) == "__init__" else FLOORS.index(room(path))
+    # The front door, when it is asked for a judge.
+    mine = FLOORS.index("study" if room(path) == "__init__" else room(path))
     for name in imports(path):
         parts = name.split(".")
         if parts[0] == "holdfast" and len(parts) > 1 and parts[1] in FLOORS:
@@ -82,7 +83,8 @@ def test_tests_mirror_the_wings():
 
 def test_rules_and_snakefile_import_light_modules_only():
     allowed = {
-        "stage.alive", "study.preflight", "study.registry", "record.portable", "record.provenance", "data.sources",
+        "stage.alive", "study.preflight", "study.registry", "record.paths", "record.portable", "record.provenance",
+        "data.sources",
     }  # fmt: skip
     for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]:
         for wing, what in re.findall(r"^from holdfast\.(\S+) import (.+)$", path.read_text(), re.M):

@@ -18,7 +18,7 @@ from pathlib import Path
 from holdfast import names
 from holdfast.archive import remote, snapshot
 from holdfast.engines import snakemake
-from holdfast.model import folders
+from holdfast.model import adapter, folders
 from holdfast.record import provenance
 from holdfast.study import resolve
 
@@ -89,7 +89,8 @@ def _fetch(study: resolve.Resolved, path: str, known: remote.Pushed) -> str | No
 
 def _orphans(study: resolve.Resolved, outputs: set[str]) -> Iterator[str]:
     places = {str(Path(o).parent) for o in outputs if Path(o).name == folders.FILES[-1]}
-    beside = {f"{folder}/{name}" for folder in places for name in (*folders.FILES, *folders.CARD)}
+    low_rank = [f"{adapter.BESIDE}/{name}" for name in (adapter.CONFIG, adapter.WEIGHTS)]
+    beside = {f"{folder}/{name}" for folder in places for name in (*folders.FILES, *folders.CARD, *low_rank)}
     beside |= {str(Path(o).with_name(names.PRELUDE)) for o in outputs if Path(o).name == "train.jsonl"}
     unfinished = {f"work/{study.name}/checkpoints"}
     for top in (f"work/{study.name}", f"results/{study.name}"):

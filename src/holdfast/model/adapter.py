@@ -6,6 +6,7 @@ arXiv 2106.09685; Kalajdzievski 2023, arXiv 2312.03732).
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import tempfile
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import ArtifactError
 from holdfast.model import weights
-from holdfast.record import container
+from holdfast.record import container, jsonfiles
 
 if TYPE_CHECKING:
     import torch
@@ -151,6 +152,9 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         config.save_pretrained(temporary)
+        said = json.loads(Path(temporary, CONFIG).read_text(encoding="utf-8"))
+        said["target_modules"] = sorted(modules)  # PEFT has a set, whose order is another in every process
+        jsonfiles.write_json(Path(temporary, CONFIG), said)
         named = {f"{_PREFIX}{k}.weight": v.detach().cpu().contiguous() for k, v in tensors.items()}
         out = folder / WEIGHTS
         save_file(named, Path(temporary, WEIGHTS), metadata=container.metadata(header | container.place(out)))
