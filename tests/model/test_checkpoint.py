@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -144,3 +147,17 @@ def test_what_is_written_is_an_adapter_for_peft(aligned, tmp_path):
     torch.testing.assert_close(loaded[f"{name}.weight"], expected)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [adapter.CONFIG, adapter.WEIGHTS]
     shutil.rmtree(tmp_path / "out")
+
+
+def test_an_adapter_has_the_same_bytes_in_every_process(aligned, tmp_path):
+    code = (
+        "import sys, torch; from pathlib import Path; from holdfast.model import adapter;"
+        "t = {f'm.{k}.lora_{h}': torch.ones(2, 2) for k in ('q_proj', 'up_proj', 'v_proj') for h in 'AB'};"
+        "adapter.write(Path(sys.argv[1]), t, rank=2, alpha=2.0, modules=['q_proj', 'up_proj', 'v_proj'], under='x',"
+        " header={'role': 'adapter'})"
+    )
+    for seed in ("1", "2", "3"):
+        subprocess.run([sys.executable, "-c", code, tmp_path / seed], check=True,
+                       env={**os.environ, "PYTHONHASHSEED": seed})  # fmt: skip
+    for name in (adapter.CONFIG, adapter.WEIGHTS):
+        assert len({(tmp_path / seed / name).read_bytes() for seed in "123"}) == 1, name

@@ -143,7 +143,6 @@ def write(
         header: of the tensor file.
     """
     from peft import LoraConfig
-    from safetensors.torch import save_file
 
     config = LoraConfig(
         r=rank, lora_alpha=alpha, target_modules=list(modules), bias="none",  # type: ignore[arg-type]
@@ -155,9 +154,15 @@ def write(
         said = json.loads(Path(temporary, CONFIG).read_text(encoding="utf-8"))
         said["target_modules"] = sorted(modules)  # PEFT has a set, whose order is another in every process
         jsonfiles.write_json(Path(temporary, CONFIG), said)
-        named = {f"{_PREFIX}{k}.weight": v.detach().cpu().contiguous() for k, v in tensors.items()}
+        named = {f"{_PREFIX}{k}.weight": v.detach().float().cpu() for k, v in sorted(tensors.items())}
+        layout, at = {}, 0
+        for key, tensor in named.items():
+            end = at + 4 * tensor.numel()
+            layout[key] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [at, end]}
+            at = end
         out = folder / WEIGHTS
-        save_file(named, Path(temporary, WEIGHTS), metadata=container.metadata(header | container.place(out)))
-        container.seal(Path(temporary, WEIGHTS))
+        # Not by safetensors, which writes several entries of metadata in another order in every process.
+        stamp = container.metadata(header | container.place(out))
+        container.write_stream(Path(temporary, WEIGHTS), layout, named.items(), stamp)
         for name in (CONFIG, WEIGHTS):
             Path(temporary, name).replace(folder / name)
