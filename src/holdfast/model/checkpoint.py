@@ -152,7 +152,10 @@ def refuse_role(folder: Path, role: str) -> None:
     path = folder / weights.WEIGHTS
     if adapter.named(folder) or not path.is_file():
         return
-    found = container.stamped(path).get("role")
+    try:
+        found = container.stamped(path).get("role")
+    except ArtifactError:  # damaged, which whoever looks it over says in words for a file of others
+        return
     if found is not None and found != role:
         raise ArtifactError(
             f"{folder} is given as the {role} model, and says that it is another.", found=f"role {found}",
