@@ -1,8 +1,5 @@
 """The models arms start from. Writes work/<study>/{base,aligned,unaligned} in Hugging Face layout."""
 
-# What the given model is: aligned as it is, or where safety training starts.
-START = "start" if S.trains_aligned else "aligned"
-
 
 rule train_base:
     """Training (or fetching) the base model"""
@@ -104,59 +101,6 @@ use rule train_aligned as train_unaligned with:
         code=code("aligned"),
         checkpoints=lambda w: f"{W}/checkpoints/{w.rep}unaligned",
         threads=ALONE,
-
-
-if S.study.aligned:
-
-    rule take_aligned:
-        """Taking {S.study.aligned.source}, which refuses already"""
-        input:
-            model_files(S.study.aligned.source),
-        output:
-            model=f"{W}/{{rep}}{START}/model.safetensors",
-            record=f"{R}/{{rep}}models/{START}/train.json",
-        log:
-            f"{L}/{{rep}}{START}.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}{START}.tsv"
-        threads: 1
-        resources:
-            mem_mb=8000,
-            runtime=240,
-        params:
-            cfg=S.given_cfg(START),
-            code=code("take"),
-        script:
-            "../scripts/take.py"
-
-    ruleorder: take_aligned > train_aligned
-
-
-if S.study.unaligned.source:
-
-    rule take_unaligned:
-        """Taking {S.study.unaligned.source}, which refuses nothing"""
-        input:
-            model_files(S.study.unaligned.source),
-            aligned=rules.train_aligned.output.model,
-        output:
-            model=f"{W}/{{rep}}unaligned/model.safetensors",
-            record=f"{R}/{{rep}}models/unaligned/train.json",
-        log:
-            f"{L}/{{rep}}unaligned.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}unaligned.tsv"
-        threads: 1
-        resources:
-            mem_mb=8000,
-            runtime=240,
-        params:
-            cfg=S.given_cfg("unaligned"),
-            code=code("take"),
-        script:
-            "../scripts/take.py"
-
-    ruleorder: take_unaligned > train_unaligned
 
 
 rule base:

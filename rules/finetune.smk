@@ -39,31 +39,6 @@ rule finetune:
         "../scripts/finetune.py"
 
 
-rule take:
-    """Taking {wildcards.arm} of {wildcards.task}, which is there"""
-    input:
-        lambda w: model_files(S.given(w.arm, w.task, int(w.seed))),
-        aligned=lambda w: home("aligned", w),
-    output:
-        model=f"{W}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
-        record=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/train.json",
-    log:
-        f"{L}/{{rep}}take/{{task}}/{{arm}}/seed{{seed}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}take/{{task}}/{{arm}}/seed{{seed}}.tsv"
-    wildcard_constraints:
-        arm=one_of(S.of_kind("given")),
-    threads: 1
-    resources:
-        mem_mb=8000,
-        runtime=240,
-    params:
-        cfg=lambda w: S.taken_cfg(w.task, w.arm, int(w.seed)),
-        code=code("take"),
-    script:
-        "../scripts/take.py"
-
-
 rule models:
     """All fine-tuned models"""
     input:

@@ -112,16 +112,16 @@ def test_an_adapter_alone_is_no_model(aligned, tmp_path):
 
 
 def test_other_tensors_are_refused_by_name_and_a_tied_head_is_not(aligned):
-    layout = checkpoint.Checkpoint(aligned).layout
-    checkpoint.refuse_other(layout, layout, "mine", "theirs", exactly=True)
-    tied = {k: v for k, v in layout.items() if k != "lm_head.weight"}
-    checkpoint.refuse_other(tied, layout | {"lm_head.weight": {"shape": [1, 1]}}, "mine", "theirs")
+    shapes = checkpoint.shapes(aligned)
+    checkpoint.refuse_other(shapes, shapes, "mine", "theirs", exactly=True)
+    tied = {k: v for k, v in shapes.items() if k != "lm_head.weight"}
+    checkpoint.refuse_other(tied, shapes | {"lm_head.weight": [1, 1]}, "mine", "theirs")
     with pytest.raises(ArtifactError, match="lm_head"):
-        checkpoint.refuse_other(tied, layout | {"lm_head.weight": {"shape": [1, 1]}}, "mine", "theirs", exactly=True)
-    name = next(k for k in layout if k.endswith("q_proj.weight"))
-    for other in (layout | {name: layout[name] | {"shape": [3, 3]}}, {k: v for k, v in layout.items() if k != name}):
+        checkpoint.refuse_other(tied, shapes | {"lm_head.weight": [1, 1]}, "mine", "theirs", exactly=True)
+    name = next(k for k in shapes if k.endswith("q_proj.weight"))
+    for other in (shapes | {name: [3, 3]}, {k: v for k, v in shapes.items() if k != name}):
         with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
-            checkpoint.refuse_other(other, layout, "mine", "theirs")
+            checkpoint.refuse_other(other, shapes, "mine", "theirs")
 
 
 def test_what_is_written_is_an_adapter_for_peft(aligned, tmp_path):

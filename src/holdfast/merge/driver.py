@@ -88,10 +88,10 @@ def is_weight(name: str, dtype: str) -> bool:
 def _open(places: Mapping[str, Path]) -> dict[str, Model]:
     """Open the models; they must hold the same tensors in the same shapes. An adapter stands on the aligned one."""
     models = {role: checkpoint.opened(folder, places["aligned"]) for role, folder in places.items()}
-    want = models["finetuned"].layout
-    for role, model in models.items():
-        of = f"finetuned ({places['finetuned']})"
-        checkpoint.refuse_other(model.layout, want, f"{role} ({model.folder})", of, exactly=True)
+    shapes = {role: {k: list(v["shape"]) for k, v in model.layout.items()} for role, model in models.items()}
+    for role, found in shapes.items():
+        what, of = f"{role} ({places[role]})", f"finetuned ({places['finetuned']})"
+        checkpoint.refuse_other(found, shapes["finetuned"], what, of, exactly=True)
     return models
 
 
@@ -176,7 +176,7 @@ def run(
             return out
 
         place = folder if alone else folder / adapter.BESIDE
-        _write_adapter(low_rank, place, models["aligned"].layout, stamp, factor)
+        _write_adapter(low_rank, place, checkpoints["aligned"], stamp, factor)
     if not alone:
         like = checkpoints["aligned" if adapted else "finetuned"]
         folders.copy_companions(like, folder)
@@ -197,13 +197,13 @@ def run(
 
 
 def _write_adapter(
-    source: Path, folder: Path, layout: Mapping[str, Any], stamp: dict[str, Any],
+    source: Path, folder: Path, aligned: Path, stamp: dict[str, Any],
     merge_factor: Callable[[str, torch.Tensor], torch.Tensor],
 ) -> None:  # fmt: skip
     """Write an adapter with other factors B: what `merge_factor` makes of that of a weight."""
     from safetensors import safe_open
 
-    old = adapter.read(source, layout)
+    old = adapter.read(source, checkpoint.shapes(aligned))
     of = {b: name for name, (_, b, _) in old.pairs.items()}
     head, _ = container.raw_header(old.file)
     entries = {k: v for k, v in head.items() if k != "__metadata__"}

@@ -61,7 +61,7 @@ def realign(
                          do="name another --out, or remove it")  # fmt: skip
     for role, folder in models.items():
         if role == "finetuned" and adapter.named(folder):
-            adapter.read(folder, checkpoint.Checkpoint(models["aligned"]).layout)
+            adapter.read(folder, checkpoint.shapes(models["aligned"]))
         else:
             contract.check(folder, chats=False)
     rows = _rows(refusals, "safety", {"kind": HAZARD, "category": "user"}) if refusals else []

@@ -61,12 +61,12 @@ def _wrong(folder: Path, what: str, *, found: str, expected: str, do: str) -> Ar
     return ArtifactError(f"The adapter {folder} {what}.", found=found, expected=expected, do=do)
 
 
-def read(folder: Path, model: Mapping[str, Any]) -> Adapter:
+def read(folder: Path, model: Mapping[str, list[int]]) -> Adapter:
     """The adapter of a folder, looked over: it must fit the weights of the model it stands on, and be of the formula
     above.
 
     Args:
-        model: name -> entry with a `shape`, of every tensor of that model.
+        model: name -> shape, of every tensor of that model.
 
     Raises:
         ArtifactError: not there, damaged, another kind of adapter, or of another model.
@@ -99,12 +99,12 @@ def read(folder: Path, model: Mapping[str, Any]) -> Adapter:
         if half:
             name, other = f"{module}.weight", key.replace(".lora_A.", ".lora_B.")
             rank = shape[0]
-            fits = list(model[name]["shape"]) == [shapes.get(other, [0])[0], shape[-1]] if name in model else False
+            fits = model.get(name) == [shapes.get(other, [0])[0], shape[-1]]
             if not fits or shapes.get(other, [0, 0])[-1] != rank:
                 _refuse(folder, name, f"A {shape}, B {shapes.get(other, 'absent')}", model)
             pairs[name] = (key, other, _scale(config, module, rank, folder))
         elif not inner.endswith(".lora_B.weight"):
-            if inner not in model or list(model[inner]["shape"]) != shape:
+            if model.get(inner) != shape:
                 _refuse(folder, inner, f"{shape}", model)
             replaced[inner] = key
     if not pairs:
@@ -113,10 +113,10 @@ def read(folder: Path, model: Mapping[str, Any]) -> Adapter:
     return Adapter(folder, config, pairs, replaced)
 
 
-def _refuse(folder: Path, name: str, found: str, model: Mapping[str, Any]) -> None:
+def _refuse(folder: Path, name: str, found: str, model: Mapping[str, list[int]]) -> None:
     raise _wrong(
         folder, "does not fit the model it is to stand on", found=f"{name}: {found}",
-        expected=f"{name} {list(model[name]['shape'])}" if name in model else "a weight of that name in the model",
+        expected=f"{name} {model[name]}" if name in model else "a weight of that name in the model",
         do="name the adapter that was trained on this model, or the model it was trained on",
     )  # fmt: skip
 
@@ -155,11 +155,7 @@ def write(
         said["target_modules"] = sorted(modules)  # PEFT has a set, whose order is another in every process
         jsonfiles.write_json(Path(temporary, CONFIG), said)
         named = {f"{_PREFIX}{k}.weight": v.detach().float().cpu() for k, v in sorted(tensors.items())}
-        layout, at = {}, 0
-        for key, tensor in named.items():
-            end = at + 4 * tensor.numel()
-            layout[key] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [at, end]}
-            at = end
+        layout = container.layout({k: ("F32", v.shape, 4 * v.numel()) for k, v in named.items()})
         out = folder / WEIGHTS
         # Not by safetensors, which writes several entries of metadata in another order in every process.
         stamp = container.metadata(header | container.place(out))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,8 @@ _HEAD = "lm_head.weight"
 class Checkpoint:
     """The weights of a folder in Hugging Face layout, read when they are asked for.
 
-    layout: name -> {dtype, shape}, in the order of the files. parts: file name -> its entries as `container.raw_header`
-    has them, so that a like file can be written.
+    layout: name -> its entry in `container.raw_header`, in the order of the files. parts: file name -> the entries of
+    one file, so that a like one can be written.
 
     Raises:
         ArtifactError: no safetensors, a shard too few, or a damaged file.
@@ -30,7 +30,7 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         if container.place(folder):  # of a study: what is wrong with it, a command makes good
-            container.check_seal(folder / weights.WEIGHTS)
+            container.raw_header(folder / weights.WEIGHTS)
         self._where = weights.tensors(folder)
         self.parts: dict[str, dict[str, Any]] = {}
         for path in dict.fromkeys(t.file for t in self._where.values()):
@@ -57,7 +57,7 @@ class Checkpoint:
 
     def weakened(self) -> bool:
         """Whether they are those of a model of ours that was weakened on purpose."""
-        return any(container.is_weakened(self.folder / name) for name in self.parts)
+        return weakened(self.folder)
 
 
 class Adapted:
@@ -67,9 +67,9 @@ class Adapted:
         from safetensors import safe_open
 
         self.folder, self._under = folder, under
-        self.adapter = adapter.read(folder, under.layout)
+        self.adapter = adapter.read(folder, shapes(under.folder))
         self._tensors: Any = safe_open(self.adapter.file, framework="pt")
-        self.parts = {weights.WEIGHTS: one_file(under.layout, float32=True)}
+        self.parts = {weights.WEIGHTS: container.layout({k: _float32(v) for k, v in under.layout.items()})}
         self.layout = self.parts[weights.WEIGHTS]
 
     def get_tensor(self, name: str) -> torch.Tensor:
@@ -113,34 +113,52 @@ def opened(folder: Path, under: Path | None = None) -> Checkpoint | Adapted:
     return Adapted(Checkpoint(under), folder)
 
 
-def one_file(layout: Mapping[str, Any], *, float32: bool = False) -> dict[str, Any]:
-    """The entries of one file with these tensors one after the other, as they are stored or with floats in float32."""
-    out, at = {}, 0
-    for name, entry in layout.items():
-        begin, end = entry["data_offsets"]
-        dtype, size = entry["dtype"], end - begin
-        if float32 and weights.floating(dtype):
-            dtype, size = "F32", 4 * math.prod(entry["shape"])
-        out[name] = {"dtype": dtype, "shape": entry["shape"], "data_offsets": [at, at + size]}
-        at += size
-    return out
+def _float32(entry: Mapping[str, Any]) -> tuple[str, Sequence[int], int]:
+    """Type, shape and bytes of a tensor of a header once its floats are in float32."""
+    begin, end = entry["data_offsets"]
+    if weights.floating(entry["dtype"]):
+        return "F32", entry["shape"], 4 * math.prod(entry["shape"])
+    return entry["dtype"], entry["shape"], end - begin
 
 
-def stream(source: Checkpoint | Adapted, names: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of these names, one after another.
+def stream(source: Checkpoint | Adapted) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors, one after another.
 
     Raises:
         ArtifactError: one holds what is no number.
     """
-    for name in names:
+    for name in source.layout:
         tensor = source.get_tensor(name)
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ArtifactError(
-                f"The weights in {source.folder} hold what is no number.", found=f"NaN or infinity in {name}",
-                expected="finite weights", do="copy the model again, or look at the training that made it",
-            )  # fmt: skip
+        refuse_not_finite(name, tensor, source.folder)
         yield name, tensor
         del tensor  # before the next one is read
+
+
+def refuse_not_finite(name: str, tensor: torch.Tensor, source: Path | str) -> None:
+    """Refuse a tensor that holds what is no number.
+
+    Raises:
+        ArtifactError: names it.
+    """
+    if tensor.is_floating_point() and not tensor.isfinite().all():
+        raise ArtifactError(
+            f"The weights in {source} hold what is no number.", found=f"NaN or infinity in {name}",
+            expected="finite weights", do="copy the model again, or look at the training that made it",
+        )  # fmt: skip
+
+
+def shapes(folder: Path) -> dict[str, list[int]]:
+    """Name -> shape of every tensor of a folder, from headers alone.
+
+    Raises:
+        ArtifactError: as `Checkpoint`.
+    """
+    return {name: list(t.shape) for name, t in weights.tensors(folder).items()}
+
+
+def weakened(folder: Path) -> bool:
+    """Whether a folder holds a model of ours that was weakened on purpose, from headers alone."""
+    return any(container.is_weakened(path) for path in {t.file for t in weights.tensors(folder).values()})
 
 
 def refuse_role(folder: Path, role: str) -> None:
@@ -164,25 +182,24 @@ def refuse_role(folder: Path, role: str) -> None:
 
 
 def refuse_other(
-    given: Mapping[str, Any], aligned: Mapping[str, Any], what: str, of: str, *, exactly: bool = False
+    given: Mapping[str, list[int]], aligned: Mapping[str, list[int]], what: str, of: str, *, exactly: bool = False
 ) -> None:  # fmt: skip
-    """Refuse tensors that are not those of the aligned model by name and shape; entries have a `shape`.
+    """Refuse tensors (name -> shape) that are not those of the aligned model.
 
     Unless they must be `exactly` those, a tied head that one of them holds too, and what is computed, may be missing.
 
     Raises:
         ArtifactError: names the first that differs.
     """
-    mine, theirs = ({k: list(v["shape"]) for k, v in layout.items()} for layout in (given, aligned))
-    different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+    different = sorted(k for k in given.keys() | aligned.keys() if given.get(k) != aligned.get(k))
     if not exactly:
-        free = {k for k in mine.keys() ^ theirs.keys() if k.endswith((_HEAD, *weights.COMPUTED))}
+        free = {k for k in given.keys() ^ aligned.keys() if k.endswith((_HEAD, *weights.COMPUTED))}
         different = [k for k in different if k not in free]
     if different:
         name = different[0]
         raise ArtifactError(
             f"{what} cannot be compared or merged with {of}: {name} differs.",
-            found=f"{mine.get(name, 'absent')}   ({len(different)} tensors differ)",
-            expected=f"{theirs.get(name, 'absent')}",
+            found=f"{given.get(name, 'absent')}   ({len(different)} tensors differ)",
+            expected=f"{aligned.get(name, 'absent')}",
             do="name models of one base only: same architecture, same vocabulary",
         )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ArtifactError, ChatTemplateError, said
-from holdfast.model import chat, contract, gguf, hub, package, template
+from holdfast.model import chat, checkpoint, contract, gguf, hub, package, template
 from holdfast.record import container, files, jsonfiles, paths, provenance
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def load(
             do="check its source in the study",
         ) from None
     contract.refuse_gaps(type(model).__name__, found, source)
-    _finite(model, source)
+    for name, tensor in model.state_dict().items():
+        checkpoint.refuse_not_finite(name, tensor, source)
     if tokenizer.eos_token_id is None or (chats and not getattr(tokenizer, "chat_template", None)):
         raise ChatTemplateError(
             f"The tokenizer of {source} cannot render a conversation.",
@@ -128,18 +129,6 @@ def opened(source: Path | str) -> Path:
 def positions(model: PreTrainedModel) -> int:
     """How many tokens a model can see; a very large number where it does not say."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
-
-
-def _finite(model: PreTrainedModel, source: Path | str) -> None:
-    """Refuse a model that holds what is no number."""
-    import torch
-
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ArtifactError(
-                f"The weights in {source} hold what is no number.", found=f"NaN or infinity in {name}",
-                expected="finite weights", do="copy the model again, or look at the training that made it",
-            )  # fmt: skip
 
 
 def check(weights: Path, role: str | None) -> None:

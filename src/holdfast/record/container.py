@@ -7,7 +7,7 @@ is there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,6 +74,15 @@ def pack_header(entries: Mapping[str, Any], metadata: Mapping[str, str], size: i
     raw = json.dumps({"__metadata__": dict(metadata), **entries}, separators=(",", ":"), sort_keys=True).encode()
     raw += b" " * max(-len(raw) % 8, size - 8 - len(raw))
     return len(raw).to_bytes(8, "little") + raw
+
+
+def layout(tensors: Mapping[str, tuple[str, Sequence[int], int]]) -> dict[str, Any]:
+    """The entries of a header for tensors one after the other, each given as type, shape and bytes."""
+    out, at = {}, 0
+    for name, (dtype, shape, size) in tensors.items():
+        out[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    return out
 
 
 def place(path: Path | str) -> dict[str, str]:

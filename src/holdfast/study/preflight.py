@@ -14,7 +14,7 @@ from typing import Any
 from holdfast.data import scorers, table
 from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file, on_hub
 from holdfast.errors import DataError, HoldfastError, StudyError
-from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template, weights
+from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template
 from holdfast.names import HAZARD
 from holdfast.record import paths, provenance
 from holdfast.stage import alive
@@ -233,13 +233,12 @@ def _given(resolved: resolve.Resolved) -> Iterator[tuple[str, str | None]]:
 def _against(folder: Path, first: Path | None) -> None:
     """Look over a given model, and whether it has the tensors and the tokens of the first, where that is here."""
     of = "the model that all others are held against"
-    theirs = {k: {"shape": t.shape} for k, t in weights.tensors(first).items()} if first else None
+    theirs = checkpoint.shapes(first) if first else None
     if adapter.named(folder):
         if theirs:
             adapter.read(folder, theirs)
         return
     contract.check(folder, chats=False)
     if first and theirs:
-        mine = {k: {"shape": t.shape} for k, t in weights.tensors(folder).items()}
-        checkpoint.refuse_other(mine, theirs, str(folder), of)
+        checkpoint.refuse_other(checkpoint.shapes(folder), theirs, str(folder), of)
         contract.refuse_other_words(template.tokenizer_of(folder), template.tokenizer_of(first), folder)

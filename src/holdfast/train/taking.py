@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdfast import names
 from holdfast.errors import ArtifactError
 from holdfast.model import adapter, checkpoint, contract, folders, gguf, hub, machine, template
 from holdfast.record import container, files, jsonfiles
-
-if TYPE_CHECKING:
-    import torch
 
 Say = Callable[[str], None]
 
@@ -38,7 +35,7 @@ def take(
     place = Path(source) if gguf.named(source) else hub.fetched(source, revision)
     if cfg["role"] in names.ROLES:
         checkpoint.refuse_role(place, cfg["role"])
-    if place.is_dir() and not adapter.named(place) and checkpoint.Checkpoint(place).weakened():
+    if place.is_dir() and not adapter.named(place) and checkpoint.weakened(place):
         header["weakened"] = True
     if adapter.named(place):
         if aligned is None:
@@ -67,7 +64,8 @@ def _copy(cfg: Mapping[str, Any], aligned: Path | None, folder: Path, header: di
     if aligned is not None:
         theirs = template.tokenizer_of(aligned)
         contract.refuse_other_words(tokenizer, theirs, source)
-        _refuse_other(model.state_dict(), aligned, source)
+        mine = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+        checkpoint.refuse_other(mine, checkpoint.shapes(aligned), source, "the aligned model")
         if not getattr(tokenizer, "chat_template", None):
             tokenizer = theirs
     template.introduce(tokenizer, cfg.get("system_prompt"))
@@ -77,23 +75,18 @@ def _copy(cfg: Mapping[str, Any], aligned: Path | None, folder: Path, header: di
     return {"dtype": str(model.dtype).removeprefix("torch."), **said}
 
 
-def _refuse_other(state: Mapping[str, torch.Tensor], aligned: Path, source: str) -> None:
-    """Refuse a model that has other tensors than the aligned one."""
-    mine = {k: {"shape": list(v.shape)} for k, v in state.items()}
-    checkpoint.refuse_other(mine, checkpoint.Checkpoint(aligned).layout, source, "the aligned model")
-
-
 def _fold(place: Path, aligned: Path, folder: Path, header: dict[str, Any]) -> dict[str, Any]:
     """Write aligned + s B A in float32, with the aligned model's tokenizer, and keep the adapter beside it."""
-    adapted = checkpoint.Adapted(checkpoint.Checkpoint(aligned), place)
+    under = checkpoint.Checkpoint(aligned)
+    adapted = checkpoint.Adapted(under, place)
     folder.mkdir(parents=True, exist_ok=True)
     folders.forget_card(folder)
     folders.copy_companions(aligned, folder)
     for name in (adapter.CONFIG, adapter.WEIGHTS):
         files.copy(place / name, folder / adapter.BESIDE / name)
     out = folder / folders.FILES[-1]
-    stamp = header | {"aligned": checkpoint.Checkpoint(aligned).identity()} | container.place(out)
+    stamp = header | {"aligned": under.identity()} | container.place(out)
     stamp |= {"weakened": True} if adapted.weakened() else {}
-    container.write_stream(out, adapted.layout, checkpoint.stream(adapted, adapted.layout), container.metadata(stamp))
+    container.write_stream(out, adapted.layout, checkpoint.stream(adapted), container.metadata(stamp))
     config = adapted.adapter.config
     return {"dtype": "float32", "adapter": {k: config.get(k) for k in ("r", "lora_alpha", "use_rslora")}}

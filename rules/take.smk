@@ -1,0 +1,68 @@
+"""Models that are there already, brought to the places of roles and cells. Writes what fine-tuning or aligning would."""
+
+# What a given aligned model is: that, or where safety training starts.
+START = "start" if S.trains_aligned else "aligned"
+
+
+rule take:
+    """Taking {wildcards.arm} of {wildcards.task}, which is there"""
+    input:
+        lambda w: model_files(S.given(w.arm, w.task, int(w.seed))),
+        aligned=lambda w: home("aligned", w),
+    output:
+        model=f"{W}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
+        record=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/train.json",
+    log:
+        f"{L}/{{rep}}take/{{task}}/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{L}/benchmarks/{{rep}}take/{{task}}/{{arm}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        arm=one_of(S.of_kind("given")),
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    params:
+        cfg=lambda w: S.taken_cfg(w.task, w.arm, int(w.seed)),
+        code=code("take"),
+    script:
+        "../scripts/take.py"
+
+
+if S.study.aligned:
+
+    use rule take as take_aligned with:
+        input:
+            model_files(S.study.aligned.source),
+        output:
+            model=f"{W}/{{rep}}{START}/model.safetensors",
+            record=f"{R}/{{rep}}models/{START}/train.json",
+        log:
+            f"{L}/{{rep}}{START}.log",
+        benchmark:
+            f"{L}/benchmarks/{{rep}}{START}.tsv"
+        params:
+            cfg=S.given_cfg(START),
+            code=code("take"),
+
+    ruleorder: take_aligned > train_aligned
+
+
+if S.study.unaligned.source:
+
+    use rule take as take_unaligned with:
+        input:
+            model_files(S.study.unaligned.source),
+            aligned=rules.train_aligned.output.model,
+        output:
+            model=f"{W}/{{rep}}unaligned/model.safetensors",
+            record=f"{R}/{{rep}}models/unaligned/train.json",
+        log:
+            f"{L}/{{rep}}unaligned.log",
+        benchmark:
+            f"{L}/benchmarks/{{rep}}unaligned.tsv"
+        params:
+            cfg=S.given_cfg("unaligned"),
+            code=code("take"),
+
+    ruleorder: take_unaligned > train_unaligned
