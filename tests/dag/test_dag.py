@@ -462,6 +462,19 @@ def test_shipped_studies_plan(study):
     assert bool(re.search(r"^choose\s+1$", out.stdout + out.stderr, re.M)) == (study == "frontier")
 
 
+def test_a_gate_is_a_target_and_runs_by_itself_where_the_study_asks(tmp_path):
+    folder = soak.copy_project(tmp_path / "p")
+    assert "gate" not in planned(folder) and planned(folder, "results/smoke/gate.json")["gate"] == 1
+    edit(folder / "config/smoke.yaml", "seeds: [0]",
+         "seeds: [0]\ngate: {refusals: 0.3, wrapped: 0.3, over_refusal: 0.3, utility: 0.4}")  # fmt: skip
+    jobs = planned(folder)
+    assert jobs["gate"] == jobs["write_report"] == 1
+    edit(folder / "config/smoke.yaml", "refusals: 0.3", "refusals: 0.03")
+    out = snakemake(folder, "-n")
+    said = "StudyError: config/smoke.yaml: gate.refusals can never be met"
+    assert out.returncode == 2 and (out.stdout + out.stderr).count(said) == 1
+
+
 def test_another_rounding_gives_other_bytes_and_the_same_verdicts(project, tmp_path, monkeypatch):
     """Other vector instructions, as another machine has them: the claims are read alike, and the record says why the
     bytes differ."""

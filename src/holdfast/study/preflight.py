@@ -14,10 +14,10 @@ from typing import Any
 from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.model import contract, gguf, hub, package
-from holdfast.names import HAZARD
+from holdfast.names import BENIGN, HAZARD, MUST_REFUSE
 from holdfast.record import paths
 from holdfast.stage import alive
-from holdfast.study import lengths, resolve, unread
+from holdfast.study import gating, lengths, resolve, unread
 
 BIG_FILE_BYTES = 200_000_000
 POOL = 1.25  # times the rows of a draw: with less, draws hardly differ
@@ -64,6 +64,7 @@ def check_files(
     s = resolved.study
     for line in unread.lines(resolved):
         say(line)
+    gating.refuse(resolved)
     base = _models(resolved, say if first else None)
     positions = base and contract.positions(base) or (s.base.max_positions if s.base.source == "tiny" else None)
     if positions:
@@ -74,6 +75,7 @@ def check_files(
     if all(t == WORLD or t.startswith(REMOTE) for t in tables) and all(
         t.source == WORLD or (t.source == HUB and not os.environ.get("HOLDFAST_DATA")) for t in s.tasks.values()
     ):
+        _gated(resolved, None, say if first else None)
         return None
     from holdfast.data import fetch, prepare, sources, suites
     from holdfast.study import refusals
@@ -141,8 +143,19 @@ def check_files(
     if first and base and positions:
         asked = [r for r in read[1] if r["split"] in resolved.splits]
         lengths.look(resolved, base, positions, read[0], asked, rows, say)
+    counted = {name: {r["base_id"] for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, name)}
+               for name in (*MUST_REFUSE, *BENIGN)}  # fmt: skip
+    _gated(resolved, {k: len(v) for k, v in counted.items()} if read[1] else None, say if first else None)
     found = [r for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, HAZARD)]
     return len(found) if read[1] else None
+
+
+def _gated(resolved: resolve.Resolved, counted: dict[str, int] | None, say: Callable[[str], None] | None) -> None:
+    """Refuse a gate that nothing can pass; `say` where hardly anything does."""
+    gating.refuse(resolved, counted)
+    if say:
+        for line in gating.lines(resolved, counted):
+            say(line)
 
 
 def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Path | None:
