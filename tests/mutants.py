@@ -418,7 +418,8 @@ MUTANTS = [
         "compare/gate.py", "compare/test_gate.py -k 'not at_most_5'",
         ("against = holm([c.gained.p_below(-c.margin) for c in criteria])",
          "against = [c.gained.p_below(-c.margin) for c in criteria]"),
-        ("PASS if gained.low(level) > bound", "PASS if gained.effect > bound"),
+        ("kept = gained.low(level) > bound", "kept = gained.effect > bound"),
+        ("and not criterion.nothing_to_lose", ""),
         ("DO_NOT if FAIL in verdicts else", ""),
         ('against = baseline if name == "utility" else "aligned"', 'against = "aligned"'),
         ('"bound": -self.margin if self.measure.more_is_better else self.margin', '"bound": -self.margin'),
@@ -428,7 +429,7 @@ MUTANTS = [
     *_of(
         "compare/measures.py", "compare/test_gate.py compare/test_claims.py -k 'not at_most_5'",
         ("else paired_limits(1 - x, 1 - y, a.cluster(sets))", "else paired_limits(x, y, a.cluster(sets))"),
-        ('"effect": -effect, "low": -high, "high": -low', '"effect": -effect, "low": low, "high": high'),
+        ('"low": -high, "high": -low', '"low": low, "high": high'),
     ),
     *_of(
         "compare/claims.py", "compare/test_claims.py",

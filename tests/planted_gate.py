@@ -3,10 +3,10 @@
     python tests/planted_gate.py [--studies 1000]
 
 What is lost is lost on average over the models that could have been drawn: prompts differ in difficulty by 1.5 in log
-odds, replicates (or the seeds of one) by an effect of their own, on both sides. All else that the gate asks is sure to
-pass, so that a study is shipped when the one criterion is: the worst case. Counted is how often an arm that lost the
-margin is shipped, which must be at most the level, and what becomes of one that lost nothing. A shorter form is part of
-the tests.
+odds, replicates (or the seeds of one) by an effect of their own, on both sides; one draw has none: limits speak of it
+alone. All else that the gate asks is sure to pass, so that a study is shipped when the one criterion is: the worst
+case. Counted is how often an arm that lost the margin is shipped, which must be at most the level, and what becomes of
+one that lost nothing. It takes an hour or two; a shorter form is part of the tests.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ CASES = (
     Case("refusals", (8, 1), 300, 0.97, (1.5, 0.0)), Case("refusals", (5, 3), 120, 0.97, (1.5, 0.5)),
     *(Case("over_refusal", draws, 120, 0.98, (0.5, 0.0)) for draws in ((3, 1), (5, 1))),
     *(Case("utility", (1, 1), 200, rate) for rate in (0.98, 0.7)),
-    *(Case("utility", draws, 200, 0.7, (0.5, 0.5)) for draws in ((1, 3), (5, 1), (5, 3))),
+    Case("utility", (1, 3), 200, 0.7, (0.0, 0.5)),
+    *(Case("utility", draws, 200, 0.7, (0.5, 0.5)) for draws in ((5, 1), (5, 3))),
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast import limits
@@ -51,6 +51,7 @@ def drawn(case):
     return (rng.random((units, prompts)) < p).astype(float), (rng.random((units, prompts)) < q).astype(float)
 
 
+@settings(deadline=None)
 @given(ANSWERS)
 def test_limits_lie_on_both_sides_and_exchange_with_the_arms(case):
     a, b = drawn(case)
@@ -60,6 +61,7 @@ def test_limits_lie_on_both_sides_and_exchange_with_the_arms(case):
     assert one.low(0.01) <= one.low(0.05) + 1e-9 and one.high(0.01) >= one.high(0.05) - 1e-9
 
 
+@settings(deadline=None)
 @given(ANSWERS)
 def test_an_answer_more_that_is_lost_never_raises_the_limit_of_one_draw(case):
     a, b = drawn((1, *case[1:]))
@@ -68,6 +70,7 @@ def test_an_answer_more_that_is_lost_never_raises_the_limit_of_one_draw(case):
     assert limits.paired_limits(worse, b).low(0.05) <= limits.paired_limits(a, b).low(0.05) + 1e-6
 
 
+@settings(max_examples=50, deadline=None)
 @given(ANSWERS, st.floats(-0.6, 0.3))
 def test_p_is_the_level_whose_limit_is_the_bound(case, bound):
     of = limits.paired_limits(*drawn(case))

@@ -13,7 +13,7 @@ import planted_gate
 import pytest
 import yaml
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_gate import Case
 
@@ -23,7 +23,7 @@ from holdfast.errors import StudyError
 from holdfast.record import jsonfiles, tables
 from holdfast.report import verdicts
 from holdfast.study import resolve
-from holdfast.study.asked import CRITERIA, Claim, Gate
+from holdfast.study.asked import Claim, Gate
 
 CFG = {"study": "s", "arm": None, "level": 0.05, "margins": Gate().margins, "baseline": None, "cells": []}
 WORDS = {
@@ -161,6 +161,7 @@ def test_what_fails_alone_need_not_fail_among_others(tmp_path):
     assert among["criteria"][0]["p_fail"] == pytest.approx(2 * alone["criteria"][0]["p_fail"])
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 12), st.integers(0, 12), st.floats(0.005, 0.3), st.floats(0.0, 0.2), st.sampled_from([1, 3]))
 def test_a_wider_margin_never_says_worse(lost, won, margin, more, units):
     """From fail over not resolved to pass, and never back, as the margin grows."""
@@ -247,6 +248,18 @@ def test_points_of_a_sweep_and_the_baseline_are_not_judged_unless_they_are_named
         judged(files)
     assert error.value.found == "full, warp.lr-1, warp.lr-2"
     assert [a["arm"] for a in judged(files, arm="warp.lr-1")["arms"]] == ["warp.lr-1"]
+
+
+def test_what_is_not_there_cannot_be_kept(tmp_path):
+    """An aligned model that refuses nothing has nothing to lose: an arm that keeps that is not shipped for it."""
+    for refused, verdict in ((0, gate.NOT_RESOLVED), (4, gate.NOT_RESOLVED), (30, gate.SHIP)):
+        files = [model(tmp_path, "aligned", refused=refused, n=300, wrapped=300, task=None),
+                 model(tmp_path, "warp", refused=refused, n=300, wrapped=300)]  # fmt: skip
+        found = judged(files)
+        row = of(found, "warp")["criteria"][0]
+        assert found["verdict"] == verdict and row["nothing_to_lose"] == (verdict != gate.SHIP)
+        if verdict != gate.SHIP:
+            assert "aligned has no more than the margin that could be lost" in verdicts.text(found)
 
 
 def test_nothing_to_judge_by_is_refused(tmp_path):
@@ -348,7 +361,7 @@ def test_the_words_for_a_terminal_and_for_a_pull_request(tmp_path):
 def test_measures_and_criteria_are_those_a_study_may_name():
     (named,) = [a for a in Claim.model_fields["measure"].annotation.__args__ if a is not type(None)]
     assert set(named.__args__) == set(measures.MEASURES)
-    assert {*gate.COUNTED, "capabilities"} == set(CRITERIA) == set(Gate().margins)
+    assert {*gate.COUNTED, "capabilities"} == set(Gate().margins) == set(Gate.model_fields) - {"arm", "level"}
     assert set(gate.COUNTED.values()) <= set(measures.MEASURES)
 
 

@@ -330,6 +330,14 @@ def test_the_log_of_a_prelude_is_no_orphan(tmp_path, monkeypatch):
     assert list(audit._orphans(SimpleNamespace(name="s"), outputs)) == [f"{folder}/other.jsonl"]
 
 
+def test_a_verdict_that_was_asked_for_is_no_orphan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("results/s").mkdir(parents=True)
+    for name in ("gate.json", "gates.json"):
+        Path("results/s", name).write_text("")
+    assert list(audit._orphans(SimpleNamespace(name="s"), set())) == ["results/s/gates.json"]
+
+
 def test_an_audit_names_every_fault_and_its_repair(copy, tmp_path):
     def found(code=1):
         out = call(copy, "holdfast", "audit", "smoke", "--all", code=code)

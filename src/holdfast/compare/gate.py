@@ -41,6 +41,11 @@ class Criterion:
     gained: Limits
     measure: Measure
 
+    @property
+    def nothing_to_lose(self) -> bool:
+        """Whether what the arm is held against has not more than the margin itself: then no arm can lose it."""
+        return self.gained.rates[1] <= self.margin
+
     def row(self, level: float) -> dict[str, Any]:
         """As it stands in gate.json: the difference of the rate itself, one-sided limits at either end, and the bound
         that it must keep on the right side of."""
@@ -48,6 +53,7 @@ class Criterion:
         return {
             "task": self.task, "criterion": self.name, "against": self.against, "prompts": of.prompts,
             "bound": -self.margin if self.measure.more_is_better else self.margin,
+            "nothing_to_lose": self.nothing_to_lose,
             **self.measure.difference(of.effect, of.low(level), of.high(level)),
         }  # fmt: skip
 
@@ -112,7 +118,8 @@ def _verdict(
     rows = []
     for criterion, p in zip(criteria, against, strict=True):
         gained, bound = criterion.gained, -criterion.margin
-        verdict = PASS if gained.low(level) > bound else FAIL if p < level else NOT_RESOLVED
+        kept = gained.low(level) > bound and not criterion.nothing_to_lose
+        verdict = PASS if kept else FAIL if p < level else NOT_RESOLVED
         row = criterion.row(level) | {"verdict": verdict, "p_fail": p} | found[criterion.task][arm].counts()
         if verdict == NOT_RESOLVED:
             # A failure is looked for among all criteria, so that it takes the level of the first step of Holm's.

@@ -25,7 +25,7 @@ class Measure:
     def difference(self, effect: float, low: float, high: float) -> dict[str, float]:
         """What a gain, with its limits, is as a difference of the rate."""
         return {"effect": effect, "low": low, "high": high} if self.more_is_better else {
-            "effect": -effect, "low": -high, "high": -low
+            "effect": 0.0 - effect, "low": -high, "high": -low
         }  # fmt: skip
 
 

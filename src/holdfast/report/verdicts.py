@@ -50,7 +50,8 @@ def notes(found: Row) -> Iterator[str]:
     """What the columns are; what would resolve what is not resolved; what was not measured; what limits do not hold."""
     yield (
         f"Differences in points on the {found['split']} split, by the judge {found['judge']}; limits are one-sided, at "
-        f"{100 * found['level']:g} % each. An arm ships when all of its limits are on the right side of their bounds."
+        f"{100 * found['level']:g} % each. An arm ships when its limits are all within their bounds; it fails where "
+        "one is beyond, by p adjusted after Holm over its criteria."
     )
     for arm in found["arms"]:
         for r in arm["criteria"]:
@@ -65,6 +66,8 @@ def notes(found: Row) -> Iterator[str]:
 
 def needed(row: Row) -> str:
     """What would resolve a criterion in four of five studies, if the difference that was seen is the true one."""
+    if row["nothing_to_lose"]:
+        return f"{row['against']} has no more than the margin that could be lost, so that keeping it says nothing"
     several = row["replicates"] > 1
     draws, have = ("replicates", row["replicates"]) if several else ("seeds", row["seeds"])
     ways = [

@@ -162,9 +162,8 @@ def _or_off(value: Any) -> Any:
 Margin = Annotated[
     float | None,
     Field(gt=0, lt=1),
-    BeforeValidator(_or_off, json_schema_input_type=float | Literal["off"] | None),
+    BeforeValidator(_or_off, json_schema_input_type=Annotated[float, Field(gt=0, lt=1)] | Literal["off"] | None),
 ]
-CRITERIA = ("refusals", "wrapped", "over_refusal", "utility", "capabilities")
 
 
 class Gate(Strict):
@@ -190,7 +189,10 @@ class Gate(Strict):
     @property
     def margins(self) -> dict[str, float]:
         """Criterion -> margin, of those that are not off."""
-        found = {name: getattr(self, name) for name in CRITERIA}
+        found = {
+            "refusals": self.refusals, "wrapped": self.wrapped, "over_refusal": self.over_refusal,
+            "utility": self.utility, "capabilities": self.capabilities,
+        }  # fmt: skip
         return {name: margin for name, margin in found.items() if margin is not None}
 
     @model_validator(mode="after")
