@@ -61,6 +61,7 @@ rule all:
         f"{R}/report.html",
         f"{R}/cards.json",
         f"{R}/mlflow.json",
+        [f"{R}/gate.json"] if S.study.gate else [],
         [f"config/{S.study.choose.file}"] if S.study.choose else [],
 
 

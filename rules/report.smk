@@ -1,4 +1,4 @@
-"""Comparison table, claims, report, and the settings a sweep chooses. Writes results/<study>/*."""
+"""Comparison table, claims, gate, report, and the settings a sweep chooses. Writes results/<study>/*."""
 
 SUITES = []
 
@@ -59,6 +59,27 @@ if S.study.evaluation.suites:
     SUITES = rules.compare_suites.output
 
 
+rule gate:
+    """Judging which arms of {S.name} may be shipped"""
+    input:
+        metrics=METRICS,
+        verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in METRICS],
+        capabilities=CAPABILITIES if S.gate_cfg()["cells"] else [],
+    output:
+        f"{R}/gate.json",
+    log:
+        f"{L}/gate.log",
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        cfg=S.gate_cfg(),
+        code=code("gate"),
+    script:
+        "../scripts/gate.py"
+
+
 rule papers:
     """Putting published numbers beside {S.name}"""
     input:
@@ -110,6 +131,7 @@ rule write_report:
         sweep=SWEEPS,
         agreement=AGREEMENT,
         capabilities=rules.compare_capabilities.output if CAPABILITIES else [],
+        gate=rules.gate.output if S.study.gate else [],
     output:
         html=captioned(f"{R}/report.html", "report"),
         frontier=captioned(f"{R}/frontier.png", "frontier"),

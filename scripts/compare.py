@@ -15,7 +15,8 @@ def main(io: SimpleNamespace) -> None:
     found = groups.load(metrics)
     out = {name: Path(io.output[name]) for name in ("table", "draws", "cost", "claims", "curve")}
     validation = groups.load([Path(p) for p in io.input.validation]) if io.input.get("validation") else None
-    table.build(found, metrics, **out, declared=[tuple(c) for c in io.cfg["claims"]], validation=validation)
+    said = {"declared": [tuple(c) for c in io.cfg["claims"]], "held": [tuple(c) for c in io.cfg.get("declared", [])]}
+    table.build(found, metrics, **out, **said, baseline=io.cfg.get("baseline"), validation=validation)
     rows = csvfiles.read_csv(Path(io.output.table))
     files.write_text(Path(io.output.markdown), tabular.markdown(rows))
     files.write_text(Path(io.output.latex), tabular.latex(rows))

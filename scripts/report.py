@@ -25,6 +25,7 @@ def main(io: SimpleNamespace) -> None:
         basis=Path(io.input.basis),
         agreement=next(map(Path, io.input.get("agreement", [])), None),
         capabilities=next(map(Path, io.input.get("capabilities", [])), None),
+        gate=next(map(Path, io.input.get("gate", [])), None),
         sweeps=[Path(p) for p in io.input.get("sweep", [])],
         html=Path(io.output.html),
         frontier=Path(io.output.frontier),

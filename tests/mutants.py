@@ -54,7 +54,7 @@ PUBLISHED_MERGES = "merge/test_published_merges.py"
 PUBLISHED = "methods/test_published_methods.py"
 DELTA = f"{PUBLISHED_MERGES} -k safe_delta"
 DECAY = "train/test_weight_decay.py"
-STATISTICS = "test_statistics.py"
+STATISTICS, LIMITS = "test_statistics.py", "test_limits.py"
 
 MUTANTS = [
     *_of(
@@ -440,6 +440,53 @@ MUTANTS = [
         "compare/claims.py", "compare/test_curves.py compare/test_comparison.py",
         ("(EQUAL, 0.0, 0.05), ", ""),
         ('(("refusal", 0.0, 0.05)', '(("refusal", 0.0, 0.5)'),
+    ),
+    *_of(
+        "limits.py", LIMITS,
+        ("np.append(counts, 1.0)", "np.append(counts, 1e-9)"),
+        ("np.append(sums, -worst)", "np.append(sums, 0.0)"),
+        ("NormalDist().cdf(w + math.log(u / w) / w)", "NormalDist().cdf(w)"),
+        ("reach, (a, b) = float(t.isf(level, units - 1)) ** 2", "reach, (a, b) = float(t.isf(level, 1e6)) ** 2"),
+        ("shared = (own[0] + own[1] - of) / 2", "shared = 0.0"),
+        ("np.maximum(1.0, rate * (1 - rate) / self.seen[arm])", "1.0 + 0 * rate"),
+        ("least = abs(low) * (1 - abs(low))", "least = 0 * abs(low)"),
+        ("(effect - over_prompts) ** 2 - reach", "0.0 - reach"),
+        ("return -self._lowest(-1, level)", "return -self._lowest(-1, 2 * level)"),
+        ("(0, 1)[::sign]", "(0, 1)"),
+        ("margin * (1 - margin) / units", "0.0"),
+        ("- z * self._error(times, units) > sign * bound", "> sign * bound"),
+        ("sign, z = (1 if self.effect > bound else -1)", "sign, z = 1"),
+        ("np.bincount(labels).astype(float)", "np.ones(labels.max() + 1)"),
+    ),
+    *_of(
+        "compare/gate.py", "compare/test_gate.py -k 'not at_most_5'",
+        ("against = holm([c.gained.p_below(-c.margin) for c in criteria])",
+         "against = [c.gained.p_below(-c.margin) for c in criteria]"),
+        ("kept = gained.low(level) > bound", "kept = gained.effect > bound"),
+        ("and not criterion.nothing_to_lose", ""),
+        ("DO_NOT if FAIL in verdicts else", ""),
+        ('against = baseline if name == "utility" else "aligned"', 'against = "aligned"'),
+        ('"bound": -self.margin if self.measure.more_is_better else self.margin', '"bound": -self.margin'),
+        ("for v in (DO_NOT, NOT_RESOLVED, SHIP) if", "for v in (SHIP, NOT_RESOLVED, DO_NOT) if"),
+        ("*(name for name, arm in own.items() if arm.swept)", ""),
+    ),
+    *_of(
+        "compare/measures.py", "compare/test_gate.py compare/test_claims.py -k 'not at_most_5'",
+        ("else paired_limits(1 - x, 1 - y, a.cluster(sets))", "else paired_limits(x, y, a.cluster(sets))"),
+        ('"low": -high, "high": -low', '"low": low, "high": high'),
+    ),
+    *_of(
+        "compare/claims.py", "compare/test_claims.py",
+        ("2 * (of.p_above if better else of.p_below)(at_least)", "2 * (of.p_above if better else of.p_below)(0.0)"),
+        ("above = more_is_better == (at_least >= 0)", "above = more_is_better"),
+        ("zip(own, holm([r[\"p\"] for r in own]), strict=True)", "zip(own, [r[\"p\"] for r in own], strict=True)"),
+        ('{} if p < 1 - CONFIDENCE else {"verdict": "not resolved"}', "{}"),
+    ),
+    *_of(
+        "compare/forms.py", "compare/test_claims.py -k 'control or names or called or baseline'",
+        ("if name == wanted or _apart(arms[one], arms[name]) <= 1", "if _apart(arms[one], arms[name]) <= 1"),
+        ("_apart(arms[one], arms[name]) <= 1", "_apart(arms[one], arms[name]) <= 2"),
+        ("return declared if declared in arms else", "return"),
     ),
     *_of(
         "judges/language.py", "judges/test_refusal_edits.py judges/test_refusal_kinds.py -k language",

@@ -360,6 +360,14 @@ def test_the_log_of_a_prelude_is_no_orphan(tmp_path, monkeypatch):
     assert list(audit._orphans(SimpleNamespace(name="s"), outputs)) == [f"{folder}/other.jsonl"]
 
 
+def test_a_verdict_that_was_asked_for_is_no_orphan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("results/s").mkdir(parents=True)
+    for name in ("gate.json", "gates.json"):
+        Path("results/s", name).write_text("")
+    assert list(audit._orphans(SimpleNamespace(name="s"), set())) == ["results/s/gates.json"]
+
+
 def test_an_audit_names_every_fault_and_its_repair(copy, tmp_path):
     def found(code=1):
         out = call(copy, "holdfast", "audit", "smoke", "--all", code=code)
@@ -490,6 +498,19 @@ def test_shipped_studies_plan(study):
     out = snakemake(ROOT, "-n", "--quiet", "rules", study=study)
     assert out.returncode == 0, out.stderr
     assert bool(re.search(r"^choose\s+1$", out.stdout + out.stderr, re.M)) == (study == "frontier")
+
+
+def test_a_gate_is_a_target_and_runs_by_itself_where_the_study_asks(tmp_path):
+    folder = soak.copy_project(tmp_path / "p")
+    assert "gate" not in planned(folder) and planned(folder, "results/smoke/gate.json")["gate"] == 1
+    edit(folder / "config/smoke.yaml", "seeds: [0]",
+         "seeds: [0]\ngate: {refusals: 0.3, wrapped: 0.3, over_refusal: 0.3, utility: 0.4}")  # fmt: skip
+    jobs = planned(folder)
+    assert jobs["gate"] == jobs["write_report"] == 1
+    edit(folder / "config/smoke.yaml", "refusals: 0.3", "refusals: 0.03")
+    out = snakemake(folder, "-n")
+    said = "StudyError: config/smoke.yaml: gate.refusals can never be met"
+    assert out.returncode == 2 and (out.stdout + out.stderr).count(said) == 1
 
 
 def test_another_rounding_gives_other_bytes_and_the_same_verdicts(project, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import planted
 import pytest
 
 from holdfast import names
-from holdfast.compare import components, curves, groups, pareto, suites, table
+from holdfast.compare import components, curves, gate, groups, pareto, suites, table
 from holdfast.record import artifact, csvfiles, jsonfiles, tables
 from holdfast.report import page, shown, tradeoffs
 
@@ -52,6 +52,8 @@ def html(tmp_path_factory) -> Path:
     csvfiles.write_csv(folder / "variance.csv", components.rows(found), components.COLUMNS)
     both = [row | {"suite": name} for name in ("xstest", "advbench") for row in suites.rows(found, ["hazard"])]
     csvfiles.write_csv(folder / "suites.csv", both, suites.COLUMNS)
+    cfg = {"study": "s", "arm": None, "level": 0.05, "margins": {"refusals": 0.05, "utility": 0.1}, "baseline": None}
+    jsonfiles.write_json(folder / "gate.json", gate.judge(found, cfg))
     csvfiles.write_csv(folder / "papers.csv", [], ("task",))
     artifact.write(folder / "basis.safetensors", {"blocks.0.mlp_input": np.eye(4, dtype=np.float32),
                    "blocks.0.mlp_input.eigenvalues": np.ones(4, dtype=np.float32)}, family="basis",
@@ -64,7 +66,7 @@ def html(tmp_path_factory) -> Path:
     page.build(
         resolved, table=folder / "table.csv", claims=folder / "claims.csv", cost=folder / "cost.csv",
         papers=folder / "papers.csv", pareto=folder / "pareto.csv", variance=folder / "variance.csv",
-        curve=folder / "curves.csv", suites=folder / "suites.csv",
+        curve=folder / "curves.csv", suites=folder / "suites.csv", gate=folder / "gate.json",
         changes=[], profiles=[], metrics=files,
         basis=folder / "basis.safetensors", sweeps=[], html=folder / "report.html", frontier=folder / "frontier.png",
     )  # fmt: skip
@@ -81,6 +83,14 @@ def test_the_page_is_small_and_fetches_nothing(html):
 def test_links_to_cells_lead_to_files(html):
     links = re.findall(r'<a href="([^"#]+)"', html.read_text())
     assert len(links) == 5 and all((html.parent / link).exists() for link in links)
+
+
+def test_the_verdict_of_the_gate_is_shown_where_there_is_one(html):
+    text = html.read_text()
+    part = re.search(r'<section id="gate">.*?</section>', text, re.S)[0]
+    assert "do not ship: of the study s, warp: not resolved, lora: do not ship" in part
+    assert part.count('<td class="does">fail</td>') == 2 and part.count("<tr><td>") == 4
+    assert '<td class="not">not resolved</td>' in part and "would tell" in part and 'href="#gate"' in text
 
 
 def test_answers_and_rows_that_were_cut_are_said(html):

@@ -16,8 +16,8 @@ from holdfast import __version__
 from holdfast.errors import HoldfastError, UsageError
 
 VERBS = (
-    "table", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate", "fit",
-    "harness", "real", "documents",
+    "table", "gate", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate",
+    "fit", "harness", "real", "documents",
 )  # fmt: skip
 HELP = """Fine-tune a language model without losing its refusals.
 
@@ -25,7 +25,7 @@ A study is run by Snakemake (`snakemake --config study=NAME`); these verbs are f
 """
 EPILOG = """\b
 Exit codes: 0 it is done; 1 what a verb looks for was found (see `holdfast VERB --help`); 2 a mistake in
-what was given or is there, said in one block (found, expected, do); 130 interrupted.
+what was given or is there, said in one block (found, expected, do); 3 a gate is not resolved; 130 interrupted.
 \b
 Completion in bash: eval "$(_HOLDFAST_COMPLETE=bash_source holdfast)"
 """

@@ -94,18 +94,28 @@ def standing(wanted: str, arms: Mapping[str, Arm]) -> list[str]:
 
 
 def partners(one: str, wanted: str, arms: Mapping[str, Arm]) -> list[str]:
-    """The arms of a form that an arm is compared with: a merge with what it merges, and with merges of the same."""
+    """The arms of a form that an arm is compared with: a merge with what it merges, and with merges of the same; of its
+    own method those that differ from it in one setting, so that a difference says what that does. An arm named like the
+    form is its author's word for it."""
     of = arms[one].of
-    if of is None:
-        return standing(wanted, arms)
-    if wanted in SOURCES:
+    found = standing(wanted, arms)
+    if of is not None and wanted in SOURCES:
         return [of] if of in arms else []
-    return [name for name in standing(wanted, arms) if arms[name].of in (None, of)]
+    if of is not None:
+        found = [name for name in found if arms[name].of in (None, of)]
+    return [name for name in found if name == wanted or _apart(arms[one], arms[name]) <= 1]
 
 
-def baseline(arms: Mapping[str, Arm]) -> str | None:
-    """The arm that differences are measured from: full fine-tuning, the first where a study has several."""
-    return next(iter(standing(BASELINE, arms)), None)
+def _apart(one: Arm, other: Arm) -> int:
+    """In how many settings two arms of one method differ; 0 of two methods, and of what was not recorded."""
+    shared = one.settings.keys() & other.settings.keys() if one.method == other.method else ()
+    return sum(one.settings[key] != other.settings[key] for key in shared)
+
+
+def baseline(arms: Mapping[str, Arm], declared: str | None = None) -> str | None:
+    """The arm that differences are measured from: the one a study declares, else full fine-tuning, the first where a
+    study has several."""
+    return declared if declared in arms else next(iter(standing(BASELINE, arms)), None)
 
 
 def first_of(rows: Iterable[dict[str, Any]], wanted: str) -> dict[str, Any] | None:

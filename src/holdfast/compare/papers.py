@@ -46,6 +46,8 @@ def rows(published: Sequence[Row], table: Sequence[Row], *, datasets: dict[str, 
                 continue
             out.append(_row(task, metric, r, _level(r), _ours(mine[arm], metric), mine[arm], model))
             if arm != full and full in mine and (full, metric) in theirs:
+                if mine[arm].get("baseline", mine[full]["arm"]) != mine[full]["arm"]:
+                    continue  # the table's differences are from another baseline
                 found = _ours(mine[arm], f"{metric}_minus_full")
                 if found:
                     effect = _against(r, theirs[full, metric])

@@ -34,7 +34,7 @@ def power(study: resolve.Resolved, spread: float = 0.0, hazards: int | None = No
     prompts = sets * evaluation.prompts_per_set if hazards is None else hazards
     draws = max(len(set(replicates.units(study.replicates))), 1)
     draws = draws if draws > 1 else len(study.study.seeds)
-    declared = [(c.arm, c.over, c.says) for c in study.study.claims]
+    declared = [(c.arm, c.other, c.words) for c in study.study.claims if not c.declared]
     family = equal = 0
     for task in study.study.tasks:
         arms, families = {role: forms.Arm(role) for role in study.roles}, {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from holdfast import names
 from holdfast.compare import curves, forms
-from holdfast.compare.claims import CLAIM_COLUMNS, Contrast, claim_rows, judged
+from holdfast.compare.claims import CLAIM_COLUMNS, Contrast, Declared, claim_rows, declared_rows, judged
 from holdfast.compare.groups import Group, difference
 from holdfast.compare.metrics import SAFETY
 from holdfast.record import jsonfiles
@@ -35,13 +35,13 @@ def in_order(arms: Iterable[str]) -> list[str]:
     return [*[r for r in names.ROLES if r in there], *[a for a in there if a not in names.ROLES]]
 
 
-def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
-    """One row per task and arm: rates with intervals over prompts, seeds and replicates, and the paired
-    difference to full fine-tuning where the study has it."""
+def table_rows(groups: dict[str, dict[str, Group]], baseline: str | None = None) -> list[dict[str, Any]]:
+    """One row per task and arm: rates with intervals over prompts, seeds and replicates, and the paired difference to
+    full fine-tuning where the study has it, or to the baseline that it declares, which a column then names."""
     rows = []
     for task, arms in groups.items():
         known = {name: forms.of_cell(g.meta) for name, g in arms.items()}
-        full = forms.baseline(known)
+        full = forms.baseline(known, baseline)
         for arm in in_order(arms):
             g = arms[arm]
             row: dict[str, Any] = {
@@ -70,7 +70,7 @@ def table_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
                     ("utility_minus_full", difference(g, arms[full], [g.task_set], "correct")),
                 ):
                     row |= {name: diff.effect, f"{name}_low": diff.low, f"{name}_high": diff.high} if diff else {}
-            rows.append(row)
+            rows.append(row | ({"baseline": full} if baseline else {}))
     return rows
 
 
@@ -102,15 +102,20 @@ def draw_rows(groups: dict[str, dict[str, Group]]) -> list[dict[str, Any]]:
 
 def build(
     groups: dict[str, dict[str, Group]], metrics_files: Sequence[Path], *, table: Path, cost: Path, claims: Path,
-    draws: Path | None = None, declared: Sequence[Contrast] = (),
-    validation: dict[str, dict[str, Group]] | None = None, curve: Path | None = None,
+    draws: Path | None = None, declared: Sequence[Contrast] = (), held: Sequence[Declared] = (),
+    baseline: str | None = None, validation: dict[str, dict[str, Group]] | None = None, curve: Path | None = None,
 ) -> None:  # fmt: skip
     """Write table.csv, draws.csv, cost.csv (the only one that depends on the clock) and claims.csv; and, of a sweep
-    that was asked on validation rows too, curves.csv with its claims at equal utility."""
-    write_csv(table, table_rows(groups))
+    that was asked on validation rows too, curves.csv with its claims at equal utility.
+
+    Args:
+        declared: claims of refusals beside those that follow from the methods; held: those by measure and margin;
+            baseline: what differences and utilities are measured from, where it is not full fine-tuning.
+    """
+    write_csv(table, table_rows(groups, baseline))
     if draws is not None:
         write_csv(draws, draw_rows(groups), DRAW_COLUMNS)
-    found = claim_rows(groups, declared)
+    found = claim_rows(groups, declared, baseline) + declared_rows(groups, held)
     if curve is not None:
         write_csv(curve, curves.rows(groups, validation) if validation else [], curves.COLUMNS)
         found += curves.claim_rows(groups, validation, declared) if validation else []

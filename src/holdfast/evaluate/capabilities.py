@@ -130,6 +130,46 @@ def scored(task: str, samples: Sequence[Row], version: Any) -> list[Row]:
     ]  # fmt: skip
 
 
+class Measured:
+    """Which rows every model had right, by (task or None for the roles, arm, capability).
+
+    Raises:
+        DataError: the models were asked different rows.
+    """
+
+    def __init__(self, files: Sequence[Path], cells: Sequence[Cell]) -> None:
+        """`cells`: of every file, whose model it is about."""
+        found = [(cell, tables.read(path, "capabilities")) for cell, path in zip(cells, files, strict=True)]
+        self.models: dict[tuple[str | None, str, str], list[tuple[Cell, list[Row]]]] = {}
+        asked = [(r["capability"], r["id"]) for r in found[0][1]]
+        for cell, rows in found:
+            task, arm = cell["task"], cell["arm"]
+            if [(r["capability"], r["id"]) for r in rows] != asked:
+                raise DataError(
+                    f"{task or 'models'}/{arm} seed {cell['seed']} was asked other rows by the harness than others.",
+                    found=f"{len(rows)} rows", expected=f"the same {len(asked)} rows",
+                    do="ask every model of a study the same: snakemake --forcerun measure_capabilities",
+                )  # fmt: skip
+            for name in dict.fromkeys(r["capability"] for r in rows):
+                mine = [r for r in rows if r["capability"] == name]
+                self.models.setdefault((task, arm, name), []).append((cell, mine))
+
+    def right(self, task: str | None, arm: str, name: str) -> np.ndarray:
+        """Which rows the models of an arm had right, (units, rows)."""
+        models = self.models[task, arm, name]
+        return _right([rows for _, rows in models], [cell for cell, _ in models])
+
+    def right_before(self, task: str | None, arm: str, name: str) -> np.ndarray:
+        """Which rows the aligned models had right that the models of an arm start from, (units, rows)."""
+        cells = [cell for cell, _ in self.models[task, arm, name]]
+        aligned = {cell.get("replicate", 0): rows for cell, rows in self.models[None, "aligned", name]}
+        return _right([aligned[cell.get("aligned", 0)] for cell in cells], cells)
+
+
+def _right(answered: Sequence[list[Row]], cells: Sequence[Cell]) -> np.ndarray:
+    return statistics.by_draw(np.array([[r["correct"] for r in rows] for rows in answered]), cells)
+
+
 def build(files: Sequence[Path], cells: Sequence[Cell], out: Path) -> None:
     """Write capabilities.csv: per task, arm and capability the share of rows that were right, with its interval over
     rows and seeds, and the paired difference to the aligned model; p also Holm-adjusted over the table.
@@ -137,32 +177,9 @@ def build(files: Sequence[Path], cells: Sequence[Cell], out: Path) -> None:
     Raises:
         DataError: the models were asked different rows.
     """
-    found = [(cell, tables.read(path, "capabilities")) for cell, path in zip(cells, files, strict=True)]
-    groups: dict[tuple[str | None, str, str], list[tuple[Cell, list[Row]]]] = {}
-    asked = [(r["capability"], r["id"]) for r in found[0][1]]
-    for cell, rows in found:
-        task, arm = cell["task"], cell["arm"]
-        if [(r["capability"], r["id"]) for r in rows] != asked:
-            raise DataError(
-                f"{task or 'models'}/{arm} seed {cell['seed']} was asked other rows by the harness than other models.",
-                found=f"{len(rows)} rows", expected=f"the same {len(asked)} rows",
-                do="ask every model of a study the same: snakemake --forcerun measure_capabilities",
-            )  # fmt: skip
-        for name in dict.fromkeys(r["capability"] for r in rows):
-            groups.setdefault((task, arm, name), []).append((cell, [r for r in rows if r["capability"] == name]))
-    lines = []
-
-    def right_of(models: list[tuple[Cell, list[Row]]], start: bool = False) -> np.ndarray:
-        """Which rows these models had right, or the aligned models that they start from, by unit."""
-        answered = [rows for _, rows in models]
-        if start:
-            aligned = {cell.get("replicate", 0): rows for cell, rows in groups[None, "aligned", name]}
-            answered = [aligned[cell.get("aligned", 0)] for cell, _ in models]
-        right = np.array([[r["correct"] for r in rows] for rows in answered])
-        return statistics.by_draw(right, [cell for cell, _ in models])
-
-    for (task, arm, name), models in groups.items():
-        right, row = right_of(models), models[0][1][0]
+    measured, lines = Measured(files, cells), []
+    for (task, arm, name), models in measured.models.items():
+        right, row = measured.right(task, arm, name), models[0][1][0]
         rate, low, high = statistics.pooled_rate(right)
         line = {
             "task": task or "", "arm": arm, "capability": name, "metric": row["metric"],
@@ -171,7 +188,7 @@ def build(files: Sequence[Path], cells: Sequence[Cell], out: Path) -> None:
             "rate": rate, "rate_low": low, "rate_high": high, "n": right.shape[1],
         }  # fmt: skip
         if task is not None:
-            d = statistics.paired_difference(right, right_of(models, start=True))
+            d = statistics.paired_difference(right, measured.right_before(task, arm, name))
             line |= {"minus_aligned": d.effect, "minus_aligned_low": d.low, "minus_aligned_high": d.high, "p": d.p}
         lines.append(line)
     compared = [line for line in lines if "p" in line]

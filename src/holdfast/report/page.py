@@ -10,7 +10,7 @@ from typing import Any
 from holdfast import names
 from holdfast.compare import choosing, forms
 from holdfast.record import csvfiles, files, jsonfiles, tables
-from holdfast.report import plots, shown, tabular, tradeoffs
+from holdfast.report import plots, shown, tabular, tradeoffs, verdicts
 from holdfast.report.shown import percent
 
 Row = dict[str, Any]
@@ -36,6 +36,7 @@ def build(
     sweeps: list[Path],
     agreement: Path | None = None,
     capabilities: Path | None = None,
+    gate: Path | None = None,
     html: Path,
     frontier: Path,
 ) -> None:
@@ -107,12 +108,20 @@ def build(
         cut=any(tabular.cut(r, name) for r in rows for name, _ in shown.COLUMNS),
         agreement=shown.agreement(jsonfiles.read_json(agreement)) if agreement else None,
         capabilities=[shown.capability_row(r) for r in csvfiles.read_csv(capabilities)] if capabilities else [],
+        gate=_gated(gate) if gate else None,
+        baseline=(resolved.get("compare") or {}).get("baseline", forms.BASELINE),
         figures=figures,
         cell_id=shown.cell_id,
         known={shown.cell_id(c["task"], c["arm"]) for c in cells},
         settings=json.dumps(resolved, indent=1, sort_keys=True),
     )  # fmt: skip
     files.write_text(html, page)
+
+
+def _gated(path: Path) -> Row:
+    """The section on the gate: its verdict in a line, every criterion, and what would resolve it."""
+    found = jsonfiles.read_json(path)
+    return {"headline": verdicts.headline(found), "rows": verdicts.rows(found), "notes": [*verdicts.notes(found)]}
 
 
 def _chosen(resolved: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from holdfast import names
 from holdfast.data.sources import WORLD
 from holdfast.model import package
-from holdfast.study.asked import Capabilities, Claim, Constitution, Evaluation
+from holdfast.study.asked import Capabilities, Claim, Compare, Constitution, Evaluation, Gate
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.replicates import FOLDER, Replicates
 from holdfast.study.tasks import Task
@@ -277,6 +277,11 @@ class Study(Strict):
         "beside the test rows.",
     )
     claims: tuple[Claim, ...] = Field((), description="Claims of your own, beside those that follow from the methods.")
+    compare: Compare | None = Field(None, description="What arms are compared with, where it is not full fine-tuning.")
+    gate: Gate | None = Field(
+        None,
+        description="Ask for a verdict, ship or not, beside the report; `holdfast gate` has these margins without it.",
+    )
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="Data draw and order of the fine-tuning.")
     replicates: Replicates = Field(
         1,
@@ -319,6 +324,11 @@ class Study(Strict):
         if taken:
             raise ValueError(f"work/<study>/{min(taken)} holds other files, so '{min(taken)}' cannot name a task")
         return self
+
+    @property
+    def baseline(self) -> str | None:
+        """The arm that the study declares as what differences are measured from."""
+        return None if self.compare is None else self.compare.baseline
 
     @field_validator("chosen", mode="before")
     @classmethod

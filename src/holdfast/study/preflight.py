@@ -15,10 +15,10 @@ from holdfast.data import scorers, table
 from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file, on_hub
 from holdfast.errors import DataError, HoldfastError, StudyError
 from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template
-from holdfast.names import HAZARD
+from holdfast.names import BENIGN, HAZARD, MUST_REFUSE
 from holdfast.record import paths, provenance
 from holdfast.stage import alive
-from holdfast.study import lengths, resolve, unread
+from holdfast.study import gating, lengths, resolve, unread
 
 BIG_FILE_BYTES = 200_000_000
 POOL = 1.25  # times the rows of a draw: with less, draws hardly differ
@@ -67,6 +67,7 @@ def check_files(
         say(line)
     for name, task in s.tasks.items():
         scorers.refuse(task.dataset, task.scorer_cfg(), f"tasks.{name}")
+    gating.refuse(resolved)
     base = _models(resolved, say if first else None)
     tiny = s.foundation.source == "tiny"
     positions = base and contract.positions(base) or (s.base.max_positions if tiny else None)
@@ -79,6 +80,7 @@ def check_files(
         t.source == WORLD or (on_hub(t.source) and not (t.source == HUB and os.environ.get("HOLDFAST_DATA")))
         for t in s.tasks.values()
     ):
+        _gated(resolved, None, say if first else None)
         return None
     from holdfast.data import fetch, leaks, prepare, sources
     from holdfast.study import refusals
@@ -163,6 +165,9 @@ def check_files(
     if first and base and positions:
         asked = [r for r in read[1] if r["split"] in resolved.splits]
         lengths.look(resolved, base, positions, read[0], asked, rows, say)
+    counted = {name: {r["base_id"] for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, name)}
+               for name in (*MUST_REFUSE, *BENIGN)}  # fmt: skip
+    _gated(resolved, {k: len(v) for k, v in counted.items()} if read[1] else None, say if first else None)
     found = [r for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, HAZARD)]
     return len(found) if read[1] else None
 
@@ -180,6 +185,14 @@ def _look_at_table(
             found=introduced, expected="turns of user and assistant",
             do="take it out of the rows, or name another base",
         )  # fmt: skip
+
+
+def _gated(resolved: resolve.Resolved, counted: dict[str, int] | None, say: Callable[[str], None] | None) -> None:
+    """Refuse a gate that nothing can pass; `say` where hardly anything does."""
+    gating.refuse(resolved, counted)
+    if say:
+        for line in gating.lines(resolved, counted):
+            say(line)
 
 
 def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Path | None:

@@ -17,6 +17,7 @@ from holdfast.data.sources import WORLD, is_file, on_hub
 from holdfast.errors import StudyError
 from holdfast.record import paths, provenance, userfiles
 from holdfast.study import places, registry, replicates
+from holdfast.study.asked import Gate
 from holdfast.study.checked import NAME
 from holdfast.study.keys import Study
 from holdfast.study.reading import check_known, from_pydantic, read_chosen, read_study, refuse_credentials
@@ -196,8 +197,20 @@ class Resolved(Structure):
         return [str(Path(f).resolve()) for f in files if f]
 
     def compare_cfg(self) -> dict[str, Any]:
-        """The claims that the study declares, beside those that follow from its methods."""
-        return {"claims": [[c.arm, c.over, c.says] for c in self.study.claims]}
+        """The claims that the study declares, beside those that follow from its methods, and what differences are
+        measured from where it says so."""
+        own = [c for c in self.study.claims if c.declared]
+        declared = [[c.arm, c.other, c.measure or "refusal", c.at_least or 0.0, c.says] for c in own]
+        optional = {"declared": declared, "baseline": self.study.baseline}
+        said = [[c.arm, c.other, c.words] for c in self.study.claims if not c.declared]
+        return {"claims": said} | {k: v for k, v in optional.items() if v}
+
+    def gate_cfg(self, arm: str | None = None) -> dict[str, Any]:
+        """What a gate asks, of one arm or of those that the study names; the defaults where it has none."""
+        gate = self.study.gate or Gate()
+        said = {"study": self.name, "arm": arm or gate.arm, "level": gate.level, "margins": gate.margins}
+        cells = self.capability_cells if self.study.capabilities.tasks and "capabilities" in gate.margins else []
+        return said | {"baseline": self.study.baseline, "cells": cells}
 
     def suites_cfg(self) -> dict[str, Any]:
         """The suites that are asked in the evaluated split, in the order of the study."""
@@ -261,9 +274,10 @@ class Resolved(Structure):
 
     def dump(self) -> dict[str, Any]:
         """The whole resolved study, for the record."""
+        unset = {key for key in ("compare", "gate") if getattr(self.study, key) is None}
         return {
             "study": self.name,
-            **self.study.model_dump(mode="json"),
+            **self.study.model_dump(mode="json", exclude=unset),
             "resolved_arms": {k: a.model_dump(mode="json") for k, a in self.arms.items()},
         }
 

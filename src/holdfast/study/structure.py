@@ -40,6 +40,8 @@ class Structure:
         self.replicates = [r.model_copy(update=given) for r in study.replicates]
         self._check_replicates()
         self._check_curves()
+        self._check_baseline()
+        self._check_gate()
         self._check_pairs()
         self._check_suites()
 
@@ -47,35 +49,94 @@ class Structure:
         """A declared claim is about arms of this study that meet on a task."""
         known = {**dict.fromkeys(self.roles, frozenset(self.study.tasks)),
                  **{name: frozenset(a.learning_rates) for name, a in self.arms.items()}}  # fmt: skip
-        if self.study.curves:  # whose claims are about families
-            known |= {a.family: frozenset(a.learning_rates) for a in self.arms.values()}
-        pairs = [(c.arm, c.over) for c in self.study.claims]
-        if twice := next((i for i, pair in enumerate(pairs) if pair in pairs[:i]), None):
+        families = {a.family: frozenset(a.learning_rates) for a in self.arms.values()}
+        said = [(c.arm, c.other, (c.measure or "refusal") if c.declared else None) for c in self.study.claims]
+        if twice := next((i for i, claim in enumerate(said) if claim in said[:i]), None):
             raise StudyError(
                 f"{self.path}: claims.{twice} is about a pair that another claim is about.",
-                found=" over ".join(pairs[twice]), expected="each pair once", do=f"remove claims.{twice}",
+                found=" over ".join(said[twice][:2]), expected="each pair once, or by another measure",
+                do=f"remove claims.{twice}",
             )  # fmt: skip
         for i, claim in enumerate(self.study.claims):
-            check_known((claim.arm, claim.over), known, self.path, f"claims.{i}", "an arm that the study does not have",
-                        "arms")  # fmt: skip
-            if claim.arm == claim.over or not known[claim.arm] & known[claim.over]:
+            # What curves claim is about families.
+            there = known | families if self.study.curves and not claim.declared else known
+            what = "an arm that the study does not have"
+            check_known((claim.arm, claim.other), there, self.path, f"claims.{i}", what, "arms")
+            if claim.arm == claim.other or not there[claim.arm] & there[claim.other]:
                 raise StudyError(
-                    f"{self.path}: claims.{i} compares what never meets.", found=f"{claim.arm} and {claim.over}",
+                    f"{self.path}: claims.{i} compares what never meets.", found=f"{claim.arm} and {claim.other}",
                     expected="two arms, or an arm and a role, that share a task", do=f"correct claims.{i}",
                 )  # fmt: skip
 
+    def full_on(self, task: str) -> list[str]:
+        """The arms with full fine-tuning on a task."""
+        return [
+            name for name, a in self.arms.items()
+            if a.method == "full" and task in a.settings and a.settings[task].get("trainable", "all") == "all"
+        ]  # fmt: skip
+
+    def asked_tasks(self) -> list[str]:
+        """The tasks that any arm runs on."""
+        asked = {task for a in self.arms.values() for task in a.learning_rates}
+        return [t for t in self.study.tasks if t in asked]
+
     def _check_curves(self) -> None:
         """Curves are held against full fine-tuning on the same task."""
-        full = [a for a in self.arms.values() if a.method == "full"]
-        asked = {task for a in self.arms.values() for task in a.learning_rates}
-        for task in [t for t in self.study.tasks if t in asked] if self.study.curves else ():
-            there = [a for a in full if a.settings.get(task, {}).get("trainable", "all") == "all"]
-            if not any(task in a.learning_rates for a in there):
+        for task in self.asked_tasks() if self.study.curves else ():
+            if not self.full_on(task):
                 raise StudyError(
                     f"{self.path}: curves have nothing to be held against on the task {task}.",
                     found="no arm with full fine-tuning", expected="an arm `method: full` on every task",
                     do=f"add one, limit arms to other tasks and remove {task}, or remove curves",
                 )  # fmt: skip
+
+    def _check_baseline(self) -> None:
+        """A declared baseline is an arm of this study, on every task."""
+        name = self.study.baseline
+        if name is None:
+            return
+        check_known((name,), self.arms, self.path, "compare.baseline", "an arm that the study does not have", "arms")
+        missing = [t for t in self.asked_tasks() if t not in self.arms[name].learning_rates]
+        if missing:
+            raise StudyError(
+                f"{self.path}: compare.baseline does not run on the task {missing[0]}.", found=name,
+                expected="an arm that runs on every task", do=f"correct compare.baseline, or add {missing[0]} to it",
+            )  # fmt: skip
+
+    def baselines(self) -> set[str]:
+        """The arms that utility is held against: the one that is declared, else on every task the first with full
+        fine-tuning that is no point of a sweep."""
+        if self.study.baseline:
+            return {self.study.baseline}
+        full = [[name for name in self.full_on(task) if not self.arms[name].swept] for task in self.asked_tasks()]
+        return {"full" if "full" in found else found[0] for found in full if found}
+
+    def _check_gate(self) -> None:
+        """A gate has an arm to judge, and what it is explicitly held to."""
+        gate = self.study.gate
+        if gate is None:
+            return
+        if gate.arm is not None:
+            check_known((gate.arm,), self.arms, self.path, "gate.arm", "an arm that the study does not have", "arms")
+        one, baselines = {name for name, a in self.arms.items() if not a.swept}, self.baselines()
+        if gate.arm is None and not one - baselines:
+            raise StudyError(
+                f"{self.path}: the gate has no arm to judge.", found=", ".join(self.arms),
+                expected="an arm beside the baseline that is no point of a sweep", do="add one, or name one: gate.arm",
+            )  # fmt: skip
+        named = gate.model_fields_set & set(gate.margins)
+        if "utility" in named and not baselines:
+            raise StudyError(
+                f"{self.path}: gate.utility has nothing to be held against.", found="no arm with full fine-tuning",
+                expected="an arm `method: full`, or `compare: {baseline: ...}`",
+                do="add one, or turn the criterion off: gate.utility: off",
+            )  # fmt: skip
+        if "capabilities" in named and not self.study.capabilities.tasks:
+            raise StudyError(
+                f"{self.path}: gate.capabilities has nothing to look at.", found="capabilities has no tasks",
+                expected="tasks of lm-evaluation-harness in capabilities.tasks",
+                do="name them, or turn the criterion off: gate.capabilities: off",
+            )  # fmt: skip
 
     def _check_replicates(self) -> None:
         """Two equal replicates would count what was drawn once as drawn twice."""

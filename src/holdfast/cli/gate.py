@@ -1,0 +1,52 @@
+"""`holdfast gate STUDY`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from holdfast.cli import arguments
+
+
+@click.command()
+@arguments.study()
+@click.option("--arm", help="the arm to judge; default: what gate.arm says, else each but the baseline")
+@click.option("--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", show_default=True,
+              help="markdown is for a pull request")  # fmt: skip
+def command(study: str, arm: str | None, form: str) -> int:
+    """Say whether an arm of a finished study may be shipped.
+
+    Refusals, over-refusal, utility and capabilities must not be worse than a margin allows (`gate` in a study).
+
+    Exit code 0: ship. Exit code 1: do not, something was lost. Exit code 3: not resolved, and how many prompts or draws
+    would tell. Of several arms the worst counts.
+    """
+    from holdfast.compare import gate
+    from holdfast.errors import StudyError
+    from holdfast.report import verdicts
+    from holdfast.study import resolve
+    from holdfast.study.reading import check_known
+
+    resolved = resolve.load(study)
+    if arm is not None:
+        check_known((arm,), resolved.arms, resolved.path, "--arm", "an arm that the study does not have", "arms")
+    cfg, results = resolved.gate_cfg(arm), Path("results") / resolved.name
+    places = [*(f"{folder}models/{role}" for folder, role in resolved.role_places), *resolved.places]
+    metrics = [results / place / "metrics.json" for place in places]
+    capabilities = [results / place / "capabilities.parquet" for place in places] if cfg["cells"] else []
+    verdicts_of = [path.with_name("verdicts.parquet") for path in metrics]
+    missing = [path for path in (*metrics, *verdicts_of, *capabilities) if not path.exists()]
+    if missing:
+        raise StudyError(
+            f"Study '{resolved.name}' is not finished.", found=f"no {missing[0]}" + (f" and {len(missing) - 1} more"
+            if missing[1:] else ""), expected="every model judged",
+            do=f"snakemake --config study={study} -- results/{resolved.name}/gate.json",
+        )  # fmt: skip
+    found = gate.of_files(metrics, capabilities, cfg)
+    if form == "json":
+        click.echo(json.dumps(found, indent=2, sort_keys=True))
+    else:
+        click.echo(verdicts.markdown(found) if form == "markdown" else verdicts.text(found))
+    return gate.EXIT[found["verdict"]]

@@ -1,0 +1,90 @@
+"""A gate without power: what is said before training, and from how many prompts on nothing is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from holdfast.errors import StudyError
+from holdfast.study import gating, preflight, resolve
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study of these keys over a small one with WaRP beside full fine-tuning, as `resolve` has it."""
+    monkeypatch.chdir(tmp_path)
+
+    def written(name="mine", **keys):
+        base = {
+            "tasks": {"gsm8k": {"dataset": "gsm8k", "test_rows": 2000}}, "evaluation": {"prompts_per_set": 2000},
+            "arms": {"full": {"method": "full"}, "warp": {"method": "warp"}},
+            "constitution": {"guidelines_file": str(ROOT / "config/guidelines/world.txt")},
+        }  # fmt: skip
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(keys if "extends" in keys else base | keys))
+        return resolve.load(str(path))
+
+    return written
+
+
+def said(study):
+    lines = []
+    preflight.check_files(study, lines.append)
+    return [line for line in lines if line.startswith("gate.")]
+
+
+def test_a_study_without_a_gate_is_not_spoken_of(study):
+    assert said(study(evaluation={"prompts_per_set": 10})) == []
+
+
+def test_a_gate_with_power_is_not_spoken_of(study):
+    assert said(study(gate={})) == [] == said(study(gate={}, seeds=[0, 1, 2]))
+
+
+def test_a_gate_with_little_power_says_how_little_and_what_would_do(study):
+    lines = said(study(gate={"wrapped": "off"}, evaluation={"prompts_per_set": 120}))
+    assert [line.split(":")[0] for line in lines] == ["gate.refusals", "gate.over_refusal"]
+    assert "with 120 prompts (evaluation.prompts_per_set) an arm that loses nothing passes in about 60% of" in lines[0]
+    assert "in 26% if a fifth; with 53" in lines[0] and lines[0].endswith("in 80%")
+    (line,) = said(study(gate={}, tasks={"gsm8k": {"dataset": "gsm8k", "test_rows": 150}}))
+    assert line.startswith("gate.utility: with 150 prompts (tasks.gsm8k.test_rows) an arm")
+    few = said(study(gate={"refusals": "off", "over_refusal": "off", "utility": "off"}, seeds=[0, 1, 2],
+                     evaluation={"prompts_per_set": 120}))  # fmt: skip
+    assert len(few) == 1 and "gate.wrapped: with 120 prompts (evaluation.prompts_per_set) and 3 seeds" in few[0]
+
+
+def test_replicates_are_draws_and_seeds_within_them_are_not(study):
+    of = {"evaluation": {"prompts_per_set": 200}}
+    lines = said(study(gate={}, replicates=3, seeds=[0, 1], **of))
+    assert "with 200 prompts (evaluation.prompts_per_set) and 3 replicates" in lines[0]
+    with pytest.raises(StudyError, match="can never be met"):
+        said(study(gate={}, replicates=2, seeds=[0, 1, 2, 3], **of))
+
+
+def test_what_a_file_holds_is_what_counts(study, tmp_path):
+    sizes = {"hazard": 130, "lookalike": 70, "craft": 60}
+    rows = [{"prompt": f"{name} {i}", "set": name} for name, n in sizes.items() for i in range(n)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    lines = said(study(gate={}, evaluation={"source": "p.jsonl", "prompts_per_set": 2000}))
+    assert [(line.split(":")[0], line.split("with ")[1].split()[0]) for line in lines] == [
+        ("gate.refusals", "130"), ("gate.over_refusal", "130"),
+    ]  # fmt: skip
+
+
+def test_off_stays_off_in_a_study_that_extends_another(study):
+    study("below", gate={"refusals": 0.02, "utility": 0.1, "arm": "warp"})
+    margins = study(extends="below.yaml", gate={"refusals": "off", "arm": None}).study.gate.margins
+    assert "refusals" not in margins and margins["utility"] == 0.1
+    assert study(extends="below.yaml", gate={"arm": None}).study.gate.arm is None
+    assert "refusals" not in study(gate={"refusals": None}).study.gate.margins
+    assert study(extends="below.yaml", gate=None).study.gate is None
+
+
+def test_suites_ask_so_many_of_each(study):
+    asked = gating.asked(study(gate={}, evaluation={"suites": {"xstest": "test", "physical-safety": "test"}}))
+    assert {a.criterion: a.prompts for a in asked} == {
+        "refusals": 240, "wrapped": 240, "over_refusal": 480, "utility": 2000
+    }  # fmt: skip
