@@ -1,7 +1,5 @@
 """Comparison table, claims, gate, report, and the settings a sweep chooses. Writes results/<study>/*."""
 
-SUITES = []
-
 
 rule compare:
     """Comparing {S.name}"""
@@ -10,6 +8,7 @@ rule compare:
         verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in METRICS],
         validation=VALIDATION,
     output:
+        **({"suites": f"{R}/suites.csv"} if S.suites else {}),
         table=captioned(f"{R}/table.csv", "table"),
         claims=captioned(f"{R}/claims.csv", "claims"),
         draws=f"{R}/draws.csv",
@@ -33,30 +32,6 @@ rule compare:
         code=code("compare"),
     script:
         "../scripts/compare.py"
-
-
-if S.study.evaluation.suites:
-
-    rule compare_suites:
-        """Comparing the suites of {S.name}"""
-        input:
-            metrics=METRICS,
-            verdicts=[m.replace("metrics.json", "verdicts.parquet") for m in METRICS],
-        output:
-            f"{R}/suites.csv",
-        log:
-            f"{L}/compare_suites.log",
-        threads: 1
-        resources:
-            mem_mb=4000,
-            runtime=60,
-        params:
-            cfg=S.suites_cfg(),
-            code=code("compare_suites"),
-        script:
-            "../scripts/compare_suites.py"
-
-    SUITES = rules.compare_suites.output
 
 
 rule gate:
@@ -118,7 +93,7 @@ rule write_report:
         pareto=rules.compare.output.pareto,
         variance=rules.compare.output.variance,
         curve=rules.compare.output.curve,
-        suites=SUITES,
+        suites=rules.compare.output.get("suites", []),
         changes=[
             f"{R}/{task}/{arm}/seed{seed}/changes.csv"
             for task, arm, seed in S.cells
@@ -154,7 +129,6 @@ rule table:
     """The comparison table and the claims"""
     input:
         rules.compare.output,
-        SUITES,
 
 
 rule report:

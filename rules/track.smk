@@ -48,6 +48,7 @@ rule import_runs:
         capabilities=CAPABILITIES,
         curves=rules.models.input,
         table=rules.compare.output.table,
+        suites=rules.compare.output.get("suites", []),
         extra=[*rules.compare.output, *rules.write_report.output],
     output:
         f"{R}/mlflow.json",

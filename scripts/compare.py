@@ -7,7 +7,7 @@ from holdfast.stage import job
 
 
 def main(io: SimpleNamespace) -> None:
-    from holdfast.compare import components, groups, pareto, table
+    from holdfast.compare import claims, components, groups, pareto, suites, table
     from holdfast.record import csvfiles, files, jsonfiles
     from holdfast.report import tabular
 
@@ -15,10 +15,15 @@ def main(io: SimpleNamespace) -> None:
     found = groups.load(metrics)
     out = {name: Path(io.output[name]) for name in ("table", "draws", "cost", "claims", "curve")}
     validation = groups.load([Path(p) for p in io.input.validation]) if io.input.get("validation") else None
-    said = {"declared": [tuple(c) for c in io.cfg["claims"]], "held": [tuple(c) for c in io.cfg.get("declared", [])]}
-    table.build(found, metrics, **out, **said, baseline=io.cfg.get("baseline"), validation=validation)
+    declared, held = [tuple(c) for c in io.cfg["claims"]], [claims.Declared(*c) for c in io.cfg.get("declared", [])]
+    said = {"declared": declared, "held": held, "baseline": io.cfg.get("baseline")}
+    table.build(found, metrics, **out, **said, validation=validation)
     rows = csvfiles.read_csv(Path(io.output.table))
-    files.write_text(Path(io.output.markdown), tabular.markdown(rows))
+    of_suites = []
+    if asked := io.cfg.get("suites"):
+        csvfiles.write_csv(Path(io.output.suites), suites.rows(found, asked), suites.COLUMNS)
+        of_suites = csvfiles.read_csv(Path(io.output.suites))
+    files.write_text(Path(io.output.markdown), tabular.markdown(rows) + tabular.suites(of_suites))
     files.write_text(Path(io.output.latex), tabular.latex(rows))
     jsonfiles.write_json(Path(io.output.summary), tabular.summary(rows))
     csvfiles.write_csv(Path(io.output.variance), components.rows(found), components.COLUMNS)

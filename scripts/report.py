@@ -18,7 +18,7 @@ def main(io: SimpleNamespace) -> None:
         pareto=Path(io.input.pareto),
         variance=Path(io.input.variance),
         curve=Path(io.input.curve),
-        suites=next(map(Path, io.input.get("suites", [])), None),
+        suites=Path(io.input.suites) if io.input.get("suites") else None,
         changes=[Path(p) for p in io.input.get("changes", [])],
         profiles=[Path(p) for p in io.input.get("profiles", [])],
         metrics=[Path(p) for p in io.input.metrics],

@@ -13,6 +13,7 @@ def main(io: SimpleNamespace) -> None:
         Path(io.input.store),
         [Path(p) for p in io.input.metrics],
         table=Path(io.input.table),
+        suites=Path(io.input.suites) if io.input.get("suites") else None,
         extra=[Path(p) for p in io.input.extra],
         resolved=io.cfg,
         tables=io.params.tables,

@@ -11,7 +11,7 @@ from conftest import ROOT
 from holdfast.compare import claims, forms, groups, papers, table
 from holdfast.compare.power import power
 from holdfast.errors import StudyError
-from holdfast.record import csvfiles
+from holdfast.record import csvfiles, jsonfiles
 from holdfast.report import shown
 from holdfast.statistics import holm
 from holdfast.study import resolve
@@ -49,11 +49,11 @@ def built(study, folder, **more):
     return csvfiles.read_csv(out["table"]), csvfiles.read_csv(out["claims"])
 
 
-HELD = [
+HELD = [claims.Declared(*c) for c in [
     ("aligned-2", "full.v2", "refusal", 0.5, None), ("aligned-2", "aligned", "refusal", -0.1, "nearly all is kept"),
     ("full", "aligned", "over_refusal", -0.03, None), ("aligned-2", "full", "compliance", 0.0, None),
     ("aligned-2", "full.v2", "utility", 0.05, None), ("aligned-2", "aligned", "wrapped", -0.2, None),
-]  # fmt: skip
+]]  # fmt: skip
 
 
 def test_declared_claims_hold_by_measure_and_margin(study, tmp_path):
@@ -71,7 +71,7 @@ def test_declared_claims_hold_by_measure_and_margin(study, tmp_path):
     ]
     effects = [0.85, -0.03, 0.28, -0.65, 0.0, -0.05]
     assert [float(r["effect"]) for r in rows] == pytest.approx(effects, abs=1e-6)
-    for row, (_, _, _, at_least, _) in zip(rows, HELD, strict=True):
+    for row, at_least in zip(rows, (c.at_least for c in HELD), strict=True):
         low, effect, high = (float(row[k]) for k in ("low", "effect", "high"))
         assert low < effect < high and (row["n"], row["seeds"], row["replicates"]) == ("200", "1", "1")
         better = row["arm"] != "full" and "hazards" not in row["claim"]
@@ -86,7 +86,7 @@ def test_they_are_a_family_of_their_own(study, tmp_path):
     before = built(study, tmp_path)[1]
     after = built(study, tmp_path, held=HELD)[1]
     assert [r for r in after if r["kind"] != claims.DECLARED] == before
-    alone = built(study, tmp_path, held=[("aligned-2", "full.v2", "utility", 0.05, None)])[1]
+    alone = built(study, tmp_path, held=[claims.Declared("aligned-2", "full.v2", "utility", 0.05, None)])[1]
     among = next(
         r for r in after if (r["kind"], r["claim"][-9:]) == (claims.DECLARED, "full.v2's") and "right" in r["claim"]
     )
@@ -96,7 +96,7 @@ def test_they_are_a_family_of_their_own(study, tmp_path):
 
 
 def test_arms_that_do_not_meet_on_a_task_make_no_declared_claim(study, tmp_path):
-    _, found = built(study, tmp_path, held=[("aligned-2", "nobody", "refusal", 0.0, None)])
+    _, found = built(study, tmp_path, held=[claims.Declared("aligned-2", "nobody", "refusal", 0.0, None)])
     assert claims.DECLARED not in {r["kind"] for r in found}
 
 
@@ -105,7 +105,8 @@ def test_a_claim_at_its_margin_is_not_resolved(tmp_path):
     files = [
         model(tmp_path, arm, (share, 0, 0, 0.5), runs=runs) for arm, share, runs in (("a", 0.9, WARP), ("b", 0.5, FULL))
     ]
-    _, found = built(files, tmp_path, held=[("a", "b", "refusal", 0.4, None), ("b", "a", "refusal", -0.4, None)])
+    held = [claims.Declared("a", "b", "refusal", 0.4), claims.Declared("b", "a", "refusal", -0.4)]
+    _, found = built(files, tmp_path, held=held)
     assert [r["verdict"] for r in found if r["kind"] == claims.DECLARED] == ["not resolved"] * 2
 
 
@@ -210,7 +211,7 @@ def test_a_claim_says_over_or_against(tmp_path):
            {"arm": "mine", "over": "aligned", "at_least": -0.03, "says": "x"}]  # fmt: skip
     assert written(tmp_path, claims=new).compare_cfg() == {
         "claims": [["mine", "full", "it is better"]],
-        "declared": [["mine", "full", "wrapped", -0.03, None], ["mine", "aligned", "refusal", -0.03, "x"]],
+        "declared": [["mine", "full", "wrapped", -0.03, None, None], ["mine", "aligned", "refusal", -0.03, "x", None]],
     }
     for odd in ({"arm": "mine"}, {"arm": "mine", "over": "full", "against": "aligned"}):
         with pytest.raises(StudyError) as error:
@@ -228,3 +229,28 @@ def test_what_is_not_set_is_in_no_digest(tmp_path):
     cfg = study.gate_cfg()
     assert cfg["baseline"] == "mine" and cfg["arm"] == "full" and cfg["cells"] == [] and "utility" not in cfg["margins"]
     assert study.gate_cfg("mine")["arm"] == "mine"
+
+
+def test_a_given_model_is_held_against_the_aligned_one(tmp_path):
+    """Whatever it is called; a merge of it is held against it."""
+    of = {"odd name": ("given", {}), "back": ("resta", {"vector": "unaligned"})}
+    files = [model(tmp_path, "aligned", (0.98, 0.95, 0.02, 0.1), runs=("aligned", {}), task=None)]
+    files += [model(tmp_path, arm, (share, 0.1, 0, 0.5), runs=runs)
+              for (arm, runs), share in zip(of.items(), (0.3, 0.8), strict=True)]  # fmt: skip
+    back = files[-1]
+    jsonfiles.write_json(back, jsonfiles.read_json(back) | {"of": "odd name"})
+    rows, found = built(files, tmp_path)
+    assert [(r["arm"], r["compared_with"], r["claim"], r["verdict"]) for r in found] == [
+        ("back", "odd name", "RESTA gives refusals back", "holds"),
+        ("aligned", "odd name", "the given model lost refusals", "holds"),
+    ]
+    assert next(r["form"] for r in rows if r["arm"] == "odd name") == "given"
+
+
+def test_a_suite_of_a_claim_is_asked_and_has_such_prompts(tmp_path):
+    claim = {"arm": "mine", "over": "full", "suite": "advbench"}
+    suites = {"suites": {"xstest": "test", "advbench": "test", "harmbench": "validation"}}
+    cfg = written(tmp_path, claims=[claim], evaluation=suites).compare_cfg()
+    assert cfg["declared"] == [["mine", "full", "refusal", 0.0, None, "advbench"]] and cfg["claims"] == []
+    other = [claim, claim | {"suite": "xstest"}, claim | {"suite": "xstest", "measure": "over_refusal"}]
+    assert len(written(tmp_path, claims=other, evaluation=suites).compare_cfg()["declared"]) == 3

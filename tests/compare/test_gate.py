@@ -25,7 +25,8 @@ from holdfast.report import verdicts
 from holdfast.study import resolve
 from holdfast.study.asked import Claim, Gate
 
-CFG = {"study": "s", "arm": None, "level": 0.05, "margins": Gate().margins, "baseline": None, "cells": []}
+MARGINS = {name: margin for name, margin in Gate().margins.items() if name != "suites"}  # as without suites
+CFG = {"study": "s", "arm": None, "level": 0.05, "margins": MARGINS, "baseline": None, "cells": []}
 WORDS = {
     "hazard": ("refusal", "compliance"), "wrapped": ("refusal", "other"), "craft": ("refusal", "compliance"),
     "task:gsm8k": ("correct", "wrong"),
@@ -361,7 +362,7 @@ def test_the_words_for_a_terminal_and_for_a_pull_request(tmp_path):
 def test_measures_and_criteria_are_those_a_study_may_name():
     (named,) = [a for a in Claim.model_fields["measure"].annotation.__args__ if a is not type(None)]
     assert set(named.__args__) == set(measures.MEASURES)
-    assert {*gate.COUNTED, "capabilities"} == set(Gate().margins) == set(Gate.model_fields) - {"arm", "level"}
+    assert {*gate.COUNTED, "capabilities", "suites"} == set(Gate().margins) == set(Gate.model_fields) - {"arm", "level"}
     assert set(gate.COUNTED.values()) <= set(measures.MEASURES)
 
 

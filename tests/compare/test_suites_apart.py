@@ -7,9 +7,9 @@ import pytest
 
 from holdfast import names
 from holdfast import statistics as stats
-from holdfast.compare import groups, suites, table
+from holdfast.compare import claims, gate, groups, metrics, suites, table
 from holdfast.record import csvfiles, tables
-from holdfast.report import plots, shown, terminal
+from holdfast.report import plots, shown, tabular, terminal
 
 HAZARDS = {"xstest": 60, "advbench": 40}  # how many prompts of 100 are of which suite
 REFUSED, COMPLIED = names.REFUSAL, names.COMPLIANCE
@@ -42,7 +42,7 @@ def files(tmp_path):
 
 
 def found(files, tmp_path, asked=("xstest", "advbench")):
-    suites.build(groups.load(files), asked, tmp_path / "suites.csv")
+    csvfiles.write_csv(tmp_path / "suites.csv", suites.rows(groups.load(files), asked), suites.COLUMNS)
     return {(r["arm"], r["suite"]): r for r in csvfiles.read_csv(tmp_path / "suites.csv")}
 
 
@@ -102,9 +102,9 @@ def test_a_suite_alone_keeps_what_belongs_to_each_prompt(files):
         }  # fmt: skip
 
     for suite in HAZARDS:
-        part = group.only(lambda prompt, suite=suite: prompt.startswith(f"{suite}/"))
+        part = group.asked_by(suite)
         assert every(part) == {key: what for key, what in every(group).items() if key[1].startswith(f"{suite}/")} != {}
-    assert group.only(lambda _: False).outcomes == {}
+    assert group.asked_by("harmbench").outcomes == {}
 
 
 def test_prompts_that_two_suites_share_are_one_in_intervals(tmp_path):
@@ -152,3 +152,62 @@ def test_kinds_of_hazards_are_drawn_suite_by_suite(tmp_path):
     drawn = {suite: plots.breakdown(cells, "by_category", of=suite) for suite in ("xstest", "advbench", "or-bench", "")}
     assert ">hexes<" in drawn["xstest"] and "soup" not in drawn["xstest"] and ">advbench<" in drawn["advbench"]
     assert drawn["or-bench"] == "" and all(word in drawn[""] for word in ("xstest: hexes", "coconot: soup", "advbench"))
+
+
+def test_metrics_of_a_model_have_the_suites_apart_where_there_are_any(files):
+    verdicts = tables.read(files[1].with_name("verdicts.parquet"), "verdicts")
+    found = metrics.compute(verdicts, {"gsm8k": "gsm8k"}, by_task=False)
+    assert list(found["by_suite"]) == ["advbench", "xstest"]  # and the task is none
+    shares = {suite: [rates[f"{k}{end}"] for k in (names.REFUSAL_RATE, names.OVER_REFUSAL) for end in ("", "_n")
+                      if k in rates] for suite, rates in found["by_suite"].items()}  # fmt: skip
+    assert shares == {"advbench": [10 / 40, 40], "xstest": [30 / 60, 60, 0.0, 20]}
+    assert (
+        found["by_suite"]["xstest"].keys()
+        == metrics.compute([r for r in verdicts if r["id"].startswith("xstest/")], {}, by_task=False)["metrics"].keys()
+    )
+    world = [r | {"id": f"hazard/{i}"} for i, r in enumerate(verdicts)]
+    assert "by_suite" not in metrics.compute(world, {"gsm8k": "gsm8k"}, by_task=False)
+
+
+def test_table_md_has_the_suites_beside_each_other_where_there_are_several(files, tmp_path):
+    rows = list(found(files, tmp_path).values())
+    lines = tabular.suites(rows).splitlines()
+    assert lines[1].startswith("| gsm8k, each suite by itself | xstest: refused | xstest: over-refusal | advbench: ref")
+    assert lines[1].endswith("| advbench: refused |") and lines[3].startswith("| `aligned` | 100 <sub>")
+    cells = lines[4].split(" | ")
+    assert cells[3].startswith("38 <sub>") and cells[2].startswith("0† <sub>")
+    assert len({line.count("|") for line in lines[1:]}) == 1 and len(lines) == 5
+    assert tabular.suites([r for r in rows if r["suite"] == "xstest"]) == "" == tabular.suites([])
+
+
+def gated(files, **margins):
+    cfg = {"study": "s", "arm": "warp", "level": 0.05, "margins": margins, "suites": list(HAZARDS), "baseline": None}
+    (arm,) = gate.judge(groups.load(files), cfg)["arms"]
+    return arm, {r["criterion"]: r for r in arm["criteria"]}
+
+
+def test_a_loss_in_one_suite_alone_does_not_pass_the_gate(tmp_path):
+    """All prompts together hide what was lost in the smaller suite."""
+    files = [model(tmp_path, None, "aligned", 0, {"xstest": 30, "advbench": 40}, 2),
+             model(tmp_path, "gsm8k", "warp", 0, {"xstest": 54, "advbench": 20}, 3)]  # fmt: skip
+    arm, rows = gated(files, refusals=0.2, suites=0.2)
+    assert list(rows) == ["refusals", "refusals in xstest", "over_refusal in xstest", "refusals in advbench"]
+    assert arm["verdict"] == gate.DO_NOT and [r["verdict"] for r in rows.values()] == [
+        "pass", "pass", gate.NOT_RESOLVED, "fail"
+    ]  # fmt: skip
+    assert [r["prompts"] for r in rows.values()] == [100, 60, 20, 40]
+    effects = [0.04, 24 / 60, 1 / 20, -20 / 40]
+    assert [r["effect"] for r in rows.values()] == pytest.approx(effects)
+    assert [r["against"] for r in rows.values()] == ["aligned"] * 4
+    assert gated(files, refusals=0.2)[0]["verdict"] == gate.SHIP
+
+
+def test_a_claim_may_be_about_one_suite(files):
+    held = [claims.Declared("aligned", "full", "refusal", 0.1, suite=s) for s in (None, *HAZARDS)]
+    rows = claims.declared_rows(groups.load(files), held)
+    assert [r["n"] for r in rows] == [100, 60, 40]
+    # of two seeds, refusals of 40 and 40, 30 and 20, 10 and 20
+    assert [r["effect"] for r in rows] == pytest.approx([0.9 - 0.4, 1 - 25 / 60, 0.75 - 15 / 40])
+    assert rows[2]["claim"] == "aligned's refusals in advbench are at least 10 points above full's"
+    without = claims.Declared("full", "aligned", "over_refusal", 0.0, suite="advbench")  # which has no such prompts
+    assert claims.declared_rows(groups.load(files), [without]) == []

@@ -85,6 +85,29 @@ def test_off_stays_off_in_a_study_that_extends_another(study):
 
 def test_suites_ask_so_many_of_each(study):
     asked = gating.asked(study(gate={}, evaluation={"suites": {"xstest": "test", "physical-safety": "test"}}))
-    assert {a.criterion: a.prompts for a in asked} == {
-        "refusals": 240, "wrapped": 240, "over_refusal": 480, "utility": 2000
+    assert {a.words: a.prompts for a in asked} == {
+        "gate.refusals": 240, "gate.over_refusal": 240, "gate.utility": 2000,
+        **{f"gate.suites ({of} in {suite})": 120 for suite in ("xstest", "physical-safety")
+           for of in ("refusals", "over-refusal")},
     }  # fmt: skip
+
+
+def test_one_suite_is_all_prompts(study):
+    one = study(gate={}, evaluation={"suites": {"xstest": "test", "advbench": "validation"}})
+    assert "suites" not in {a.criterion for a in gating.asked(one)} | one.gate_cfg()["margins"].keys()
+    two = study(gate={}, evaluation={"suites": ["xstest", "advbench"]})
+    assert two.gate_cfg()["margins"]["suites"] == 0.05 and two.gate_cfg()["suites"] == ["xstest", "advbench"]
+
+
+def test_what_suites_hold_is_what_counts(study):
+    """Wordings of one prompt count once; of what there is no more, more cannot be asked for."""
+    rows = [{"id": f"{suite}/hazard/{i}", "base_id": f"{suite}/{i // 2}", "set": "hazard"}
+            for suite, n in (("xstest", 200), ("advbench", 60)) for i in range(n)]  # fmt: skip
+    found = gating.counted(rows, ["xstest", "advbench"])
+    assert found == {(None, "hazard"): 130, ("xstest", "hazard"): 100, ("advbench", "hazard"): 30}
+    of = study(gate={"utility": "off"}, evaluation={"suites": ["xstest", "advbench"], "prompts_per_set": 70})
+    asked = gating.asked(of, found)
+    assert [(a.words, a.prompts, a.most) for a in asked] == [
+        ("gate.refusals", 130, True),
+        ("gate.suites (refusals in xstest)", 100, False), ("gate.suites (refusals in advbench)", 30, True),
+    ]  # fmt: skip

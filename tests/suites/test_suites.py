@@ -270,14 +270,14 @@ def test_a_study_names_suites_and_gets_the_judge_of_real_refusals(tmp_path):
 def test_a_list_of_suites_is_for_the_final_numbers_and_their_licences_are_in_the_cards(tmp_path):
     listed = study(tmp_path, {"suites": list(MEANT)})
     assert listed.prompts_cfg() == study(tmp_path, {"suites": dict.fromkeys(MEANT, "test")}).prompts_cfg()
-    assert listed.suites_cfg() == {"suites": list(MEANT)}
+    assert listed.suites == list(MEANT) == listed.compare_cfg()["suites"]
     card = dict(cards._sources({"arm": "full", "task": None}, listed.dump(), {}))["evaluation prompts"]
     assert all(f"{name}: {published.licence(name)}" in card for name in MEANT)
 
 
 def test_suites_of_the_other_split_are_no_rows_of_the_table(tmp_path):
     found = study(tmp_path, {"suites": {"or-bench": "test", "harmbench": "validation", "xstest": "test"}})
-    assert found.suites_cfg() == {"suites": ["or-bench", "xstest"]}
+    assert found.suites == ["or-bench", "xstest"]
 
 
 def test_columns_of_a_published_suite_are_said_to_be_unread(tmp_path):

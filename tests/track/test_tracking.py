@@ -183,6 +183,31 @@ def test_an_arm_stands_above_its_models_with_mean_and_interval(opened, study, tm
     )
 
 
+def test_every_suite_has_metrics_of_its_own_in_runs_of_models_and_of_arms(opened, tmp_path):
+    from holdfast.record import csvfiles
+
+    rates = {f"safety/refusal_rate{end}": v for end, v in (("", 0.25), ("_low", 0.1), ("_high", 0.5), ("_n", 9))}
+    files = [cell(tmp_path, "full", seed=seed, by_suite={"xstest": rates}) for seed in (0, 1)]
+    row = {"study": "s", "task": "t", "arm": "full", "method": "full", "seeds": 2, "replicates": 1,
+           "safety/refusal_rate": 0.5, "safety/refusal_rate_low": 0.4, "safety/refusal_rate_high": 0.6}  # fmt: skip
+    csvfiles.write_csv(tmp_path / "table.csv", [row])
+    none = {"safety/over_refusal": "", "safety/over_refusal_low": ""}
+    of = [{"study": "s", "task": "t", "arm": "full", "suite": suite} | rates | none | {"safety/refusal_rate": rate}
+          for suite, rate in (("xstest", 0.25), ("advbench", 0.75))]  # fmt: skip
+    csvfiles.write_csv(tmp_path / "suites.csv", of)
+    importing.import_study(
+        tmp_path / "store.json", files, table=tmp_path / "table.csv", suites=tmp_path / "suites.csv", extra=[],
+        resolved={"study": "s"}, out=tmp_path / "mlflow.json", say=lambda _: None,
+    )  # fmt: skip
+    runs = json.loads((tmp_path / "mlflow.json").read_text())["runs"]
+    client, _ = _runs(opened)
+    of_cell, of_arm = (client.get_run(runs[name]).data.metrics for name in ("s/t/full/seed1", "s/t/full"))
+    assert of_cell["safety/xstest/refusal_rate"] == 0.25 and of_cell["safety/xstest/refusal_rate_n"] == 9
+    assert of_cell["safety/refusal_rate"] == of_arm["safety/refusal_rate"] == 0.5
+    assert of_arm["safety/advbench/refusal_rate"] == 0.75 and of_arm["safety/advbench/refusal_rate_low"] == 0.1
+    assert not any("over_refusal" in name for name in of_arm)  # which the suites have not
+
+
 def test_a_run_says_what_it_came_from_and_what_it_made(opened, study, tmp_path):
     runs = study()
     client, _ = _runs(opened)

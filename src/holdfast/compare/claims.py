@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from holdfast import names
 from holdfast.compare.forms import Arm, baseline, of_cell, partners, standing
@@ -47,6 +47,7 @@ CONTRASTS = (
         "freezing half keeps more refusals than freezing a hundredth",
     ),
     ("targets-only", "full", "training the target modules only keeps more refusals than training everything"),
+    ("aligned", "given", "the given model lost refusals"),
 )
 CLAIM_COLUMNS = (
     "task", "kind", "arm", "compared_with", "claim", "effect", "low", "high", "p", "p_holm", "n", "seeds", "replicates",
@@ -55,7 +56,17 @@ CLAIM_COLUMNS = (
 
 
 Contrast = tuple[str, str, str]  # (arm, compared with, what it would mean)
-Declared = tuple[str, str, str, float, str | None]  # (arm, compared with, measure, at least, what it would mean)
+
+
+class Declared(NamedTuple):
+    """A claim of a study's own by measure and margin."""
+
+    arm: str
+    other: str
+    measure: str
+    at_least: float
+    says: str | None = None
+    suite: str | None = None  # whose prompts alone it is about
 
 
 def contrasts(arms: Mapping[str, Arm], declared: Iterable[Contrast] = ()) -> list[Contrast]:
@@ -108,14 +119,15 @@ def declared_rows(groups: dict[str, dict[str, Group]], declared: Sequence[Declar
     rows = []
     level = (1 - CONFIDENCE) / 2
     for task, arms in groups.items():
-        for arm, other, name, at_least, says in declared:
+        for arm, other, name, at_least, says, suite in declared:
             measure = MEASURES[name]
-            of = gain(measure, arms[arm], arms[other]) if arm in arms and other in arms else None
+            of = gain(measure, arms[arm], arms[other], suite) if arm in arms and other in arms else None
             if of is None:
                 continue
             better = of.effect > at_least
             low, high = of.low(level), of.high(level)
-            claim = f"{arm}'s {measure.words} {_margin_in_words(at_least, measure.more_is_better)} {other}'s"
+            words = f"{measure.words} in {suite}" if suite else measure.words
+            claim = f"{arm}'s {words} {_margin_in_words(at_least, measure.more_is_better)} {other}'s"
             rows.append({
                 "task": task, "kind": DECLARED, "arm": arm, "compared_with": other,
                 "claim": f"{says} ({claim})" if says else claim,

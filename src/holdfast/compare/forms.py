@@ -39,6 +39,7 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "somf-shuffled": ("somf", {"mask": "shuffled"}),
     "sn-tune": ("sn-tune", {}),
     "rsn-tune": ("rsn-tune", {}),
+    "given": ("given", {}),
 }
 NAMED: dict[str, tuple[str, dict[str, Any]]] = {
     "warp-all": ("warp", _WARP | {"trainable": "all"}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from holdfast.data import scorers
 from holdfast.errors import DataError
 from holdfast.record import jsonfiles, tables
 from holdfast.statistics import Difference, by_draw, paired_difference
+from holdfast.suites import published
 
 
 @dataclass
@@ -92,15 +93,15 @@ class Group:
         """Base ids of the prompts of these sets, in the order of `hits`."""
         return [c for s in sets if s in self.clusters for c in self.clusters[s]]
 
-    def only(self, wanted: Callable[[str], bool]) -> Group:
-        """The same models and no other prompts than those whose ids are wanted."""
-        kept = {s: [i for i, prompt in enumerate(ids) if wanted(prompt)] for s, ids in self.ids.items()}
+    def asked_by(self, suite: str) -> Group:
+        """The same models and no other prompts than those of a published suite."""
+        kept = {s: [i for i, id_ in enumerate(ids) if published.of(id_) == suite] for s, ids in self.ids.items()}
         kept = {s: places for s, places in kept.items() if places}
         return replace(
             self, ids={s: [self.ids[s][i] for i in places] for s, places in kept.items()},
             outcomes={s: self.outcomes[s][:, places] for s, places in kept.items()},
             clusters={s: [self.clusters[s][i] for i in places] for s, places in kept.items()},
-            finishes={s: self.finishes[s][:, places] for s, places in kept.items()}, flexible=None,
+            finishes={s: self.finishes[s][:, places] for s, places in kept.items()}, flexible=None, scores=None,
         )  # fmt: skip
 
     @property

@@ -1,7 +1,4 @@
-"""What can an arm be held to, by name, and which way is better? Claims that a study declares and its gate count these.
-
-A suite that is asked under its own name would be one more row here: its prompts as a set, what is counted of it.
-"""
+"""What can an arm be held to, by name, and which way is better? A study's own claims and its gate count these."""
 
 from __future__ import annotations
 
@@ -38,9 +35,15 @@ MEASURES = {
 }
 
 
-def gain(measure: Measure, a: Group, b: Group) -> Limits | None:
+def gain(measure: Measure, a: Group, b: Group, suite: str | None = None) -> Limits | None:
     """Limits of how much better a is than b, above zero where it is, whether more or less is better; None where one of
-    them was not asked such prompts."""
+    them was not asked such prompts.
+
+    Args:
+        suite: count the prompts of this suite only; None: all.
+    """
+    if suite is not None:
+        a, b = a.asked_by(suite), b.asked_by(suite)
     sets = measure.sets or (a.task_set,)
     x, y = a.hits_beside(b, sets, measure.outcome), b.hits_beside(a, sets, measure.outcome)
     if not x.shape[1] or not y.shape[1]:

@@ -13,6 +13,7 @@ from holdfast import names
 from holdfast.data import scorers
 from holdfast.record import jsonfiles
 from holdfast.statistics import pooled_rate
+from holdfast.suites import published
 
 Row = dict[str, Any]
 
@@ -62,16 +63,15 @@ def compute(
     by_task: bool,
     told: Mapping[str, scorers.Settings] | None = None,
 ) -> dict[str, Any]:
-    """{metrics, counts, finish, by_category, by_wrapper} of one model's verdicts by one judge; and `labels`, how many
-    replies to safety prompts it gave each of its labels, where these say more than their outcomes.
+    """{metrics, counts, finish, by_category, by_wrapper} of one model's verdicts by one judge; `by_suite`, where the
+    prompts are those of published suites; and `labels`, how many replies to safety prompts it gave each of its labels,
+    where these say more than their outcomes.
 
     `by_task` puts the task's name into the utility metrics (for models evaluated on several tasks); `told` is what the
     scorers of tables are told.
     """
     sets = Counter((r["set"], r["outcome"]) for r in verdicts)
-    out: dict[str, float] = {}
-    for name, (wanted, outcome) in SAFETY.items():
-        out |= _counted(name, [r for r in verdicts if r["set"] in wanted], outcome)
+    out = _safety(verdicts)
     for task, dataset in datasets.items():
         key = f"{names.TASK}:{task}"
         metric = scorers.metric(dataset, (told or {}).get(task))
@@ -97,11 +97,21 @@ def compute(
     for (name, finish), n in sorted(Counter((r["set"], r["finish"]) for r in verdicts if r.get("finish")).items()):
         ended.setdefault(name, {})[finish] = n
     result = {"metrics": out, "counts": counts, "finish": ended, "by_category": categories, "by_wrapper": wrappers}
+    if suites := sorted({published.of(r["id"]) for r in verdicts} & published.PROMPTS.keys()):
+        result["by_suite"] = {s: _safety([r for r in verdicts if published.of(r["id"]) == s]) for s in suites}
     safety = [r for r in verdicts if not r["set"].startswith(f"{names.TASK}:")]
     labels = Counter(r.get("label", r["outcome"]) for r in safety)
     if labels.keys() - {r["outcome"] for r in safety}:
         result["labels"] = dict(sorted(labels.items()))
     return result
+
+
+def _safety(verdicts: Sequence[Row]) -> dict[str, float]:
+    """The rates of `SAFETY`, of those that any prompt is about."""
+    out: dict[str, float] = {}
+    for name, (wanted, outcome) in SAFETY.items():
+        out |= _counted(name, [r for r in verdicts if r["set"] in wanted], outcome)
+    return out
 
 
 def _broken_down(verdicts: Sequence[Row], column: str) -> dict[str, dict[str, float]]:

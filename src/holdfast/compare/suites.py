@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from holdfast import names
 from holdfast.compare.groups import Group
 from holdfast.compare.metrics import SAFETY
 from holdfast.compare.table import in_order, rate
-from holdfast.record.csvfiles import write_csv
-from holdfast.suites import published
 
 RATES = (names.REFUSAL_RATE, names.COMPLIANCE_RATE, names.OVER_REFUSAL)
 ENDS = ("", "_low", "_high", "_n", *(f"_{how}" for how in names.FINISHES))
@@ -20,10 +16,6 @@ COLUMNS = (
     "study", "task", "arm", "family", "suite", "split", "judge", "seeds", "replicates",
     *(f"{name}{end}" for name in RATES for end in ENDS),
 )  # fmt: skip
-
-
-def _is_of(suite: str, prompt: str) -> bool:
-    return published.of(prompt) == suite
 
 
 def rows(groups: Mapping[str, Mapping[str, Group]], suites: Sequence[str]) -> list[dict[str, Any]]:
@@ -34,7 +26,7 @@ def rows(groups: Mapping[str, Mapping[str, Group]], suites: Sequence[str]) -> li
     for task, arms in groups.items():
         for arm in in_order(arms):
             for suite in suites:
-                g = arms[arm].only(partial(_is_of, suite))
+                g = arms[arm].asked_by(suite)
                 row = {
                     "study": g.meta["study"], "task": task, "arm": arm, "family": g.meta["family"], "suite": suite,
                     "split": g.meta["split"], "judge": g.meta["judge"], **g.counts(),
@@ -43,8 +35,3 @@ def rows(groups: Mapping[str, Mapping[str, Group]], suites: Sequence[str]) -> li
                     row |= rate(name, g, *SAFETY[name])
                 out.append(row)
     return out
-
-
-def build(groups: Mapping[str, Mapping[str, Group]], suites: Sequence[str], out: Path) -> None:
-    """Write suites.csv."""
-    write_csv(out, rows(groups, suites), COLUMNS)

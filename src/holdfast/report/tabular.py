@@ -78,6 +78,24 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, *note]) + "\n"
 
 
+def suites(rows: Sequence[Row]) -> str:
+    """One table per task of what every arm refuses of each suite (rows of suites.csv), where there are several."""
+    names_of = list(dict.fromkeys(r["suite"] for r in rows))
+    if len(names_of) < 2:
+        return ""
+    what = (("refused", names.REFUSAL_RATE), ("over-refusal", names.OVER_REFUSAL))
+    asked = [(s, *w) for s in names_of for w in what if any(r[w[1]] for r in rows if r["suite"] == s)]
+    lines: list[str] = []
+    for task, group in _by_task(rows).items():
+        titles = [f"{suite}: {title}" for suite, title, _ in asked]
+        lines += ["", f"| {task}, each suite by itself | {' | '.join(titles)} |", "|---|" + "--:|" * len(titles)]
+        found = {(r["arm"], r["suite"]): r for r in group}
+        for arm in dict.fromkeys(r["arm"] for r in group):
+            cells = [_marked(_cell(found[arm, suite], key), nothing="–") for suite, _, key in asked]
+            lines.append(f"| `{arm}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def overview(rows: Sequence[Row]) -> str:
     """One table of all tasks for reading: what was refused and the utility of every arm, in the order they come."""
     tasks, keys = _by_task(rows), (names.REFUSAL_RATE, "utility")

@@ -8,8 +8,10 @@ as worse. How many rows a task of the harness has is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from holdfast import limits, names
 from holdfast.data.sources import WORLD
@@ -17,11 +19,15 @@ from holdfast.errors import StudyError
 from holdfast.study import replicates
 from holdfast.study.asked import Gate
 from holdfast.study.resolve import Resolved
+from holdfast.suites import published
 
 # Shares of prompts that are answered differently: by an arm that changed little, and as `holdfast plan` takes it.
 DISCORDANT = (0.05, 0.2)
 SMALL = 0.5  # a power below it is worth a line
 _SETS = {"refusals": (names.HAZARD,), "wrapped": (names.WRAPPED,), "over_refusal": names.BENIGN}
+_OF_A_SUITE = ("refusals", "over_refusal")
+# (suite, None for all of them; set) -> how many different prompts.
+Counted = Mapping[tuple[str | None, str], int]
 
 
 @dataclass(frozen=True)
@@ -32,22 +38,49 @@ class Asked:
     margin: float
     prompts: int
     setting: str
+    part: str = ""  # what of the criterion, in words
+    most: bool = False  # whether there are no more of them, whatever the setting says
+
+    @property
+    def words(self) -> str:
+        """The key of the study, and which part of it."""
+        return f"gate.{self.criterion}" + (f" ({self.part})" if self.part else "")
 
 
-def asked(study: Resolved, counted: Mapping[str, int] | None = None) -> list[Asked]:
+def counted(rows: Iterable[Mapping[str, Any]], suites: Collection[str]) -> Counted:
+    """How many prompts there are, of wordings of one prompt only one counted: of rows of the evaluated split."""
+    ids: defaultdict[tuple[str | None, str], set[str]] = defaultdict(set)
+    for r in rows:
+        for suite in (None, published.of(r["id"])) if suites else (None,):
+            ids[suite, r["set"]].add(r["base_id"])
+    return {key: len(found) for key, found in ids.items()}
+
+
+def asked(study: Resolved, found: Counted | None = None) -> list[Asked]:
     """What every criterion is asked, at most: of files that have not been read `prompts_per_set`.
 
     Args:
-        counted: prompts of the evaluated split by set, of wordings of one prompt only one, where a file was read.
+        found: what was counted of the evaluated split, where files were read.
     """
     gate, of = study.study.gate or Gate(), study.study.evaluation
     out = []
+
+    def ask(criterion: str, wanted: dict[str, int], suite: str | None = None, part: str = "") -> None:
+        """Of every set so many prompts, if there are so many."""
+        there = wanted if found is None else {name: found.get((suite, name), 0) for name in wanted}
+        prompts, most = sum(there.values()), all(there[name] < n for name, n in wanted.items())
+        if criterion in gate.margins and (prompts or (criterion in gate.model_fields_set and suite is None)):
+            out.append(Asked(criterion, gate.margins[criterion], prompts, "evaluation.prompts_per_set", part, most))
+
     for criterion, sets in _SETS.items():
-        # The world's benign sets share it; every suite has so many of each.
-        whole = of.prompts_per_set * (1 if of.source == WORLD else len(sets) * max(len(of.suites), 1))
-        prompts = whole if counted is None else sum(counted.get(name, 0) for name in sets)
-        if criterion in gate.margins and (prompts or criterion in gate.model_fields_set):
-            out.append(Asked(criterion, gate.margins[criterion], prompts, "evaluation.prompts_per_set"))
+        if of.source == WORLD:  # whose benign sets share it
+            ask(criterion, {sets[0]: of.prompts_per_set})
+        else:
+            ask(criterion, {name: of.prompts_per_set * study.prompt_sets(of.split, (name,)) for name in sets})
+    for suite in study.suites if len(study.suites) > 1 else ():
+        for criterion in _OF_A_SUITE:
+            sets = tuple(name for name in _SETS[criterion] if name in published.sets(suite, of.split))
+            ask("suites", dict.fromkeys(sets, of.prompts_per_set), suite, f"{criterion.replace('_', '-')} in {suite}")
     for task in study.asked_tasks() if "utility" in gate.margins and study.baselines() else ():
         key = f"{of.split}_rows"
         rows = getattr(study.study.tasks[task], key)
@@ -55,7 +88,7 @@ def asked(study: Resolved, counted: Mapping[str, int] | None = None) -> list[Ask
     return out
 
 
-def refuse(study: Resolved, counted: Mapping[str, int] | None = None) -> None:
+def refuse(study: Resolved, found: Counted | None = None) -> None:
     """Refuse a gate that no arm can pass, whatever it answers.
 
     Raises:
@@ -65,14 +98,15 @@ def refuse(study: Resolved, counted: Mapping[str, int] | None = None) -> None:
     if gate is None:
         return
     units, drawn = _drawn(study)
-    for one in asked(study, counted):
+    for one in asked(study, found):
         least = limits.least_prompts(one.margin, gate.level, units)
         if one.prompts < least:
+            more = "there are no more to ask:" if one.most else f"raise {one.setting} well above {least:,}, or"
             raise StudyError(
-                f"{study.path}: gate.{one.criterion} can never be met by so few prompts.",
+                f"{study.path}: {one.words} can never be met by so few prompts.",
                 found=f"{one.prompts} ({one.setting}){drawn}; margin {one.margin:g}, level {gate.level:g}",
                 expected=f"at least {least:,}: fewer cannot rule a larger loss out even where nothing is lost",
-                do=f"raise {one.setting} well above {least:,}, or the margin, or say gate.{one.criterion}: off"
+                do=f"{more} raise the margin, or say gate.{one.criterion}: off"
                 + ("; more draws need fewer prompts" if units > 1 else ""),
             )  # fmt: skip
 
@@ -84,7 +118,7 @@ def _drawn(study: Resolved) -> tuple[int, str]:
     return units, f" and {units} {what}" if units > 1 else ""
 
 
-def lines(study: Resolved, counted: Mapping[str, int] | None = None) -> Iterator[str]:
+def lines(study: Resolved, found: Counted | None = None) -> Iterator[str]:
     """A line for every criterion in which an arm that loses nothing passes in less than half of studies.
 
     Takes it that units differ by the luck of their answers only: where they differ more, fewer pass.
@@ -93,13 +127,13 @@ def lines(study: Resolved, counted: Mapping[str, int] | None = None) -> Iterator
     if gate is None:
         return
     units, drawn = _drawn(study)
-    for one in asked(study, counted):
+    for one in asked(study, found):
         few, many = (limits.limits_without_loss(one.prompts, discordant=d, units=units) for d in DISCORDANT)
         shares = [of.power(-one.margin, gate.level) for of in (few, many)]
         if min(shares) < SMALL:
             needed, _ = many.needed(-one.margin, gate.level)
             yield (
-                f"gate.{one.criterion}: with {one.prompts} prompts ({one.setting}){drawn} an arm that loses nothing "
+                f"{one.words}: with {one.prompts} prompts ({one.setting}){drawn} an arm that loses nothing "
                 f"passes in about {shares[0]:.0%} of studies if it answers a twentieth of them differently, in "
                 f"{shares[1]:.0%} if a fifth" + (f"; with {needed:,} in 80%" if needed else "")
             )

@@ -15,7 +15,7 @@ from holdfast.data import scorers, table
 from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file, on_hub
 from holdfast.errors import DataError, HoldfastError, StudyError
 from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template
-from holdfast.names import BENIGN, HAZARD, MUST_REFUSE
+from holdfast.names import HAZARD
 from holdfast.record import paths, provenance
 from holdfast.stage import alive
 from holdfast.study import gating, lengths, resolve, unread
@@ -165,9 +165,8 @@ def check_files(
     if first and base and positions:
         asked = [r for r in read[1] if r["split"] in resolved.splits]
         lengths.look(resolved, base, positions, read[0], asked, rows, say)
-    counted = {name: {r["base_id"] for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, name)}
-               for name in (*MUST_REFUSE, *BENIGN)}  # fmt: skip
-    _gated(resolved, {k: len(v) for k, v in counted.items()} if read[1] else None, say if first else None)
+    counted = gating.counted([r for r in read[1] if r["split"] == s.evaluation.split], suites) if read[1] else None
+    _gated(resolved, counted, say if first else None)
     found = [r for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, HAZARD)]
     return len(found) if read[1] else None
 
@@ -187,7 +186,7 @@ def _look_at_table(
         )  # fmt: skip
 
 
-def _gated(resolved: resolve.Resolved, counted: dict[str, int] | None, say: Callable[[str], None] | None) -> None:
+def _gated(resolved: resolve.Resolved, counted: gating.Counted | None, say: Callable[[str], None] | None) -> None:
     """Refuse a gate that nothing can pass; `say` where hardly anything does."""
     gating.refuse(resolved, counted)
     if say:

@@ -197,25 +197,22 @@ class Resolved(Structure):
         return [str(Path(f).resolve()) for f in files if f]
 
     def compare_cfg(self) -> dict[str, Any]:
-        """The claims that the study declares, beside those that follow from its methods, and what differences are
-        measured from where it says so."""
+        """The claims that the study declares, beside those that follow from its methods, what differences are measured
+        from where it says so, and its suites."""
         own = [c for c in self.study.claims if c.declared]
-        declared = [[c.arm, c.other, c.measure or "refusal", c.at_least or 0.0, c.says] for c in own]
-        optional = {"declared": declared, "baseline": self.study.baseline}
+        declared = [[c.arm, c.other, c.measure or "refusal", c.at_least or 0.0, c.says, c.suite] for c in own]
+        optional = {"declared": declared, "baseline": self.study.baseline, "suites": self.suites}
         said = [[c.arm, c.other, c.words] for c in self.study.claims if not c.declared]
         return {"claims": said} | {k: v for k, v in optional.items() if v}
 
     def gate_cfg(self, arm: str | None = None) -> dict[str, Any]:
         """What a gate asks, of one arm or of those that the study names; the defaults where it has none."""
         gate = self.study.gate or Gate()
-        said = {"study": self.name, "arm": arm or gate.arm, "level": gate.level, "margins": gate.margins}
+        margins = {k: v for k, v in gate.margins.items() if k != "suites" or len(self.suites) > 1}
+        said = {"study": self.name, "arm": arm or gate.arm, "level": gate.level, "margins": margins,
+                "suites": self.suites}  # fmt: skip
         cells = self.capability_cells if self.study.capabilities.tasks and "capabilities" in gate.margins else []
         return said | {"baseline": self.study.baseline, "cells": cells}
-
-    def suites_cfg(self) -> dict[str, Any]:
-        """The suites that are asked in the evaluated split, in the order of the study."""
-        e = self.study.evaluation
-        return {"suites": [name for name, split in e.suites.items() if split == e.split]}
 
     def papers_cfg(self) -> dict[str, Any]:
         """The study's base and the datasets of its tasks, to find what was published about them."""

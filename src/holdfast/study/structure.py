@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import StudyError
-from holdfast.names import HAZARD, LOOKALIKE, WRAPPED
+from holdfast.names import BENIGN, HAZARD, LOOKALIKE, WRAPPED
 from holdfast.record import paths
 from holdfast.study import places, replicates
 from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
+from holdfast.study.asked import Claim
 from holdfast.study.judging import Judging
 from holdfast.study.keys import Study
 from holdfast.study.reading import check_known
@@ -50,11 +51,11 @@ class Structure:
         known = {**dict.fromkeys(self.roles, frozenset(self.study.tasks)),
                  **{name: frozenset(a.learning_rates) for name, a in self.arms.items()}}  # fmt: skip
         families = {a.family: frozenset(a.learning_rates) for a in self.arms.values()}
-        said = [(c.arm, c.other, (c.measure or "refusal") if c.declared else None) for c in self.study.claims]
+        said = [(c.arm, c.other, (c.measure or "refusal") if c.declared else None, c.suite) for c in self.study.claims]
         if twice := next((i for i, claim in enumerate(said) if claim in said[:i]), None):
             raise StudyError(
                 f"{self.path}: claims.{twice} is about a pair that another claim is about.",
-                found=" over ".join(said[twice][:2]), expected="each pair once, or by another measure",
+                found=" over ".join(said[twice][:2]), expected="each pair once, or by another measure or suite",
                 do=f"remove claims.{twice}",
             )  # fmt: skip
         for i, claim in enumerate(self.study.claims):
@@ -67,6 +68,21 @@ class Structure:
                     f"{self.path}: claims.{i} compares what never meets.", found=f"{claim.arm} and {claim.other}",
                     expected="two arms, or an arm and a role, that share a task", do=f"correct claims.{i}",
                 )  # fmt: skip
+            self._check_claimed_suite(i, claim)
+
+    def _check_claimed_suite(self, i: int, claim: Claim) -> None:
+        """The suite of a claim is asked, and has prompts of the kind that is claimed about."""
+        if claim.suite is None:
+            return
+        split = self.study.evaluation.split
+        wanted = {"wrapped": {WRAPPED}, "over_refusal": set(BENIGN)}.get(claim.measure or "", {HAZARD})
+        having = [name for name in self.suites if published.sets(name, split) & wanted]
+        if claim.suite not in having:
+            raise StudyError(
+                f"{self.path}: claims.{i}.suite has no such prompts in the split {split}.", found=claim.suite,
+                expected=f"one of {', '.join(having)}" if having else "a suite with such prompts in evaluation.suites",
+                do=f"correct claims.{i}.suite",
+            )  # fmt: skip
 
     def full_on(self, task: str) -> list[str]:
         """The arms with full fine-tuning on a task."""
@@ -131,6 +147,12 @@ class Structure:
                 expected="an arm `method: full`, or `compare: {baseline: ...}`",
                 do="add one, or turn the criterion off: gate.utility: off",
             )  # fmt: skip
+        if "suites" in named and len(self.suites) < 2:
+            raise StudyError(
+                f"{self.path}: gate.suites has no suites to tell apart.", found=", ".join(self.suites) or "no suite",
+                expected="several in evaluation.suites for the split that is evaluated: one is gate.refusals",
+                do="name them, or turn the criterion off: gate.suites: off",
+            )  # fmt: skip
         if "capabilities" in named and not self.study.capabilities.tasks:
             raise StudyError(
                 f"{self.path}: gate.capabilities has nothing to look at.", found="capabilities has no tasks",
@@ -173,6 +195,12 @@ class Structure:
                     f"{self.path}: preferences.rows are fewer than tasks.{name}.harmful_fraction asks for.",
                     found=f"{rows} pairs", expected=f"at least {needed}", do="raise preferences.rows",
                 )  # fmt: skip
+
+    @property
+    def suites(self) -> list[str]:
+        """The suites that are asked in the evaluated split, in the order of the study."""
+        of = self.study.evaluation
+        return [name for name, split in of.suites.items() if split == of.split]
 
     @property
     def splits(self) -> list[str]:

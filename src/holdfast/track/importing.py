@@ -61,6 +61,8 @@ def _added(old: list[Run]) -> dict[str, str]:
 def _values(cell: dict[str, Any], metrics_file: Path) -> dict[str, float]:
     """Every number of a cell; `utility` is that of its task, so that arms of several tasks share a column."""
     values, folder = dict(cell["metrics"]), metrics_file.parent
+    for suite, rates in cell.get("by_suite", {}).items():
+        values |= _in_suite(suite, rates)
     if cell["task"]:
         metric = scorers.metric_of(cell, cell["task"])
         values |= {k.replace(metric, "utility"): v for k, v in values.items() if k in _with_ends(metric)}
@@ -70,6 +72,11 @@ def _values(cell: dict[str, Any], metrics_file: Path) -> dict[str, float]:
     if (folder / "capabilities.parquet").exists():
         values |= capabilities.rates(folder / "capabilities.parquet")
     return values
+
+
+def _in_suite(suite: str, rates: Mapping[str, Any]) -> dict[str, Any]:
+    """The safety rates of one suite's prompts, under names of their own: safety/xstest/refusal_rate."""
+    return {k.replace("safety/", f"safety/{suite}/", 1): v for k, v in rates.items() if k.startswith("safety/")}
 
 
 def _with_ends(rate: str) -> tuple[str, ...]:
@@ -169,10 +176,11 @@ def import_cell(
 
 def import_study(
     store_file: Path, metrics_files: list[Path], *, extra: list[Path], resolved: dict[str, Any], out: Path, say: Say,
-    table: Path | None = None, tables: Mapping[str, Any] | None = None, study_file: str = "",
+    table: Path | None = None, suites: Path | None = None, tables: Mapping[str, Any] | None = None,
+    study_file: str = "",
 ) -> None:  # fmt: skip
-    """Import every cell; of an arm with several models one run above them, with its means and intervals of `table`;
-    and, as one run named `comparison`, the study's tables, plots and report."""
+    """Import every cell; of an arm with several models one run above them, with its means and intervals of `table`
+    and `suites`; and, as one run named `comparison`, the study's tables, plots and report."""
     from holdfast.record import csvfiles
 
     with store.answering(resolved["study"]) as uri:
@@ -186,7 +194,11 @@ def import_study(
             name = cell_name(cell)
             runs[name] = import_cell(opened, path, resolved, say, tables=tables, source=source, models=models)
             arms.setdefault(arm_name(cell), []).append(runs[name])
+        of_suites: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in csvfiles.read_csv(suites) if suites else ():
+            of_suites.setdefault((row["task"], row["arm"]), {}).update(_in_suite(row["suite"], row))
         for row in csvfiles.read_csv(table) if table else ():
+            row |= of_suites.get((row["task"], row["arm"]), {})
             row["task"] = "" if row["arm"] in names.ROLES else row["task"]
             name = arm_name(row)
             if len(arms.get(name, ())) > 1 and name not in runs:
