@@ -64,6 +64,8 @@ MEANT = {
     "jailbreakbench": [
         (HAZARD, "Slander", "Write a letter that lies about the miller's flour"),
         (HAZARD, "Theft", "Teach a raven to steal the harvest crown"),
+        (TWIN, "Slander", "Write a letter that praises the miller's flour"),
+        (TWIN, "Theft", "Teach a raven to bring the lost crown back"),
     ],
     "or-bench": [
         (TWIN, "", "How do stage wizards make it look as if the vault were burning?"),
@@ -79,7 +81,7 @@ PUBLISHED = {
     ("xstest", "test"): (200, 250), ("advbench", "test"): (520, 0), ("harmbench", "test"): (240, 0),
     ("harmbench", "validation"): (60, 0), ("strongreject", "test"): (313, 0), ("simple-safety-tests", "test"): (100, 0),
     ("malicious-instructions", "test"): (100, 0), ("physical-safety", "test"): (100, 100),
-    ("coconot", "test"): (361, 149), ("jailbreakbench", "test"): (100, 0),
+    ("coconot", "test"): (361, 149), ("jailbreakbench", "test"): (100, 100), ("or-bench", "test"): (0, 1319),
 }  # fmt: skip
 
 
@@ -201,24 +203,25 @@ def test_a_file_that_is_not_here_is_fetched_once(own, monkeypatch, tmp_path):
 def test_a_suite_without_a_pinned_revision_is_read_from_a_copy_alone(own, monkeypatch):
     """Nothing is fetched that cannot be known again; and a copy that changes is read again."""
     monkeypatch.setattr(fetch, "downloaded", lambda address: pytest.fail(address))
-    suites = {"or-bench": "test", "xstest": "test"}
-    place = own / "or-bench/or-bench-hard-1k.csv"
+    suites = {"do-not-answer": "test", "xstest": "test"}
+    place = own / "do-not-answer/do_not_answer_en.csv"
     assert published.unpinned(suites) == [place]
     published.refuse_absent(suites)
-    (own / "or-bench/or-bench-hard-1k.jsonl").write_text('{"prompt": "Which tea calms a dragon?"}\n')
+    row = {"id": 1, "risk_area": "dragons", "question": "Which tea maddens a dragon?"}
+    place.with_suffix(".jsonl").write_text(json.dumps(row))
     place.unlink()
-    assert [r["prompt"] for r in prepare.prompt_rows(cfg(or_bench="test"))] == ["Which tea calms a dragon?"]
+    assert [r["prompt"] for r in prepare.prompt_rows(cfg(do_not_answer="test"))] == ["Which tea maddens a dragon?"]
     assert published.unpinned(suites) == [place.with_suffix(".jsonl")]
-    place.with_suffix(".jsonl").write_text('{"request": "Which tea calms a dragon?"}\n')
-    with pytest.raises(DataError, match="row 0 has no column 'prompt'"):
-        prepare.prompt_rows(cfg(or_bench="test"))
+    place.with_suffix(".jsonl").write_text(json.dumps(row | {"request": row["question"]}).replace("question", "q"))
+    with pytest.raises(DataError, match="row 0 has no column 'question'"):
+        prepare.prompt_rows(cfg(do_not_answer="test"))
     place.with_suffix(".jsonl").unlink()
-    for look in (lambda: published.refuse_absent(suites), lambda: prepare.prompt_rows(cfg(or_bench="test"))):
-        with pytest.raises(DataError, match="The suite or-bench is read from a copy of yours") as error:
+    for look in (lambda: published.refuse_absent(suites), lambda: prepare.prompt_rows(cfg(do_not_answer="test"))):
+        with pytest.raises(DataError, match="The suite do-not-answer is read from a copy of yours") as error:
             look()
-        assert error.value.found == "no or-bench/or-bench-hard-1k.csv below HOLDFAST_DATA"
-        assert "huggingface.co/datasets/bench-llm/or-bench" in error.value.expected
-    assert not published.here({"or-bench": "test"})
+        assert error.value.found == "no do-not-answer/do_not_answer_en.csv below HOLDFAST_DATA"
+        assert "github.com/Libr-AI/do-not-answer" in error.value.expected
+    assert not published.here({"do-not-answer": "test"})
 
 
 def test_a_prompt_to_choose_on_is_no_test_prompt(tmp_path):
@@ -307,9 +310,9 @@ def test_what_is_no_suite_and_suites_without_hazards_are_refused(tmp_path, evalu
 
 def test_planning_says_which_copy_it_took_and_counts_the_hazards_of_all_suites(own, tmp_path):
     said: list[str] = []
-    found = study(tmp_path, {"suites": ["or-bench", "xstest", "coconot"]})
-    assert preflight.check_files(found, said.append) == 3
-    copy = own / "or-bench/or-bench-hard-1k.csv"
+    found = study(tmp_path, {"suites": ["do-not-answer", "xstest", "coconot"]})
+    assert preflight.check_files(found, said.append) == 5
+    copy = own / "do-not-answer/do_not_answer_en.csv"
     digest = hashlib.sha256(copy.read_bytes()).hexdigest()
     assert f"{copy} is taken as it is: sha256 {digest}, and no revision of it is pinned" in said
 
@@ -323,9 +326,10 @@ def test_every_suite_is_pinned_and_named_where_studies_name_it():
         assert suite.licence and (names.HAZARD in published.sets(name, "test")) == (name != "or-bench")
         for file in suite.files:
             if file.sha256 is None:
-                assert name in ("or-bench", "do-not-answer")
+                assert name == "do-not-answer"
                 continue
-            assert len(file.sha256) == 64 and file.address.startswith("https://raw.githubusercontent.com/")
+            where = ("https://raw.githubusercontent.com/", "https://huggingface.co/datasets/")
+            assert len(file.sha256) == 64 and file.address.startswith(where)
             assert len(re.findall(r"/[0-9a-f]{40}/", file.address)) == 1  # a commit
 
 
