@@ -1,16 +1,25 @@
 """What rules of several families ask: digests of code, wildcards, and the inputs that depend on the study."""
 
+import functools
+
 from holdfast.data import sources
 from holdfast.data.sources import is_file
 from holdfast.record import paths
 from holdfast.study import registry
 
 
+@functools.cache
 def code(script, *modules):
     """Digest of what a stage's code does; methods and datasets are loaded by name, so name them here."""
     return provenance.code_digest(
         ROOT / "scripts" / f"{script}.py", *(provenance.PACKAGE / m for m in modules)
     )
+
+
+@functools.cache
+def trains_on_refusals(method):
+    """Whether a method takes safety rows."""
+    return "safety" in registry.header(method).needs
 
 
 def one_of(names):
@@ -78,7 +87,7 @@ def cell_artifacts(w):
     """Tensor files this arm asks for, by name."""
     arm = S.arms[w.arm]
     needs = {}
-    if "safety" in registry.header(arm.method).needs:
+    if trains_on_refusals(arm.method):
         needs["safety"] = f"{W}/{S.home('aligned', w.rep)}data/safety.parquet"
     if S.study.tasks[w.task].harmful_fraction:
         needs["harmful"] = rules.prepare_preferences.output[0]

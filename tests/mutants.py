@@ -465,10 +465,27 @@ MUTANTS = [
         ("kept = gained.low(level) > bound", "kept = gained.effect > bound"),
         ("and not criterion.nothing_to_lose", ""),
         ("DO_NOT if FAIL in verdicts else", ""),
-        ('against = baseline if name == "utility" else "aligned"', 'against = "aligned"'),
+        ('baselines[task] if name == "utility" else "aligned")', '"aligned")'),
         ('"bound": -self.margin if self.measure.more_is_better else self.margin', '"bound": -self.margin'),
         ("for v in (DO_NOT, NOT_RESOLVED, SHIP) if", "for v in (SHIP, NOT_RESOLVED, DO_NOT) if"),
         ("*(name for name, arm in own.items() if arm.swept)", ""),
+    ),
+    *_of(
+        "compare/gate.py", "compare/test_suites_apart.py",
+        ('for of in ("refusals", "over_refusal"):', 'for of in ("refusals",):'),
+        ('_here(of, found[task], arm, margin, "aligned", suite)', '_here(of, found[task], arm, margin, "aligned")'),
+    ),
+    *_of(
+        "study/gating.py", "study/test_gating.py",
+        ("ids[suite, r[\"set\"]].add(r[\"base_id\"])", "ids[suite, r[\"set\"]].add(r[\"id\"])"),
+        ("most = sum(there.values()), all(", "most = sum(there.values()), any("),
+        ("if name in published.sets(suite, of.split)", "if True"),
+        ("there = wanted if found is None else", "there = wanted if True else"),
+    ),
+    *_of(
+        "study/compared.py", "compare/test_claims.py study/test_gating.py",
+        ('if k != "suites" or len(self.suites) > 1', "if True"),
+        ("c.says, c.suite] for c in own]", "c.says, None] for c in own]"),
     ),
     *_of(
         "compare/measures.py", "compare/test_gate.py compare/test_claims.py -k 'not at_most_5'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -130,6 +131,33 @@ def test_a_comment_changes_no_digest_and_code_does(tmp_path):
         provenance._parsed.cache_clear()
         digests.append(provenance.code_digest(path))
     assert digests[0] == digests[1] == digests[2] != digests[3]
+
+
+def test_code_is_parsed_once_for_all_processes_and_a_damaged_memory_is_none(tmp_path):
+    ask = (
+        "import ast, sys\nfrom pathlib import Path\nfrom holdfast.record import provenance\n"
+        "parsed, parse = [], ast.parse\nast.parse = lambda *a: parsed.append(a) or parse(*a)\n"
+        "print(provenance.code_digest(Path(sys.argv[1]), provenance.PACKAGE / 'methods/warp.py'), len(parsed))"
+    )
+    script = tmp_path / "mine.py"
+    script.write_text("from holdfast.record import tables\n")
+
+    def asked(cache="cache"):
+        env = os.environ | {"HOLDFAST_CACHE": str(tmp_path / cache)}
+        command = [sys.executable, "-c", ask, str(script)]
+        digest, parsed = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split()
+        return digest, int(parsed)
+
+    first, again = asked(), asked()
+    assert first[0] == again[0] and first[1] > 5 and again[1] == 0
+    script.write_text("from holdfast.record import tables\nx = 1\n")
+    changed = asked()
+    assert changed[0] != first[0] and changed[1] == 1 and asked() == (changed[0], 0)
+    (memory,) = (tmp_path / "cache/code").iterdir()
+    memory.write_text("{")
+    assert asked() == (changed[0], first[1])
+    (tmp_path / "file").write_text("")  # where no folder can be made
+    assert asked("file") == (changed[0], first[1])
 
 
 def test_the_code_of_a_stage_includes_what_it_imports_and_not_other_methods():

@@ -111,3 +111,11 @@ def test_what_suites_hold_is_what_counts(study):
         ("gate.refusals", 130, True),
         ("gate.suites (refusals in xstest)", 100, False), ("gate.suites (refusals in advbench)", 30, True),
     ]  # fmt: skip
+
+
+def test_more_can_be_asked_for_while_one_set_has_more(study):
+    study().path.with_name("p.jsonl").write_text('{"prompt": "x", "set": "hazard"}\n')
+    own = study(gate={}, evaluation={"source": "p.jsonl", "prompts_per_set": 65})
+    for lookalikes, most in ((65, False), (64, True)):
+        found = {(None, "lookalike"): lookalikes, (None, "craft"): 60}
+        assert [a.most for a in gating.asked(own, found) if a.criterion == "over_refusal"] == [most]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import atexit
+import contextlib
 import functools
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import __version__
+from holdfast.record import paths
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -49,6 +53,7 @@ def _strip_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
+@functools.cache
 def _module_path(name: str) -> Path | None:
     relative = Path(*name.split(".")[1:])
     if not relative.parts:
@@ -60,9 +65,43 @@ def _module_path(name: str) -> Path | None:
 
 
 @functools.cache
-def _parsed(path: Path) -> tuple[str, frozenset[str]]:
-    """(digest of the parsed code, holdfast modules it imports at any level of nesting)."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _parsed(path: Path) -> tuple[str, frozenset[Path]]:
+    """(digest of the parsed code, the files of holdfast modules that it imports at any level of nesting)."""
+    text = path.read_bytes()
+    known, key = _known(), hashlib.sha256(text).hexdigest()
+    if key not in known:
+        known[key] = _parse(text)
+    code, imports = known[key]
+    return code, frozenset(p for p in map(_module_path, imports) if p)
+
+
+@functools.cache
+def _known() -> dict[str, tuple[str, list[str]]]:
+    """What was found of code before, by its bytes: to parse all of it takes longer than all else of planning a small
+    study. Kept in the user's cache, for one version of Python and of this file."""
+    this = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()[:16]
+    place = paths.cache() / "code" / f"{this}.json"
+    try:
+        found: dict[str, tuple[str, list[str]]] = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    before = len(found)
+
+    @atexit.register
+    def keep() -> None:
+        if len(found) > before:
+            own = place.with_name(f"{place.name}.{os.getpid()}")
+            with contextlib.suppress(OSError):  # a home that cannot be written to costs time only
+                place.parent.mkdir(parents=True, exist_ok=True)
+                own.write_text(json.dumps(found), encoding="utf-8")
+                own.replace(place)
+
+    return found
+
+
+def _parse(text: bytes) -> tuple[str, list[str]]:
+    """(digest of code without docstrings, the holdfast modules that it may import)."""
+    tree = ast.parse(text)
     imports: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -70,7 +109,7 @@ def _parsed(path: Path) -> tuple[str, frozenset[str]]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "holdfast":
             imports |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
     code = ast.dump(_strip_docstrings(tree), include_attributes=False)
-    return hashlib.sha256(code.encode()).hexdigest(), frozenset(imports)
+    return hashlib.sha256(code.encode()).hexdigest(), sorted(imports)
 
 
 # Errors and vocabulary shape messages, the study and the registry shape what a rule is asked to do;
@@ -95,7 +134,7 @@ def code_files(*roots: Path | str) -> list[Path]:
         if path in seen or path in _NOT_CODE:
             continue
         seen.add(path)
-        todo += [p for p in map(_module_path, _parsed(path)[1]) if p]
+        todo += _parsed(path)[1]
     return sorted(seen, key=_place)
 
 

@@ -182,6 +182,14 @@ class Compare(Strict):
     )
 
 
+class Choose(Strict):
+    """Where a sweep writes the settings it chose, and how far from the best utility a point may be."""
+
+    file: str = Field("chosen.yaml", pattern=r"^[a-z][a-z0-9-]*\.yaml$", description="File beside the study.")
+    tolerance: float = Field(0.01, ge=0, lt=1, description="Validation utility below the best that still competes.")
+    also: tuple[Name, ...] = Field((), description="The same sweep of other studies, run before: points are averaged.")
+
+
 def _or_off(value: Any) -> Any:
     """`off` as nothing: in a study that extends another, null only takes away what the other says."""
     return None if value == "off" else value

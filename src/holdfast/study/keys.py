@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from holdfast import names
 from holdfast.data.sources import WORLD
 from holdfast.model import package
-from holdfast.study.asked import Capabilities, Claim, Compare, Constitution, Evaluation, Gate
+from holdfast.study.asked import Capabilities, Choose, Claim, Compare, Constitution, Evaluation, Gate
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.replicates import FOLDER, Replicates
 from holdfast.study.tasks import Task
@@ -239,14 +239,6 @@ class Arm(Strict):
         elif self.revision is not None:
             raise ValueError("revision is that of a given model")
         return self
-
-
-class Choose(Strict):
-    """Where a sweep writes the settings it chose, and how far from the best utility a point may be."""
-
-    file: str = Field("chosen.yaml", pattern=r"^[a-z][a-z0-9-]*\.yaml$", description="File beside the study.")
-    tolerance: float = Field(0.01, ge=0, lt=1, description="Validation utility below the best that still competes.")
-    also: tuple[Name, ...] = Field((), description="The same sweep of other studies, run before: points are averaged.")
 
 
 class Study(Strict):

@@ -16,15 +16,14 @@ from holdfast.data import table
 from holdfast.data.sources import WORLD, is_file, on_hub
 from holdfast.errors import StudyError
 from holdfast.record import paths, provenance, userfiles
-from holdfast.study import places, registry, replicates
-from holdfast.study.asked import Gate
+from holdfast.study import places, replicates
 from holdfast.study.checked import NAME
+from holdfast.study.compared import Compared
 from holdfast.study.keys import Study
 from holdfast.study.reading import check_known, from_pydantic, read_chosen, read_study, refuse_credentials
-from holdfast.study.structure import Structure
 
 
-class Resolved(Structure):
+class Resolved(Compared):
     """A study with its name, ready for the DAG: what it consists of, and for every rule exactly the settings that its
     output depends on."""
 
@@ -196,43 +195,6 @@ class Resolved(Structure):
         files = (t.scorer.python for t in map(self.study.tasks.__getitem__, tasks) if t.scorer)
         return [str(Path(f).resolve()) for f in files if f]
 
-    def compare_cfg(self) -> dict[str, Any]:
-        """The claims that the study declares, beside those that follow from its methods, what differences are measured
-        from where it says so, and its suites."""
-        own = [c for c in self.study.claims if c.declared]
-        declared = [[c.arm, c.other, c.measure or "refusal", c.at_least or 0.0, c.says, c.suite] for c in own]
-        optional = {"declared": declared, "baseline": self.study.baseline, "suites": self.suites}
-        said = [[c.arm, c.other, c.words] for c in self.study.claims if not c.declared]
-        return {"claims": said} | {k: v for k, v in optional.items() if v}
-
-    def gate_cfg(self, arm: str | None = None) -> dict[str, Any]:
-        """What a gate asks, of one arm or of those that the study names; the defaults where it has none."""
-        gate = self.study.gate or Gate()
-        margins = {k: v for k, v in gate.margins.items() if k != "suites" or len(self.suites) > 1}
-        said = {"study": self.name, "arm": arm or gate.arm, "level": gate.level, "margins": margins,
-                "suites": self.suites}  # fmt: skip
-        cells = self.capability_cells if self.study.capabilities.tasks and "capabilities" in gate.margins else []
-        return said | {"baseline": self.study.baseline, "cells": cells}
-
-    def papers_cfg(self) -> dict[str, Any]:
-        """The study's base and the datasets of its tasks, to find what was published about them."""
-        return {"model": self.study.foundation.source, "datasets": {k: t.dataset for k, t in self.study.tasks.items()}}
-
-    def choose_cfg(self) -> dict[str, Any]:
-        """The sweep's points by arm, and the controls: a trained arm that runs the method of another arm of
-        the sweep -> that arm, whose chosen settings it shares."""
-        arms = {k: a for k, a in self.study.arms.items() if a.sweep}
-        controls = {
-            k: a.method for k, a in arms.items()
-            if k != a.method and a.method in arms and registry.header(a.method).kind == "train"
-        }  # fmt: skip
-        choose, points = self.study.choose, {name: a.swept for name, a in self.arms.items()}
-        assert choose is not None  # asked for in a study that chooses only
-        return {
-            "study": self.name, "also": list(choose.also), "tolerance": choose.tolerance, "controls": controls,
-            "points": points,
-        }  # fmt: skip
-
     def generation_cfg(self, tasks: list[str], split: str | None = None) -> dict[str, Any]:
         """How a model answers the safety prompts and the rows of these tasks, of the evaluated or another split."""
         e = self.study.evaluation
@@ -260,14 +222,6 @@ class Resolved(Structure):
         digest = provenance.digest([provenance.file_digest(p) for p in own])
         asked = _asked_as(self.study.evaluation.system_prompt) if c.chat_template else {}
         return c.model_dump(mode="json") | {"digest": digest} | asked
-
-    @property
-    def capability_cells(self) -> list[dict[str, Any]]:
-        """task, arm, seed and replicate of every model that is asked: the roles first, without a task."""
-        return [
-            *({"task": None, "arm": role, "seed": 0, **self._which(f, role=True)} for f, role in self.role_places),
-            *({"task": t, "arm": a, "seed": s, **self._which(f)} for f in self.folders for t, a, s in self.models(f)),
-        ]
 
     def dump(self) -> dict[str, Any]:
         """The whole resolved study, for the record."""

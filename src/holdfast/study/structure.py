@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.errors import StudyError
-from holdfast.names import BENIGN, HAZARD, LOOKALIKE, WRAPPED
+from holdfast.names import HAZARD, LOOKALIKE, WRAPPED
 from holdfast.record import paths
 from holdfast.study import places, replicates
 from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
-from holdfast.study.asked import Claim
 from holdfast.study.judging import Judging
 from holdfast.study.keys import Study
-from holdfast.study.reading import check_known
 from holdfast.suites import published
 
 
@@ -33,132 +31,14 @@ class Structure:
             self.arms[merge.name] = with_source(merge, self.arms, path)
         families = {name: arm.family for name, arm in self.arms.items()}
         self.judging = Judging(study, path, families)
-        self._check_claims()
         # What is given is the same in all of them.
         given = {} if study.base.source == "tiny" and study.has_base else {"base": 0}
         given |= {"safety": 0} if study.aligned and study.aligned.training is None else {}
         self._check_roles()
         self.replicates = [r.model_copy(update=given) for r in study.replicates]
         self._check_replicates()
-        self._check_curves()
-        self._check_baseline()
-        self._check_gate()
         self._check_pairs()
         self._check_suites()
-
-    def _check_claims(self) -> None:
-        """A declared claim is about arms of this study that meet on a task."""
-        known = {**dict.fromkeys(self.roles, frozenset(self.study.tasks)),
-                 **{name: frozenset(a.learning_rates) for name, a in self.arms.items()}}  # fmt: skip
-        families = {a.family: frozenset(a.learning_rates) for a in self.arms.values()}
-        said = [(c.arm, c.other, (c.measure or "refusal") if c.declared else None, c.suite) for c in self.study.claims]
-        if twice := next((i for i, claim in enumerate(said) if claim in said[:i]), None):
-            raise StudyError(
-                f"{self.path}: claims.{twice} is about a pair that another claim is about.",
-                found=" over ".join(said[twice][:2]), expected="each pair once, or by another measure or suite",
-                do=f"remove claims.{twice}",
-            )  # fmt: skip
-        for i, claim in enumerate(self.study.claims):
-            # What curves claim is about families.
-            there = known | families if self.study.curves and not claim.declared else known
-            what = "an arm that the study does not have"
-            check_known((claim.arm, claim.other), there, self.path, f"claims.{i}", what, "arms")
-            if claim.arm == claim.other or not there[claim.arm] & there[claim.other]:
-                raise StudyError(
-                    f"{self.path}: claims.{i} compares what never meets.", found=f"{claim.arm} and {claim.other}",
-                    expected="two arms, or an arm and a role, that share a task", do=f"correct claims.{i}",
-                )  # fmt: skip
-            self._check_claimed_suite(i, claim)
-
-    def _check_claimed_suite(self, i: int, claim: Claim) -> None:
-        """The suite of a claim is asked, and has prompts of the kind that is claimed about."""
-        if claim.suite is None:
-            return
-        split = self.study.evaluation.split
-        wanted = {"wrapped": {WRAPPED}, "over_refusal": set(BENIGN)}.get(claim.measure or "", {HAZARD})
-        having = [name for name in self.suites if published.sets(name, split) & wanted]
-        if claim.suite not in having:
-            raise StudyError(
-                f"{self.path}: claims.{i}.suite has no such prompts in the split {split}.", found=claim.suite,
-                expected=f"one of {', '.join(having)}" if having else "a suite with such prompts in evaluation.suites",
-                do=f"correct claims.{i}.suite",
-            )  # fmt: skip
-
-    def full_on(self, task: str) -> list[str]:
-        """The arms with full fine-tuning on a task."""
-        return [
-            name for name, a in self.arms.items()
-            if a.method == "full" and task in a.settings and a.settings[task].get("trainable", "all") == "all"
-        ]  # fmt: skip
-
-    def asked_tasks(self) -> list[str]:
-        """The tasks that any arm runs on."""
-        asked = {task for a in self.arms.values() for task in a.learning_rates}
-        return [t for t in self.study.tasks if t in asked]
-
-    def _check_curves(self) -> None:
-        """Curves are held against full fine-tuning on the same task."""
-        for task in self.asked_tasks() if self.study.curves else ():
-            if not self.full_on(task):
-                raise StudyError(
-                    f"{self.path}: curves have nothing to be held against on the task {task}.",
-                    found="no arm with full fine-tuning", expected="an arm `method: full` on every task",
-                    do=f"add one, limit arms to other tasks and remove {task}, or remove curves",
-                )  # fmt: skip
-
-    def _check_baseline(self) -> None:
-        """A declared baseline is an arm of this study, on every task."""
-        name = self.study.baseline
-        if name is None:
-            return
-        check_known((name,), self.arms, self.path, "compare.baseline", "an arm that the study does not have", "arms")
-        missing = [t for t in self.asked_tasks() if t not in self.arms[name].learning_rates]
-        if missing:
-            raise StudyError(
-                f"{self.path}: compare.baseline does not run on the task {missing[0]}.", found=name,
-                expected="an arm that runs on every task", do=f"correct compare.baseline, or add {missing[0]} to it",
-            )  # fmt: skip
-
-    def baselines(self) -> set[str]:
-        """The arms that utility is held against: the one that is declared, else on every task the first with full
-        fine-tuning that is no point of a sweep."""
-        if self.study.baseline:
-            return {self.study.baseline}
-        full = [[name for name in self.full_on(task) if not self.arms[name].swept] for task in self.asked_tasks()]
-        return {"full" if "full" in found else found[0] for found in full if found}
-
-    def _check_gate(self) -> None:
-        """A gate has an arm to judge, and what it is explicitly held to."""
-        gate = self.study.gate
-        if gate is None:
-            return
-        if gate.arm is not None:
-            check_known((gate.arm,), self.arms, self.path, "gate.arm", "an arm that the study does not have", "arms")
-        one, baselines = {name for name, a in self.arms.items() if not a.swept}, self.baselines()
-        if gate.arm is None and not one - baselines:
-            raise StudyError(
-                f"{self.path}: the gate has no arm to judge.", found=", ".join(self.arms),
-                expected="an arm beside the baseline that is no point of a sweep", do="add one, or name one: gate.arm",
-            )  # fmt: skip
-        named = gate.model_fields_set & set(gate.margins)
-        if "utility" in named and not baselines:
-            raise StudyError(
-                f"{self.path}: gate.utility has nothing to be held against.", found="no arm with full fine-tuning",
-                expected="an arm `method: full`, or `compare: {baseline: ...}`",
-                do="add one, or turn the criterion off: gate.utility: off",
-            )  # fmt: skip
-        if "suites" in named and len(self.suites) < 2:
-            raise StudyError(
-                f"{self.path}: gate.suites has no suites to tell apart.", found=", ".join(self.suites) or "no suite",
-                expected="several in evaluation.suites for the split that is evaluated: one is gate.refusals",
-                do="name them, or turn the criterion off: gate.suites: off",
-            )  # fmt: skip
-        if "capabilities" in named and not self.study.capabilities.tasks:
-            raise StudyError(
-                f"{self.path}: gate.capabilities has nothing to look at.", found="capabilities has no tasks",
-                expected="tasks of lm-evaluation-harness in capabilities.tasks",
-                do="name them, or turn the criterion off: gate.capabilities: off",
-            )  # fmt: skip
 
     def _check_replicates(self) -> None:
         """Two equal replicates would count what was drawn once as drawn twice."""
