@@ -8,47 +8,100 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from holdfast import statistics
+from holdfast import names, statistics
 from holdfast.cli.main import main
-from holdfast.errors import StudyError
+from holdfast.errors import LayerMismatch, StudyError
+from holdfast.model import hub, shapes
 from holdfast.report import terminal
 from holdfast.study import costs, resolve
 
 
-def _config(shape, tied):
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        hidden_size=shape.hidden, intermediate_size=shape.mlp, num_hidden_layers=shape.blocks,
-        num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads, vocab_size=shape.vocabulary,
-        tie_word_embeddings=tied,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("name", [*costs.SHAPES, "grouped", "tied"])
-def test_parameters_are_those_of_the_model(name):
-    import torch
-    from transformers import LlamaForCausalLM
-
-    shape = costs.SHAPES.get(name, costs.Shape(64, 96, 3, 8, 2, 500, tied=name == "tied"))
-    with torch.device("meta"):
-        model = LlamaForCausalLM(_config(shape, shape.tied))
-    assert shape.parameters == sum(p.numel() for p in model.parameters())
-    linear = dict(model.named_modules())["model.layers.0.mlp.down_proj"]
-    assert shape.linear("down_proj") == tuple(linear.weight.shape)
-    assert shape.linear("k_proj") == tuple(model.model.layers[0].self_attn.k_proj.weight.shape)
+def llama(hidden, mlp, blocks, heads, kv_heads, vocabulary, tied=False, **more):
+    """config.json of a Llama model."""
+    return {
+        "model_type": "llama", "hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": blocks,
+        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "vocab_size": vocabulary,
+        "tie_word_embeddings": tied,
+    } | more  # fmt: skip
 
 
-def test_a_forward_pass_counts_what_torch_counts():
+GROUPED = llama(64, 96, 3, 8, 2, 500)
+# Architectures of several families, as small as they go; what of the modules that studies name their blocks have.
+ATTENTION, ALL = ("q_proj", "k_proj", "v_proj", "o_proj"), names.MODULE_KINDS
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 500,
+}
+FAMILIES = {
+    "llama, tied": (llama(64, 96, 3, 8, 2, 500, tied=True), ALL), "llama, grouped keys": (GROUPED, ALL),
+    "qwen2": ({"model_type": "qwen2", **SMALL, "num_key_value_heads": 2}, ALL),
+    "gemma2": ({"model_type": "gemma2", **SMALL, "num_key_value_heads": 2, "head_dim": 16}, ALL),
+    "phi3": ({"model_type": "phi3", **SMALL, "pad_token_id": 0, "eos_token_id": 0, "bos_token_id": 0},
+             ("o_proj", "down_proj")),
+    "gpt_neox": ({"model_type": "gpt_neox", **SMALL}, ()),
+    "mixtral": ({"model_type": "mixtral", **SMALL, "num_local_experts": 4, "num_experts_per_tok": 2,
+                 "num_key_value_heads": 2}, ATTENTION),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sizes_and_passes_are_those_of_the_model_itself(family):
+    """Built and run for real, and counted by hand or by torch."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
-    from transformers import LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    shape = costs.Shape(64, 96, 3, 8, 8, 500)
-    model = LlamaForCausalLM._from_config(_config(shape, False), attn_implementation="eager").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.ones(4, 32, dtype=torch.long), use_cache=False)
-    assert shape.forward(4 * 32, 32) == counter.get_total_flops()
+    config, has = FAMILIES[family]
+    shape = shapes.of_config(config | {"torch_dtype": "float16"})
+    kinds = {k: v for k, v in config.items() if k != "model_type"}
+    c = AutoConfig.for_model(config["model_type"], **kinds)
+    model = AutoModelForCausalLM.from_config(c, attn_implementation="eager", dtype=torch.float32).eval()
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    assert {x.kind for x in shape.linears} == set(has) and len(shape.linears) == shape.blocks * len(has)
+    for kind in has:
+        (module,) = [m for n, m in model.named_modules() if n.endswith(f"layers.0.{_in_block(kind)}")]
+        assert shape.of([kind])[0].size == tuple(module.weight.shape)
+    if family == "mixtral":  # torch does not count groups of experts: two of four, three matrices each
+        head, attention = 64 * 500, 2 * (2 * 64 * 64 + 2 * 64 * 32)
+        router, experts = 2 * 64 * 4, 2 * 2 * 3 * 64 * 96
+        assert shape.per_token == 2 * (head + attention + router + experts)
+    else:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.ones(4, 32, dtype=torch.long), use_cache=False)
+        assert shape.forward(4 * 32, 32) == pytest.approx(counter.get_total_flops(), rel=1e-9)
+
+
+def _in_block(kind):
+    return f"{'mlp' if kind in ('gate_proj', 'up_proj', 'down_proj') else 'self_attn'}.{kind}"
+
+
+def test_a_forward_pass_is_counted_as_one_counts_on_paper():
+    """2 m n per matrix and token; scores and their sums 4 h L per block and token."""
+    shape = shapes.of_config(GROUPED)
+    matrices = 3 * (2 * 64 * 64 + 2 * 64 * 16 + 3 * 64 * 96) + 64 * 500
+    assert shape.forward(10, 32) == 10 * (2 * matrices + 3 * 4 * 64 * 32)
+    assert (shape.keys, shape.hidden, shape.mlp, shape.blocks, shape.vocabulary) == (16, 64, 96, 3, 500)
+    assert sorted(shape.widths(["q_proj", "k_proj", "up_proj", "down_proj"])) == [64] * 6 + [96] * 3
+
+
+@pytest.mark.parametrize(("name", "billions"), [
+    ("meta-llama/Llama-2-7b-chat-hf", 6.738415616), ("meta-llama/Llama-2-13b-chat-hf", 13.015864320),
+    ("meta-llama/Llama-3.1-8B-Instruct", 8.030261248), ("HuggingFaceTB/SmolLM2-135M-Instruct", 0.134515008),
+])  # fmt: skip
+def test_published_models_have_the_parameters_that_their_cards_say(name, billions):
+    assert shapes.of_config(shapes.PUBLISHED[name.lower()]).parameters == round(billions * 1e9)
+
+
+def test_modules_that_a_model_has_not_are_refused_only_where_something_is_asked_of_them():
+    shape = shapes.of_config(FAMILIES["gpt_neox"][0])
+    with pytest.raises(LayerMismatch, match="does not have the modules"):
+        costs.stages(resolve.load("demo", ROOT / "config"), shape)
+    plain = resolve.load("demo", ROOT / "config")
+    plain.arms = {k: a for k, a in plain.arms.items() if k in ("full", "safety-mix")}
+    assert {"gram", "basis", "importance", "masks"}.isdisjoint(s.name for s in costs.stages(plain, shape))
 
 
 def test_a_plan_counts_the_jobs_and_bytes_of_the_study():
@@ -84,7 +137,7 @@ def test_the_7b_study_is_planned_without_the_model(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "6.74 B parameters" in out and "TB" not in out
     config = tmp_path / "config.json"
-    config.write_text(json.dumps(_config(costs.Shape(64, 96, 3, 8, 2, 500), False).to_dict()))
+    config.write_text(json.dumps(GROUPED))
     assert main(["plan", path, "--tflops", "400", "--model-config", str(config)]) == 0
     assert "6.74 B" not in capsys.readouterr().out
 
@@ -102,7 +155,7 @@ MEASURED = [
 
 @pytest.mark.parametrize(("shape", "rows", "moments", "gigabytes"), MEASURED)
 def test_the_memory_of_training_is_planned_as_it_was_measured(shape, rows, moments, gigabytes):
-    s = costs.Shape(*shape, tied=True)
+    s = shapes.of_config(llama(*shape, tied=True))
     batch, length, reply = rows
     phase = resolve.load("demo", ROOT / "config").study.safety.training
     phase = phase.model_copy(update={"batch_size": batch, "max_length": length})
@@ -133,7 +186,7 @@ def test_a_busy_machine_is_said(load, said, tmp_path, monkeypatch, capsys):
 
 
 def test_precision_and_checkpointing_change_memory_as_they_should():
-    shape = costs.SHAPES["meta-llama/llama-2-7b-chat-hf"]
+    shape = shapes.of_config(shapes.PUBLISHED["meta-llama/llama-2-7b-chat-hf"])
     phase = resolve.load("demo", ROOT / "config").study.safety.training.model_copy(update={"batch_size": 16})
 
     def bytes_of(**setting):
@@ -147,11 +200,34 @@ def test_precision_and_checkpointing_change_memory_as_they_should():
     assert bytes_of(precision="pure_bf16") < fp32 / 2 + 1
 
 
-def test_an_unknown_model_says_what_to_give():
-    base = resolve.load("demo", ROOT / "config").study.base
+def test_an_unknown_model_says_what_to_give(monkeypatch):
+    base = resolve.load("demo", ROOT / "config").study.base.model_copy(update={"source": "nobody/none"})
+    asked = []
+    monkeypatch.setattr(hub, "configuration", lambda *a: asked.append(a))
     with pytest.raises(StudyError, match="not known here") as error:
-        costs.shape_of(base.model_copy(update={"source": "nobody/none"}))
-    assert "--model-config" in error.value.do
+        costs.shape_of(base)
+    assert "--model-config" in error.value.do and asked == [("nobody/none", None)]
+
+
+def test_a_hub_model_is_planned_by_its_configuration_on_the_hub(tmp_path, monkeypatch):
+    base = resolve.load("demo", ROOT / "config").study.base.model_copy(update={"source": "some/one", "revision": "abc"})
+    (tmp_path / "config.json").write_text(json.dumps(FAMILIES["qwen2"][0]))
+    places = {("some/one", "abc"): tmp_path / "config.json"}
+    monkeypatch.setattr(hub, "configuration", lambda *a: places[a])
+    assert costs.shape_of(base) == shapes.of_config(FAMILIES["qwen2"][0])
+
+
+@pytest.mark.parametrize(("config", "found"), [
+    ({"model_type": "no-such"}, "no-such"), ({}, "no 'model_type'"), ([], "list"), ({"model_type": "t5"}, "T5"),
+    ({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 7}, ""),
+    ({"model_type": "llama", "hidden_size": "many"}, ""),
+])  # fmt: skip
+def test_a_configuration_of_no_decoder_is_one_block(config, found, tmp_path):
+    base = resolve.load("demo", ROOT / "config").study.base
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(StudyError, match="does not say the shape of a decoder") as error:
+        costs.shape_of(base, tmp_path / "config.json")
+    assert found in error.value.found
 
 
 @pytest.mark.parametrize(("prompts", "comparisons"), [(400, 1), (120, 1), (120, 25)])

@@ -117,7 +117,7 @@ def config(source: Path | str) -> dict[str, Any]:
         return found
 
     return {
-        "hidden_size": of("embedding_length"), "intermediate_size": of("feed_forward_length"),
+        "model_type": kind, "hidden_size": of("embedding_length"), "intermediate_size": of("feed_forward_length"),
         "num_hidden_layers": of("block_count"), "num_attention_heads": of("attention.head_count"),
         "num_key_value_heads": _field(reader, f"{kind}.attention.head_count_kv"),
         "vocab_size": len(_field(reader, "tokenizer.ggml.tokens") or ()),

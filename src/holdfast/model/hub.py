@@ -60,6 +60,17 @@ def reachable(source: str, revision: str | None = None) -> bool:
         return False
 
 
+def configuration(source: str, revision: str | None = None) -> Path | None:
+    """The config.json of a hub model, from here or from there; None where neither has it for us."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(source, "config.json", revision=revision, etag_timeout=SECONDS))
+    except (OSError, HFValidationError, HfHubHTTPError):
+        return None
+
+
 def fetched(source: str, revision: str | None = None) -> Path:
     """The folder of a source, fetched from the hub where it is not on this machine.
 

