@@ -33,7 +33,9 @@ ROOT = Path(workflow.basedir)
 FAILED = os.environ.setdefault(
     "HOLDFAST_FAILED", str(Path(".snakemake").resolve() / f"failed-{os.getpid()}")
 )
-S = preflight.study(str(config.get("study", "demo")), ROOT)
+S = preflight.study(
+    str(config.get("study", "demo")), ROOT, dry=workflow.output_settings.dryrun
+)
 alive.guard()
 W, R, L = f"work/{S.name}", f"results/{S.name}", f"logs/{S.name}"
 GPU = int(config.get("gpu", 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -90,13 +89,6 @@ def test_an_unknown_task_is_refused_before_any_job(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(capabilities, "_manager", lambda _: pytest.fail("asked again by a job of the same run"))
     preflight.study(str(tmp_path / "own.yaml"), tmp_path)
     assert capabilities._CHECKED in os.environ
-
-
-def test_without_the_harness_the_study_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(StudyError, match="needs lm-evaluation-harness") as error:
-        capabilities.check(["hellaswag"], None, tmp_path / "own.yaml")
-    assert "harness" in error.value.do
 
 
 def test_a_score_that_is_not_right_or_wrong_is_refused():

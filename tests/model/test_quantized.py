@@ -7,7 +7,6 @@ import importlib.util
 import pytest
 import torch
 
-from holdfast.errors import StudyError
 from holdfast.model import chat, folders, layers, quantized
 from holdfast.study import registry
 from holdfast.train import loop
@@ -26,18 +25,6 @@ def model(tokenizer):
     return new_model(
         tokenizer, hidden_size=128, intermediate_size=256, layers=1, heads=4, kv_heads=2, max_positions=256, seed=0
     )
-
-
-def test_without_bitsandbytes_the_study_is_refused(tmp_path, monkeypatch):
-    from bad_input import GOOD, load
-
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "bitsandbytes" else find(name, *a)
-    )
-    with pytest.raises(StudyError, match="arms.lora.base") as error:
-        load(tmp_path, GOOD | {"arms": {"lora": {"method": "lora", "base": "nf4"}}})
-    assert "qlora" in error.value.block()
 
 
 @needs_bitsandbytes

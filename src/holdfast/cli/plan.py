@@ -33,6 +33,7 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
     from holdfast.study import costs, preflight, resolve
 
     resolved = resolve.load(study)
+    preflight.check_packages(resolved, lambda line: click.echo(f"note: {line}", err=True))
     shape = costs.shape_of(resolved.study.foundation, model_config)
     hazards = preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
     rate = tflops * 1e12 if tflops else measured_rate()

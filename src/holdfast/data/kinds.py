@@ -7,7 +7,6 @@ compared with what is read of the row's `gold`; an answer of which nothing can b
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -191,21 +190,7 @@ def in_box(_: bool) -> Score:
     return _compared(read, lambda gold: read(gold) or boxed.plain(gold))
 
 
-def refuse_without_rouge(where: str) -> None:
-    """Refuse a task whose scores need a package that is not here.
-
-    Raises:
-        DataError: it is not here.
-    """
-    if importlib.util.find_spec("rouge_score") is None:
-        raise DataError(
-            f"{where}: the scorer `rouge` needs a package that is not here.", found="no rouge-score",
-            expected="the extra `rouge`", do="pip install 'holdfast[rouge]'",
-        )  # fmt: skip
-
-
 def rouge(told: Told) -> Score:
-    refuse_without_rouge("a task")
     from rouge_score import rouge_scorer
 
     variant = told["variant"]

@@ -77,13 +77,16 @@ def refuse(dataset: str, settings: Settings | None, where: str) -> None:
     """Refuse a scorer that could not run. Nothing of the user's is run.
 
     Raises:
-        DataError: its file has no function `score(text, row)`, or a package is missing.
+        DataError: its file has no function `score(text, row)`.
     """
-    kind, told = _of(dataset, settings) or ("", "")
-    if kind == "python":
+    name, told = _of(dataset, settings) or ("", "")
+    if name == "python":
         _check_file(told, where)
-    elif kind == "rouge":
-        kinds.refuse_without_rouge(where)
+
+
+def kind(dataset: str, settings: Settings | None) -> str:
+    """The kind of scorer of a dataset's answers; empty where the dataset scores them itself."""
+    return (_of(dataset, settings) or ("", None))[0]
 
 
 def look(

@@ -8,7 +8,6 @@ compared row by row as everything else is.
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,17 +34,12 @@ _CHECKED = "HOLDFAST_CAPABILITIES"
 
 
 def check(tasks: Sequence[str], task_files: str | None, path: Path) -> None:
-    """Refuse what the harness could not run: it is not installed, or does not know a task. Ten seconds, once per run:
+    """Refuse a task that the harness, which is installed, does not know. Ten seconds, once per run:
     the jobs of a run find a mark of its first process.
 
     Raises:
         StudyError: names the study's key and the nearest task.
     """
-    if importlib.util.find_spec("lm_eval") is None:
-        raise StudyError(
-            f"{path}: capabilities needs lm-evaluation-harness.", found="lm_eval is not installed",
-            expected="the extra `harness`", do="pip install -c constraints.txt -e '.[harness]', or remove capabilities",
-        )  # fmt: skip
     mark = provenance.digest([list(tasks), task_files])
     if os.environ.get(_CHECKED) == mark:
         return

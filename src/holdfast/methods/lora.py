@@ -8,11 +8,10 @@ uses it to measure how cheaply refusals are lost; here it is the ordinary low-ra
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from holdfast.study.registry import MethodSettings
 
@@ -61,13 +60,6 @@ class Settings(MethodSettings):
     base: Literal["float32", "nf4"] = Field(
         "float32", description="How the frozen weights under the adapter are kept; nf4 is QLoRA and needs bitsandbytes."
     )
-
-    @field_validator("base")
-    @classmethod
-    def _installed(cls, value: str) -> str:
-        if value == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
-            raise ValueError("nf4 needs bitsandbytes, which is not installed: pip install 'holdfast[qlora]'")
-        return value
 
     def artifacts(self) -> dict[str, Any]:
         """The package that nf4 needs."""

@@ -5,6 +5,7 @@ Torch is never imported here; pandas only when a study names a user's file.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,23 +19,21 @@ from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, te
 from holdfast.names import HAZARD
 from holdfast.record import paths, provenance
 from holdfast.stage import alive
-from holdfast.study import gating, lengths, resolve, unread
+from holdfast.study import gating, lengths, packages, resolve, unread
 
 BIG_FILE_BYTES = 200_000_000
 POOL = 1.25  # times the rows of a draw: with less, draws hardly differ
 
 
-def study(name: str, root: Path | str = ".") -> resolve.Resolved:
-    """The resolved study; on a `HoldfastError` print its block and leave with exit code 2."""
+def study(name: str, root: Path | str = ".", *, dry: bool = False) -> resolve.Resolved:
+    """The resolved study; on a `HoldfastError` print its block and leave with exit code 2. A `dry` run says what is to
+    be installed, and goes on."""
     try:
         folder = Path(root).resolve() / "config"
         if folder.is_relative_to(Path.cwd()):
             folder = folder.relative_to(Path.cwd())
         resolved = resolve.load(name, folder)
-        if resolved.study.capabilities.tasks:
-            from holdfast.evaluate import capabilities
-
-            capabilities.check(resolved.study.capabilities.tasks, resolved.study.capabilities.task_files, resolved.path)
+        check_packages(resolved, _said if dry else None)
         first = alive.VARIABLE not in os.environ  # jobs read the study too, and their Snakemake has said it
         check_files(resolved, _said if first else lambda _: None, first=first)
         return resolved
@@ -42,6 +41,22 @@ def study(name: str, root: Path | str = ".") -> resolve.Resolved:
         sys.stderr.write(error.block() + "\n")
         sys.stderr.flush()
         sys.exit(error.exit_code)
+
+
+def check_packages(resolved: resolve.Resolved, say: Callable[[str], None] | None = None) -> None:
+    """Refuse optional packages that are not here, or `say` so; and tasks that the harness does not know, if it is here.
+
+    Raises:
+        StudyError: the first one.
+    """
+    for absent in packages.missing(resolved):
+        if say is None:
+            raise absent
+        say(f"{absent.what} {absent.do}")
+    if (asked := resolved.study.capabilities).tasks and importlib.util.find_spec("lm_eval") is not None:
+        from holdfast.evaluate import capabilities
+
+        capabilities.check(asked.tasks, asked.task_files, resolved.path)
 
 
 def _said(line: str) -> None:
