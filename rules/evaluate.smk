@@ -15,9 +15,7 @@ rule respond:
         f"{L}/benchmarks/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
-        gpu=GPU,
+        **asks("responses", mem_mb=8000, runtime=240, gpu=GPU),
     params:
         cfg=lambda w: S.generation_cfg([w.task]),
         code=lambda w: code("respond", *datasets([w.task])),
@@ -49,8 +47,7 @@ rule judge:
         f"{L}/benchmarks/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg=lambda w: S.judge_cfg(
             w.task,
@@ -78,8 +75,7 @@ rule changes:
         f"{L}/benchmarks/{{rep}}changes/{{task}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg={},
         code=code("changes"),
@@ -139,9 +135,7 @@ if S.study.evaluation.divergence:
             f"{L}/benchmarks/{{rep}}diverge/{{task}}/{{arm}}/seed{{seed}}.tsv"
         threads: 1
         resources:
-            mem_mb=8000,
-            runtime=240,
-            gpu=GPU,
+            **asks("divergence", mem_mb=8000, runtime=240, gpu=GPU),
         params:
             cfg=S.divergence_cfg(),
             code=code("diverge"),
@@ -215,9 +209,7 @@ if S.study.capabilities.tasks:
             f"{L}/benchmarks/{{rep}}capabilities/{{task}}/{{arm}}/seed{{seed}}.tsv"
         threads: 1
         resources:
-            mem_mb=8000,
-            runtime=720,
-            gpu=GPU,
+            **asks("capabilities", mem_mb=8000, runtime=720, gpu=GPU),
         params:
             cfg=S.capabilities_cfg(),
             code=code("capabilities"),
@@ -246,8 +238,7 @@ if S.study.capabilities.tasks:
             f"{L}/compare_capabilities.log",
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=30,
+            **asks(None, mem_mb=2000, runtime=30),
         params:
             cfg={"cells": S.capability_cells},
             code=code("compare_capabilities"),

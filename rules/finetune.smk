@@ -19,9 +19,7 @@ rule finetune:
         arm=one_of(S.of_kind("train")),
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=480,
-        gpu=GPU,
+        **asks("models, trained", mem_mb=8000, runtime=480, gpu=GPU),
     params:
         cfg=lambda w: S.cell_cfg(w.task, w.arm, int(w.seed), w.rep),
         code=lambda w: code(

@@ -11,8 +11,7 @@ rule prepare_judge_prompts:
         f"{L}/judge/prompts.log",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks(None, mem_mb=2000, runtime=30),
     params:
         cfg=S.judging.prompts_cfg(),
         code=code("prepare_judge_prompts"),
@@ -55,8 +54,7 @@ rule label_pairs:
         f"{L}/judge/pairs.log",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks(None, mem_mb=2000, runtime=30),
     params:
         cfg=S.judging.pairs_cfg(),
         code=code("label_pairs"),
@@ -103,9 +101,7 @@ rule opinions:
         judge=one_of(S.judging.asked),
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
-        gpu=GPU,
+        **asks(None, mem_mb=8000, runtime=240, gpu=GPU),
     params:
         cfg=lambda w: S.judging.opinions_cfg(w.judge),
         code=lambda w: code("opinions", f"judges/{w.judge.replace('-', '_')}.py"),
@@ -124,8 +120,7 @@ rule agreement:
         f"{L}/agreement.log",
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg={},
         code=code("agreement"),

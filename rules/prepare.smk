@@ -21,8 +21,7 @@ rule prepare_safety:
         f"{L}/benchmarks/{{rep}}prepare_safety.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks(None, mem_mb=2000, runtime=30),
     params:
         cfg=lambda w: S.safety_data_cfg(w.rep),
         code=code("prepare_safety"),
@@ -42,8 +41,7 @@ rule prepare_preferences:
         f"{L}/benchmarks/prepare_preferences.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks(None, mem_mb=2000, runtime=30),
     params:
         cfg=S.preferences_cfg(),
         code=code("prepare_preferences"),
@@ -64,8 +62,7 @@ rule prepare_prompts:
         f"{L}/benchmarks/prepare_prompts.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks(None, mem_mb=2000, runtime=30),
     params:
         cfg=S.prompts_cfg(),
         code=code("prepare_prompts"),
@@ -85,8 +82,7 @@ rule prepare_task:
         f"{L}/benchmarks/prepare_task/{{task}}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg=lambda w: S.task_data_cfg(w.task),
         code=lambda w: code("prepare_task", f"data/{S.study.tasks[w.task].dataset}.py"),

@@ -16,9 +16,7 @@ rule realign:
         arm=one_of(S.of_kind("merge")),
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=240,
-        gpu=GPU,
+        **asks("models, merged", mem_mb=8000, runtime=240, gpu=GPU),
     params:
         cfg=lambda w: S.merge_cfg(w.task, w.arm, int(w.seed), w.rep),
         code=lambda w: code(

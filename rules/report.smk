@@ -25,8 +25,7 @@ rule compare:
         f"{L}/benchmarks/compare.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg=S.compare_cfg(),
         code=code("compare"),
@@ -46,8 +45,7 @@ rule gate:
         f"{L}/gate.log",
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg=S.gate_cfg(),
         code=code("gate"),
@@ -66,8 +64,7 @@ rule papers:
         f"{L}/papers.log",
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        **asks(None, mem_mb=1000, runtime=10),
     params:
         cfg=S.papers_cfg(),
         code=code("papers"),
@@ -116,8 +113,7 @@ rule write_report:
         f"{L}/benchmarks/report.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg=S.dump(),
         code=code("report"),
@@ -155,8 +151,7 @@ if S.study.choose:
             f"{L}/choose.log",
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            **asks(None, mem_mb=1000, runtime=10),
         params:
             cfg=S.choose_cfg(),
             code=code("choose"),

@@ -12,8 +12,7 @@ rule cards:
         f"{L}/cards.log",
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        **asks(None, mem_mb=2000, runtime=60),
     params:
         cfg=S.dump(),
         code=code("cards", *datasets(S.study.tasks)),
@@ -32,8 +31,7 @@ rule create_store:
     priority: 100
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=20,
+        **asks(None, mem_mb=2000, runtime=20),
     params:
         cfg={"study": S.name},
     script:
@@ -58,8 +56,7 @@ rule import_runs:
         f"{L}/benchmarks/mlflow.tsv"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        **asks(None, mem_mb=2000, runtime=60),
     params:
         cfg=S.dump(),
         file=str(S.path),
