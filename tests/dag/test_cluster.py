@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -73,7 +74,9 @@ def test_jobs_that_are_cancelled_killed_or_too_large_and_a_node_that_dies_change
     time.sleep(20)
     cluster.start(node)
     log = run.end()
-    assert log.count("Trying to restart job") >= 2
+    # One was cancelled, one took too much, one was on the node: it is tried again by SLURM or by Snakemake.
+    failed = set(re.findall(r"Error in rule (\w+):", log))
+    assert {"train_base", "compute_basis"} <= failed, failed
     assert soak.digests(folder, "smoke") == soak.digests(project, "smoke")
     assert not soak.leftovers(folder, "smoke")
     asked = [line.split() for line in cluster.ask("squeue", "-h", "-t", "all", "-o", "%i %m %C").splitlines()]

@@ -1,0 +1,145 @@
+"""Pretends that this machine has a GPU: tensors on "cuda" compute here, and refuse to meet those that are not.
+
+    with pretend.gpu():
+        model.cuda()                       # its numbers stay in memory, its tensors say they are on cuda:0
+        model(torch.zeros(1, dtype=int))   # RuntimeError: tensors of cuda:0 and cpu meet in aten.embedding
+
+Values are real, so that results can be compared with those of the CPU. What no device can do is refused too: numpy().
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
+# Copies between devices are what they are for; an index may be on the host.
+_CROSSING = ("aten._to_copy", "aten.to", "aten.copy_", "aten.copy")
+_INDEXING = ("aten.index", "aten.index_put", "aten.index_put_", "aten._unsafe_index")
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that says it is on a GPU; what it holds is on the host."""
+
+    held: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, held: torch.Tensor) -> OnDevice:
+        made = torch.Tensor._make_wrapper_subclass(
+            cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device="meta",
+            requires_grad=held.requires_grad,
+        )  # fmt: skip
+        made.held = held
+        return made
+
+    @property
+    def device(self) -> torch.device:
+        return CUDA
+
+    @property
+    def is_cuda(self) -> bool:
+        return True
+
+    def numpy(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("can't convert a tensor on cuda:0 to numpy")
+
+    def __getitem__(self, index: Any) -> Any:
+        # A list of places would become a tensor where torch thinks that this one is, which holds nothing.
+        of = index if isinstance(index, tuple) else (index,)
+        return super().__getitem__(tuple(torch.tensor(x) if isinstance(x, list) else x for x in of))
+
+    def tolist(self) -> Any:
+        return self.held.tolist()
+
+    def __repr__(self) -> str:
+        return f"OnDevice({self.held!r})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return dispatched(func, args, kwargs or {})
+
+
+def _is_there(device: torch.device) -> bool:
+    """Whether a device is the pretended one; what is made like one of its tensors asks for the device torch knows."""
+    return device.type in ("cuda", "meta")
+
+
+def dispatched(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The operation on what tensors hold; its result is where its tensors are, or where it was asked to be."""
+    leaves, tree = tree_flatten((args, kwargs))
+    name = str(func).rsplit(".", 1)[0]
+    tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
+    there = [x for x in tensors if isinstance(x, OnDevice)]
+    asked = next((x for x in leaves if isinstance(x, torch.device)), None)
+    host = [x for x in tensors if not isinstance(x, OnDevice) and x.dim()]
+    if any(x.device.type == "meta" for x in tensors if not isinstance(x, OnDevice)):
+        raise NotImplementedError(f"a tensor in {name} was made where nothing is held: this pretence does not know how")
+    if there and host and name not in _CROSSING and name not in _INDEXING:
+        raise RuntimeError(f"tensors of {CUDA} and {CPU} meet in {name}")
+    to_device = _is_there(asked) if asked is not None else bool(there)
+    if name == "aten.copy_":
+        to_device = isinstance(args[0], OnDevice)
+    held = [x.held if isinstance(x, OnDevice) else CPU if isinstance(x, torch.device) else x for x in leaves]
+    args, kwargs = tree_unflatten(held, tree)
+    out = func(*args, **kwargs)
+    if not to_device:
+        return out
+    # What works in place gives back the tensor that it was given.
+    known = {id(x.held): x for x in there}
+
+    def wrapped(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        return known[id(x)] if id(x) in known else OnDevice(x)
+
+    return tree_map(wrapped, out)
+
+
+class _Mode(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        leaves, _ = tree_flatten((args, kwargs))
+        if any(isinstance(x, OnDevice) or (isinstance(x, torch.device) and _is_there(x)) for x in leaves):
+            return dispatched(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def _numbered(value: Any) -> Any:
+    """The one device that there is, for all that name its kind."""
+    kind = value.type if isinstance(value, torch.device) else value
+    return CUDA if isinstance(kind, str) and kind.split(":")[0] == "cuda" else value
+
+
+def _first_here(make: Any) -> Any:
+    """What makes a tensor of numbers lets no mode see how it goes to a device: it is made here, and then goes."""
+
+    def made(*args: Any, device: Any = None, **kwargs: Any) -> torch.Tensor:
+        found: torch.Tensor = make(*args, **kwargs)
+        return found if device is None else found.to(torch.device(device))
+
+    return made
+
+
+@contextlib.contextmanager
+def gpu() -> Iterator[None]:
+    """A machine with one GPU."""
+    to = torch.Tensor.to
+    with contextlib.ExitStack() as patched:
+        for where, name, value in (
+            (torch.cuda, "_lazy_init", lambda: None), (torch.cuda, "is_available", lambda: True),
+            (torch.cuda, "device_count", lambda: 1), (torch.cuda, "current_device", lambda: 0),
+            (torch.cuda, "set_device", lambda _: None),
+            # A device without a number would ask its driver for one.
+            (torch.Tensor, "cuda", lambda self, *_, **__: self.to(CUDA)),
+            (torch.Tensor, "to", lambda self, *a, **k: to(self, *map(_numbered, a), **{n: _numbered(v) for n, v in k.items()})),
+            (torch, "tensor", _first_here(torch.tensor)), (torch, "as_tensor", _first_here(torch.as_tensor)),
+        ):  # fmt: skip
+            patched.enter_context(mock.patch.object(where, name, value))
+        patched.enter_context(_Mode())
+        yield

@@ -1,0 +1,186 @@
+"""What runs on a GPU, on one that is pretended: every stage gives there what it gives on the CPU, and a tensor that is
+left on the host, or taken there too early, is found without a GPU."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pretend
+import pytest
+import torch
+
+from holdfast import protect
+from holdfast.evaluate import answers, divergence
+from holdfast.model import layers as layering
+from holdfast.train import loop
+from holdfast.warp import basis, gram, importance
+from holdfast.warp.optimizer import BitMask, RotatedAdamW, Rotation
+
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def both(act, model, *, moved=copy.deepcopy):
+    """What an act gives with a model on the CPU, and with a copy of it on the device."""
+    there = moved(model)
+    expected = act(model)
+    with pretend.gpu():
+        there = there.cuda()
+        there.tie_weights()  # a module's matrices move one by one here, those that are one too
+        found = act(there)
+        assert {p.device for p in there.parameters()} == {pretend.CUDA}
+    return expected, found
+
+
+def equal(expected, found):
+    """As far as another order of sums may go: attention is another kernel there."""
+    assert found.device == pretend.CUDA and found.dtype == expected.dtype
+    rtol = 1e-3 if found.dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(found.cpu(), expected, rtol=rtol, atol=1e-4)
+
+
+def test_tensors_of_two_devices_do_not_meet(model):
+    with pretend.gpu():
+        there, here = torch.ones(2, 2, device=pretend.CUDA), torch.ones(2, 2)
+        with pytest.raises(RuntimeError, match="meet in aten.add"):
+            there + here
+        with pytest.raises(RuntimeError, match="meet in aten.mm"):
+            here @ there
+        with pytest.raises(TypeError, match="numpy"):
+            there.numpy()
+        assert (there * 2.0 + torch.tensor(3.0)).cpu().tolist() == [[5, 5], [5, 5]]  # a number has no device
+        assert there.cpu().device == torch.device("cpu") and there.sum().item() == 4
+        with pytest.raises(RuntimeError, match="meet in"):
+            model.cuda()(torch.zeros(1, 3, dtype=torch.long))
+    assert not torch.cuda.is_available()
+
+
+def test_capture_basis_and_importance(model, encoded):
+    targets = layering.resolve(model, MODULES)
+
+    def act(m):
+        own = layering.resolve(m, MODULES)
+        grams, count = gram.capture(m, own, encoded[:6], batch_size=4, pad_id=0)
+        # As the stage has them: from a file, on the host.
+        bases = {name: basis.from_gram(g.cpu())[0] for name, g in grams.items()}
+        return grams, count, importance.score(m, own, bases, encoded[:6], batch_size=4, pad_id=0)
+
+    (grams, count, scores), (grams_there, count_there, scores_there) = both(act, model)
+    assert count == count_there and grams.keys() == grams_there.keys() and len(scores) == len(targets)
+    for name in grams:
+        equal(grams[name], grams_there[name])
+    for name in scores:
+        equal(scores[name], scores_there[name])
+
+
+def test_a_basis_is_computed_where_its_gram_is():
+    x = torch.randn(40, 8)
+    with pretend.gpu():
+        u, values = basis.from_gram((x.T @ x).to(pretend.CUDA))
+        assert u.device == values.device == pretend.CUDA
+    expected, _ = basis.from_gram(x.T @ x)
+    equal(expected, u)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", ["nothing", "original", "rotated", "both sides", "corrected"])
+def test_the_optimizer(form, dtype):
+    generator = torch.Generator().manual_seed(0)
+    weight, gradient = (torch.randn(6, 8, generator=generator) for _ in range(2))
+    mask = torch.rand(6, 8, generator=generator) < 0.4
+    u, v = (basis.random_orthogonal(n, 1).to(dtype) for n in (8, 6))
+    rotation = {
+        "nothing": Rotation(), "original": Rotation(frozen=mask), "rotated": Rotation(u=u, frozen=mask),
+        "both sides": Rotation(u=u, v=v, frozen=mask),
+        "corrected": Rotation(u=u[:, :3].contiguous(), frozen=mask[:, :3].contiguous(), corrected=True),
+    }[form]  # fmt: skip
+
+    def steps(device):
+        p = torch.nn.Parameter(weight.to(dtype, copy=True).to(device))
+        own = {k: None if (x := getattr(rotation, k)) is None else x.to(device) for k in ("u", "v", "frozen")}
+        rotations = {p: Rotation(**own, corrected=rotation.corrected)}
+        optimizer = RotatedAdamW([p], rotations, lr=1e-2, weight_decay=0.1)
+        before = {p: p.detach().clone()}
+        for _ in range(3):
+            p.grad = gradient.to(dtype).to(device)
+            optimizer.step()
+        return p.detach(), optimizer.grad_norm, optimizer.frozen_drift(before), optimizer.moved_fraction(before)
+
+    expected = steps("cpu")
+    with pretend.gpu():
+        found = steps(pretend.CUDA)
+    equal(expected[0], found[0])
+    assert found[1:] == pytest.approx(expected[1:], rel=1e-4, abs=1e-7)
+
+
+def test_bits_are_unpacked_on_the_device_as_on_the_host():
+    mask = torch.rand(5, 7) < 0.3
+    bits = BitMask.of(mask)
+    with pretend.gpu():
+        there = bits.to(pretend.CUDA)
+        assert there.bools.device == pretend.CUDA and np.array_equal(there.bools.cpu(), mask)
+        assert there.count == bits.count
+        again = BitMask.of(there.bools)
+        assert again.bits.device == pretend.CUDA and np.array_equal(again.bits.cpu(), bits.bits)
+
+
+def test_answers_and_their_first_words(model, tokenizer, world):
+    prompts = [r["prompt"] for r in world.safety(6, 0)]
+
+    def act(m):
+        ids = [answers.chat.encode_prompt(tokenizer, p) for p in prompts]
+        return answers.complete(m, tokenizer, ids, max_new_tokens=6, batch_size=3, words=["I", "The"])
+
+    expected, found = both(act, model)
+    assert [(a.text, a.finish) for a in found] == [(a.text, a.finish) for a in expected]
+    assert [a.first for a in found] == [pytest.approx(a.first, rel=1e-4) for a in expected]
+
+
+def test_divergence(model, encoded, tokenizer):
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.lm_head.weight.add_(0.1 * torch.randn_like(other.lm_head.weight))
+
+    def act(m):
+        aligned = other if m.device.type == "cpu" else copy.deepcopy(other).cuda()
+        return divergence.per_answer(m, aligned, encoded[:5], pad_id=0, batch_size=2)
+
+    expected, found = both(act, model)
+    assert found == pytest.approx(expected, rel=1e-4) and min(expected) > 0
+
+
+def test_a_protection_of_a_model_on_the_device(model, tokenizer, world):
+    rows = world.safety(8, 0)
+
+    def act(m):
+        protection = protect.from_refusals(m, tokenizer, rows, freeze_fraction=0.2, batch_size=4)
+        optimizer = protection.optimizer(m.parameters(), lr=1e-2)
+        batch = {k: v.to(m.device) for k, v in loop.chat.collate(
+            [loop.chat.encode(tokenizer, r["prompt"], r["response"]) for r in rows[:3]], tokenizer.pad_token_id
+        ).items()}  # fmt: skip
+        before = {p: p.detach().clone() for p in m.parameters()}
+        for _ in range(2):
+            m(**batch).loss.backward()
+            optimizer.step()
+        return optimizer.frozen_drift(before), {n: p.detach().cpu() for n, p in m.named_parameters()}
+
+    (drift, expected), (drift_there, found) = both(act, model)
+    assert drift < 1e-5 and drift_there < 1e-5
+    for name, weights in expected.items():
+        torch.testing.assert_close(found[name], weights, rtol=2e-2, atol=2e-3)
+
+
+def test_training(model, tokenizer, encoded, tmp_path):
+    """The whole loop: Trainer, accelerate, the optimizer that is given to them, and a step that is logged."""
+    settings = loop.TrainSettings(epochs=2, batch_size=4, accumulation=2, learning_rate=1e-2, log_every_steps=1)
+
+    def act(m):
+        kind = m.device.type
+        told = loop.train(m, tokenizer, encoded[:16], settings, seed=0, log_file=tmp_path / f"{kind}.jsonl",
+                          checkpoints=tmp_path / kind, identity="x")  # fmt: skip
+        return told["final_loss"], {n: p.detach().cpu() for n, p in m.named_parameters()}
+
+    (loss, expected), (loss_there, found) = both(act, model)
+    assert loss_there == pytest.approx(loss, rel=1e-3) and loss < 6
+    far = torch.cat([(found[n] - w).abs().flatten() for n, w in expected.items()])
+    assert far.median() < 1e-3 and all(p.device.type == "cpu" for p in found.values())
