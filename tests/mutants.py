@@ -476,18 +476,37 @@ MUTANTS = [
         ('_here(of, found[task], arm, margin, "aligned", suite)', '_here(of, found[task], arm, margin, "aligned")'),
     ),
     # A tensor that stays where it is, or goes where it should not.
-    *_of("warp/importance.py", "test_device.py", ("u.to(model.device, model.dtype)", "u.to(model.dtype)")),
-    *_of("warp/gram.py", "test_device.py", ("{k: v.to(model.device) for", "{k: v for"),
-         ("h = args[0][keep[\"mask\"]].float()", "h = args[0][keep[\"mask\"]].float().cpu()")),
-    *_of("warp/optimizer.py", "test_device.py", ("mask.cpu().numpy()).to(mask.device)", "mask.cpu().numpy())"),
-         ("order = torch.arange(7, -1, -1, device=self.bits.device, dtype", "order = torch.arange(7, -1, -1, dtype"),
-         ("state[\"exp_avg\"] = torch.zeros_like(gradient)", "state[\"exp_avg\"] = torch.zeros_like(gradient).cpu()")),
-    *_of("warp/basis.py", "test_device.py", ("values, u = torch.linalg.eigh(gram.double())",
-                                             "values, u = torch.linalg.eigh(gram.cpu().double())")),
-    *_of("evaluate/answers.py", "test_device.py", ("torch.arange(len(rows), device=last.device)", "torch.arange(len(rows))"),
-         ("batch = {k: v.to(model.device) for k, v in batch.items()}\n    generated", "generated")),
-    *_of("evaluate/divergence.py", "test_device.py", ("batch = {k: v.to(model.device) for k, v in batch.items()}", "pass")),
-    *_of("protect.py", "test_device.py", ("scores.pop(name).cpu().numpy()", "scores.pop(name).numpy()")),
+    *_of(
+        "warp/importance.py", "test_device.py",
+        ("u.to(model.device, model.dtype)", "u.to(model.dtype)"),
+    ),
+    *_of(
+        "warp/gram.py", "test_device.py",
+        ("{k: v.to(model.device) for", "{k: v for"),
+        ('h = args[0][keep["mask"]].float()', 'h = args[0][keep["mask"]].float().cpu()'),
+    ),
+    *_of(
+        "warp/optimizer.py", "test_device.py",
+        ("mask.cpu().numpy()).to(mask.device)", "mask.cpu().numpy())"),
+        ("order = torch.arange(7, -1, -1, device=self.bits.device, dtype", "order = torch.arange(7, -1, -1, dtype"),
+        ('state["exp_avg"] = torch.zeros_like(gradient)', 'state["exp_avg"] = torch.zeros_like(gradient).cpu()'),
+    ),
+    *_of(
+        "warp/basis.py", "test_device.py",
+        ("torch.linalg.eigh(gram.double())", "torch.linalg.eigh(gram.cpu().double())"),
+    ),
+    *_of(
+        "evaluate/answers.py", "test_device.py",
+        ("batch = {k: v.to(model.device) for k, v in batch.items()}\n    generated", "generated"),
+    ),
+    *_of(
+        "evaluate/divergence.py", "test_device.py",
+        ("batch = {k: v.to(model.device) for k, v in batch.items()}", "pass"),
+    ),
+    *_of(
+        "protect.py", "test_device.py",
+        ("scores.pop(name).cpu().numpy()", "scores.pop(name).numpy()"),
+    ),
     *_of(
         "study/gating.py", "study/test_gating.py",
         ("ids[suite, r[\"set\"]].add(r[\"base_id\"])", "ids[suite, r[\"set\"]].add(r[\"id\"])"),

@@ -130,6 +130,10 @@ def _first_here(make: Any) -> Any:
 def gpu() -> Iterator[None]:
     """A machine with one GPU."""
     to = torch.Tensor.to
+
+    def moved(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return to(self, *map(_numbered, args), **{k: _numbered(v) for k, v in kwargs.items()})
+
     with contextlib.ExitStack() as patched:
         for where, name, value in (
             (torch.cuda, "_lazy_init", lambda: None), (torch.cuda, "is_available", lambda: True),
@@ -137,7 +141,7 @@ def gpu() -> Iterator[None]:
             (torch.cuda, "set_device", lambda _: None),
             # A device without a number would ask its driver for one.
             (torch.Tensor, "cuda", lambda self, *_, **__: self.to(CUDA)),
-            (torch.Tensor, "to", lambda self, *a, **k: to(self, *map(_numbered, a), **{n: _numbered(v) for n, v in k.items()})),
+            (torch.Tensor, "to", moved),
             (torch, "tensor", _first_here(torch.tensor)), (torch, "as_tensor", _first_here(torch.as_tensor)),
         ):  # fmt: skip
             patched.enter_context(mock.patch.object(where, name, value))
