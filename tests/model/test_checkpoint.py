@@ -86,6 +86,17 @@ FAULTS = {
                       "a weight of that name"),
     "another width": (lambda f: edit(f, lambda t: {k: v[:, :-1] if "lora_A" in k else v for k, v in t.items()}),
                       "does not fit"),
+    "a factor B alone": (lambda f: edit(f, lambda t: {k: v for k, v in t.items() if k != sorted(t)[0]}), "A absent"),
+    "rank 0": (lambda f: edit(f, lambda t: {k: v[:0] if "lora_A" in k else v[:, :0] for k, v in t.items()}),
+               "does not fit"),
+    "numbers for matrices": (lambda f: edit(f, lambda t: {k: v.sum() for k, v in t.items()}), "does not fit"),
+    "what is no number": (lambda f: edit(f, lambda t: {k: v * float("nan") for k, v in t.items()}), "no numbers"),
+    "a beginning taken out of the weights": (lambda f: change(f, init_lora_weights="pissa_niter_4"), "pissa_niter_4"),
+    "another beginning of that kind": (lambda f: change(f, init_lora_weights="OLoRA"), "init_lora_weights"),
+    "KaSA": (lambda f: change(f, kasa_config={"beta": 1e-4}), "another formula"),
+    "a pattern that is none": (lambda f: change(f, alpha_pattern={"q_proj(": 3}), "alpha_pattern"),
+    "a list of patterns": (lambda f: change(f, alpha_pattern=["q_proj"]), "alpha_pattern"),
+    "a header that lies": (lambda f: lie(f / adapter.WEIGHTS), "does not fit its data"),
     "cut short": (lambda f: (f / adapter.WEIGHTS).write_bytes((f / adapter.WEIGHTS).read_bytes()[:-9]), "damaged"),
 }  # fmt: skip
 
@@ -93,6 +104,17 @@ FAULTS = {
 def edit(folder, make):
     path = folder / adapter.WEIGHTS
     save_file({k: v.contiguous() for k, v in make(load_file(path)).items()}, path)
+
+
+def lie(path):
+    """Twice as many rows in the first tensor, whatever bytes it has."""
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    head = json.loads(raw[8 : 8 + length])
+    first = next(k for k in head if k != "__metadata__")
+    head[first]["shape"][0] *= 2
+    said = json.dumps(head).encode()
+    path.write_bytes(len(said).to_bytes(8, "little") + said + raw[8 + length :])
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -103,6 +125,22 @@ def test_an_adapter_that_cannot_be_folded_in_is_one_block(fault, aligned, tmp_pa
     with pytest.raises(ArtifactError) as error:
         checkpoint.opened(tmp_path / "lora", aligned)
     assert says in error.value.block() and "\n  do:" in error.value.block()
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_embeddings_of_an_adapter_do_not_become_the_output_layer(tied, model, tokenizer, tmp_path):
+    """PEFT leaves a tied output layer as it was, which a folded model with one tensor for both could not."""
+    model.config.tie_word_embeddings = tied
+    folders.save(type(model)(model.config), tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    wrapped = trained(tmp_path / "aligned", tmp_path / "lora", modules_to_save=["embed_tokens"])
+    if tied:
+        with pytest.raises(ArtifactError, match="output layer is its embeddings"):
+            checkpoint.opened(tmp_path / "lora", tmp_path / "aligned")
+        return
+    found = checkpoint.opened(tmp_path / "lora", tmp_path / "aligned")
+    plain = wrapped.merge_and_unload().state_dict()
+    for name in found.layout:
+        torch.testing.assert_close(found.get_tensor(name), plain[name], rtol=1e-6, atol=1e-7)
 
 
 def test_an_adapter_alone_is_no_model(aligned, tmp_path):

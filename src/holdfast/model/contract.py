@@ -17,9 +17,7 @@ from holdfast.record import paths
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
 _SHARED = 0.99  # of the aligned model's tokens must be known to any model that is held against it
-_HEAD = ("lm_head.weight", "embed_out.weight")
 
 
 def check(folder: Path | str, *, chats: bool = True) -> None:
@@ -37,7 +35,7 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
     weights.check(folder, config, tensors)
     inner = config.get("text_config")
     size = config.get("vocab_size", inner.get("vocab_size") if isinstance(inner, dict) else None)
-    embeddings = next((tensors[k].shape for k in _EMBEDDINGS if k in tensors), None)
+    embeddings = next((tensors[k].shape for k in weights.EMBEDDINGS if k in tensors), None)
     if embeddings is not None and isinstance(size, int) and embeddings[0] != size:
         raise weights.wrong(
             folder, "has embeddings of another vocabulary than its config.json",
@@ -90,7 +88,7 @@ def refuse_other_words(
 
 def _head(folder: Path, own: bool, tensors: Mapping[str, weights.Tensor]) -> None:
     """Refuse a model with an output layer of its `own` that has none."""
-    if own and not any(k in tensors for k in _HEAD):
+    if own and not any(k in tensors for k in weights.HEAD):
         raise weights.wrong(
             folder, "says that its output layer is its own, but has none",
             found="no lm_head.weight", expected="lm_head.weight, or tie_word_embeddings: true",
