@@ -8,12 +8,13 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from holdfast.errors import ArtifactError
 from holdfast.methods import lora, lora_wsr
 from holdfast.model import adapter, folders, layers, template
 from holdfast.record import container
+from holdfast.study import preflight
 from holdfast.train import taking
 from holdfast.warp.basis import random_orthogonal
 
@@ -90,6 +91,37 @@ def test_what_does_not_fit_the_aligned_model_is_refused(model, tokenizer, aligne
     (tmp_path / "mine/tokenizer.json").write_text(json.dumps(vocabulary))
     with pytest.raises(ArtifactError, match="another tokenizer"):
         take(tmp_path / "mine", tmp_path, aligned=aligned)
+
+
+def untied(model):
+    """The same model with an output layer of its own."""
+    other = copy.deepcopy(model.config)
+    other.tie_word_embeddings = False
+    return type(model)(other)
+
+
+@pytest.mark.parametrize("alone", ["aligned", "given"])
+def test_an_output_layer_of_its_own_is_refused_before_anything_is_written(alone, model, tokenizer, tmp_path):
+    """Planning refuses it too; a tied one that a file holds twice is none."""
+    both = {"aligned": model, "given": model, alone: untied(model)}
+    folders.save(both["aligned"], tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    both["given"].save_pretrained(tmp_path / "mine")
+    tokenizer.save_pretrained(tmp_path / "mine")
+    for look in (
+        lambda: take(tmp_path / "mine", tmp_path, aligned=tmp_path / "aligned"),
+        lambda: preflight._against(tmp_path / "mine", tmp_path / "aligned"),
+    ):
+        with pytest.raises(ArtifactError, match="another output layer"):
+            look()
+    assert not (tmp_path / "out").exists()
+    model.save_pretrained(tmp_path / "aligned")
+    whole = load_file(tmp_path / "aligned/model.safetensors")
+    config = json.loads((tmp_path / "aligned/config.json").read_text())
+    (tmp_path / "mine/config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    save_file(whole | {"lm_head.weight": whole["model.embed_tokens.weight"].clone()},
+              tmp_path / "mine/model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    preflight._against(tmp_path / "mine", tmp_path / "aligned")
+    take(tmp_path / "mine", tmp_path, aligned=tmp_path / "aligned")
 
 
 @pytest.mark.parametrize("name", ["lora", "lora-wsr"])

@@ -86,6 +86,26 @@ def refuse_other_words(
         )  # fmt: skip
 
 
+def own_head(folder: Path) -> bool:
+    """Whether the output layer of a model is its own, and not its embeddings; some files hold such a layer twice."""
+    return any(k in weights.tensors(folder) for k in weights.HEAD) and not _understood(folder).get("tie_word_embeddings")
+
+
+def refuse_other_head(own: bool, aligned: bool, source: Path | str) -> None:
+    """Refuse a model with an output layer of its `own` where the `aligned` one has none, or the other way round.
+
+    Raises:
+        ArtifactError: which of the two has one.
+    """
+    if own != aligned:
+        what = {True: "an output layer of its own", False: "the embeddings as its output layer"}
+        raise ArtifactError(
+            f"{source} has another output layer than the aligned model.", found=what[own],
+            expected=f"{what[aligned]}, as the aligned model has",
+            do="save both with the same tie_word_embeddings, or name models of one base only",
+        )  # fmt: skip
+
+
 def _head(folder: Path, own: bool, tensors: Mapping[str, weights.Tensor]) -> None:
     """Refuse a model with an output layer of its `own` that has none."""
     if own and not any(k in tensors for k in weights.HEAD):
