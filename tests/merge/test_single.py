@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_merging import shifted
 
 from holdfast.cli.main import main
@@ -135,6 +135,19 @@ def test_what_cannot_be_merged_is_one_block_and_writes_nothing(case, family, mod
     assert main(["realign", *words, "--out", "new"]) == 2
     said = capsys.readouterr().err
     assert says in said and "\n  do:" in said and not (family / "new").exists()
+
+
+def test_weights_that_are_no_numbers_leave_nothing_behind(family, monkeypatch, capsys):
+    """Where no sample of planning sees them, in the last of several shards."""
+    monkeypatch.setattr(weights, "_SAMPLE", 8)
+    last = sorted((family / "finetuned").glob("*.safetensors"))[-1]
+    found = load_file(last)
+    name = next(k for k, v in found.items() if v.numel() > 60)
+    found[name].view(-1)[20] = float("nan")
+    save_file(found, last, metadata={"format": "pt"})
+    asked = ["realign", "--method", "resta", *MODELS, "--unaligned", "unaligned", "--out", "new"]
+    assert main(asked) == 2
+    assert name in capsys.readouterr().err and not (family / "new").exists()
 
 
 def test_a_folder_with_files_is_left_alone(family, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from holdfast.data import fetch
-from holdfast.errors import UsageError
+from holdfast.errors import HoldfastError, UsageError
 from holdfast.merge import driver
 from holdfast.model import adapter, checkpoint, contract
 from holdfast.names import HAZARD, MODULE_KINDS
@@ -70,12 +71,16 @@ def realign(
         gram_file = Path(temporary) / "gram.safetensors"
         if rows:
             _capture(models["aligned"], rows, gram_file, say)
-        return driver.run(
-            checkpoints=dict(models),
-            cfg={"method": method, "settings": chosen.model_dump(mode="json"), "seed": seed}, folder=out,
-            record_file=out / RECORD, gram_file=gram_file if rows else None, preferences=preferences, whole=whole,
-            say=say,
-        )  # fmt: skip
+        try:
+            return driver.run(
+                checkpoints=dict(models),
+                cfg={"method": method, "settings": chosen.model_dump(mode="json"), "seed": seed}, folder=out,
+                record_file=out / RECORD, gram_file=gram_file if rows else None, preferences=preferences, whole=whole,
+                say=say,
+            )  # fmt: skip
+        except HoldfastError:  # only what tensors say, as they are read
+            shutil.rmtree(out, ignore_errors=True)
+            raise
 
 
 def _refuse_other(method: str, options: Mapping[str, tuple[bool, bool, str]]) -> None:
