@@ -200,6 +200,19 @@ def test_a_function_of_the_users_scores(tmp_path, body, expected):
     assert scorers.scorer("table", scorer)("Shop", row(desk="Shop")) == expected
 
 
+def test_half_a_character_in_an_answer_can_be_kept(tmp_path):
+    """An answer in JSON may be cut within an escape, and a verdict is written down."""
+    half = '{"n": "\\ud83d"}'
+    assert json.loads(half)["n"] == "\ud83d"
+    mine = own(
+        tmp_path, "import json\ndef score(text, row):\n    return {'correct': False, 'parsed': json.loads(text)['n']}\n"
+    )
+    for scorer in ({"json-field": "n"}, mine):
+        made = scorers.scorer("table", scorer)(half, row("x"))
+        assert not made["correct"] and "ud83d" in made["parsed"].encode("utf-8").decode("utf-8")
+    assert scorers.scorer("table", {"json-field": "n"})(half, row(half))["correct"]
+
+
 def test_a_row_that_a_function_changes_is_another_ones_no_more(tmp_path):
     score = scorers.scorer("table", own(tmp_path, "def score(text, row):\n    return row.pop('a') == 1\n"))
     same = row(a=1)
@@ -231,7 +244,8 @@ def test_a_file_that_cannot_be_run_is_one_block(tmp_path, line):
 @pytest.mark.parametrize(("text", "found"), [
     ("def score(text):\n    pass", "score(text)"), ("def scores(text, row): ...", "no such function"),
     ("async def score(text, row): ...", "no such function"), ("if True:\n    def score(a, b): ...", "no such function"),
-    ("def score(a, b, c): ...", "score(a, b, c)"), ("def score(*a): ...", "score()"), ("", "no such function"),
+    ("def score(a, b, *, c, d=1): ...", "score(a, b, c)"), ("def score(a, b, c): ...", "score(a, b, c)"),
+    ("def score(*a): ...", "score()"), ("", "no such function"),
     ("def score(text, row):\nreturn", "line 2"), ("\0", ""), ("def score(a, b): ...\ndef score(a): ...", "score(a)"),
 ])  # fmt: skip
 def test_a_file_without_the_function_is_refused_by_its_text(tmp_path, text, found):
