@@ -387,15 +387,14 @@ def finished(tmp_path, monkeypatch):
     (tmp_path / "config").mkdir()
     (tmp_path / "config/odd.yaml").write_text(yaml.safe_dump(STUDY))
     results = tmp_path / "results/odd"
-    for place, arm, runs, kept in (
-        ("models/base", "base", ("base", {}), 0), ("models/aligned", "aligned", ("aligned", {}), 100),
-        ("gsm8k/full-v2/seed0", "full-v2", ("full", {"trainable": "all"}), 5),
-        ("gsm8k/mine/seed0", "mine", ("warp", {"mask": "importance"}), 100),
-        ("gsm8k/mine-2/seed0", "mine-2", ("warp", {"mask": "random"}), 96),
+    for place, arm, kept in (
+        ("models/base", "base", 0), ("models/aligned", "aligned", 100), ("gsm8k/full-v2/seed0", "full-v2", 5),
+        ("gsm8k/mine/seed0", "mine", 100), ("gsm8k/mine-2/seed0", "mine-2", 96),
     ):  # fmt: skip
-        path = model(
-            tmp_path / "made", arm, refused=kept, runs=runs, task=None if "models" in place else "gsm8k", study="odd"
-        )
+        task = None if "models" in place else "gsm8k"
+        cell = resolve.load("odd").judge_cfg(task, arm, 0, "m")["cell"]
+        runs = cell.pop("method"), cell.pop("settings")
+        path = model(tmp_path / "made", refused=kept, runs=runs, **cell)
         (results / place).parent.mkdir(parents=True, exist_ok=True)
         path.parent.rename(results / place)
     return results
@@ -432,6 +431,29 @@ def test_the_verb_says_what_is_missing(finished, capsys):
     assert main(["gate", "odd"]) == 2
     said = capsys.readouterr().err
     assert "is not finished" in said and "mine/seed0/verdicts.parquet" in said and "results/odd/gate.json" in said
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"arms": STUDY["arms"] | {"mine": {"method": "lora"}}}, "gsm8k/mine/seed0: method 'warp'"),
+    ({"arms": STUDY["arms"] | {"mine": {"method": "warp", "freeze_fraction": 0.5}}}, "gsm8k/mine/seed0: settings"),
+    ({"evaluation": {"split": "validation"}}, "models/base: split 'test'"),
+    ({"evaluation": {"judges": ["refusal", "world"]}}, "models/base: judge 'world'"),
+    ({"tasks": {"gsm8k": {"dataset": "gsm8k", "harmful_fraction": 0.1}}}, "gsm8k/full-v2/seed0: harmful_fraction 0"),
+])  # fmt: skip
+def test_results_of_another_study_file_are_not_judged(finished, capsys, change, says):
+    """A verdict about models that the study no longer is about."""
+    path = finished.parents[1] / "config/odd.yaml"
+    path.write_text(yaml.safe_dump(STUDY | change))
+    assert main(["gate", "odd", "--format", "json"]) == 2
+    told = capsys.readouterr()
+    assert not told.out and says in told.err and "results/odd/gate.json" in told.err
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
+def test_a_damaged_result_is_a_mistake_and_no_verdict(finished, capsys, text):
+    (finished / "gsm8k/mine/seed0/metrics.json").write_text(text)
+    assert main(["gate", "odd"]) == 2
+    assert "mine/seed0/metrics.json is damaged" in capsys.readouterr().err
 
 
 def test_the_margins_of_the_study_count(finished, capsys):

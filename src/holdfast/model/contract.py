@@ -88,7 +88,9 @@ def refuse_other_words(
 
 def own_head(folder: Path) -> bool:
     """Whether the output layer of a model is its own, and not its embeddings; some files hold such a layer twice."""
-    return any(k in weights.tensors(folder) for k in weights.HEAD) and not _understood(folder).get("tie_word_embeddings")
+    return any(k in weights.tensors(folder) for k in weights.HEAD) and not _understood(folder).get(
+        "tie_word_embeddings"
+    )
 
 
 def refuse_other_head(own: bool, aligned: bool, source: Path | str) -> None:
