@@ -74,7 +74,7 @@ def _refuse_others(resolved: Resolved, metrics: dict[str, Path], study: str) -> 
 
     def same(key: str, a: Any, b: Any) -> bool:
         """Whether a key says the same; of a given model, whether it is the same place."""
-        return bool(a == b) or (key == "given" and len({os.path.abspath(paths.home(str(x))) for x in (a, b)}) == 1)
+        return bool(a == b) or (key == "given" and len({os.path.normpath(paths.home(str(x))) for x in (a, b)}) == 1)
 
     for (place, path), (task, arm, seed, folder) in zip(metrics.items(), models, strict=True):
         said = json.loads(json.dumps(resolved.judge_cfg(task, arm, seed, "", folder)["cell"]))

@@ -145,7 +145,8 @@ def _check_file(file: str, where: str) -> None:
     if len(parameters) != 2 or needed:
         raise DataError(
             f"{where}: {file} has no function `score` of an answer and a row.",
-            found=f"score({', '.join([*parameters, *needed])})" if functions else "no such function at the top of the file",
+            found=f"score({', '.join([*parameters, *needed])})" if functions
+            else "no such function at the top of the file",
             expected="def score(text, row), which returns a bool or {'correct': a bool}", do="add it to the file",
         )  # fmt: skip
 

@@ -124,8 +124,8 @@ def read(folder: Path, model: Mapping[str, list[int]]) -> Adapter:
                 raise _wrong(
                     folder, "has embeddings of its own, and the model's output layer is its embeddings", found=name,
                     expected="an adapter that leaves them alone: with PEFT the output layer stays as it was",
-                    do="train one without embeddings, or merge it and name an aligned and a merged model that are both saved "
-                    "with tie_word_embeddings: false",
+                    do="train one without embeddings, or merge it, and name an aligned and a merged model that are "
+                    "both saved with tie_word_embeddings: false",
                 )  # fmt: skip
             replaced[name] = key
     if not pairs:
