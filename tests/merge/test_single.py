@@ -111,6 +111,24 @@ def test_safe_delta_captures_what_it_needs_from_refusals(family, world):
     assert 0 < json.loads((family / "new" / single.RECORD).read_text())["weights/changed_fraction"] < 1
 
 
+def test_refusals_are_those_that_a_study_would_read(family, world, monkeypatch, capsys):
+    """Of a file that says kinds the refused requests; ids may be numbers, and nothing for a category."""
+    rows = [{"id": i, "category": None, **{k: r[k] for k in ("prompt", "response", "kind")}}
+            for i, r in enumerate(world.safety(8, 6))]  # fmt: skip
+    hazards = [r["prompt"] for r in rows if r["kind"] == "hazard"]
+    assert 0 < len(hazards) < len(rows)
+    (family / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    read = []
+    monkeypatch.setattr(single, "_capture", lambda aligned, found, out, say: read.extend(found) or 1 / 0)
+    asked = ["realign", "--method", "safe-delta", *MODELS, "--refusals", "rows.jsonl", "--out", "new"]
+    with pytest.raises(ZeroDivisionError):
+        main(asked)
+    assert [r["prompt"] for r in read] == hazards and len({r["id"] for r in read}) == len(read)
+    assert f"{len(hazards)} of {len(rows)} rows are refused requests" in capsys.readouterr().err
+    (family / "rows.jsonl").write_text("".join(json.dumps(r | {"kind": "craft"}) + "\n" for r in rows))
+    assert main(asked) == 2 and "no row is a refused request" in capsys.readouterr().err
+
+
 REFUSED = {
     "a method that trains": (["--method", "warp", *MODELS], "it merges nothing"),
     "no base": (["--method", "safe-lora", *MODELS], "needs --base"),
