@@ -241,6 +241,22 @@ def test_a_model_is_held_against_the_aligned_one_it_starts_from(tmp_path):
     assert found["verdict"] == gate.NOT_RESOLVED, "the same mean, and replicates that differ by 40 points"
 
 
+@pytest.mark.parametrize("more", [{"seed": (0, 1, 2)}, {"replicate": (0, 1, 2)}])
+def test_one_given_model_is_judged_beside_several_of_the_baseline(tmp_path, more):
+    """It is there once, for the first seed and replicate; what it is held against is there for all."""
+    (key, values), files = next(iter(more.items())), []
+    for k in values:
+        cell = {key: k} | ({"unit": k, "base": k, "aligned": k, "draw": k, "order": k} if key == "replicate" else {})
+        files.append(model(tmp_path, "full", n=600, refused=300, wrapped=600, right=540, **cell))
+        if key == "replicate" or k == 0:
+            files.append(model(tmp_path, "aligned", n=600, refused=600 - 200 * k, wrapped=600, task=None, **cell))
+    files.append(model(tmp_path, "mine", n=600, refused=600, wrapped=600, right=540, runs=("given", {})))
+    rows = {r["criterion"]: r for r in of(judged(files, arm="mine"), "mine")["criteria"]}
+    assert {r["verdict"] for r in rows.values()} == {gate.PASS}
+    assert rows["refusals"]["effect"] == 0, "held against the aligned model of its own replicate"
+    assert all(-0.05 < r["low"] <= 0 <= r["high"] < 0.05 for r in rows.values())
+
+
 def test_points_of_a_sweep_and_the_baseline_are_not_judged_unless_they_are_named(tmp_path):
     files = [planted.model(tmp_path, task, arm, 0, 1.0, 0.9) for task, arm in ((None, "aligned"), ("gsm8k", "full"))]
     files += [planted.model(tmp_path, "gsm8k", f"warp.lr-{i}", 0, 1.0, 0.9, family="warp", swept={"learning_rate": i})

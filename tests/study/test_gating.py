@@ -64,6 +64,29 @@ def test_replicates_are_draws_and_seeds_within_them_are_not(study):
         said(study(gate={}, replicates=2, seeds=[0, 1, 2, 3], **of))
 
 
+def test_a_given_model_is_one_draw_whatever_the_seeds(study, tmp_path):
+    """59 prompts can pass one model; of three seeds they can pass none."""
+    for i in range(3):
+        (tmp_path / f"models/mine-{i}").mkdir(parents=True)
+    of = {"gate": {"arm": "mine"}, "seeds": [0, 1, 2], "evaluation": {"prompts_per_set": 60}}
+
+    def arms(**mine):
+        return {"full": {"method": "full"}, "mine": mine}
+
+    gating.refuse(study(**of, arms=arms(given="./models/mine-0")))
+    gating.refuse(study(**of, arms=arms(given="./models/mine-0"), replicates=3))
+    for other in (arms(given="./models/mine-{seed}"), arms(method="warp")):
+        with pytest.raises(StudyError, match=r"gate.refusals can never be met") as error:
+            gating.refuse(study(**of, arms=other))
+        assert "and 3 seeds" in error.value.found
+    of["evaluation"] = {"prompts_per_set": 2000}
+    with pytest.raises(StudyError, match=r"gate.utility can never be met") as error:
+        gating.refuse(
+            study(**of, arms=arms(given="./models/mine-0"), tasks={"gsm8k": {"dataset": "gsm8k", "test_rows": 60}})
+        )
+    assert "and 3 seeds" in error.value.found, "those of the baseline"
+
+
 def test_what_a_file_holds_is_what_counts(study, tmp_path):
     sizes = {"hazard": 130, "lookalike": 70, "craft": 60}
     rows = [{"prompt": f"{name} {i}", "set": name} for name, n in sizes.items() for i in range(n)]
