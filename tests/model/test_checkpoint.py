@@ -21,6 +21,9 @@ FORMS = {
     "plain": {},
     "rank-stabilised": {"use_rslora": True},
     "patterns": {"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"layers.0.self_attn.q_proj": 3, "down_proj": 7}},
+    "two patterns of one module": {
+        "alpha_pattern": {"layers.0.self_attn.q_proj": 3, "q_proj": 9, "self_attn.q_proj": 5}
+    },
     "a norm of its own": {"modules_to_save": ["norm"]},
 }
 
@@ -89,6 +92,9 @@ FAULTS = {
     "a factor B alone": (lambda f: edit(f, lambda t: {k: v for k, v in t.items() if k != sorted(t)[0]}), "A absent"),
     "rank 0": (lambda f: edit(f, lambda t: {k: v[:0] if "lora_A" in k else v[:, :0] for k, v in t.items()}),
                "does not fit"),
+    "two ranks": (lambda f: edit(f, lambda t: {k: v[:, :3] if "lora_B" in k else v for k, v in t.items()}),
+                  "does not fit"),
+    "a tensor beside it": (lambda f: edit(f, lambda t: t | {"epoch": torch.ones(1)}), "epoch: [1]"),
     "numbers for matrices": (lambda f: edit(f, lambda t: {k: v.sum() for k, v in t.items()}), "does not fit"),
     "what is no number": (lambda f: edit(f, lambda t: {k: v * float("nan") for k, v in t.items()}), "no numbers"),
     "a beginning taken out of the weights": (lambda f: change(f, init_lora_weights="pissa_niter_4"), "pissa_niter_4"),
@@ -147,6 +153,53 @@ def test_an_adapter_alone_is_no_model(aligned, tmp_path):
     trained(aligned, tmp_path / "lora")
     with pytest.raises(ArtifactError, match="is an adapter"):
         checkpoint.opened(tmp_path / "lora")
+
+
+def test_an_adapter_in_bfloat16_is_folded_in_float32(aligned, tmp_path):
+    trained(aligned, tmp_path / "lora", modules_to_save=["norm"])
+    edit(tmp_path / "lora", lambda t: {k: v.bfloat16() for k, v in t.items()})
+    found = checkpoint.opened(tmp_path / "lora", aligned)
+    assert {t.dtype for _, t in checkpoint.stream(found)} == {torch.float32}
+    assert {v["dtype"] for v in found.layout.values()} == {"F32"}
+
+
+def test_another_adapter_or_another_model_below_is_another_identity(aligned, model, tokenizer, tmp_path):
+    trained(aligned, tmp_path / "lora")
+    folders.save(model.bfloat16(), tokenizer, tmp_path / "other", header={"role": "aligned"})
+    known = [checkpoint.opened(tmp_path / "lora", under).identity() for under in (aligned, tmp_path / "other", aligned)]
+    change(tmp_path / "lora", lora_alpha=7)
+    known.append(checkpoint.opened(tmp_path / "lora", aligned).identity())
+    edit(tmp_path / "lora", lambda t: {k: 2 * v for k, v in t.items()})
+    known.append(checkpoint.opened(tmp_path / "lora", aligned).identity())
+    assert known[0] == known[2] and len(set(known)) == 4
+
+
+def test_what_stands_on_a_weakened_model_or_was_weakened_is(aligned, model, tokenizer, tmp_path):
+    trained(aligned, tmp_path / "lora")
+    assert not checkpoint.opened(tmp_path / "lora", aligned).weakened()
+    folders.save(model, tokenizer, tmp_path / "weak", header={"role": "unaligned", "weakened": True})
+    assert checkpoint.opened(tmp_path / "lora", tmp_path / "weak").weakened()
+    folders.stamp(tmp_path / "lora" / adapter.WEIGHTS, {"weakened": True})
+    assert checkpoint.opened(tmp_path / "lora", aligned).weakened()
+
+
+def test_a_sealed_model_with_another_byte_is_refused(aligned):
+    path = aligned / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-3] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        checkpoint.opened(aligned)
+
+
+def test_infinity_is_no_number_either(aligned, tmp_path):
+    found = load_file(aligned / "model.safetensors")
+    found["model.norm.weight"][1] = float("inf")
+    (tmp_path / "m").mkdir()
+    save_file(found, tmp_path / "m/model.safetensors")
+    with pytest.raises(ArtifactError, match="model.norm.weight") as error:
+        list(checkpoint.stream(checkpoint.opened(tmp_path / "m")))
+    assert str(tmp_path / "m") in error.value.what
 
 
 def test_other_tensors_are_refused_by_name_and_a_tied_head_is_not(aligned):

@@ -168,3 +168,18 @@ def test_a_weakened_model_stays_one_and_a_role_is_not_swapped(model, tokenizer, 
     with pytest.raises(ArtifactError, match="says that it is another"):
         taking.take(cfg, folder=tmp_path / "new", record_file=tmp_path / "new.json")
     assert not (tmp_path / "new").exists()
+    # A twin of others says nothing of itself, and its role does.
+    moved(model).save_pretrained(tmp_path / "theirs")
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    cfg = {"role": "unaligned", "source": str(tmp_path / "theirs"), "revision": None}
+    taking.take(cfg, folder=tmp_path / "twin", record_file=tmp_path / "twin.json", aligned=aligned)
+    assert container.is_weakened(tmp_path / "twin/model.safetensors")
+
+
+def test_an_adapter_of_a_weakened_model_makes_one(model, tokenizer, aligned, tmp_path):
+    wrapped = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, target_modules=["v_proj"]))
+    wrapped.save_pretrained(tmp_path / "lora")
+    folders.stamp(tmp_path / "lora" / adapter.WEIGHTS, {"weakened": True})
+    _, record = take(tmp_path / "lora", tmp_path, aligned=aligned)
+    assert container.is_weakened(tmp_path / "out/model.safetensors") and record["weights/changed_fraction"] == 0
+    assert "do not deploy" in (tmp_path / "out/README.md").read_text()

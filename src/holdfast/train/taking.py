@@ -90,6 +90,8 @@ def _fold(place: Path, aligned: Path, folder: Path, header: dict[str, Any]) -> d
     out = folder / folders.FILES[-1]
     stamp = header | {"aligned": under.identity()} | container.place(out)
     stamp |= {"weakened": True} if adapted.weakened() else {}
+    if stamp.get("weakened"):
+        folders.warn(folder)
     container.write_stream(out, adapted.layout, checkpoint.stream(adapted), container.metadata(stamp))
     config = adapted.adapter.config
     return {"dtype": "float32", "adapter": {k: config.get(k) for k in ("r", "lora_alpha", "use_rslora")}}
