@@ -585,6 +585,7 @@ CASES = [
     given("a given model with another tokenizer", swap_words, "another tokenizer"),
     given("an adapter of another model", adapter((1, 3)), "does not fit the model it is to stand on"),
     given("an adapter with another formula", adapter((1, 2), use_dora=True), "use_dora", "merge it"),
+    given("an adapter of what PiSSA left of the weights", adapter((1, 2), init_lora_weights="pissa"), "init_lora_weights"),
     given("an adapter of another kind", adapter((1, 2), peft_type="IA3"), "peft_type"),
     tensor("a missing file", gone("m.safetensors"), "m.safetensors is missing"),
     tensor("a truncated file", cut("m.safetensors", 0.7), "damaged"),

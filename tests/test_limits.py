@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast import limits
+from holdfast.limits import paired_limits
 
 
 def lost(n, k, units=1):
@@ -162,3 +163,16 @@ def test_as_many_prompts_as_are_needed_have_the_power_that_is_aimed_at():
     below = limits.paired_limits(*lost(100, 8))
     more = below.needed(-0.05, 0.05)[0]
     assert more > 100 and limits.paired_limits(*lost(more, round(0.08 * more))).high(0.05) < -0.05
+
+
+def test_one_model_beside_several_is_the_same_model_each_time():
+    """A model that is given has no seeds, what it is held against may."""
+    rng = np.random.default_rng(5)
+    one, several = rng.random((1, 80)) < 0.9, rng.random((3, 80)) < 0.95
+    for a, b in ((one, several), (several, one)):
+        found, wanted = (
+            paired_limits(a, b),
+            paired_limits(np.repeat(a, 4 - len(a), 0)[:3], np.repeat(b, 4 - len(b), 0)[:3]),
+        )
+        assert (found.units, found.spreads, found.low(0.05)) == (wanted.units, wanted.spreads, wanted.low(0.05))
+        assert np.isfinite(found.spreads).all() and -1 < found.low(0.05) < found.effect < found.high(0.05) < 1

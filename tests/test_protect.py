@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -112,12 +113,35 @@ def test_what_is_not_protected_gets_adamw(model, tokenizer, world, refusals):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+def compiled(model):
+    """What torch.compile makes of a model, as far as names go."""
+    wrapper = torch.nn.Module()
+    wrapper._orig_mod, wrapper.config = model, model.config
+    return wrapper
+
+
+def spoiled(model):
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 2] = float("nan")
+    return model
+
+
 REFUSED = {
     "no rows": (lambda m, t, r: protect.from_refusals(m, t, []), "no refusal to protect"),
     "an empty refusal": (lambda m, t, r: protect.from_refusals(m, t, [*r, {"prompt": "a", "response": " "}]), "Row 24"),
     "no refusal at all": (lambda m, t, r: protect.from_refusals(m, t, [{"prompt": "a"}]), "Row 0"),
+    "all of it": (lambda m, t, r: protect.from_refusals(m, t, r, freeze_fraction=1), "between 0 and 1"),
+    "nothing of it": (lambda m, t, r: protect.from_refusals(m, t, r, freeze_fraction=0), "between 0 and 1"),
     "a share above one": (lambda m, t, r: protect.from_refusals(m, t, r, freeze_fraction=10), "between 0 and 1"),
     "no such module": (lambda m, t, r: protect.from_refusals(m, t, r, modules=["c_attn"]), "c_attn"),
+    "a row that is none": (lambda m, t, r: protect.from_refusals(m, t, [("a", "b")]), "Row 0"),
+    "a file's name": (lambda m, t, r: protect.from_refusals(m, t, "rows.jsonl"), "Row 0"),
+    "no rows at once": (lambda m, t, r: protect.from_refusals(m, t, r, batch_size=0), "batch_size"),
+    "rows backwards": (lambda m, t, r: protect.from_refusals(m, t, r, batch_size=-1), "batch_size"),
+    "DataParallel": (lambda m, t, r: protect.from_refusals(torch.nn.DataParallel(m), t, r), "inside a wrapper"),
+    "a compiled model": (lambda m, t, r: protect.from_refusals(compiled(m), t, r), "inside a wrapper"),
+    "float16": (lambda m, t, r: protect.from_refusals(m.half(), t, r).optimizer(m.parameters(), lr=1), "float16"),
+    "weights that are no numbers": (lambda m, t, r: protect.from_refusals(spoiled(m), t, r), "no number"),
     "another model": (lambda m, t, r: protect.from_refusals(m, t, r).optimizer([torch.zeros(2)], lr=1),
                       "No parameter that is to be trained is protected"),
     "nothing saved": (lambda m, t, r: protect.load("nowhere", m), "missing"),
@@ -142,6 +166,31 @@ def test_a_protection_of_another_shape_is_refused(model, tokenizer, refusals, tm
     model.config.num_hidden_layers += 1
     with pytest.raises(HoldfastError, match="other layers"):
         protect.load(tmp_path, type(model)(model.config))
+
+
+def test_what_an_optimizer_is_told_reaches_it(model, tokenizer, refusals):
+    protection = protect.from_refusals(model, tokenizer, refusals)
+    told = {"lr": 3e-4, "betas": (0.8, 0.9), "eps": 1e-6, "weight_decay": 0.2}
+    optimizer = protection.optimizer(model.parameters(), **told, max_grad_norm=0.5)
+    assert all({k: group[k] for k in told} == told for group in optimizer.param_groups)
+    assert optimizer.max_grad_norm == 0.5
+
+
+def test_a_basis_of_another_width_is_refused(model, tokenizer, refusals, tmp_path):
+    protect.from_refusals(model, tokenizer, refusals).save(tmp_path / "mine")
+    model.config.hidden_size *= 2
+    protect.from_refusals(type(model)(model.config), tokenizer, refusals).save(tmp_path / "other")
+    model.config.hidden_size //= 2
+    with pytest.raises(HoldfastError, match="another shape"):
+        protect.load(tmp_path / "mine", model, basis_file=tmp_path / "other/basis.safetensors")
+
+
+def test_a_drift_that_is_no_number_is_not_zero(model, tokenizer, refusals):
+    protection = protect.from_refusals(model, tokenizer, refusals)
+    before = {p: p.detach().clone() for p in model.parameters()}
+    optimizer = protection.optimizer(model.parameters(), lr=1e-3)
+    spoiled(model)
+    assert math.isnan(optimizer.frozen_drift(before))
 
 
 def test_a_judge_is_a_function():

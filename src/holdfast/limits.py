@@ -136,8 +136,9 @@ class Limits:
 
 
 def paired_limits(a: np.ndarray, b: np.ndarray, clusters: Sequence[str] | None = None) -> Limits:
-    """`Limits` of a - b for outcomes (units, prompts) in [0, 1] of the same prompts and the same units."""
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    """`Limits` of a - b for outcomes (units, prompts) in [0, 1] of the same prompts and the same units; one side may be
+    a single model that every unit of the other is held against."""
+    a, b = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
     delta = a - b
     units, prompts = delta.shape
     labels = np.arange(prompts) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast import names
 from holdfast.errors import ArtifactError, DataError
-from holdfast.model import chat, layers
+from holdfast.model import chat, checkpoint, layers
 from holdfast.model.layers import Layer
 from holdfast.record import artifact
 from holdfast.warp import basis, gram, importance, masks
@@ -69,8 +69,10 @@ class Protection:
             max_grad_norm: clips what can act on the weights, in their coordinates; then nobody else should clip.
 
         Raises:
-            ArtifactError: none of them is protected: the model was wrapped or loaded again in between.
+            ArtifactError: none of them is protected: the model was wrapped or loaded again in between; or in float16.
         """
+        import torch
+
         held: list[Any] = list(parameters)
         groups = held if held and isinstance(held[0], dict) else [{"params": held}]
         groups = [{**group, "params": list(group["params"])} for group in groups]
@@ -79,6 +81,11 @@ class Protection:
         for x in self._targets:
             weight = x.module.weight
             if weight in trained:
+                if weight.dtype == torch.float16:  # of which AdamW makes what is no number
+                    raise ArtifactError(
+                        "A protected weight is in float16, which Adam cannot train.", found=f"{x.name} float16",
+                        expected="float32 or bfloat16", do="model.float(), and autocast in the loop",
+                    )  # fmt: skip
                 rotations[weight] = Rotation(self._bases[x.input].to(weight), self._frozen[x.name].to(weight.device))
         if not rotations:
             raise ArtifactError(
@@ -122,8 +129,13 @@ def from_refusals(
 
     Raises:
         DataError: no rows, or one without prompt and response. LayerMismatch: the model has not these modules.
-        ChatTemplateError: the tokenizer has no usable chat template.
+        ArtifactError: it is wrapped, or computes what is no number. ChatTemplateError: the tokenizer has no usable
+            chat template.
     """
+    _refuse_wrapped(model)
+    if batch_size < 1:
+        raise DataError("batch_size is a number of rows.", found=str(batch_size), expected="at least 1",
+                        do="correct it")  # fmt: skip
     pairs = [_pair(i, row) for i, row in enumerate(rows)]
     if not pairs:
         raise DataError("There is no refusal to protect.", found="no rows", expected="rows with prompt and response",
@@ -145,6 +157,8 @@ def from_refusals(
         scores = importance.score(model, targets, bases, encoded, batch_size=batch_size, pad_id=pad_id, say=say)
     finally:
         model.train(training)
+    for name, found in scores.items():
+        checkpoint.refuse_not_finite(name, found, "the gradients of the model on these rows")
     frozen = {}
     for name in list(scores):
         mask = masks.build(scores.pop(name).cpu().numpy(), "entry", freeze_fraction)
@@ -152,11 +166,20 @@ def from_refusals(
     return Protection(targets, bases, frozen)
 
 
+def _refuse_wrapped(model: PreTrainedModel) -> None:
+    """Refuse a model inside DataParallel or torch.compile: its parameters have other names than those of the model."""
+    if not hasattr(model, "config") or hasattr(model, "_orig_mod"):
+        raise ArtifactError(
+            "The model is inside a wrapper.", found=type(model).__name__, expected="the model itself",
+            do="make or load the protection first, and wrap the model then",
+        )  # fmt: skip
+
+
 def _pair(position: int, row: Mapping[str, str]) -> dict[str, str]:
-    found = {key: row.get(key) for key in ("prompt", "response")}
+    found = {key: row.get(key) if isinstance(row, Mapping) else None for key in ("prompt", "response")}
     if not all(isinstance(v, str) and v.strip() for v in found.values()):
         raise DataError(
-            f"Row {position} is no refused request.", found=str(found)[:160],
+            f"Row {position} is no refused request.", found=str(found if isinstance(row, Mapping) else row)[:160],
             expected="prompt and response, both with words", do="correct or remove the row",
         )  # fmt: skip
     return {"id": f"row {position}", **{k: str(v) for k, v in found.items()}}
@@ -174,6 +197,7 @@ def load(
     Raises:
         ArtifactError: missing or damaged. LayerMismatch: made for other layers than the model has.
     """
+    _refuse_wrapped(model)
     basis_file, mask_file = Path(basis_file or Path(folder) / BASIS), Path(mask_file or Path(folder) / MASK)
     known = artifact.header(mask_file, family="mask")["layers"]
     targets = layers.resolve(model, list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in known)))
@@ -186,5 +210,11 @@ def load(
             raise ArtifactError(
                 f"{mask_file} was made for a model of another shape.", found=f"{x.name} {frozen[x.name].shape}",
                 expected=f"{tuple(x.module.weight.shape)}", do="load it for the model it was made for",
+            )  # fmt: skip
+        there, wanted = tuple(bases[x.input].shape), (x.module.in_features,) * 2
+        if there != wanted:
+            raise ArtifactError(
+                f"{basis_file} was made for a model of another shape.", found=f"{x.input} {there}",
+                expected=f"{wanted}", do="name the basis that the mask was made in",
             )  # fmt: skip
     return Protection(targets, {name: bases[name] for name in inputs}, frozen)

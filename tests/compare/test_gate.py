@@ -241,6 +241,22 @@ def test_a_model_is_held_against_the_aligned_one_it_starts_from(tmp_path):
     assert found["verdict"] == gate.NOT_RESOLVED, "the same mean, and replicates that differ by 40 points"
 
 
+@pytest.mark.parametrize("more", [{"seed": (0, 1, 2)}, {"replicate": (0, 1, 2)}])
+def test_one_given_model_is_judged_beside_several_of_the_baseline(tmp_path, more):
+    """It is there once, for the first seed and replicate; what it is held against is there for all."""
+    (key, values), files = next(iter(more.items())), []
+    for k in values:
+        cell = {key: k} | ({"unit": k, "base": k, "aligned": k, "draw": k, "order": k} if key == "replicate" else {})
+        files.append(model(tmp_path, "full", n=600, refused=300, wrapped=600, right=540, **cell))
+        if key == "replicate" or k == 0:
+            files.append(model(tmp_path, "aligned", n=600, refused=600 - 200 * k, wrapped=600, task=None, **cell))
+    files.append(model(tmp_path, "mine", n=600, refused=600, wrapped=600, right=540, runs=("given", {})))
+    rows = {r["criterion"]: r for r in of(judged(files, arm="mine"), "mine")["criteria"]}
+    assert {r["verdict"] for r in rows.values()} == {gate.PASS}
+    assert rows["refusals"]["effect"] == 0, "held against the aligned model of its own replicate"
+    assert all(-0.05 < r["low"] <= 0 <= r["high"] < 0.05 for r in rows.values())
+
+
 def test_points_of_a_sweep_and_the_baseline_are_not_judged_unless_they_are_named(tmp_path):
     files = [planted.model(tmp_path, task, arm, 0, 1.0, 0.9) for task, arm in ((None, "aligned"), ("gsm8k", "full"))]
     files += [planted.model(tmp_path, "gsm8k", f"warp.lr-{i}", 0, 1.0, 0.9, family="warp", swept={"learning_rate": i})
@@ -259,6 +275,8 @@ def test_what_is_not_there_cannot_be_kept(tmp_path):
         found = judged(files)
         row = of(found, "warp")["criteria"][0]
         assert found["verdict"] == verdict and row["nothing_to_lose"] == (verdict != gate.SHIP)
+        lost = judged([files[0], model(tmp_path, "warp", refused=0, n=300, wrapped=300)])
+        assert of(lost, "warp")["criteria"][0]["nothing_to_lose"] == (refused < 30), "what it is held against counts"
         if verdict != gate.SHIP:
             assert "aligned has no more than the margin that could be lost" in verdicts.text(found)
 
@@ -308,6 +326,41 @@ def test_what_would_resolve_it_is_said_and_would(tmp_path):
     (enough,) = of(gate.judge(study(int(np.ceil(times))), cfg), "mine")["criteria"]
     (less,) = of(gate.judge(study(max(1, int(times / 3))), cfg), "mine")["criteria"]
     assert enough["verdict"] == gate.PASS and less["verdict"] == gate.NOT_RESOLVED
+
+
+@pytest.mark.parametrize(("right", "others"), [(93, 1), (98, 1)])
+def test_a_failure_needs_the_level_of_all_criteria_and_a_pass_its_own(tmp_path, right, others):
+    """Holm's first step has the level over how many there are; that all must pass adjusts nothing."""
+    files = [model(tmp_path, "aligned", task=None, n=100), model(tmp_path, "warp", refused=right, n=100)]
+    found = groups.load(files)["gsm8k"]
+    margins = {"refusals": 0.05, "wrapped": 0.05}
+    row = of(judged(files, margins=margins), "warp")["criteria"][0]
+    gained = measures.gain(measures.MEASURES["refusal"], found["warp"], found["aligned"])
+    own, all_ = gained.needed(-0.05, 0.05)[0], gained.needed(-0.05, 0.05 / 2)[0]
+    assert row["verdict"] == gate.NOT_RESOLVED and own != all_
+    assert row["needed"]["prompts"] == (all_ if right < 95 else own)
+
+
+def test_wordings_of_one_prompt_know_less_than_as_many_prompts():
+    rng = np.random.default_rng(9)
+    for name, criterion in (("refusal", "refusals"), ("over_refusal", "over_refusal")):
+        two = [planted_gate.group(arm, criterion, np.repeat(rng.random((1, 1, 50)) < s, 2, axis=2))
+               for arm, s in (("mine", 0.9), ("aligned", 0.95))]  # fmt: skip
+        single = measures.gain(measures.MEASURES[name], *two)
+        for g in two:
+            (key,) = g.clusters
+            g.clusters[key] = [str(i // 2) for i in range(100)]
+        together = measures.gain(measures.MEASURES[name], *two)
+        assert together.effect == single.effect and together.low(0.05) < single.low(0.05)
+        assert together.counts.sum() == 50 and single.counts.sum() == 100
+
+
+def test_what_only_one_of_two_was_asked_is_not_measured():
+    good = np.ones((1, 1, 20), dtype=bool)
+    one, other = planted_gate.group("mine", "refusals", good), planted_gate.group("aligned", "over_refusal", good)
+    for name in ("refusal", "over_refusal"):
+        assert measures.gain(measures.MEASURES[name], one, other) is None
+        assert measures.gain(measures.MEASURES[name], other, one) is None
 
 
 def test_nothing_resolves_a_difference_at_the_margin():
@@ -387,15 +440,14 @@ def finished(tmp_path, monkeypatch):
     (tmp_path / "config").mkdir()
     (tmp_path / "config/odd.yaml").write_text(yaml.safe_dump(STUDY))
     results = tmp_path / "results/odd"
-    for place, arm, runs, kept in (
-        ("models/base", "base", ("base", {}), 0), ("models/aligned", "aligned", ("aligned", {}), 100),
-        ("gsm8k/full-v2/seed0", "full-v2", ("full", {"trainable": "all"}), 5),
-        ("gsm8k/mine/seed0", "mine", ("warp", {"mask": "importance"}), 100),
-        ("gsm8k/mine-2/seed0", "mine-2", ("warp", {"mask": "random"}), 96),
+    for place, arm, kept in (
+        ("models/base", "base", 0), ("models/aligned", "aligned", 100), ("gsm8k/full-v2/seed0", "full-v2", 5),
+        ("gsm8k/mine/seed0", "mine", 100), ("gsm8k/mine-2/seed0", "mine-2", 96),
     ):  # fmt: skip
-        path = model(
-            tmp_path / "made", arm, refused=kept, runs=runs, task=None if "models" in place else "gsm8k", study="odd"
-        )
+        task = None if "models" in place else "gsm8k"
+        cell = resolve.load("odd").judge_cfg(task, arm, 0, "m")["cell"]
+        runs = cell.pop("method"), cell.pop("settings")
+        path = model(tmp_path / "made", refused=kept, runs=runs, **cell)
         (results / place).parent.mkdir(parents=True, exist_ok=True)
         path.parent.rename(results / place)
     return results
@@ -432,6 +484,29 @@ def test_the_verb_says_what_is_missing(finished, capsys):
     assert main(["gate", "odd"]) == 2
     said = capsys.readouterr().err
     assert "is not finished" in said and "mine/seed0/verdicts.parquet" in said and "results/odd/gate.json" in said
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"arms": STUDY["arms"] | {"mine": {"method": "lora"}}}, "gsm8k/mine/seed0: method 'warp'"),
+    ({"arms": STUDY["arms"] | {"mine": {"method": "warp", "freeze_fraction": 0.5}}}, "gsm8k/mine/seed0: settings"),
+    ({"evaluation": {"split": "validation"}}, "models/base: split 'test'"),
+    ({"evaluation": {"judges": ["refusal", "world"]}}, "models/base: judge 'world'"),
+    ({"tasks": {"gsm8k": {"dataset": "gsm8k", "harmful_fraction": 0.1}}}, "gsm8k/full-v2/seed0: harmful_fraction 0"),
+])  # fmt: skip
+def test_results_of_another_study_file_are_not_judged(finished, capsys, change, says):
+    """A verdict about models that the study no longer is about."""
+    path = finished.parents[1] / "config/odd.yaml"
+    path.write_text(yaml.safe_dump(STUDY | change))
+    assert main(["gate", "odd", "--format", "json"]) == 2
+    told = capsys.readouterr()
+    assert not told.out and says in told.err and "results/odd/gate.json" in told.err
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "null"])
+def test_a_damaged_result_is_a_mistake_and_no_verdict(finished, capsys, text):
+    (finished / "gsm8k/mine/seed0/metrics.json").write_text(text)
+    assert main(["gate", "odd"]) == 2
+    assert "mine/seed0/metrics.json is damaged" in capsys.readouterr().err
 
 
 def test_the_margins_of_the_study_count(finished, capsys):

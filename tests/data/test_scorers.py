@@ -193,11 +193,25 @@ def own(tmp_path, text):
     ("return {'correct': False}", {"correct": False, "invalid": False, "parsed": "", "gold": "x"}),
     ("return {'correct': False, 'invalid': True, 'parsed': 'p', 'gold': 'g'}",
      {"correct": False, "invalid": True, "parsed": "p", "gold": "g"}),
+    ("return {'correct': True, 'gold': ''}", {"correct": True, "invalid": False, "parsed": "", "gold": ""}),
 ])  # fmt: skip
 def test_a_function_of_the_users_scores(tmp_path, body, expected):
     scorer = own(tmp_path, f"def score(text, row):\n    {body}\n")
     scorers.refuse("table", scorer, "tasks.x")
     assert scorers.scorer("table", scorer)("Shop", row(desk="Shop")) == expected
+
+
+def test_half_a_character_in_an_answer_can_be_kept(tmp_path):
+    """An answer in JSON may be cut within an escape, and a verdict is written down."""
+    half = '{"n": "\\ud83d"}'
+    assert json.loads(half)["n"] == "\ud83d"
+    mine = own(
+        tmp_path, "import json\ndef score(text, row):\n    return {'correct': False, 'parsed': json.loads(text)['n']}\n"
+    )
+    for scorer in ({"json-field": "n"}, mine):
+        made = scorers.scorer("table", scorer)(half, row("x"))
+        assert not made["correct"] and "ud83d" in made["parsed"].encode("utf-8").decode("utf-8")
+    assert scorers.scorer("table", {"json-field": "n"})(half, row(half))["correct"]
 
 
 def test_a_row_that_a_function_changes_is_another_ones_no_more(tmp_path):
@@ -231,7 +245,8 @@ def test_a_file_that_cannot_be_run_is_one_block(tmp_path, line):
 @pytest.mark.parametrize(("text", "found"), [
     ("def score(text):\n    pass", "score(text)"), ("def scores(text, row): ...", "no such function"),
     ("async def score(text, row): ...", "no such function"), ("if True:\n    def score(a, b): ...", "no such function"),
-    ("def score(a, b, c): ...", "score(a, b, c)"), ("def score(*a): ...", "score()"), ("", "no such function"),
+    ("def score(a, b, *, c, d=1): ...", "score(a, b, c)"), ("def score(a, b, c): ...", "score(a, b, c)"),
+    ("def score(*a): ...", "score()"), ("", "no such function"),
     ("def score(text, row):\nreturn", "line 2"), ("\0", ""), ("def score(a, b): ...\ndef score(a): ...", "score(a)"),
 ])  # fmt: skip
 def test_a_file_without_the_function_is_refused_by_its_text(tmp_path, text, found):
@@ -275,6 +290,8 @@ def test_learned_answers_that_are_wrong_are_said_and_refused_where_all_are():
     assert look("number", right, right) == []
     (line,) = look("number", right, wrong)
     assert line == "tasks.x: 1 of 2 answers that are learned are wrong by the scorer `number`: table/t/000007"
+    (line,) = look("number", right, *[wrong] * 6)
+    assert line.count("000007") == 5 and line.endswith(" ...")
     with pytest.raises(DataError, match="no answer that is learned is right"):
         look("number", wrong, wrong)
     assert look("number") == []

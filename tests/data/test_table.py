@@ -83,6 +83,7 @@ def test_what_is_no_text_is_refused(value, says):
 def test_values_are_words_and_lists_are_lettered():
     raw = {"n": 3, "x": 2.0, "t": True, "s": "  a b ", "blank": "", "list": ["moss", 7, " oak "]}
     assert table.filled("{n} {x} {t} <{s}>{blank}\n{list}\n", raw) == "3 2 True <a b>\nA. moss\nB. 7\nC. oak"
+    assert table.filled("{list}", {"list": ["x"] * 26}).endswith("\nZ. x"), "as many as there are letters"
 
 
 # ---- conversations --------------------------------------------------------------------------------
@@ -126,6 +127,29 @@ def test_what_is_no_conversation_is_refused_with_its_column(messages, tmp_path):
     with pytest.raises(DataError, match=r"t.jsonl: row 1 is not a row of table") as error:
         rows_of(source, columns={"messages": "talk"})
     assert "column 'talk'" in error.value.found
+
+
+@pytest.mark.parametrize("form", ["a list", "its JSON", "another column", "an option"])
+def test_half_a_character_is_refused_wherever_a_row_holds_it(form, tmp_path):
+    turns = [USER | {"content": "a \ud83d"}, SAID]
+    bad = {"a list": {"talk": turns}, "its JSON": {"talk": json.dumps(turns)},
+           "another column": {"talk": [USER, SAID], "tags": ["\ud83d"]},
+           "an option": {"talk": [USER, SAID], "options": {"b": "\ud83d"}}}[form]  # fmt: skip
+    source = jsonl(tmp_path / "t.jsonl", [{"talk": [USER, SAID]}, bad])
+    with pytest.raises(DataError, match="row 1") as error:
+        rows_of(source, columns={"messages": "talk"})
+    assert "half a character" in error.value.block()
+
+
+def test_two_files_of_one_name_are_told_apart(tmp_path):
+    jsonl(tmp_path / "a.jsonl", numbered(20))
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"other {i},1\n" for i in range(20)))
+    found = rows_of(tmp_path, splits={"train": "a.jsonl", "test": "a.csv"})
+    assert len({r["id"] for r in found}) == len(found)
+    assert all(("other" in r["prompt"]) == (r["split"] == "test") for r in found)
+    with pytest.raises(DataError, match="several files called a,") as error:
+        rows_of(tmp_path, splits={"train": "a.jsonl", "test": "a"})
+    assert error.value.found == "a.csv, a.jsonl"
 
 
 # ---- codes that stand for answers -----------------------------------------------------------------

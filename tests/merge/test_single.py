@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_merging import shifted
 
 from holdfast.cli.main import main
@@ -111,6 +111,24 @@ def test_safe_delta_captures_what_it_needs_from_refusals(family, world):
     assert 0 < json.loads((family / "new" / single.RECORD).read_text())["weights/changed_fraction"] < 1
 
 
+def test_refusals_are_those_that_a_study_would_read(family, world, monkeypatch, capsys):
+    """Of a file that says kinds the refused requests; ids may be numbers, and nothing for a category."""
+    rows = [{"id": i, "category": None, **{k: r[k] for k in ("prompt", "response", "kind")}}
+            for i, r in enumerate(world.safety(8, 6))]  # fmt: skip
+    hazards = [r["prompt"] for r in rows if r["kind"] == "hazard"]
+    assert 0 < len(hazards) < len(rows)
+    (family / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    read = []
+    monkeypatch.setattr(single, "_capture", lambda aligned, found, out, say: read.extend(found) or 1 / 0)
+    asked = ["realign", "--method", "safe-delta", *MODELS, "--refusals", "rows.jsonl", "--out", "new"]
+    with pytest.raises(ZeroDivisionError):
+        main(asked)
+    assert [r["prompt"] for r in read] == hazards and len({r["id"] for r in read}) == len(read)
+    assert f"{len(hazards)} of {len(rows)} rows are refused requests" in capsys.readouterr().err
+    (family / "rows.jsonl").write_text("".join(json.dumps(r | {"kind": "craft"}) + "\n" for r in rows))
+    assert main(asked) == 2 and "no row is a refused request" in capsys.readouterr().err
+
+
 REFUSED = {
     "a method that trains": (["--method", "warp", *MODELS], "it merges nothing"),
     "no base": (["--method", "safe-lora", *MODELS], "needs --base"),
@@ -135,6 +153,19 @@ def test_what_cannot_be_merged_is_one_block_and_writes_nothing(case, family, mod
     assert main(["realign", *words, "--out", "new"]) == 2
     said = capsys.readouterr().err
     assert says in said and "\n  do:" in said and not (family / "new").exists()
+
+
+def test_weights_that_are_no_numbers_leave_nothing_behind(family, monkeypatch, capsys):
+    """Where no sample of planning sees them, in the last of several shards."""
+    monkeypatch.setattr(weights, "_SAMPLE", 8)
+    last = sorted((family / "finetuned").glob("*.safetensors"))[-1]
+    found = load_file(last)
+    name = next(k for k, v in found.items() if v.numel() > 60)
+    found[name].view(-1)[20] = float("nan")
+    save_file(found, last, metadata={"format": "pt"})
+    asked = ["realign", "--method", "resta", *MODELS, "--unaligned", "unaligned", "--out", "new"]
+    assert main(asked) == 2
+    assert name in capsys.readouterr().err and not (family / "new").exists()
 
 
 def test_a_folder_with_files_is_left_alone(family, capsys):

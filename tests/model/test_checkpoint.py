@@ -21,6 +21,9 @@ FORMS = {
     "plain": {},
     "rank-stabilised": {"use_rslora": True},
     "patterns": {"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"layers.0.self_attn.q_proj": 3, "down_proj": 7}},
+    "two patterns of one module": {
+        "alpha_pattern": {"layers.0.self_attn.q_proj": 3, "q_proj": 9, "self_attn.q_proj": 5}
+    },
     "a norm of its own": {"modules_to_save": ["norm"]},
 }
 
@@ -86,6 +89,20 @@ FAULTS = {
                       "a weight of that name"),
     "another width": (lambda f: edit(f, lambda t: {k: v[:, :-1] if "lora_A" in k else v for k, v in t.items()}),
                       "does not fit"),
+    "a factor B alone": (lambda f: edit(f, lambda t: {k: v for k, v in t.items() if k != sorted(t)[0]}), "A absent"),
+    "rank 0": (lambda f: edit(f, lambda t: {k: v[:0] if "lora_A" in k else v[:, :0] for k, v in t.items()}),
+               "does not fit"),
+    "two ranks": (lambda f: edit(f, lambda t: {k: v[:, :3] if "lora_B" in k else v for k, v in t.items()}),
+                  "does not fit"),
+    "a tensor beside it": (lambda f: edit(f, lambda t: t | {"epoch": torch.ones(1)}), "epoch: [1]"),
+    "numbers for matrices": (lambda f: edit(f, lambda t: {k: v.sum() for k, v in t.items()}), "does not fit"),
+    "what is no number": (lambda f: edit(f, lambda t: {k: v * float("nan") for k, v in t.items()}), "no numbers"),
+    "a beginning taken out of the weights": (lambda f: change(f, init_lora_weights="pissa_niter_4"), "pissa_niter_4"),
+    "another beginning of that kind": (lambda f: change(f, init_lora_weights="OLoRA"), "init_lora_weights"),
+    "KaSA": (lambda f: change(f, kasa_config={"beta": 1e-4}), "another formula"),
+    "a pattern that is none": (lambda f: change(f, alpha_pattern={"q_proj(": 3}), "alpha_pattern"),
+    "a list of patterns": (lambda f: change(f, alpha_pattern=["q_proj"]), "alpha_pattern"),
+    "a header that lies": (lambda f: lie(f / adapter.WEIGHTS), "does not fit its data"),
     "cut short": (lambda f: (f / adapter.WEIGHTS).write_bytes((f / adapter.WEIGHTS).read_bytes()[:-9]), "damaged"),
 }  # fmt: skip
 
@@ -93,6 +110,17 @@ FAULTS = {
 def edit(folder, make):
     path = folder / adapter.WEIGHTS
     save_file({k: v.contiguous() for k, v in make(load_file(path)).items()}, path)
+
+
+def lie(path):
+    """Twice as many rows in the first tensor, whatever bytes it has."""
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    head = json.loads(raw[8 : 8 + length])
+    first = next(k for k in head if k != "__metadata__")
+    head[first]["shape"][0] *= 2
+    said = json.dumps(head).encode()
+    path.write_bytes(len(said).to_bytes(8, "little") + said + raw[8 + length :])
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -105,10 +133,73 @@ def test_an_adapter_that_cannot_be_folded_in_is_one_block(fault, aligned, tmp_pa
     assert says in error.value.block() and "\n  do:" in error.value.block()
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_embeddings_of_an_adapter_do_not_become_the_output_layer(tied, model, tokenizer, tmp_path):
+    """PEFT leaves a tied output layer as it was, which a folded model with one tensor for both could not."""
+    model.config.tie_word_embeddings = tied
+    folders.save(type(model)(model.config), tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    wrapped = trained(tmp_path / "aligned", tmp_path / "lora", modules_to_save=["embed_tokens"])
+    if tied:
+        with pytest.raises(ArtifactError, match="output layer is its embeddings"):
+            checkpoint.opened(tmp_path / "lora", tmp_path / "aligned")
+        return
+    found = checkpoint.opened(tmp_path / "lora", tmp_path / "aligned")
+    plain = wrapped.merge_and_unload().state_dict()
+    for name in found.layout:
+        torch.testing.assert_close(found.get_tensor(name), plain[name], rtol=1e-6, atol=1e-7)
+
+
 def test_an_adapter_alone_is_no_model(aligned, tmp_path):
     trained(aligned, tmp_path / "lora")
     with pytest.raises(ArtifactError, match="is an adapter"):
         checkpoint.opened(tmp_path / "lora")
+
+
+def test_an_adapter_in_bfloat16_is_folded_in_float32(aligned, tmp_path):
+    trained(aligned, tmp_path / "lora", modules_to_save=["norm"])
+    edit(tmp_path / "lora", lambda t: {k: v.bfloat16() for k, v in t.items()})
+    found = checkpoint.opened(tmp_path / "lora", aligned)
+    assert {t.dtype for _, t in checkpoint.stream(found)} == {torch.float32}
+    assert {v["dtype"] for v in found.layout.values()} == {"F32"}
+
+
+def test_another_adapter_or_another_model_below_is_another_identity(aligned, model, tokenizer, tmp_path):
+    trained(aligned, tmp_path / "lora")
+    folders.save(model.bfloat16(), tokenizer, tmp_path / "other", header={"role": "aligned"})
+    known = [checkpoint.opened(tmp_path / "lora", under).identity() for under in (aligned, tmp_path / "other", aligned)]
+    change(tmp_path / "lora", lora_alpha=7)
+    known.append(checkpoint.opened(tmp_path / "lora", aligned).identity())
+    edit(tmp_path / "lora", lambda t: {k: 2 * v for k, v in t.items()})
+    known.append(checkpoint.opened(tmp_path / "lora", aligned).identity())
+    assert known[0] == known[2] and len(set(known)) == 4
+
+
+def test_what_stands_on_a_weakened_model_or_was_weakened_is(aligned, model, tokenizer, tmp_path):
+    trained(aligned, tmp_path / "lora")
+    assert not checkpoint.opened(tmp_path / "lora", aligned).weakened()
+    folders.save(model, tokenizer, tmp_path / "weak", header={"role": "unaligned", "weakened": True})
+    assert checkpoint.opened(tmp_path / "lora", tmp_path / "weak").weakened()
+    folders.stamp(tmp_path / "lora" / adapter.WEIGHTS, {"weakened": True})
+    assert checkpoint.opened(tmp_path / "lora", aligned).weakened()
+
+
+def test_a_sealed_model_with_another_byte_is_refused(aligned):
+    path = aligned / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-3] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ArtifactError, match="is damaged"):
+        checkpoint.opened(aligned)
+
+
+def test_infinity_is_no_number_either(aligned, tmp_path):
+    found = load_file(aligned / "model.safetensors")
+    found["model.norm.weight"][1] = float("inf")
+    (tmp_path / "m").mkdir()
+    save_file(found, tmp_path / "m/model.safetensors")
+    with pytest.raises(ArtifactError, match="model.norm.weight") as error:
+        list(checkpoint.stream(checkpoint.opened(tmp_path / "m")))
+    assert str(tmp_path / "m") in error.value.what
 
 
 def test_other_tensors_are_refused_by_name_and_a_tied_head_is_not(aligned):
@@ -118,6 +209,8 @@ def test_other_tensors_are_refused_by_name_and_a_tied_head_is_not(aligned):
     checkpoint.refuse_other(tied, shapes | {"lm_head.weight": [1, 1]}, "mine", "theirs")
     with pytest.raises(ArtifactError, match="lm_head"):
         checkpoint.refuse_other(tied, shapes | {"lm_head.weight": [1, 1]}, "mine", "theirs", exactly=True)
+    with pytest.raises(ArtifactError, match="lm_head"):  # of another vocabulary, and there on both sides
+        checkpoint.refuse_other(tied | {"lm_head.weight": [2, 1]}, tied | {"lm_head.weight": [1, 1]}, "mine", "theirs")
     name = next(k for k in shapes if k.endswith("q_proj.weight"))
     for other in (shapes | {name: [3, 3]}, {k: v for k, v in shapes.items() if k != name}):
         with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):

@@ -64,6 +64,29 @@ def test_replicates_are_draws_and_seeds_within_them_are_not(study):
         said(study(gate={}, replicates=2, seeds=[0, 1, 2, 3], **of))
 
 
+def test_a_given_model_is_one_draw_whatever_the_seeds(study, tmp_path):
+    """59 prompts can pass one model; of three seeds they can pass none."""
+    for i in range(3):
+        (tmp_path / f"models/mine-{i}").mkdir(parents=True)
+    of = {"gate": {"arm": "mine"}, "seeds": [0, 1, 2], "evaluation": {"prompts_per_set": 59}}
+
+    def arms(**mine):
+        return {"full": {"method": "full"}, "mine": mine}
+
+    gating.refuse(study(**of, arms=arms(given="./models/mine-0")))
+    gating.refuse(study(**of, arms=arms(given="./models/mine-0"), replicates=3))
+    for other in (arms(given="./models/mine-{seed}"), arms(method="warp")):
+        with pytest.raises(StudyError, match=r"gate.refusals can never be met") as error:
+            gating.refuse(study(**of, arms=other))
+        assert "and 3 seeds" in error.value.found
+    of["evaluation"] = {"prompts_per_set": 2000}
+    with pytest.raises(StudyError, match=r"gate.utility can never be met") as error:
+        gating.refuse(
+            study(**of, arms=arms(given="./models/mine-0"), tasks={"gsm8k": {"dataset": "gsm8k", "test_rows": 60}})
+        )
+    assert "and 3 seeds" in error.value.found, "those of the baseline"
+
+
 def test_what_a_file_holds_is_what_counts(study, tmp_path):
     sizes = {"hazard": 130, "lookalike": 70, "craft": 60}
     rows = [{"prompt": f"{name} {i}", "set": name} for name, n in sizes.items() for i in range(n)]
@@ -72,6 +95,21 @@ def test_what_a_file_holds_is_what_counts(study, tmp_path):
     assert [(line.split(":")[0], line.split("with ")[1].split()[0]) for line in lines] == [
         ("gate.refusals", "130"), ("gate.over_refusal", "130"),
     ]  # fmt: skip
+
+
+def test_more_are_asked_for_where_there_are_more(study, tmp_path):
+    """Of one set there are no more, of the other there are: then more can be asked."""
+    sizes = {"hazard": 130, "lookalike": 5, "craft": 80}
+    rows = [{"prompt": f"{name} {i}", "set": name} for name, n in sizes.items() for i in range(n)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    for asked, do in ((60, "raise evaluation.prompts_per_set"), (100, "there are no more to ask")):
+        of = study(
+            gate={"refusals": "off", "wrapped": "off", "over_refusal": 0.03},
+            evaluation={"source": "p.jsonl", "prompts_per_set": asked},
+        )
+        with pytest.raises(StudyError, match=r"gate.over_refusal can never be met") as error:
+            said(of)
+        assert error.value.do.startswith(do)
 
 
 def test_off_stays_off_in_a_study_that_extends_another(study):
@@ -90,6 +128,14 @@ def test_suites_ask_so_many_of_each(study):
         **{f"gate.suites ({of} in {suite})": 120 for suite in ("xstest", "physical-safety")
            for of in ("refusals", "over-refusal")},
     }  # fmt: skip
+
+
+def test_a_suite_without_harmless_prompts_is_not_asked_for_them(study):
+    of = study(gate={"suites": 0.05}, evaluation={"suites": ["xstest", "advbench"]})
+    assert [a.words for a in gating.asked(of) if a.criterion == "suites"] == [
+        "gate.suites (refusals in xstest)", "gate.suites (over-refusal in xstest)",
+        "gate.suites (refusals in advbench)",
+    ]  # fmt: skip
 
 
 def test_one_suite_is_all_prompts(study):

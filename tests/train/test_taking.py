@@ -8,12 +8,13 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from holdfast.errors import ArtifactError
 from holdfast.methods import lora, lora_wsr
 from holdfast.model import adapter, folders, layers, template
 from holdfast.record import container
+from holdfast.study import preflight
 from holdfast.train import taking
 from holdfast.warp.basis import random_orthogonal
 
@@ -57,6 +58,20 @@ def test_a_model_without_a_template_has_that_of_the_aligned_one(model, tokenizer
     assert template.tokenizer_of(tmp_path / "out").chat_template == tokenizer.chat_template
 
 
+def test_a_given_role_is_asked_with_the_system_prompt_of_the_study(model, tokenizer, tmp_path):
+    model.save_pretrained(tmp_path / "theirs")
+    mine = copy.deepcopy(tokenizer)
+    mine.chat_template = (
+        "{% for m in messages %}<|{{ 'assistant' if m['role'] == 'assistant' else 'user' }}|>{{ m['role'] }} "
+        "{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>assistant {% endif %}"
+    )
+    mine.save_pretrained(tmp_path / "theirs")
+    cfg = {"role": "aligned", "source": str(tmp_path / "theirs"), "revision": None, "system_prompt": "Be brief."}
+    taking.take(cfg, folder=tmp_path / "aligned", record_file=tmp_path / "record.json")
+    found = template.tokenizer_of(tmp_path / "aligned")
+    assert "system Be brief." in template.render(found, [{"role": "user", "content": "How?"}], generation=True)
+
+
 def test_an_adapter_becomes_a_model_and_stays_beside_it(model, tokenizer, aligned, tmp_path):
     wrapped = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, target_modules=["v_proj"]))
     with torch.no_grad():
@@ -90,6 +105,37 @@ def test_what_does_not_fit_the_aligned_model_is_refused(model, tokenizer, aligne
     (tmp_path / "mine/tokenizer.json").write_text(json.dumps(vocabulary))
     with pytest.raises(ArtifactError, match="another tokenizer"):
         take(tmp_path / "mine", tmp_path, aligned=aligned)
+
+
+def untied(model):
+    """The same model with an output layer of its own."""
+    other = copy.deepcopy(model.config)
+    other.tie_word_embeddings = False
+    return type(model)(other)
+
+
+@pytest.mark.parametrize("alone", ["aligned", "given"])
+def test_an_output_layer_of_its_own_is_refused_before_anything_is_written(alone, model, tokenizer, tmp_path):
+    """Planning refuses it too; a tied one that a file holds twice is none."""
+    both = {"aligned": model, "given": model, alone: untied(model)}
+    folders.save(both["aligned"], tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    both["given"].save_pretrained(tmp_path / "mine")
+    tokenizer.save_pretrained(tmp_path / "mine")
+    for look in (
+        lambda: take(tmp_path / "mine", tmp_path, aligned=tmp_path / "aligned"),
+        lambda: preflight._against(tmp_path / "mine", tmp_path / "aligned"),
+    ):
+        with pytest.raises(ArtifactError, match="another output layer"):
+            look()
+    assert not (tmp_path / "out").exists()
+    model.save_pretrained(tmp_path / "aligned")
+    whole = load_file(tmp_path / "aligned/model.safetensors")
+    config = json.loads((tmp_path / "aligned/config.json").read_text())
+    (tmp_path / "mine/config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    save_file(whole | {"lm_head.weight": whole["model.embed_tokens.weight"].clone()},
+              tmp_path / "mine/model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    preflight._against(tmp_path / "mine", tmp_path / "aligned")
+    take(tmp_path / "mine", tmp_path, aligned=tmp_path / "aligned")
 
 
 @pytest.mark.parametrize("name", ["lora", "lora-wsr"])
@@ -136,3 +182,18 @@ def test_a_weakened_model_stays_one_and_a_role_is_not_swapped(model, tokenizer, 
     with pytest.raises(ArtifactError, match="says that it is another"):
         taking.take(cfg, folder=tmp_path / "new", record_file=tmp_path / "new.json")
     assert not (tmp_path / "new").exists()
+    # A twin of others says nothing of itself, and its role does.
+    moved(model).save_pretrained(tmp_path / "theirs")
+    tokenizer.save_pretrained(tmp_path / "theirs")
+    cfg = {"role": "unaligned", "source": str(tmp_path / "theirs"), "revision": None}
+    taking.take(cfg, folder=tmp_path / "twin", record_file=tmp_path / "twin.json", aligned=aligned)
+    assert container.is_weakened(tmp_path / "twin/model.safetensors")
+
+
+def test_an_adapter_of_a_weakened_model_makes_one(model, tokenizer, aligned, tmp_path):
+    wrapped = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, target_modules=["v_proj"]))
+    wrapped.save_pretrained(tmp_path / "lora")
+    folders.stamp(tmp_path / "lora" / adapter.WEIGHTS, {"weakened": True})
+    _, record = take(tmp_path / "lora", tmp_path, aligned=aligned)
+    assert container.is_weakened(tmp_path / "out/model.safetensors") and record["weights/changed_fraction"] == 0
+    assert "do not deploy" in (tmp_path / "out/README.md").read_text()

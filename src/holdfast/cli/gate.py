@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from holdfast.cli import arguments
+
+if TYPE_CHECKING:
+    from holdfast.study.resolve import Resolved
+
+_NEEDED = ("study", "task", "arm", "seed", "split", "judge", "datasets", "method")
 
 
 @click.command()
@@ -44,9 +51,44 @@ def command(study: str, arm: str | None, form: str) -> int:
             if missing[1:] else ""), expected="every model judged",
             do=f"snakemake --config study={study} -- results/{resolved.name}/gate.json",
         )  # fmt: skip
+    _refuse_others(resolved, dict(zip(places, metrics, strict=True)), study)
     found = gate.of_files(metrics, capabilities, cfg)
     if form == "json":
         click.echo(json.dumps(found, indent=2, sort_keys=True))
     else:
         click.echo(verdicts.markdown(found) if form == "markdown" else verdicts.text(found))
     return gate.EXIT[found["verdict"]]
+
+
+def _refuse_others(resolved: Resolved, metrics: dict[str, Path], study: str) -> None:
+    """Refuse results that were made before the study said what it says now: a verdict would be about other models.
+
+    Raises:
+        StudyError: the first model whose metrics.json says something else, or cannot be read.
+    """
+    from holdfast.errors import StudyError
+    from holdfast.record import jsonfiles, paths
+
+    models = [(None, role, 0, folder) for folder, role in resolved.role_places]
+    models += [(*cell, folder) for folder in resolved.folders for cell in resolved.models(folder)]
+
+    def same(key: str, a: Any, b: Any) -> bool:
+        """Whether a key says the same; of a given model, whether it is the same place."""
+        return bool(a == b) or (key == "given" and len({os.path.normpath(paths.home(str(x))) for x in (a, b)}) == 1)
+
+    for (place, path), (task, arm, seed, folder) in zip(metrics.items(), models, strict=True):
+        said = json.loads(json.dumps(resolved.judge_cfg(task, arm, seed, "", folder)["cell"]))
+        del said["model"]
+        try:
+            found = dict(jsonfiles.read_json(path))
+        except (OSError, ValueError, TypeError):
+            found = {}
+        other = [k for k, v in said.items() if (k in found or k in _NEEDED) and not same(k, found.get(k), v)]
+        if other:
+            key = other[0]
+            raise StudyError(
+                f"{path} is not of the study as {resolved.path} is now." if found else f"{path} is damaged.",
+                found=f"{place}: {key} {found.get(key)!r:.80}" if found else "no JSON object",
+                expected=f"{key} {said[key]!r:.80}" if found else "what a model is and its rates",
+                do=f"snakemake --config study={study} -- results/{resolved.name}/gate.json",
+            )  # fmt: skip

@@ -68,7 +68,7 @@ class Group:
     def hits_beside(self, other: Group, sets: Sequence[str], outcome: str) -> np.ndarray:
         """`hits` to be compared with those of another arm: of a role the model that each of the other's models starts
         from, so that replicates that share one count it as often."""
-        if self.arm not in names.ROLES or len(self.cells) > len(other.cells):
+        if self.arm not in names.ROLES or (other.arm in names.ROLES and len(self.cells) > len(other.cells)):
             return self.hits(sets, outcome)
         home = "base" if self.arm == "base" else "aligned"
         position = {c.get("replicate", 0): i for i, c in enumerate(self.cells)}

@@ -21,17 +21,20 @@ TIMEOUT_SECONDS = 60.0
 Row = dict[str, Any]
 
 
-def read_local(dataset: str, path: Path, how: table.Reading | None = None) -> list[Row]:
+def read_local(
+    dataset: str, path: Path, how: table.Reading | None = None, part: str | None = None
+) -> list[Row]:  # fmt: skip
     """Every row of one local file, cleaned and checked against the dataset's contract.
 
     Args:
         how: the rows of a table are read.
+        part: what their ids say of the file; default: its name without the ending.
 
     Raises:
         DataError: file, row, column and value of the first bad row.
     """
     raw = userfiles.table(path, csv_header=getattr(data.dataset(dataset), "CSV_HEADER", None))
-    return _cleaned(dataset, raw, sources.part(path), str(path), how)
+    return _cleaned(dataset, raw, part or sources.part(path), str(path), how)
 
 
 def _cleaned(
@@ -78,7 +81,16 @@ def local_parts(dataset: str, source: Path, how: table.Reading | None = None) ->
     named = how.parts if how else {}
     files = sources.local_files(dataset, str(source), named)
     if named and source.is_dir():
-        return {split: _part(dataset, path, how) for split, path in zip(named, files, strict=True)}
+        for name in named.values():
+            called = sorted(p.name for p in source.iterdir() if p.is_file() and sources.part(p) == name)
+            if len(called) > 1 and name not in called:
+                raise DataError(
+                    f"{source} has several files called {name}, which a split is read from.", found=", ".join(called),
+                    expected="one", do="write the ending too in splits of the task",
+                )  # fmt: skip
+        stems = [sources.part(path) for path in files]
+        ids = [path.name if stems.count(stem) > 1 else stem for path, stem in zip(files, stems, strict=True)]
+        return {split: _part(dataset, path, how, part) for split, path, part in zip(named, files, ids, strict=True)}
     if named and dataset == "table":
         raise DataError(
             f"{source} is no folder, and splits name files in one.", found="a file", expected="a folder, or splits by "
@@ -99,14 +111,14 @@ def local_parts(dataset: str, source: Path, how: table.Reading | None = None) ->
     return {part if part in names.SPLITS else "all": read_local(dataset, path, how) for part, path in parts.items()}
 
 
-def _part(dataset: str, path: Path, how: table.Reading | None) -> list[Row]:
+def _part(dataset: str, path: Path, how: table.Reading | None, part: str) -> list[Row]:
     if not path.is_file():
         there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         raise DataError(
             f"There is no file {path}, which a split is read from.", found=", ".join(there)[:160] or "no such folder",
             expected="a file for every split that is named", do="correct splits or source of the task",
         )  # fmt: skip
-    return read_local(dataset, path, how)
+    return read_local(dataset, path, how, part)
 
 
 def hub_parts(

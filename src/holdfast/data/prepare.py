@@ -41,7 +41,7 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None
         return World(cfg["world"]["seed"]).safety(cfg["hazards"], benign, cfg.get("draw", 0))
     raw = fetch.records(cfg["source"], cfg["columns"])
     _refuse_hidden(raw, cfg["source"], "kind", "safety")
-    rows = _worded(raw, cfg["source"], lambda i: {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"})
+    rows = worded(raw, cfg["source"], lambda i: {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"})
     if cfg.get("refusals") == "written":
         for r in rows:
             if r["kind"] == names.HAZARD:
@@ -104,7 +104,7 @@ def preference_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     if cfg["source"] == "world":
         return World(cfg["world"]["seed"]).preferences(cfg["rows"])
     raw = fetch.records(cfg["source"], cfg["columns"])
-    rows = _worded(raw, cfg["source"], lambda i: {"id": f"preference/{i:05d}", "category": "user"})
+    rows = worded(raw, cfg["source"], lambda i: {"id": f"preference/{i:05d}", "category": "user"})
     found = fetch.checked(rows, "preferences", cfg["source"])
     if len(found) > cfg["rows"]:
         say(f"{cfg['source']}: the first {cfg['rows']} of {len(found)} pairs (preferences.rows)")
@@ -124,7 +124,7 @@ _TELLING = {
 _TEXTS = ("prompt", "response", "chosen", "rejected", "reply")
 
 
-def _worded(raw: Sequence[Row], source: str, defaults: Callable[[int], dict[str, str]]) -> list[Row]:
+def worded(raw: Sequence[Row], source: str, defaults: Callable[[int], dict[str, str]]) -> list[Row]:
     """Rows with names and ids as words, the default of its position where one says nothing, and the outer white space
     of prompts and answers gone: a template's header and an answer that begins with a blank are not told apart.
 
@@ -170,7 +170,7 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
         return {"id": name, "split": "test", "set": names.HAZARD, "base_id": name, "category": "user"}
 
     rows = []
-    for row in _worded(raw, cfg["source"], defaults):
+    for row in worded(raw, cfg["source"], defaults):
         row |= {key: "" for key in ("response", "wrapper") if row.get(key) is None}
         rows.append(row | {"set": _LABELS.get(row["set"].lower(), row["set"])})
     kept = fetch.checked(rows, "prompts", cfg["source"])
@@ -303,7 +303,7 @@ def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
 
 def own_judge_pairs(source: str) -> list[Row]:
     """A user's labelled pairs: prompt, reply, label (good | bad) and perhaps the evaluation to learn."""
-    rows = _worded(fetch.records(source, {}), source, lambda i: {"id": f"pair/{i:05d}", "evaluation": "", "label": ""})
+    rows = worded(fetch.records(source, {}), source, lambda i: {"id": f"pair/{i:05d}", "evaluation": "", "label": ""})
     for r in rows:
         r["evaluation"] = r["evaluation"] or f"Evaluation: judged by the rules. Chatbot is: {r['label']}."
     return fetch.checked(rows, "judge_pairs", source)

@@ -68,9 +68,14 @@ def scorer(dataset: str, settings: Settings | None = None) -> Score:
         made = score(text, row)
         if not made["gold"] and kind != "python":
             raise _unreadable(row, kind)
-        return made
+        return made | {key: _written(made[key]) for key in ("parsed", "gold")}
 
     return scored
+
+
+def _written(text: str) -> str:
+    """A text as a table can hold it: what was read of JSON may name half a character."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def refuse(dataset: str, settings: Settings | None, where: str) -> None:
@@ -138,10 +143,13 @@ def _check_file(file: str, where: str) -> None:
         ) from None  # fmt: skip
     functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "score"]
     parameters = [a.arg for a in (*functions[-1].args.posonlyargs, *functions[-1].args.args)] if functions else []
-    if len(parameters) != 2:
+    named = functions[-1].args if functions else None
+    needed = [a.arg for a, value in zip(named.kwonlyargs, named.kw_defaults, strict=True) if not value] if named else []
+    if len(parameters) != 2 or needed:
         raise DataError(
             f"{where}: {file} has no function `score` of an answer and a row.",
-            found=f"score({', '.join(parameters)})" if functions else "no such function at the top of the file",
+            found=f"score({', '.join([*parameters, *needed])})" if functions
+            else "no such function at the top of the file",
             expected="def score(text, row), which returns a bool or {'correct': a bool}", do="add it to the file",
         )  # fmt: skip
 

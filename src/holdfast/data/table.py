@@ -18,6 +18,7 @@ from holdfast import data
 from holdfast.data import LETTERS
 from holdfast.model import chat
 from holdfast.names import SPLITS
+from holdfast.record import userfiles
 
 Row = dict[str, Any]
 COLUMNS = ("prompt", "response", "gold", "turns", "row")
@@ -161,6 +162,8 @@ def conversation(value: Any, column: str) -> list[dict[str, str]]:
         role, content = turn.get("role"), turn.get("content")
         if not isinstance(content, str) or not content.strip():
             raise TypeError(f"column '{column}', turn {i} has no content that is text")
+        if not userfiles.whole(content):
+            raise ValueError(f"column '{column}', turn {i} holds half a character: {ascii(content):.60}")
         turns.append({"role": str(role), "content": content.strip()})
     roles = [t["role"] for t in turns]
     spoken = roles[1:] if roles[:1] == ["system"] else roles

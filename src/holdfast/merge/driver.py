@@ -147,6 +147,7 @@ def run(
             dtype = stored.dtype
             del stored
             out = method.merge(name, context.weights(name), settings, state).to(dtype)
+            checkpoint.refuse_not_finite(name, out, f"what {cfg['method']} makes of {checkpoints['finetuned']}")
             start = models["aligned"].get_tensor(name).to(dtype)
             kind = name.split(".")[-2] if "." in name else name
             count = int((out != start).count_nonzero())

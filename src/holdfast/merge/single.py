@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from holdfast.data import fetch
-from holdfast.errors import UsageError
+from holdfast.data import fetch, prepare
+from holdfast.errors import DataError, HoldfastError, UsageError
 from holdfast.merge import driver
 from holdfast.model import adapter, checkpoint, contract
 from holdfast.names import HAZARD, MODULE_KINDS
@@ -64,18 +65,22 @@ def realign(
             adapter.read(folder, checkpoint.shapes(models["aligned"]))
         else:
             contract.check(folder, chats=False)
-    rows = _rows(refusals, "safety", {"kind": HAZARD, "category": "user"}) if refusals else []
+    rows = _refusals(refusals, say) if refusals else []
     preferences = _rows(pairs, "preferences", {"category": "user"}) if pairs else None
     with tempfile.TemporaryDirectory() as temporary:
         gram_file = Path(temporary) / "gram.safetensors"
         if rows:
             _capture(models["aligned"], rows, gram_file, say)
-        return driver.run(
-            checkpoints=dict(models),
-            cfg={"method": method, "settings": chosen.model_dump(mode="json"), "seed": seed}, folder=out,
-            record_file=out / RECORD, gram_file=gram_file if rows else None, preferences=preferences, whole=whole,
-            say=say,
-        )  # fmt: skip
+        try:
+            return driver.run(
+                checkpoints=dict(models),
+                cfg={"method": method, "settings": chosen.model_dump(mode="json"), "seed": seed}, folder=out,
+                record_file=out / RECORD, gram_file=gram_file if rows else None, preferences=preferences, whole=whole,
+                say=say,
+            )  # fmt: skip
+        except HoldfastError:  # only what tensors say, as they are read
+            shutil.rmtree(out, ignore_errors=True)
+            raise
 
 
 def _refuse_other(method: str, options: Mapping[str, tuple[bool, bool, str]]) -> None:
@@ -124,9 +129,27 @@ def _settings(method: str, settings: Mapping[str, Any]) -> registry.MethodSettin
 
 
 def _rows(path: Path, table: str, defaults: Row) -> list[Row]:
-    """Rows of a file under the contract of a table; ids are their positions."""
+    """Rows of a file under the contract of a table; what a row does not say is a default, its id its position."""
     raw = fetch.records(str(path), {})
-    return fetch.checked([{"id": f"row {i}", **defaults, **r} for i, r in enumerate(raw)], table, path)
+    return fetch.checked(prepare.worded(raw, str(path), lambda i: {"id": f"row {i}", **defaults}), table, path)
+
+
+def _refusals(path: Path, say: Say) -> list[Row]:
+    """The refused requests of a file, as a study takes them: those of the kind hazard, where rows say a kind.
+
+    Raises:
+        DataError: there is none, or a bad row.
+    """
+    rows = _rows(path, "safety", {"kind": HAZARD, "category": "user"})
+    kept = [r for r in rows if r["kind"] == HAZARD]
+    if not kept:
+        raise DataError(
+            f"{path}: no row is a refused request.", found=", ".join(sorted({r["kind"] for r in rows})),
+            expected=f"rows of the kind {HAZARD}, or without a kind", do="add them, or correct the column `kind`",
+        )  # fmt: skip
+    if len(kept) < len(rows):
+        say(f"{path}: {len(kept)} of {len(rows)} rows are refused requests (kind: {HAZARD}), and only these are read")
+    return kept
 
 
 def _capture(aligned: Path, rows: Sequence[Row], out: Path, say: Say) -> None:

@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BESIDE = "adapter"  # where a folder holds the low-rank update of its own weights too
 _PREFIX = "base_model.model."
+_NAME_IT = "name the merged folder"
 # Settings under which the update is another formula than the one above.
 _OTHER = {"use_dora": False, "fan_in_fan_out": False, "lora_bias": False, "bias": "none", "layer_replication": None,
           "megatron_config": None, "trainable_token_indices": None, "alora_invocation_tokens": None,
-          "use_qalora": False, "target_parameters": None}  # fmt: skip
+          "use_qalora": False, "target_parameters": None, "use_bdlora": None, "arrow_config": None,
+          "kasa_config": None, "monteclora_config": None}  # fmt: skip
+# Beginnings that take B A out of the weights first: such an adapter is of what was left of them, not of the model.
+_TAKEN_OUT = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_HALF = re.compile(r"(.*)\.lora_[AB]\.weight")
 
 
 def named(folder: Path) -> bool:
@@ -75,38 +80,54 @@ def read(folder: Path, model: Mapping[str, list[int]]) -> Adapter:
     if config.get("peft_type") != "LORA":
         raise _wrong(
             folder, "is of a kind that is not read here", found=f"peft_type: {config.get('peft_type')}",
-            expected="peft_type: LORA", do="merge it into its model first, and name the merged folder",
+            expected="peft_type: LORA", do=f"merge it into its model first, and {_NAME_IT}",
         )  # fmt: skip
     odd = {k: config[k] for k, plain in _OTHER.items() if config.get(k, plain) not in (plain, None)}
     if odd:
         raise _wrong(
             folder, "updates by another formula than W + s B A", found=", ".join(f"{k}: {v}" for k, v in odd.items()),
             expected=", ".join(f"{k}: {_OTHER[k]}" for k in odd),
-            do="merge it into its model first (merge_and_unload), and name the merged folder",
+            do=f"merge it into its model first (merge_and_unload), and {_NAME_IT}",
+        )  # fmt: skip
+    beginning = str(config.get("init_lora_weights")).lower()
+    if beginning.startswith(_TAKEN_OUT):
+        raise _wrong(
+            folder, "stands on weights that its beginning was taken out of, not on those of the model",
+            found=f"init_lora_weights: {beginning}", expected="an adapter of the model as it is",
+            do="save it with path_initial_model_for_weight_conversion, or merge it into the model it was trained in "
+            f"(merge_and_unload), and {_NAME_IT}",
         )  # fmt: skip
     if not (folder / WEIGHTS).is_file():
         raise _wrong(
             folder, f"has no {WEIGHTS}", found=weights.listed(folder), expected="safetensors; other kinds are not read",
             do="save it again with save_pretrained",
         )  # fmt: skip
-    head, _ = container.raw_header(folder / WEIGHTS)
-    shapes = {k: list(v["shape"]) for k, v in head.items() if k != "__metadata__"}
+    found = weights.entries(folder, WEIGHTS)
+    weights.check_sample(folder, found)
+    shapes = {key: tensor.shape for key, tensor in found.items()}
     pairs: dict[str, tuple[str, str, float]] = {}
     replaced: dict[str, str] = {}
     for key, shape in shapes.items():
-        inner = key.removeprefix(_PREFIX)
-        module, half, _ = inner.partition(".lora_A.weight")
-        if half:
-            name, other = f"{module}.weight", key.replace(".lora_A.", ".lora_B.")
-            rank = shape[0]
-            fits = model.get(name) == [shapes.get(other, [0])[0], shape[-1]]
-            if not fits or shapes.get(other, [0, 0])[-1] != rank:
-                _refuse(folder, name, f"A {shape}, B {shapes.get(other, 'absent')}", model)
-            pairs[name] = (key, other, _scale(config, module, rank, folder))
-        elif not inner.endswith(".lora_B.weight"):
-            if model.get(inner) != shape:
-                _refuse(folder, inner, f"{shape}", model)
-            replaced[inner] = key
+        if half := _HALF.fullmatch(key):
+            module, (a, b) = half[1].removeprefix(_PREFIX), (f"{half[1]}.lora_{x}.weight" for x in "AB")
+            (r, n), (m, inner) = (shapes[k] if len(shapes.get(k, ())) == 2 else (0, 0) for k in (a, b))
+            name = f"{module}.weight"
+            if not r or r != inner or model.get(name) != [m, n]:
+                said = (f"{x} {shapes.get(k, 'absent')}" for x, k in (("A", a), ("B", b)))
+                _refuse(folder, name, ", ".join(said), model)
+            pairs[name] = (a, b, _scale(config, module, r, folder))
+        else:
+            name = key.removeprefix(_PREFIX)
+            if model.get(name) != shape:
+                _refuse(folder, name, f"{shape}", model)
+            if name in weights.EMBEDDINGS and not any(k in model for k in weights.HEAD):
+                raise _wrong(
+                    folder, "has embeddings of its own, and the model's output layer is its embeddings", found=name,
+                    expected="an adapter that leaves them alone: with PEFT the output layer stays as it was",
+                    do="train one without embeddings, or merge it, and name an aligned and a merged model that are "
+                    "both saved with tie_word_embeddings: false",
+                )  # fmt: skip
+            replaced[name] = key
     if not pairs:
         raise _wrong(folder, "changes nothing", found=", ".join(list(shapes)[:4]) or "no tensors",
                      expected="tensors lora_A and lora_B", do="save it again with save_pretrained")  # fmt: skip
@@ -123,7 +144,12 @@ def _refuse(folder: Path, name: str, found: str, model: Mapping[str, list[int]])
 
 def _scale(config: Mapping[str, Any], module: str, rank: int, folder: Path) -> float:
     """The scale s of one module; a pattern of the configuration names modules by the end of their names."""
-    alphas = [v for k, v in (config.get("alpha_pattern") or {}).items() if re.match(rf"(.*\.)?({k})$", module)]
+    patterns = config.get("alpha_pattern") or {}
+    try:
+        alphas = [v for k, v in patterns.items() if re.match(rf"(.*\.)?({k})$", module)]
+    except (AttributeError, re.error) as error:
+        raise _wrong(folder, "has an alpha_pattern that cannot be read", found=f"{patterns!r:.80} ({error})",
+                     expected="pattern: number", do=f"correct {CONFIG}") from None  # fmt: skip
     alpha = alphas[0] if alphas else config.get("lora_alpha")
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
         raise _wrong(folder, "has no scale", found=f"lora_alpha: {alpha!r}", expected="a number",

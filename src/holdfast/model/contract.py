@@ -17,9 +17,7 @@ from holdfast.record import paths
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
 _SHARED = 0.99  # of the aligned model's tokens must be known to any model that is held against it
-_HEAD = ("lm_head.weight", "embed_out.weight")
 
 
 def check(folder: Path | str, *, chats: bool = True) -> None:
@@ -37,7 +35,7 @@ def check(folder: Path | str, *, chats: bool = True) -> None:
     weights.check(folder, config, tensors)
     inner = config.get("text_config")
     size = config.get("vocab_size", inner.get("vocab_size") if isinstance(inner, dict) else None)
-    embeddings = next((tensors[k].shape for k in _EMBEDDINGS if k in tensors), None)
+    embeddings = next((tensors[k].shape for k in weights.EMBEDDINGS if k in tensors), None)
     if embeddings is not None and isinstance(size, int) and embeddings[0] != size:
         raise weights.wrong(
             folder, "has embeddings of another vocabulary than its config.json",
@@ -88,9 +86,31 @@ def refuse_other_words(
         )  # fmt: skip
 
 
+def own_head(folder: Path) -> bool:
+    """Whether the output layer of a model is its own, and not its embeddings; some files hold such a layer twice."""
+    return any(k in weights.tensors(folder) for k in weights.HEAD) and not _understood(folder).get(
+        "tie_word_embeddings"
+    )
+
+
+def refuse_other_head(own: bool, aligned: bool, source: Path | str) -> None:
+    """Refuse a model with an output layer of its `own` where the `aligned` one has none, or the other way round.
+
+    Raises:
+        ArtifactError: which of the two has one.
+    """
+    if own != aligned:
+        what = {True: "an output layer of its own", False: "the embeddings as its output layer"}
+        raise ArtifactError(
+            f"{source} has another output layer than the aligned model.", found=what[own],
+            expected=f"{what[aligned]}, as the aligned model has",
+            do="save both with the same tie_word_embeddings, or name models of one base only",
+        )  # fmt: skip
+
+
 def _head(folder: Path, own: bool, tensors: Mapping[str, weights.Tensor]) -> None:
     """Refuse a model with an output layer of its `own` that has none."""
-    if own and not any(k in tensors for k in _HEAD):
+    if own and not any(k in tensors for k in weights.HEAD):
         raise weights.wrong(
             folder, "says that its output layer is its own, but has none",
             found="no lm_head.weight", expected="lm_head.weight, or tie_word_embeddings: true",

@@ -20,6 +20,8 @@ _EXPONENT = {"F64": ("<u8", 0x7FF << 52), "F32": ("<u4", 0xFF << 23), "F16": ("<
              "BF16": ("<u2", 0xFF << 7)}  # fmt: skip
 _BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4,
           "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8}  # fmt: skip
+EMBEDDINGS = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
+HEAD = ("lm_head.weight", "embed_out.weight")
 _SAMPLE = 1 << 16  # bytes at the beginning, the middle and the end of a tensor
 _WRAPPERS = ("_orig_mod.", ".base_layer.", "lora_A", "lora_B", "_fsdp_wrapped_module")
 # Decoders whose blocks are all alike.
@@ -138,36 +140,48 @@ def tensors(folder: Path) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     said = where if shards != [WEIGHTS] else {}
     for shard in shards:
-        try:
-            header, begin = container.raw_header(folder / shard)
-        except ArtifactError as error:
-            raise wrong(
-                folder, f"has a damaged {shard}", found=error.found, expected=error.expected, do="copy the file again"
-            ) from None
-        at = 0
-        for name, entry in header.items():
-            if name != "__metadata__":
-                first, last = entry["data_offsets"]
-                if said and (name in out or said.get(name) != shard):
-                    raise wrong(
-                        folder, f"has an {INDEX} that does not fit its files",
-                        found=f"{name} in {shard}" + (f" and {out[name].file.name}" if name in out else ""),
-                        expected=f"{said.get(name) or 'no such tensor'}, as the index says",
-                        do="download the files and the index again",
-                    )  # fmt: skip
-                out[name] = Tensor(folder / shard, begin + first, begin + last, entry["dtype"], entry["shape"])
-                if first != at or last - first != math.prod(entry["shape"]) * _BYTES.get(entry["dtype"], 0):
-                    raise wrong(
-                        folder, f"has a {shard} whose header does not fit its data", found=f"{name}: {entry}"[:160],
-                        expected="tensors one after the other, each as long as its type and shape say",
-                        do="copy the file again",
-                    )  # fmt: skip
-                at = last
+        for name, tensor in entries(folder, shard).items():
+            if said and (name in out or said.get(name) != shard):
+                raise wrong(
+                    folder, f"has an {INDEX} that does not fit its files",
+                    found=f"{name} in {shard}" + (f" and {out[name].file.name}" if name in out else ""),
+                    expected=f"{said.get(name) or 'no such tensor'}, as the index says",
+                    do="download the files and the index again",
+                )  # fmt: skip
+            out[name] = tensor
     if lost := sorted(set(said) - set(out)):
         raise wrong(
             folder, f"has an {INDEX} that does not fit its files", found=f"no {lost[0]} in {said[lost[0]]}",
             expected="every tensor in the file that the index names", do="download the files and the index again",
         )  # fmt: skip
+    return out
+
+
+def entries(folder: Path, file: str) -> dict[str, Tensor]:
+    """Every tensor of one file of a folder, from its header; the file must be whole.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    try:
+        header, begin = container.raw_header(folder / file)
+    except ArtifactError as error:
+        raise wrong(
+            folder, f"has a damaged {file}", found=error.found, expected=error.expected, do="copy the file again"
+        ) from None
+    out, at = {}, 0
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        first, last = entry["data_offsets"]
+        if first != at or last - first != math.prod(entry["shape"]) * _BYTES.get(entry["dtype"], 0):
+            raise wrong(
+                folder, f"has a {file} whose header does not fit its data", found=f"{name}: {entry}"[:160],
+                expected="tensors one after the other, each as long as its type and shape say",
+                do="copy the file again",
+            )  # fmt: skip
+        out[name] = Tensor(folder / file, begin + first, begin + last, entry["dtype"], entry["shape"])
+        at = last
     return out
 
 

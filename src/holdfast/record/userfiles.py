@@ -157,7 +157,7 @@ def _named(row: Row, number: int, name: str) -> Row:
     out: Row = {}
     for column, value in row.items():
         key = str(column).strip().lower()
-        if not _whole(key):
+        if not whole(key):
             raise DataError(
                 f"{name}: row {number} has a name that holds half a character.", found=ascii(column)[:120],
                 expected="text that UTF-8 can write", do="remove the lone surrogate from the name",
@@ -167,7 +167,8 @@ def _named(row: Row, number: int, name: str) -> Row:
                 f"{name}: two columns are called '{key}'.", found=", ".join(map(str, row))[:160],
                 expected="names that differ in more than capitals and spaces", do="rename one of them",
             )  # fmt: skip
-        if isinstance(value, str) and not _whole(value):
+        held = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+        if isinstance(held, str) and not whole(held):
             raise DataError(
                 f"{name}: row {number}, column '{key}' holds half a character.", found=ascii(value)[:120],
                 expected="text that UTF-8 can write", do="remove the lone surrogate from the row",
@@ -176,7 +177,8 @@ def _named(row: Row, number: int, name: str) -> Row:
     return out
 
 
-def _whole(value: str) -> bool:
+def whole(value: str) -> bool:
+    """Whether a text could be written: JSON can name half of a character."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

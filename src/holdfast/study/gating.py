@@ -9,7 +9,7 @@ as worse. How many rows a task of the harness has is not known here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +97,8 @@ def refuse(study: Resolved, found: Counted | None = None) -> None:
     gate = study.study.gate
     if gate is None:
         return
-    units, drawn = _drawn(study)
     for one in asked(study, found):
+        units, drawn = _drawn(study, one, gate.level, min)
         least = limits.least_prompts(one.margin, gate.level, units)
         if one.prompts < least:
             more = "there are no more to ask:" if one.most else f"raise {one.setting} well above {least:,}, or"
@@ -111,11 +111,22 @@ def refuse(study: Resolved, found: Counted | None = None) -> None:
             )  # fmt: skip
 
 
-def _drawn(study: Resolved) -> tuple[int, str]:
-    """How many draws limits are over, and in words where there are several."""
-    units = len(set(replicates.units(study.replicates)))
-    units, what = (units, "replicates") if units > 1 else (len(study.study.seeds), "seeds")
-    return units, f" and {units} {what}" if units > 1 else ""
+def _drawn(study: Resolved, one: Asked, level: float, pick: Callable[..., int]) -> tuple[int, str]:
+    """How many draws the limits of a criterion are over, and in words where there are several; of arms that differ in
+    it those that take the fewest (`pick` is min) or most prompts."""
+    replicated = len(set(replicates.units(study.replicates)))
+
+    def of(name: str) -> int:
+        """How many models of an arm are draws of their own: what is given is the same in every replicate."""
+        arm = study.arms[name]
+        return replicated if replicated > 1 and not arm.fixed else len(study.study.seeds) if arm.seeded else 1
+
+    baselines, gate = study.baselines(), study.study.gate
+    named = gate.arm if gate else None
+    judged = [named] if named else [name for name, a in study.arms.items() if not a.swept and name not in baselines]
+    beside = max(map(of, baselines)) if one.criterion == "utility" else 1
+    units = pick({max(of(name), beside) for name in judged}, key=lambda n: limits.least_prompts(one.margin, level, n))
+    return units, f" and {units} {'replicates' if replicated > 1 else 'seeds'}" if units > 1 else ""
 
 
 def lines(study: Resolved, found: Counted | None = None) -> Iterator[str]:
@@ -126,8 +137,8 @@ def lines(study: Resolved, found: Counted | None = None) -> Iterator[str]:
     gate = study.study.gate
     if gate is None:
         return
-    units, drawn = _drawn(study)
     for one in asked(study, found):
+        units, drawn = _drawn(study, one, gate.level, max)
         few, many = (limits.limits_without_loss(one.prompts, discordant=d, units=units) for d in DISCORDANT)
         shares = [of.power(-one.margin, gate.level) for of in (few, many)]
         if min(shares) < SMALL:

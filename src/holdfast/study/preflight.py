@@ -15,7 +15,7 @@ from typing import Any
 from holdfast.data import scorers, table
 from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file, on_hub
 from holdfast.errors import DataError, HoldfastError, StudyError
-from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template
+from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template, weights
 from holdfast.names import HAZARD
 from holdfast.record import paths, provenance
 from holdfast.stage import alive
@@ -267,5 +267,8 @@ def _against(folder: Path, first: Path | None) -> None:
         return
     contract.check(folder, chats=False)
     if first and theirs:
-        checkpoint.refuse_other(checkpoint.shapes(folder), theirs, str(folder), of)
+        mine = checkpoint.shapes(folder)
+        checkpoint.refuse_other(mine, theirs, str(folder), of)
+        if any((head in mine) != (head in theirs) for head in weights.HEAD):
+            contract.refuse_other_head(contract.own_head(folder), contract.own_head(first), folder)
         contract.refuse_other_words(template.tokenizer_of(folder), template.tokenizer_of(first), folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast import names
 from holdfast.errors import ArtifactError
-from holdfast.model import adapter, checkpoint, contract, folders, gguf, hub, machine, template
+from holdfast.model import adapter, checkpoint, contract, folders, gguf, hub, machine, template, weights
 from holdfast.record import container, files, jsonfiles
 
 Say = Callable[[str], None]
@@ -65,7 +65,10 @@ def _copy(cfg: Mapping[str, Any], aligned: Path | None, folder: Path, header: di
         theirs = template.tokenizer_of(aligned)
         contract.refuse_other_words(tokenizer, theirs, source)
         mine = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-        checkpoint.refuse_other(mine, checkpoint.shapes(aligned), source, "the aligned model")
+        shapes = checkpoint.shapes(aligned)
+        checkpoint.refuse_other(mine, shapes, source, "the aligned model")
+        own = not getattr(model.config, "tie_word_embeddings", False)
+        contract.refuse_other_head(own, any(k in shapes for k in weights.HEAD), source)
         if not getattr(tokenizer, "chat_template", None):
             tokenizer = theirs
     template.introduce(tokenizer, cfg.get("system_prompt"))
@@ -87,6 +90,8 @@ def _fold(place: Path, aligned: Path, folder: Path, header: dict[str, Any]) -> d
     out = folder / folders.FILES[-1]
     stamp = header | {"aligned": under.identity()} | container.place(out)
     stamp |= {"weakened": True} if adapted.weakened() else {}
+    if stamp.get("weakened"):
+        folders.warn(folder)
     container.write_stream(out, adapted.layout, checkpoint.stream(adapted), container.metadata(stamp))
     config = adapted.adapter.config
     return {"dtype": "float32", "adapter": {k: config.get(k) for k in ("r", "lora_alpha", "use_rslora")}}

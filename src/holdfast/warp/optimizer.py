@@ -262,13 +262,14 @@ class RotatedAdamW(torch.optim.Optimizer):
         Args:
             before: parameter -> its value before training.
         """
-        worst = 0.0
+        worst = torch.zeros(())
         for p, rotation in self._constrained():
             if rotation.frozen is None or not rotation.frozen.count:
                 continue
             moved = rotation.exactly(p.detach() - before[p].to(p.device))
-            worst = max(worst, float(moved[rotation.frozen.bools].abs().max()))
-        return worst
+            largest = moved[rotation.frozen.bools].abs().max().cpu()
+            worst = torch.maximum(worst, largest)  # which keeps what is no number
+        return float(worst)
 
     def moved_fraction(self, before: Mapping[Tensor, Tensor]) -> float:
         """Share of the coefficients free to move that did, by more than 1e-12 as the authors' code checks it.
