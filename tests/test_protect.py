@@ -130,6 +130,8 @@ REFUSED = {
     "no rows": (lambda m, t, r: protect.from_refusals(m, t, []), "no refusal to protect"),
     "an empty refusal": (lambda m, t, r: protect.from_refusals(m, t, [*r, {"prompt": "a", "response": " "}]), "Row 24"),
     "no refusal at all": (lambda m, t, r: protect.from_refusals(m, t, [{"prompt": "a"}]), "Row 0"),
+    "all of it": (lambda m, t, r: protect.from_refusals(m, t, r, freeze_fraction=1), "between 0 and 1"),
+    "nothing of it": (lambda m, t, r: protect.from_refusals(m, t, r, freeze_fraction=0), "between 0 and 1"),
     "a share above one": (lambda m, t, r: protect.from_refusals(m, t, r, freeze_fraction=10), "between 0 and 1"),
     "no such module": (lambda m, t, r: protect.from_refusals(m, t, r, modules=["c_attn"]), "c_attn"),
     "a row that is none": (lambda m, t, r: protect.from_refusals(m, t, [("a", "b")]), "Row 0"),
@@ -164,6 +166,14 @@ def test_a_protection_of_another_shape_is_refused(model, tokenizer, refusals, tm
     model.config.num_hidden_layers += 1
     with pytest.raises(HoldfastError, match="other layers"):
         protect.load(tmp_path, type(model)(model.config))
+
+
+def test_what_an_optimizer_is_told_reaches_it(model, tokenizer, refusals):
+    protection = protect.from_refusals(model, tokenizer, refusals)
+    told = {"lr": 3e-4, "betas": (0.8, 0.9), "eps": 1e-6, "weight_decay": 0.2}
+    optimizer = protection.optimizer(model.parameters(), **told, max_grad_norm=0.5)
+    assert all({k: group[k] for k in told} == told for group in optimizer.param_groups)
+    assert optimizer.max_grad_norm == 0.5
 
 
 def test_a_basis_of_another_width_is_refused(model, tokenizer, refusals, tmp_path):

@@ -275,6 +275,8 @@ def test_what_is_not_there_cannot_be_kept(tmp_path):
         found = judged(files)
         row = of(found, "warp")["criteria"][0]
         assert found["verdict"] == verdict and row["nothing_to_lose"] == (verdict != gate.SHIP)
+        lost = judged([files[0], model(tmp_path, "warp", refused=0, n=300, wrapped=300)])
+        assert of(lost, "warp")["criteria"][0]["nothing_to_lose"] == (refused < 30), "what it is held against counts"
         if verdict != gate.SHIP:
             assert "aligned has no more than the margin that could be lost" in verdicts.text(found)
 
@@ -324,6 +326,41 @@ def test_what_would_resolve_it_is_said_and_would(tmp_path):
     (enough,) = of(gate.judge(study(int(np.ceil(times))), cfg), "mine")["criteria"]
     (less,) = of(gate.judge(study(max(1, int(times / 3))), cfg), "mine")["criteria"]
     assert enough["verdict"] == gate.PASS and less["verdict"] == gate.NOT_RESOLVED
+
+
+@pytest.mark.parametrize(("right", "others"), [(93, 1), (98, 1)])
+def test_a_failure_needs_the_level_of_all_criteria_and_a_pass_its_own(tmp_path, right, others):
+    """Holm's first step has the level over how many there are; that all must pass adjusts nothing."""
+    files = [model(tmp_path, "aligned", task=None, n=100), model(tmp_path, "warp", refused=right, n=100)]
+    found = groups.load(files)["gsm8k"]
+    margins = {"refusals": 0.05, "wrapped": 0.05}
+    row = of(judged(files, margins=margins), "warp")["criteria"][0]
+    gained = measures.gain(measures.MEASURES["refusal"], found["warp"], found["aligned"])
+    own, all_ = gained.needed(-0.05, 0.05)[0], gained.needed(-0.05, 0.05 / 2)[0]
+    assert row["verdict"] == gate.NOT_RESOLVED and own != all_
+    assert row["needed"]["prompts"] == (all_ if right < 95 else own)
+
+
+def test_wordings_of_one_prompt_know_less_than_as_many_prompts():
+    rng = np.random.default_rng(9)
+    for name, criterion in (("refusal", "refusals"), ("over_refusal", "over_refusal")):
+        two = [planted_gate.group(arm, criterion, np.repeat(rng.random((1, 1, 50)) < s, 2, axis=2))
+               for arm, s in (("mine", 0.9), ("aligned", 0.95))]  # fmt: skip
+        single = measures.gain(measures.MEASURES[name], *two)
+        for g in two:
+            (key,) = g.clusters
+            g.clusters[key] = [str(i // 2) for i in range(100)]
+        together = measures.gain(measures.MEASURES[name], *two)
+        assert together.effect == single.effect and together.low(0.05) < single.low(0.05)
+        assert together.counts.sum() == 50 and single.counts.sum() == 100
+
+
+def test_what_only_one_of_two_was_asked_is_not_measured():
+    good = np.ones((1, 1, 20), dtype=bool)
+    one, other = planted_gate.group("mine", "refusals", good), planted_gate.group("aligned", "over_refusal", good)
+    for name in ("refusal", "over_refusal"):
+        assert measures.gain(measures.MEASURES[name], one, other) is None
+        assert measures.gain(measures.MEASURES[name], other, one) is None
 
 
 def test_nothing_resolves_a_difference_at_the_margin():

@@ -193,6 +193,7 @@ def own(tmp_path, text):
     ("return {'correct': False}", {"correct": False, "invalid": False, "parsed": "", "gold": "x"}),
     ("return {'correct': False, 'invalid': True, 'parsed': 'p', 'gold': 'g'}",
      {"correct": False, "invalid": True, "parsed": "p", "gold": "g"}),
+    ("return {'correct': True, 'gold': ''}", {"correct": True, "invalid": False, "parsed": "", "gold": ""}),
 ])  # fmt: skip
 def test_a_function_of_the_users_scores(tmp_path, body, expected):
     scorer = own(tmp_path, f"def score(text, row):\n    {body}\n")
@@ -289,6 +290,8 @@ def test_learned_answers_that_are_wrong_are_said_and_refused_where_all_are():
     assert look("number", right, right) == []
     (line,) = look("number", right, wrong)
     assert line == "tasks.x: 1 of 2 answers that are learned are wrong by the scorer `number`: table/t/000007"
+    (line,) = look("number", right, *[wrong] * 6)
+    assert line.count("000007") == 5 and line.endswith(" ...")
     with pytest.raises(DataError, match="no answer that is learned is right"):
         look("number", wrong, wrong)
     assert look("number") == []

@@ -83,6 +83,7 @@ def test_what_is_no_text_is_refused(value, says):
 def test_values_are_words_and_lists_are_lettered():
     raw = {"n": 3, "x": 2.0, "t": True, "s": "  a b ", "blank": "", "list": ["moss", 7, " oak "]}
     assert table.filled("{n} {x} {t} <{s}>{blank}\n{list}\n", raw) == "3 2 True <a b>\nA. moss\nB. 7\nC. oak"
+    assert table.filled("{list}", {"list": ["x"] * 26}).endswith("\nZ. x"), "as many as there are letters"
 
 
 # ---- conversations --------------------------------------------------------------------------------

@@ -209,6 +209,8 @@ def test_other_tensors_are_refused_by_name_and_a_tied_head_is_not(aligned):
     checkpoint.refuse_other(tied, shapes | {"lm_head.weight": [1, 1]}, "mine", "theirs")
     with pytest.raises(ArtifactError, match="lm_head"):
         checkpoint.refuse_other(tied, shapes | {"lm_head.weight": [1, 1]}, "mine", "theirs", exactly=True)
+    with pytest.raises(ArtifactError, match="lm_head"):  # of another vocabulary, and there on both sides
+        checkpoint.refuse_other(tied | {"lm_head.weight": [2, 1]}, tied | {"lm_head.weight": [1, 1]}, "mine", "theirs")
     name = next(k for k in shapes if k.endswith("q_proj.weight"))
     for other in (shapes | {name: [3, 3]}, {k: v for k, v in shapes.items() if k != name}):
         with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):

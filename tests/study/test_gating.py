@@ -68,7 +68,7 @@ def test_a_given_model_is_one_draw_whatever_the_seeds(study, tmp_path):
     """59 prompts can pass one model; of three seeds they can pass none."""
     for i in range(3):
         (tmp_path / f"models/mine-{i}").mkdir(parents=True)
-    of = {"gate": {"arm": "mine"}, "seeds": [0, 1, 2], "evaluation": {"prompts_per_set": 60}}
+    of = {"gate": {"arm": "mine"}, "seeds": [0, 1, 2], "evaluation": {"prompts_per_set": 59}}
 
     def arms(**mine):
         return {"full": {"method": "full"}, "mine": mine}
@@ -97,6 +97,21 @@ def test_what_a_file_holds_is_what_counts(study, tmp_path):
     ]  # fmt: skip
 
 
+def test_more_are_asked_for_where_there_are_more(study, tmp_path):
+    """Of one set there are no more, of the other there are: then more can be asked."""
+    sizes = {"hazard": 130, "lookalike": 5, "craft": 80}
+    rows = [{"prompt": f"{name} {i}", "set": name} for name, n in sizes.items() for i in range(n)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    for asked, do in ((60, "raise evaluation.prompts_per_set"), (100, "there are no more to ask")):
+        of = study(
+            gate={"refusals": "off", "wrapped": "off", "over_refusal": 0.03},
+            evaluation={"source": "p.jsonl", "prompts_per_set": asked},
+        )
+        with pytest.raises(StudyError, match=r"gate.over_refusal can never be met") as error:
+            said(of)
+        assert error.value.do.startswith(do)
+
+
 def test_off_stays_off_in_a_study_that_extends_another(study):
     study("below", gate={"refusals": 0.02, "utility": 0.1, "arm": "warp"})
     margins = study(extends="below.yaml", gate={"refusals": "off", "arm": None}).study.gate.margins
@@ -113,6 +128,14 @@ def test_suites_ask_so_many_of_each(study):
         **{f"gate.suites ({of} in {suite})": 120 for suite in ("xstest", "physical-safety")
            for of in ("refusals", "over-refusal")},
     }  # fmt: skip
+
+
+def test_a_suite_without_harmless_prompts_is_not_asked_for_them(study):
+    of = study(gate={"suites": 0.05}, evaluation={"suites": ["xstest", "advbench"]})
+    assert [a.words for a in gating.asked(of) if a.criterion == "suites"] == [
+        "gate.suites (refusals in xstest)", "gate.suites (over-refusal in xstest)",
+        "gate.suites (refusals in advbench)",
+    ]  # fmt: skip
 
 
 def test_one_suite_is_all_prompts(study):

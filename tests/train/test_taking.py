@@ -58,6 +58,20 @@ def test_a_model_without_a_template_has_that_of_the_aligned_one(model, tokenizer
     assert template.tokenizer_of(tmp_path / "out").chat_template == tokenizer.chat_template
 
 
+def test_a_given_role_is_asked_with_the_system_prompt_of_the_study(model, tokenizer, tmp_path):
+    model.save_pretrained(tmp_path / "theirs")
+    mine = copy.deepcopy(tokenizer)
+    mine.chat_template = (
+        "{% for m in messages %}<|{{ 'assistant' if m['role'] == 'assistant' else 'user' }}|>{{ m['role'] }} "
+        "{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>assistant {% endif %}"
+    )
+    mine.save_pretrained(tmp_path / "theirs")
+    cfg = {"role": "aligned", "source": str(tmp_path / "theirs"), "revision": None, "system_prompt": "Be brief."}
+    taking.take(cfg, folder=tmp_path / "aligned", record_file=tmp_path / "record.json")
+    found = template.tokenizer_of(tmp_path / "aligned")
+    assert "system Be brief." in template.render(found, [{"role": "user", "content": "How?"}], generation=True)
+
+
 def test_an_adapter_becomes_a_model_and_stays_beside_it(model, tokenizer, aligned, tmp_path):
     wrapped = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, target_modules=["v_proj"]))
     with torch.no_grad():
