@@ -69,8 +69,10 @@ def _refuse_others(resolved: Resolved, metrics: dict[str, Path], study: str) -> 
     from holdfast.errors import StudyError
     from holdfast.record import jsonfiles, paths
 
-    models = [(None, role, 0, folder) for folder, role in resolved.role_places]
-    models += [(*cell, folder) for folder in resolved.folders for cell in resolved.models(folder)]
+    models: list[tuple[str | None, str, int, str]] = [
+        *((None, role, 0, folder) for folder, role in resolved.role_places),
+        *((*cell, folder) for folder in resolved.folders for cell in resolved.models(folder)),
+    ]
 
     def same(key: str, a: Any, b: Any) -> bool:
         """Whether a key says the same; of a given model, whether it is the same place."""
