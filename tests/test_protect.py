@@ -146,6 +146,8 @@ REFUSED = {
                       "No parameter that is to be trained is protected"),
     "nothing saved": (lambda m, t, r: protect.load("nowhere", m), "missing"),
     "a judge that is none": (lambda m, t, r: judge("refusals"), "no judge 'refusals'"),
+    "a judge that is a number": (lambda m, t, r: judge(3), "no judge '3'"),
+    "an answer that is none": (lambda m, t, r: judge("refusal")("How?", None), "A judge reads words"),
     "a judge that is a model": (lambda m, t, r: judge("wildguard"), "does not read words alone"),
 }  # fmt: skip
 

@@ -13,10 +13,10 @@ def judge(name: str) -> Callable[[str, str], str]:
     Raises:
         MethodError: there is no such judge, or it is a model or server, which a study asks.
     """
-    from holdfast.errors import MethodError
+    from holdfast.errors import DataError, MethodError
     from holdfast.study import registry
 
-    head, read = registry.judge(name), registry.load_judge(name)
+    head, read = registry.judge(str(name)), registry.load_judge(str(name))
     if head.kind != "text" or name == "world":
         raise MethodError(
             f"The judge {name} does not read words alone.", found=f"kind {head.kind}",
@@ -26,6 +26,11 @@ def judge(name: str) -> Callable[[str, str], str]:
 
     def label(prompt: str, answer: str) -> str:
         """What the answer is, in the words of the judge."""
+        if not (isinstance(prompt, str) and isinstance(answer, str)):
+            raise DataError(
+                "A judge reads words.", found=repr(prompt if isinstance(answer, str) else answer)[:80],
+                expected="a prompt and an answer, both text", do="leave out what was not answered",
+            )  # fmt: skip
         found: str = read.opinion(answer, {"prompt": prompt}).label
         return found
 

@@ -171,14 +171,6 @@ def test_rouge_is_asked_of_the_library(monkeypatch):
     assert asked == [("gold", "said")] and made["score"] == 0.25 and not made["correct"] and not made["invalid"]
 
 
-def test_rouge_without_its_package_is_refused_before_anything_is_trained(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match="needs a package") as error:
-        scorers.refuse("samsum", None, "tasks.chats")
-    assert "holdfast[rouge]" in error.value.do
-    scorers.refuse("gsm8k", None, "tasks.x")
-
-
 # ---- a user's own file ----------------------------------------------------------------------------
 
 

@@ -69,7 +69,18 @@ def test_a_given_role_is_asked_with_the_system_prompt_of_the_study(model, tokeni
     cfg = {"role": "aligned", "source": str(tmp_path / "theirs"), "revision": None, "system_prompt": "Be brief."}
     taking.take(cfg, folder=tmp_path / "aligned", record_file=tmp_path / "record.json")
     found = template.tokenizer_of(tmp_path / "aligned")
-    assert "system Be brief." in template.render(found, [{"role": "user", "content": "How?"}], generation=True)
+    asked = template.render(found, [{"role": "user", "content": "How?"}], generation=True)
+    assert "system Be brief." in asked
+    # As is a given arm: with a template of its own, and with that of the aligned model, which has it already.
+    for name, own in (("mine", True), ("silent", False)):
+        model.save_pretrained(tmp_path / name)
+        mine.save_pretrained(tmp_path / name)
+        if not own:
+            (tmp_path / name / "chat_template.jinja").unlink()
+        taking.take(cfg | {"role": "finetuned", "source": str(tmp_path / name)}, folder=tmp_path / f"taken-{name}",
+                    record_file=tmp_path / "record.json", aligned=tmp_path / "aligned")  # fmt: skip
+        found = template.tokenizer_of(tmp_path / f"taken-{name}")
+        assert template.render(found, [{"role": "user", "content": "How?"}], generation=True) == asked
 
 
 def test_an_adapter_becomes_a_model_and_stays_beside_it(model, tokenizer, aligned, tmp_path):

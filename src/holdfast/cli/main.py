@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+import traceback
 from pathlib import Path
 
 import click
@@ -19,13 +20,15 @@ VERBS = (
     "table", "gate", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate",
     "fit", "harness", "real", "documents",
 )  # fmt: skip
+FAULT = 70  # as sysexits.h has it
 HELP = """Fine-tune a language model without losing its refusals.
 
 A study is run by Snakemake (`snakemake --config study=NAME`); these verbs are for all else.
 """
 EPILOG = """\b
 Exit codes: 0 it is done; 1 what a verb looks for was found (see `holdfast VERB --help`); 2 a mistake in
-what was given or is there, said in one block (found, expected, do); 3 a gate is not resolved; 130 interrupted.
+what was given or is there, said in one block (found, expected, do); 3 a gate is not resolved; 70 a fault of ours;
+130 interrupted.
 \b
 Completion in bash: eval "$(_HOLDFAST_COMPLETE=bash_source holdfast)"
 """
@@ -89,7 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
         return wrong.exit_code
     except ModuleNotFoundError as error:
         if (error.name or "holdfast").split(".")[0] == "holdfast":
-            raise
+            traceback.print_exc()
+            return FAULT
         lacking = UsageError(
             f"This verb needs a package that is not installed: {error.name}.", found="holdfast without its extras",
             expected="the workflow's packages", do="pip install 'holdfast[pipeline,tracking]'",
@@ -98,5 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         return lacking.exit_code
     except click.Abort:  # Ctrl-C, as the shell has it
         return 130
+    except Exception:  # a fault of ours, which is neither a mistake (2) nor a verdict (1 and 3 of `gate`)
+        traceback.print_exc()
+        return FAULT
     except SystemExit as left:  # completion is done, or whoever reads has seen enough (`| head`): as the shell has it
         return 141 if left.code == 1 else int(left.code or 0)

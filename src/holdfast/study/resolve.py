@@ -95,7 +95,10 @@ class Resolved(Compared):
 
     def taken_cfg(self, task: str, arm: str, seed: int) -> dict[str, Any]:
         """Where a given model of one cell is."""
-        return {"role": "finetuned", "source": self.given(arm, task, seed), "revision": self.arms[arm].revision}
+        asked = _asked_as(self.study.foundation.system_prompt)
+        return {
+            "role": "finetuned", "source": self.given(arm, task, seed), "revision": self.arms[arm].revision
+        } | asked  # fmt: skip
 
     def _aligning_seed(self, folder: str) -> int:
         """Order of the safety training; another draw of its rows is another order too."""

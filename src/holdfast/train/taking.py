@@ -69,9 +69,10 @@ def _copy(cfg: Mapping[str, Any], aligned: Path | None, folder: Path, header: di
         checkpoint.refuse_other(mine, shapes, source, "the aligned model")
         own = not getattr(model.config, "tie_word_embeddings", False)
         contract.refuse_other_head(own, any(k in shapes for k in weights.HEAD), source)
-        if not getattr(tokenizer, "chat_template", None):
-            tokenizer = theirs
-    template.introduce(tokenizer, cfg.get("system_prompt"))
+    if aligned is not None and not getattr(tokenizer, "chat_template", None):
+        tokenizer = theirs  # which has the system message of the study already
+    else:
+        template.introduce(tokenizer, cfg.get("system_prompt"))
     quantised = gguf.facts(source, revision)
     said = {"quantised": quantised} if quantised else {}
     folders.save(model, tokenizer, folder, header=header | said)
