@@ -19,8 +19,17 @@ def test_a_record_says_what_decides_its_bits(monkeypatch):
     assert machine.machine()["environment"] == {"MKL_CBWR": "COMPATIBLE"}
 
 
-def test_a_gpu_is_named(monkeypatch):
+def test_a_gpu_is_named_with_its_driver_and_what_decides_its_bits(monkeypatch, tmp_path):
+    version = tmp_path / "version"
+    version.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build  (dvs-builder@x)\n"
+        "GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1)\n"
+    )
+    monkeypatch.setattr(machine, "DRIVER", version)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
     found = machine.machine()
-    assert found["gpu"] == "a card" and found["tf32"] in (True, False)
+    assert found["gpu"] == "a card" and found["tf32"] in (True, False) and found["driver"] == "550.54.15"
+    assert found["deterministic"] is False and found["cuda"]
+    version.unlink()
+    assert machine.machine()["driver"] == "unknown"

@@ -11,7 +11,8 @@ import sys, os
 from types import SimpleNamespace
 class Params(dict):
     pass
-fake = SimpleNamespace(threads=3, log=[sys.argv[1]], input=[], output=[], wildcards={}, params=Params(cfg=1, threads=2))
+fake = SimpleNamespace(threads=3, log=[sys.argv[1]], input=[], output=[], wildcards={}, resources={},
+                       params=Params(cfg=1, threads=2))
 from holdfast.stage import job
 from holdfast.errors import DataError
 io = job.start(fake, hide=("scipy",))

@@ -13,12 +13,14 @@ import torch
 
 from holdfast.record import portable, provenance
 
+DRIVER, _DRIVER = Path("/proc/driver/nvidia/version"), re.compile(r"Kernel Module.*?\s(\d+(?:\.\d+)+)")
 _LIBRARY = re.compile(r"Math Kernel Library Version [\d.]+|OpenBLAS [\d.]+|Accelerate")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, the instructions torch uses, its threads, its library for products; the GPU and whether its products
-    are rounded to TF32; whether it rounds alike everywhere (`portable`); and what else the environment sets."""
+    """Processor, the instructions torch uses, its threads, its library for products; the GPU, its driver, whether its
+    products are rounded to TF32 and its algorithms always the same; whether it rounds alike everywhere (`portable`);
+    and what else the environment sets."""
     cpus = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", cpus.read_text(encoding="utf-8"), re.M) if cpus.exists() else None
     library = _LIBRARY.search(torch.__config__.show())
@@ -28,7 +30,12 @@ def machine() -> dict[str, Any]:
         "blas": library[0] if library else "unknown",
     }  # fmt: skip
     if torch.cuda.is_available():
-        found |= {"gpu": torch.cuda.get_device_name(), "tf32": torch.backends.cuda.matmul.allow_tf32}
+        driver = _DRIVER.search(DRIVER.read_text(encoding="utf-8")) if DRIVER.exists() else None
+        found |= {
+            "gpu": torch.cuda.get_device_name(), "tf32": torch.backends.cuda.matmul.allow_tf32,
+            "driver": driver[1] if driver else "unknown", "cuda": torch.version.cuda or "none",
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+        }  # fmt: skip
     found |= {"portable": True} if portable.MARK in os.environ else {}
     steered = portable.steered(os.environ)
     return found | ({"environment": steered} if steered else {})

@@ -114,13 +114,14 @@ def _parse(text: bytes) -> tuple[str, list[str]]:
 
 # Errors and vocabulary shape messages, the study and the registry shape what a rule is asked to do;
 # all of that reaches a job through `cfg`, so editing them must not rerun every job.
-# Tracking only copies what a job wrote.
+# Tracking only copies what a job wrote, and a record of the machine says only what that is.
 _NOT_CODE = {
     PACKAGE / name
     for name in (
         "errors.py", "study/keys.py", "study/asked.py", "study/tasks.py", "study/training.py", "study/checked.py",
         "study/arms.py", "study/reading.py", "study/resolve.py", "study/registry.py",
-        "record/provenance.py", "stage/job.py", "track/store.py", "track/importing.py", "track/live.py",
+        "record/provenance.py", "stage/job.py", "stage/devices.py", "model/machine.py", "track/store.py",
+        "track/importing.py", "track/live.py",
     )
 }  # fmt: skip
 

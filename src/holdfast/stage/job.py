@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from holdfast.errors import HoldfastError
 from holdfast.record import portable
-from holdfast.stage import alive
+from holdfast.stage import alive, devices
 
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
 # of every job. A hidden module looks as if it were not installed.
@@ -64,6 +64,7 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
         os.dup2(log_file.fileno(), 2)
         sys.stdout = sys.stderr = log_file
     sys.excepthook = _report(terminal)
+    devices.claim(int(snakemake.resources.get("gpu", 0)), say)  # before torch looks for them
     hidden: dict[str, Any] = dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ()))
     sys.modules.update(hidden)
     _preload(preload)
