@@ -116,6 +116,9 @@ def test_a_plan_counts_the_jobs_and_bytes_of_the_study():
     assert found["base"].disk == 4 * shape.parameters
     lines = terminal.plan(study, shape, 1e12, 0.4)
     assert "28 cells" in lines and "together" in lines
+    row = next(line for line in lines.splitlines() if line.startswith("models, trained"))
+    assert row.split()[-4:-2] == ["1", "GB,"] and row.endswith(" min") and "without a GPU" in lines
+    assert "beside a GPU" in terminal.plan(study, shape, 1e12, 0.4, gpu=True)
     methods = resolve.load("smoke-methods", ROOT / "config")
     merged = {s.name: s for s in costs.stages(methods, shape)}
     count = sum(methods.arms[arm].kind == "merge" for _, arm, _ in methods.cells)

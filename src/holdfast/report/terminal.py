@@ -10,7 +10,7 @@ from holdfast.model.shapes import Shape
 from holdfast.record import jsonfiles
 from holdfast.record.csvfiles import read_csv
 from holdfast.report import tabular
-from holdfast.study import resolve
+from holdfast.study import requests, resolve
 from holdfast.study.costs import Stage, stages
 
 COLUMNS = (
@@ -110,6 +110,15 @@ def _size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def _minutes(count: int | None) -> str:
+    """A time in words.
+
+    >>> _minutes(11), _minutes(1500)
+    ('11 min', '25 h')
+    """
+    return "?" if count is None else f"{count} min" if count < 120 else f"{count / 60:.0f} h"
+
+
 # Two spreads, to show what they cost; what a study's own arms have says its variance.csv.
 SPREADS = (0.05, 0.15)
 
@@ -140,17 +149,18 @@ def visible(study: resolve.Resolved, hazards: int | None = None) -> str:
 
 
 def plan(
-    study: resolve.Resolved, s: Shape, rate: float, utilization: float, hazards: int | None = None
+    study: resolve.Resolved, s: Shape, rate: float, utilization: float, hazards: int | None = None, *, gpu: bool = False
 ) -> str:  # fmt: skip
     """The plan as lines of text.
 
     Args:
         hazards: how many there are to ask, where a file says it.
+        gpu: what jobs ask of a scheduler, they ask beside a GPU.
     """
-    families = stages(study, s)
+    families, asked = stages(study, s), requests.of_stages(study, s, gpu=gpu, rate=rate, utilization=utilization)
     lines = [
         f"{study.name}: {s.parameters / 1e9:.3g} B parameters, {len(study.places)} cells", "",
-        f"{'stage':18}{'jobs':>6}{'FLOPs':>11}{'hours':>9}{'memory of one':>16}{'disk':>10}",
+        f"{'stage':18}{'jobs':>6}{'FLOPs':>11}{'hours':>9}{'memory of one':>16}{'disk':>10}{'one asks for':>20}",
     ]  # fmt: skip
     total = Stage(
         "together", sum(x.jobs for x in families), sum(x.flops for x in families), max(x.memory for x in families),
@@ -158,11 +168,14 @@ def plan(
     )  # fmt: skip
     for x in (*families, total):
         hours = x.flops / (rate * utilization) / 3600
+        one = asked.get(x.name)
+        request = f"{_size(1e6 * one.mem_mb)}, {_minutes(one.minutes)}" if one else ""
         lines.append(
-            f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{_size(x.memory):>16}{_size(x.disk):>10}"
+            f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{_size(x.memory):>16}{_size(x.disk):>10}{request:>20}".rstrip()
         )  # fmt: skip
     lines += [
-        "", f"Hours: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached; jobs also start and "
+        "", "What one asks for: of a cluster (docs/cluster.md), " + ("beside a GPU." if gpu else "without a GPU."),
+        f"Hours: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached; jobs also start and "
         "load, which a model of this size may not notice and a tiny one does.",
         visible(study, hazards),
     ]  # fmt: skip

@@ -23,12 +23,14 @@ class Request:
     minutes: int | None  # None where the speed of a device is not known
 
 
-def of_stages(study: Resolved, shape: Shape, *, gpu: bool, rate: float | None) -> dict[str, Request]:
+def of_stages(
+    study: Resolved, shape: Shape, *, gpu: bool, rate: float | None, utilization: float = UTILIZATION
+) -> dict[str, Request]:  # fmt: skip
     """Stage of the cost model -> what each of its jobs asks for.
 
     Args:
         gpu: models are on a device, so that a process holds in memory of its own what it loads.
-        rate: FLOP/s of one device, of which jobs reach `UTILIZATION`.
+        rate: FLOP/s of one device, of which jobs reach a share, `utilization`.
     """
     out = {}
     for stage in stages(study, shape):
@@ -36,6 +38,6 @@ def of_stages(study: Resolved, shape: Shape, *, gpu: bool, rate: float | None) -
         if gpu:
             needed = min(needed, (FP32 * shape.parameters + PROCESS) / 1e6) + DEVICE_MB
         one = stage.flops / max(stage.jobs, 1)
-        minutes = None if rate is None else math.ceil(START + SLACK * one / (rate * UTILIZATION) / 60)
+        minutes = None if rate is None else math.ceil(START + SLACK * one / (rate * utilization) / 60)
         out[stage.name] = Request(max(LEAST_MB, math.ceil(ROOM * needed)), minutes)
     return out
