@@ -65,10 +65,13 @@ def configuration(source: str, revision: str | None = None) -> Path | None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    try:
-        return Path(hf_hub_download(source, "config.json", revision=revision, etag_timeout=SECONDS))
-    except (OSError, HFValidationError, HfHubHTTPError):
-        return None
+    for here in (True, False):
+        if here or reachable(source, revision):  # else it is tried again and again
+            try:
+                return Path(hf_hub_download(source, "config.json", revision=revision, local_files_only=here))
+            except (OSError, HFValidationError, HfHubHTTPError):
+                continue
+    return None
 
 
 def fetched(source: str, revision: str | None = None) -> Path:
