@@ -249,8 +249,8 @@ def test_an_adapter_has_the_same_bytes_in_every_process(aligned, tmp_path):
         "adapter.write(Path(sys.argv[1]), t, rank=2, alpha=2.0, modules=['q_proj', 'up_proj', 'v_proj'], under='x',"
         " header={'role': 'adapter'})"
     )
-    for seed in ("1", "2", "3"):
+    for seed in ("1", "2"):
         subprocess.run([sys.executable, "-c", code, tmp_path / seed], check=True,
                        env={**os.environ, "PYTHONHASHSEED": seed})  # fmt: skip
     for name in (adapter.CONFIG, adapter.WEIGHTS):
-        assert len({(tmp_path / seed / name).read_bytes() for seed in "123"}) == 1, name
+        assert len({(tmp_path / seed / name).read_bytes() for seed in "12"}) == 1, name
