@@ -149,7 +149,7 @@ rule detect_neurons:
         samples=r"\d+",
     threads: 1
     resources:
-        **asks(None, mem_mb=8000, runtime=120, gpu=GPU),
+        **asks("responses", mem_mb=8000, runtime=120, gpu=GPU),  # forward passes, too
     params:
         cfg=lambda w: {
             "on": w.on,

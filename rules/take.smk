@@ -20,7 +20,7 @@ rule take:
         arm=one_of(S.of_kind("given")),
     threads: 1
     resources:
-        **asks("base", mem_mb=8000, runtime=240),
+        **asks("responses", mem_mb=8000, runtime=240),  # which holds one model whole, too
     params:
         cfg=lambda w: S.taken_cfg(w.task, w.arm, int(w.seed)),
         code=code("take"),

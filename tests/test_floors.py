@@ -154,8 +154,9 @@ def test_code_is_parsed_once_for_all_processes_and_a_damaged_memory_is_none(tmp_
     changed = asked()
     assert changed[0] != first[0] and changed[1] == 1 and asked() == (changed[0], 0)
     (memory,) = (tmp_path / "cache/code").iterdir()
-    memory.write_text("{")
-    assert asked() == (changed[0], first[1])
+    for damaged in ("{", "3", "[1]"):
+        memory.write_text(damaged)
+        assert asked() == (changed[0], first[1])
     (tmp_path / "file").write_text("")  # where no folder can be made
     assert asked("file") == (changed[0], first[1])
 

@@ -53,3 +53,23 @@ def test_a_hub_that_is_silent_or_not_to_be_asked_is_not_reached(answering, monke
 def test_a_model_that_is_here_needs_no_hub(answering, monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "known", lambda source, revision: tmp_path)
     assert hub.reachable("some/model") and answering["asked"] == ""
+
+
+def test_a_configuration_is_read_here_before_the_hub_is_asked_and_not_where_it_is_out_of_reach(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    here, answers, asked = [False], [False], []
+
+    def download(source, name, revision, local_files_only):
+        asked.append(local_files_only)
+        if local_files_only and not here[0]:
+            raise OSError("not here")
+        return str(tmp_path / f"{source}-{revision}-{name}")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "reachable", lambda *_: answers[0])
+    assert hub.configuration("some", "abc") is None and asked == [True]
+    answers[0] = True
+    assert hub.configuration("some", "abc") == tmp_path / "some-abc-config.json" and asked == [True, True, False]
+    here[0], answers[0] = True, False
+    assert hub.configuration("some", "abc") == tmp_path / "some-abc-config.json" and asked[3:] == [True]

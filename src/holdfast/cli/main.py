@@ -73,6 +73,12 @@ def holdfast() -> None:
     pass
 
 
+def _fault() -> int:
+    """What is neither a mistake (2) nor a verdict (1 and 3 of `gate`) keeps its traceback and has a code of its own."""
+    traceback.print_exc()
+    return FAULT
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Console entry; returns the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -92,8 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         return wrong.exit_code
     except ModuleNotFoundError as error:
         if (error.name or "holdfast").split(".")[0] == "holdfast":
-            traceback.print_exc()
-            return FAULT
+            return _fault()
         lacking = UsageError(
             f"This verb needs a package that is not installed: {error.name}.", found="holdfast without its extras",
             expected="the workflow's packages", do="pip install 'holdfast[pipeline,tracking]'",
@@ -102,8 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
         return lacking.exit_code
     except click.Abort:  # Ctrl-C, as the shell has it
         return 130
-    except Exception:  # a fault of ours, which is neither a mistake (2) nor a verdict (1 and 3 of `gate`)
-        traceback.print_exc()
-        return FAULT
+    except Exception:
+        return _fault()
     except SystemExit as left:  # completion is done, or whoever reads has seen enough (`| head`): as the shell has it
         return 141 if left.code == 1 else int(left.code or 0)

@@ -82,8 +82,8 @@ def _known() -> dict[str, tuple[str, list[str]]]:
     this = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()[:16]
     place = paths.cache() / "code" / f"{this}.json"
     try:
-        found: dict[str, tuple[str, list[str]]] = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found: dict[str, tuple[str, list[str]]] = dict(json.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         found = {}
     before = len(found)
 

@@ -7,6 +7,7 @@ operations of matrix products, tokens per row from a table of averages, no waiti
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,9 @@ def shape_of(base: Base, given: Path | None = None) -> Shape:
     Raises:
         StudyError: a configuration that no decoder can be built from, or a hub id whose configuration is out of reach.
     """
-    config, said = _configuration(base, given)
+    read, said = _configuration(base, given)
     try:
-        return shapes.of_config(config() if callable(config) else config)
+        return shapes.of_config(read())
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError) as error:
         raise StudyError(
             f"{said} does not say the shape of a decoder.",
@@ -71,19 +72,20 @@ def shape_of(base: Base, given: Path | None = None) -> Shape:
         ) from None
 
 
-def _configuration(base: Base, given: Path | None) -> tuple[Any, str]:
+def _configuration(base: Base, given: Path | None) -> tuple[Callable[[], Mapping[str, Any]], str]:
     """(what reads a model's configuration, where it stands)."""
     if base.source == "tiny" and given is None:
-        return {
+        tiny = {
             "model_type": "llama", "hidden_size": base.hidden_size, "intermediate_size": base.intermediate_size,
             "num_hidden_layers": base.blocks, "num_attention_heads": base.heads, "num_key_value_heads": base.kv_heads,
             "vocab_size": base.vocabulary, "tie_word_embeddings": True,
-        }, "base"  # fmt: skip
+        }  # fmt: skip
+        return lambda: tiny, "base"
     source = package.place(base.source, base.revision) or paths.home(base.source)
     file = given or (source if gguf.named(source) else source / "config.json")
     if not file.is_file():
-        if base.source.lower() in shapes.PUBLISHED:
-            return shapes.PUBLISHED[base.source.lower()], base.source
+        if (known := shapes.PUBLISHED.get(base.source.lower())) is not None:
+            return lambda: known, base.source
         fetched = hub.configuration(base.source, base.revision)
         if fetched is None:
             raise StudyError(
