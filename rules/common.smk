@@ -2,10 +2,7 @@
 
 import functools
 
-from holdfast.data import sources
-from holdfast.data.sources import is_file
-from holdfast.record import paths
-from holdfast.study import registry
+from holdfast.study import registry, userfiles
 
 
 @functools.cache
@@ -61,31 +58,6 @@ def one_of(names):
 def shipped(path):
     """A file of the project, also when Snakemake works in another folder."""
     return path if Path(path).exists() else str(ROOT / path)
-
-
-def source_files(source):
-    """The local file a table is made from, so that a changed file remakes it."""
-    return [source] if is_file(source) else []
-
-
-def task_files(task):
-    """As `source_files`, the files of a task's rows: one, or those of a folder."""
-    t = S.study.tasks[task]
-    return (
-        sources.local_files(t.dataset, t.source, S.parts(task))
-        if is_file(t.source)
-        else []
-    )
-
-
-def model_files(source):
-    """Files of a model on this machine, so that a changed one is taken again."""
-    path = paths.home(source)
-    if not path.is_dir():
-        return [str(path)] if path.is_file() else []
-    return [
-        str(p) for p in sorted(path.glob("*.safetensors")) + sorted(path.glob("*.json"))
-    ]
 
 
 def home(what, w, name=None):

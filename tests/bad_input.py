@@ -583,6 +583,7 @@ CASES = [
     given("a given model of another vocabulary", both(
         edit("config.json", vocab_size=5), put_embeddings(5)), "cannot be compared or merged", "lm_head"),
     given("a given model with another tokenizer", swap_words, "another tokenizer"),
+    given("a given model with other positions", edit("config.json", rope_theta=5e5), "otherwise than the aligned model", "rope_theta"),
     given("an adapter of another model", adapter((1, 3)), "does not fit the model it is to stand on"),
     given("an adapter with another formula", adapter((1, 2), use_dora=True), "use_dora", "merge it"),
     given("an adapter of what PiSSA left of the weights", adapter((1, 2), init_lora_weights="pissa"), "init_lora_weights"),

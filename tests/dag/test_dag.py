@@ -252,8 +252,11 @@ def test_a_finished_model_and_an_adapter_are_evaluated_and_merged(copy):
     assert container.raw_header(old)[0].keys() == container.raw_header(new)[0].keys()
     assert old.read_bytes() != new.read_bytes()
     assert "given to the study" in (copy / "work/own/crafts/mine/seed0/README.md").read_text()
+    gate = ("holdfast", "gate", "own", "--arm", "mine")
+    call(copy, *gate, code=(1, 3))  # eight answers resolve nothing
     edit(copy / f"{model}/full/seed0/config.json", "{", "{ ")
     assert planned(copy, "results/own/table.csv", study="own")["take"] == 1
+    assert "full/seed0/config.json is newer than what was measured with it" in call(copy, *gate, code=2)
 
 
 def test_editing_a_method_file_reruns_that_method_only(copy):

@@ -11,8 +11,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from holdfast.errors import ArtifactError
+from holdfast.merge import single
 from holdfast.methods import lora, lora_wsr
-from holdfast.model import adapter, folders, layers, template
+from holdfast.model import adapter, contract, folders, layers, template
 from holdfast.record import container
 from holdfast.study import preflight
 from holdfast.train import taking
@@ -147,6 +148,41 @@ def test_an_output_layer_of_its_own_is_refused_before_anything_is_written(alone,
               tmp_path / "mine/model.safetensors", metadata={"format": "pt"})  # fmt: skip
     preflight._against(tmp_path / "mine", tmp_path / "aligned")
     take(tmp_path / "mine", tmp_path, aligned=tmp_path / "aligned")
+
+
+OTHERWISE = {
+    "rope_theta": {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}},
+    "factor": {"rope_parameters": {"rope_theta": 1e4, "rope_type": "linear", "factor": 4.0}},
+    "num_attention_heads": {"num_attention_heads": 8, "head_dim": 16},
+    "hidden_act": {"hidden_act": "gelu"},
+}
+
+
+@pytest.mark.parametrize("key", OTHERWISE)
+def test_the_same_tensors_computed_with_otherwise_are_another_model(key, model, tokenizer, aligned, tmp_path):
+    """By taking, by planning and by a merge without a study; what only limits or labels a model may differ."""
+    model.save_pretrained(tmp_path / "mine")
+    tokenizer.save_pretrained(tmp_path / "mine")
+    path = tmp_path / "mine/config.json"
+    config = json.loads(path.read_text())
+    free = {"max_position_embeddings": 4096, "rms_norm_eps": 2e-6, "torch_dtype": "float16", "pad_token_id": 0}
+    path.write_text(json.dumps(config | free))
+    contract.refuse_other_configuration(tmp_path / "mine", aligned)
+    other = OTHERWISE[key]
+    if "head_dim" in other:  # twice as many, half as wide: every tensor keeps its shape
+        other = {k: config[k] * 2 if k.startswith("num") else config[k] // 2
+                 for k in ("num_attention_heads", "num_key_value_heads", "head_dim")}  # fmt: skip
+    path.write_text(json.dumps(config | other))
+    for look in (
+        lambda: take(tmp_path / "mine", tmp_path, aligned=aligned),
+        lambda: preflight._against(tmp_path / "mine", aligned),
+        lambda: single.realign("resta", {"aligned": aligned, "finetuned": tmp_path / "mine", "base": aligned},
+                               tmp_path / "merged", settings={"vector": "base"}),
+    ):  # fmt: skip
+        with pytest.raises(ArtifactError, match="otherwise than the aligned model") as caught:
+            look()
+        assert key in caught.value.block()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "merged").exists()
 
 
 @pytest.mark.parametrize("name", ["lora", "lora-wsr"])

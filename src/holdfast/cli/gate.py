@@ -12,6 +12,8 @@ import click
 from holdfast.cli import arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holdfast.study.resolve import Resolved
 
 _NEEDED = ("study", "task", "arm", "seed", "split", "judge", "datasets", "method")
@@ -52,6 +54,7 @@ def command(study: str, arm: str | None, form: str) -> int:
             do=f"snakemake --config study={study} -- results/{resolved.name}/gate.json",
         )  # fmt: skip
     _refuse_others(resolved, dict(zip(places, metrics, strict=True)), study)
+    _refuse_older(resolved, metrics, study)
     found = gate.of_files(metrics, capabilities, cfg)
     if form == "json":
         click.echo(json.dumps(found, indent=2, sort_keys=True))
@@ -94,3 +97,23 @@ def _refuse_others(resolved: Resolved, metrics: dict[str, Path], study: str) -> 
                 expected=f"{key} {said[key]!r:.80}" if found else "what a model is and its rates",
                 do=f"snakemake --config study={study} -- results/{resolved.name}/gate.json",
             )  # fmt: skip
+
+
+def _refuse_older(resolved: Resolved, metrics: Sequence[Path], study: str) -> None:
+    """Refuse results that are older than a model or a table of the user's that they were made from.
+
+    Raises:
+        StudyError: the newest such file.
+    """
+    from holdfast.errors import StudyError
+    from holdfast.study import userfiles
+
+    made = min(path.stat().st_mtime for path in metrics)
+    newer = {path: path.stat().st_mtime for path in userfiles.measured(resolved) if path.stat().st_mtime > made}
+    if newer:
+        newest = max(newer, key=newer.__getitem__)
+        raise StudyError(
+            f"{newest} is newer than what was measured with it.", found=f"results of '{resolved.name}' that are older",
+            expected="answers of the models and to the prompts as they are now",
+            do=f"snakemake --config study={study} -- results/{resolved.name}/gate.json",
+        )  # fmt: skip

@@ -65,6 +65,7 @@ def realign(
             adapter.read(folder, checkpoint.shapes(models["aligned"]))
         else:
             contract.check(folder, chats=False)
+            contract.refuse_other_configuration(folder, models["aligned"])
     rows = _refusals(refusals, say) if refusals else []
     preferences = _rows(pairs, "preferences", {"category": "user"}) if pairs else None
     with tempfile.TemporaryDirectory() as temporary:

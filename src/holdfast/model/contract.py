@@ -17,6 +17,15 @@ from holdfast.record import paths
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# Of a configuration, what the same tensors compute with. What is not here (limits, types, the last digit of a norm)
+# differs between models of one base that are rightly compared.
+_COMPUTES = frozenset({
+    "num_attention_heads", "num_key_value_heads", "n_head", "num_heads", "head_dim", "hidden_act", "hidden_activation",
+    "activation_function", "rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rotary_pct",
+    "attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "logit_scale", "logits_scaling",
+    "attention_multiplier", "embedding_multiplier", "residual_multiplier", "use_parallel_residual", "parallel_attn",
+    "num_experts_per_tok", "norm_topk_prob", "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "alibi",
+})  # fmt: skip
 _SHARED = 0.99  # of the aligned model's tokens must be known to any model that is held against it
 
 
@@ -106,6 +115,41 @@ def refuse_other_head(own: bool, aligned: bool, source: Path | str) -> None:
             expected=f"{what[aligned]}, as the aligned model has",
             do="save both with the same tie_word_embeddings, or name models of one base only",
         )  # fmt: skip
+
+
+def refuse_other_configuration(
+    source: Path | str, aligned: Path, configuration: Mapping[str, Any] | None = None
+) -> None:  # fmt: skip
+    """Refuse a model whose configuration makes something else of the same tensors: positions, heads, activations.
+
+    Args:
+        source: its folder, or, where its `configuration` is known, what it is called.
+
+    Raises:
+        ArtifactError: the first key that differs, with both values.
+    """
+    mine = _computing(_understood(Path(source)) if configuration is None else configuration)
+    theirs = _computing(_understood(aligned))
+    different = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+    if different:
+        key = different[0]
+        raise ArtifactError(
+            f"{source} computes with its tensors otherwise than the aligned model: {key} differs.",
+            found=f"{mine.get(key, 'absent')}   ({', '.join(different)})", expected=f"{theirs.get(key, 'absent')}",
+            do="name models of one base only; one with other positions or heads is another model",
+        )  # fmt: skip
+
+
+def _computing(config: Mapping[str, Any], path: str = "", *, within: bool = False) -> dict[str, Any]:
+    """The leaves of a configuration below a key of `_COMPUTES`, by their dotted path."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        inside = within or key in _COMPUTES
+        if isinstance(value, Mapping):
+            found |= _computing(value, f"{path}{key}.", within=inside)
+        elif inside:
+            found[f"{path}{key}"] = value
+    return found
 
 
 def _head(folder: Path, own: bool, tensors: Mapping[str, weights.Tensor]) -> None:

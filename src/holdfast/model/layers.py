@@ -52,10 +52,10 @@ def resolve(model: torch.nn.Module, modules: Sequence[str]) -> list[Layer]:
     total = getattr(model.config, "num_hidden_layers", len(blocks))
     if not found or set(counts.values()) != {total}:
         raise LayerMismatch(
-            "The model does not have the modules the study names, in every block.",
+            "The model does not have the modules that are asked for in every block.",
             found=", ".join(f"{k} x {n}" for k, n in counts.items()) or "none",
             expected=f"{', '.join(modules)} in each of {total} blocks",
-            do="correct basis.modules in the study",
+            do="correct basis.modules of the study, or `modules` of the call",
         )
     return found
 

@@ -81,7 +81,7 @@ class Shape:
         counts = {kind: sum(x.kind == kind for x in found) for kind in modules}
         if set(counts.values()) - {self.blocks}:
             raise LayerMismatch(
-                "The model does not have the modules the study names, in every block.",
+                "The model does not have the modules that are asked for in every block.",
                 found=", ".join(f"{k} x {n}" for k, n in counts.items()),
                 expected=f"{', '.join(modules)} in each of {self.blocks} blocks",
                 do="correct basis.modules in the study",

@@ -117,10 +117,10 @@ def read(
     found = header(path, family=family)
     if layers is not None and found.get("layers") != layers:
         raise LayerMismatch(
-            f"{path} was made for other layers than this study asks for.",
+            f"{path} was made for other layers than are asked for.",
             found=_summary(found.get("layers", [])),
             expected=_summary(layers),
-            do=f"{container.again(path)}, or change basis.modules in the study",
+            do=f"{container.again(path)}, or change basis.modules of the study (`modules` of the call)",
         )
     for key, value in (expect or {}).items():
         if found.get(key) != value:

@@ -271,4 +271,5 @@ def _against(folder: Path, first: Path | None) -> None:
         checkpoint.refuse_other(mine, theirs, str(folder), of)
         if any((head in mine) != (head in theirs) for head in weights.HEAD):
             contract.refuse_other_head(contract.own_head(folder), contract.own_head(first), folder)
+        contract.refuse_other_configuration(folder, first)
         contract.refuse_other_words(template.tokenizer_of(folder), template.tokenizer_of(first), folder)

@@ -67,6 +67,7 @@ def _copy(cfg: Mapping[str, Any], aligned: Path | None, folder: Path, header: di
         mine = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
         shapes = checkpoint.shapes(aligned)
         checkpoint.refuse_other(mine, shapes, source, "the aligned model")
+        contract.refuse_other_configuration(source, aligned, model.config.to_dict())
         own = not getattr(model.config, "tie_word_embeddings", False)
         contract.refuse_other_head(own, any(k in shapes for k in weights.HEAD), source)
     if aligned is not None and not getattr(tokenizer, "chat_template", None):
