@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from holdfast.errors import ArtifactError
 from holdfast.evaluate import answers
@@ -53,6 +53,59 @@ def test_the_checkpoints_wishes_do_not_count(model, tokenizer, prompts, wish):
     model.generation_config = own
     assert run(model, tokenizer, prompts) == expected
     assert model.generation_config is own, "and it is left as it was"
+
+
+SMALL = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "pad_token_id": 0,
+         "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+ATTENTION = SMALL | {"intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 160}
+KINDS = {
+    "llama": ATTENTION,
+    "gpt2": SMALL,
+    "bloom": SMALL,
+    "mistral": ATTENTION | {"sliding_window": 8},
+    "gemma2": ATTENTION | {"sliding_window": 8, "head_dim": 8},
+    # Two kinds of states, of which one cannot leave a batch.
+    "lfm2": ATTENTION | {"layer_types": ["conv", "full_attention", "conv"], "block_auto_adjust_ff_dim": False},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_have_ended_leave_the_batch_and_change_no_other(kind):
+    """Answers that end in every round, of models with states of several kinds: those of each prompt by itself, without
+    a cache."""
+    torch.manual_seed(3)
+    other = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **KINDS[kind])).eval()
+    with torch.no_grad():
+        for p in other.parameters():  # so that the next token depends on what was said
+            p.mul_(3.0) if p.dim() > 1 else None
+    asked = [[3 + (7 * i + j * j) % 80 for j in range(2 + 3 * (i % 3))] for i in range(7)]
+
+    def alone(stops):
+        found = []
+        for ids in asked:
+            new: list[int] = []
+            while len(new) < 70 and not (new and new[-1] in stops):
+                new.append(int(other(torch.tensor([ids + new]), use_cache=False).logits[0, -1].argmax()))
+            found.append((new[:-1], "stop") if new[-1] in stops else (new, "length"))
+        return found
+
+    free = [new for new, _ in alone([])]
+
+    def rounds(stop):
+        return len({new.index(stop) // answers.ROUND if stop in new else -1 for new in free})
+
+    stops = [2, max(range(3, 90), key=rounds)]
+    expected = alone(stops)
+    widths: list[int] = []
+    other.register_forward_pre_hook(
+        lambda _, args, kwargs: widths.append(kwargs["input_ids"].shape[0]), with_kwargs=True
+    )
+    found = answers.generate(other, asked, stops=stops, pad_id=0, max_new_tokens=70, batch_size=7)
+    assert found == expected
+    longest = max(len(new) for new, _ in expected)
+    assert len({len(new) // answers.ROUND for new, _ in expected}) > 1, "they end in several rounds"
+    assert len(widths) <= longest + answers.ROUND
+    assert (min(widths) < 7) == (kind != "lfm2"), widths
 
 
 def test_any_of_several_tokens_stops_an_answer(model, tokenizer, prompts):

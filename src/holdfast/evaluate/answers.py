@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+ROUND = 16  # tokens of an answer between two looks at which have ended
+
+
 @dataclass(frozen=True)
 class Answer:
     """One generated answer. `finish` is `stop` (end of turn), `length` (the limit) or `context`
@@ -71,17 +74,44 @@ def generate(
 def _greedy(
     model: PreTrainedModel, encoded: Sequence[list[int]], stops: Sequence[int], pad_id: int, limit: int
 ) -> list[list[int]]:
+    """The new tokens of every prompt of a batch, up to a stop token or the limit.
+
+    In rounds of `ROUND` tokens: what has ended by then leaves the batch, and is not computed on until the longest has.
+    """
     from transformers import GenerationConfig
 
-    config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False, num_beams=1, max_new_tokens=limit, eos_token_id=list(stops), pad_token_id=pad_id
-    )
     batch = chat.collate([{"input_ids": e} for e in encoded], pad_id, side="left")
-    batch = {k: v.to(model.device) for k, v in batch.items()}
-    generated = model.generate(  # type: ignore[operator]  # what has a language head has it
-        **batch, generation_config=config
-    )
-    return cast("list[list[int]]", generated[:, batch["input_ids"].shape[1] :].tolist())
+    ids, mask = batch["input_ids"].to(model.device), batch["attention_mask"].to(model.device)
+    begin, cache = ids.shape[1], None
+    rows, out = list(range(len(encoded))), [list[int]() for _ in encoded]
+    while rows:
+        room = limit - (ids.shape[1] - begin)
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
+            do_sample=False, num_beams=1, max_new_tokens=min(ROUND, room), eos_token_id=list(stops),
+            pad_token_id=pad_id, return_dict_in_generate=True,
+        )  # fmt: skip
+        found = model.generate(  # type: ignore[operator]  # what has a language head has it
+            ids, attention_mask=mask, past_key_values=cache, generation_config=config
+        )
+        ids, cache = found.sequences, found.past_key_values
+        mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
+        for row, new in zip(rows, ids[:, begin:].tolist(), strict=True):
+            out[row] = new
+        if room <= ROUND:
+            break
+        going = [n for n, row in enumerate(rows) if not set(stops).intersection(out[row])]
+        if len(going) < len(rows) and _can_drop(cache):
+            rows, keep = [rows[n] for n in going], torch.tensor(going, dtype=torch.long, device=ids.device)
+            ids, mask = ids[keep], mask[keep]
+            cache.batch_select_indices(keep)
+        elif not going:
+            break
+    return out
+
+
+def _can_drop(cache: Any) -> bool:
+    """Whether rows can leave a cache: not one that holds states of another kind than keys and values."""
+    return all(hasattr(layer, "batch_select_indices") for layer in getattr(cache, "layers", [None]))
 
 
 @contextlib.contextmanager
