@@ -99,6 +99,13 @@ include: "rules/report.smk"
 include: "rules/track.smk"
 
 
+onstart:
+    # Its limit of submissions makes Snakemake plan again one timespan after every job, and again after that, for ever:
+    # with hundreds of ready jobs a whole core does nothing else. Jobs that run here are submitted to nothing.
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 onerror:
     # A stage that ended with a user's error left a mark; such errors have exit code 2 at planning too.
     if Path(FAILED).exists():

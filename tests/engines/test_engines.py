@@ -211,3 +211,12 @@ def test_a_database_of_another_version_is_one_block(tmp_path, monkeypatch):
     assert "made by another version of MLflow" in said and "mlflow db upgrade sqlite:///" in said
     assert "schema cafe" in said and f"tested with mlflow {versions.TESTED['mlflow'][-1]}" in said
     assert not (tmp_path / "again.json").exists()
+
+
+def test_what_the_snakefile_takes_away_is_there():
+    """Its limit of submissions, without which it does not plan again and again (docs/performance.md)."""
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    for method in (JobScheduler.__init__, JobScheduler.schedule, JobScheduler.job_selector):
+        assert "job_rate_limiter" in method.__code__.co_names
+    assert "workflow.scheduler.job_rate_limiter = None" in (ROOT / "Snakefile").read_text()

@@ -13,11 +13,12 @@ import torch
 
 from holdfast import data, names
 from holdfast.errors import ArtifactError, DataError
-from holdfast.model import chat, folders, template
+from holdfast.evaluate import vllm_backend
+from holdfast.model import chat, contract, folders, template
 from holdfast.record import provenance, tables
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 ROUND = 16  # tokens of an answer between two looks at which have ended
@@ -156,17 +157,48 @@ def complete(
     `words`: also the probability of the first token of each of these at the answer's first token.
     """
     model.eval()  # type: ignore[no-untyped-call]
-    own = getattr(model, "generation_config", None)
-    stops = template.stop_ids(tokenizer, getattr(own, "eos_token_id", None))
+    stops = template.stop_ids(tokenizer, _ends(getattr(model, "generation_config", None)))
     generated = generate(
         model, encoded, stops=stops, pad_id=cast("int", tokenizer.pad_token_id), max_new_tokens=max_new_tokens,
         batch_size=batch_size, say=say,
     )  # fmt: skip
     first = first_token(model, tokenizer, encoded, words, batch_size=batch_size) if words else [{} for _ in encoded]
+    return _worded(tokenizer, generated, first)
+
+
+def _ends(own: GenerationConfig | None) -> Any:
+    """The end tokens that a checkpoint's own generation_config names."""
+    return getattr(own, "eos_token_id", None)
+
+
+def _worded(
+    tokenizer: PreTrainedTokenizerBase, generated: Sequence[tuple[list[int], str]], first: Sequence[dict[str, float]]
+) -> list[Answer]:
     return [
         Answer(worded(tokenizer, ids).strip(), len(ids), finish, probabilities)
         for (ids, finish), probabilities in zip(generated, first, strict=True)
     ]
+
+
+def by_vllm(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[tuple[Sequence[chat.Prompt], int]],
+    settings: dict[str, Any],
+    say: Callable[[str], None] = lambda _: None,
+) -> list[list[Answer]]:
+    """The answers to several lists of prompts, each with its longest answer, by one start of vLLM (`vllm_backend`)."""
+    from transformers import GenerationConfig
+
+    wishes = (folder / "generation_config.json").exists()
+    own = GenerationConfig.from_pretrained(folder) if wishes else None
+    encoded = [(chat.encode_prompt(tokenizer, p), limit) for prompts, limit in asked for p in prompts]
+    generated = iter(vllm_backend.generate(
+        folder, encoded, stops=template.stop_ids(tokenizer, _ends(own)), positions=contract.positions(folder),
+        settings=settings, say=say,
+    ))  # fmt: skip
+    parts = [[next(generated) for _ in prompts] for prompts, _ in asked]
+    return [_worded(tokenizer, part, [{}] * len(part)) for part in parts]
 
 
 _THOUGHT = re.compile(r"think|thought|reason", re.I)
@@ -239,8 +271,6 @@ def respond(
     Task rows appear in the set `task:<name>` under the id of their row; `generation` is the digest of the settings an
     answer was generated with. Nothing is judged here.
     """
-    model, tokenizer = folders.load(checkpoint.parent)
-    template.introduce(tokenizer, cfg.get("system_prompt"))
     work: list[tuple[list[dict[str, Any]], list[chat.Prompt], int]] = []
     known = tables.read(prompts, "prompts")
     chosen = [r for r in known if r["split"] == cfg["split"]]
@@ -262,13 +292,21 @@ def respond(
             for r, prompt in zip(rows, asked, strict=True)
         ]  # fmt: skip
         work.append((stored, asked, task["max_new_tokens"]))
+    folder, served = checkpoint.parent, cfg.get("vllm")
+    if served:
+        tokenizer = template.tokenizer_of(folder)
+        template.introduce(tokenizer, cfg.get("system_prompt"))
+        found = by_vllm(folder, tokenizer, [(asked, limit) for _, asked, limit in work], served, say)
+    else:
+        model, tokenizer = folders.load(folder)
+        template.introduce(tokenizer, cfg.get("system_prompt"))
+        found = [answer(model, tokenizer, asked, max_new_tokens=limit, batch_size=cfg["batch_size"], say=say)
+                 for _, asked, limit in work]  # fmt: skip
     out_rows = []
-    for rows, asked, limit in work:
-        answers = answer(model, tokenizer, asked, max_new_tokens=limit, batch_size=cfg["batch_size"], say=say)
+    for (rows, _, limit), answers in zip(work, found, strict=True):
         said = {"system_prompt": cfg["system_prompt"]} if "system_prompt" in cfg else {}
-        settings = provenance.digest(
-            {"max_new_tokens": limit, "do_sample": False, "batch_size": cfg["batch_size"]} | said
-        )
+        how = {"vllm": served} if served else {"batch_size": cfg["batch_size"]}
+        settings = provenance.digest({"max_new_tokens": limit, "do_sample": False} | how | said)
         out_rows += [
             {**r, "text": a.text, "tokens": a.tokens, "finish": a.finish, "generation": settings}
             for r, a in zip(rows, answers, strict=True)

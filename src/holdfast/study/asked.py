@@ -34,6 +34,25 @@ Suites = Annotated[
 ]
 
 
+class Vllm(Strict):
+    """How vLLM answers, in an environment of its own (HOLDFAST_VLLM names its interpreter)."""
+
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "float32", description="Of the weights; `auto` is as they are stored."
+    )
+    options: dict[str, bool | int | float | str] = Field(
+        {}, description="More arguments of vllm.LLM: gpu_memory_utilization, tensor_parallel_size, enforce_eager."
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _free(cls, options: dict[str, Any]) -> dict[str, Any]:
+        fixed = ("model", "tokenizer", "dtype", "skip_tokenizer_init", "trust_remote_code", "generation_config")
+        if taken := sorted(set(fixed).intersection(options)):
+            raise ValueError(f"{', '.join(taken)} cannot be chosen: answers are greedy, of the checkpoint itself")
+        return options
+
+
 class Evaluation(Strict):
     """What every model is asked."""
 
@@ -54,6 +73,8 @@ class Evaluation(Strict):
     prompts_per_set: int = Field(120, ge=1, description="Of every set; of each suite spread evenly over it.")
     max_new_tokens: int = Field(48, ge=1, description="Longest answer to a safety prompt.")
     batch_size: int = Field(64, ge=1, description="Prompts generated together.")
+    backend: Literal["transformers", "vllm"] = Field("transformers", description="What generates the answers.")
+    vllm: Vllm = Vllm()
     system_prompt: str | None = Field(
         None, description="System message of every conversation here, where training had another; default: the same."
     )

@@ -201,6 +201,7 @@ class Resolved(Compared):
     def generation_cfg(self, tasks: list[str], split: str | None = None) -> dict[str, Any]:
         """How a model answers the safety prompts and the rows of these tasks, of the evaluated or another split."""
         e = self.study.evaluation
+        served = {"vllm": e.vllm.model_dump(mode="json")} if e.backend == "vllm" else {}
         return {
             "split": split or e.split, "max_new_tokens": e.max_new_tokens, "batch_size": e.batch_size,
             "tasks": {
@@ -208,7 +209,7 @@ class Resolved(Compared):
                     "instruction": self.instructions()[k]}
                 for k in tasks
             },
-        } | _asked_as(e.system_prompt)  # fmt: skip
+        } | served | _asked_as(e.system_prompt)  # fmt: skip
 
     def divergence_cfg(self) -> dict[str, Any]:
         """How models are compared along the aligned model's answers."""

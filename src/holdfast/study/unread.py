@@ -44,6 +44,10 @@ def lines(resolved: Structure) -> Iterator[str]:
             {"columns", "check", "keep", "refusals", "questions"} if from_world else {"columns"} if published else set()
         )
         yield from _line(name, part, unread)
+    if study.evaluation.backend == "vllm":
+        yield from _line("evaluation", study.evaluation, {"batch_size"}, "vLLM makes its own batches")
+    else:
+        yield from _line("evaluation", study.evaluation, {"vllm"}, "evaluation.backend is transformers")
     if study.safety.benign_answers == "given":
         yield from _line("safety", study.safety, {"benign_prompts", "benign_max_new_tokens"}, "benign_answers is given")
     if "constitution" in study.evaluation.judges and judge.source != "train":
