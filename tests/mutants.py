@@ -504,11 +504,6 @@ MUTANTS = [
         ("torch.linalg.eigh(gram.double())", "torch.linalg.eigh(gram.cpu().double())"),
     ),
     *_of(
-        "evaluate/answers.py", "test_device.py",
-        ('ids, mask = batch["input_ids"].to(model.device), batch["attention_mask"].to(model.device)',
-         'ids, mask = batch["input_ids"], batch["attention_mask"]'),
-    ),
-    *_of(
         "evaluate/answers.py", "evaluate/test_answers.py",
         ("rows, keep = [rows[n] for n in going]", "rows, keep = list(range(len(going)))"),
         ("(0, ids.shape[1] - mask.shape[1]), value=1)", "(0, ids.shape[1] - mask.shape[1]), value=0)"),
