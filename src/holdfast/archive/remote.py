@@ -113,9 +113,7 @@ def _whole(study: resolve.Resolved) -> list[str]:
     return found
 
 
-def push(
-    study: resolve.Resolved, only: Sequence[str] = (), *, verify: bool = False, say: objects.Say
-) -> list[str]:
+def push(study: resolve.Resolved, only: Sequence[str] = (), *, verify: bool = False, say: objects.Say) -> list[str]:
     """Record, commit and push every family that is here whole, or `only` some; returns their names. Weakened models
     leave this machine only when they are named. `verify` as of `objects.send`."""
     whole = _whole(study)

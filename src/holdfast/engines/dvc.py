@@ -27,7 +27,8 @@ _PATIENCE = {
     "s3": {"connect_timeout": 10},
 }  # seconds, where the remote has no setting of its own
 _WAYS = {
-    "ssh": "log in there by hand as DVC would; dvc remote modify --local {name} user | port | keyfile VALUE",
+    "ssh": "log in there by hand and see that its disk has room and the folder may be written; dvc remote modify "
+           "--local {name} user | port | keyfile VALUE",
     "s3": "dvc remote modify --local {name} access_key_id | secret_access_key | endpointurl | region VALUE, or dvc "
           "remote modify {name} url s3://BUCKET/FOLDER with a bucket that exists",
     "": "see that there is room and the folder may be written, or dvc remote modify {name} url WHERE",
@@ -160,8 +161,9 @@ class Store:
         from dvc.fs.callbacks import TqdmCallback
 
         failed: dict[str, BaseException] = {}
-        files = sorted(md5s)
-        for some in ([m for m in files if not m.endswith(FOLDER)], [m for m in files if m.endswith(FOLDER)]):
+        files, sent = sorted(md5s), 0
+        lists = [md5 for md5 in files if md5.endswith(FOLDER)]
+        for some in ([md5 for md5 in files if not md5.endswith(FOLDER)], lists):
             if failed or not some:
                 continue
             with TqdmCallback(desc=f"to {self.address}", unit="file", size=len(some)) as bar:
@@ -172,9 +174,10 @@ class Store:
                     )  # fmt: skip
                 except Exception as error:  # each kind of remote has errors of its own
                     failed.setdefault(some[0], error)
+            sent += len(some) - len(failed)
         if failed:
             far = other if self.name == "cache" else self
-            what = f"{len(failed)} of {len(files)} files did not get from {other.address} to {self.address}."
+            what = f"{len(files) - sent} of {len(files)} files did not get from {other.address} to {self.address}."
             raise far.refused(what, next(iter(failed.values())))
 
     def room(self) -> int | None:
@@ -252,7 +255,7 @@ def _remote(repository: Any, name: str) -> Store:
         if kept.fs.protocol == "s3":  # DVC would make a bucket that is not there
             kept.fs.fs.call_s3("head_bucket", Bucket=kept.path.split("/")[0])
         kept.fs.exists(kept.path)
-    except RemoteMissingDepsError:
+    except (ImportError, RemoteMissingDepsError):
         own = kind in _PATIENCE
         raise ArtifactError(
             f"{address} needs a package that is not here.", found=f"no dvc-{kind}",
