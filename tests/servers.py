@@ -45,6 +45,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
+def silent() -> Iterator[int]:
+    """The port of a server that takes connections and says nothing."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(50)
+        yield server.getsockname()[1]
+
+
+@contextlib.contextmanager
 def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
     with log.open("wb") as said:
         server = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)

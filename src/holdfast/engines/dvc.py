@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -9,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,8 @@ from holdfast.errors import ArtifactError, EngineError, said
 SCHEMA, HASH = "2.0", "md5"  # of a dvc.lock that is understood here
 FOLDER = ".dir"  # ends the name of an object that lists a folder
 _PIECE = 1 << 22
-_PATIENCE = {
-    "ssh": {"timeout": 30},
-    "s3": {"connect_timeout": 10},
-}  # seconds, where the remote has no setting of its own
+_SECONDS = 30  # in which a remote must have answered
+_EXTRAS = ("ssh", "s3")  # kinds of remotes that have one
 _WAYS = {
     "ssh": "log in there by hand and see that its disk has room and the folder may be written; dvc remote modify "
            "--local {name} user | port | keyfile VALUE",
@@ -134,8 +132,12 @@ class Store:
     def states(self, md5s: Collection[str], doing: str = "") -> dict[str, str]:
         """md5 -> `state`, several at a time and with a bar in a terminal; `doing` says at what."""
         from dvc.fs.callbacks import TqdmCallback
+        from dvc_objects.executors import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(4) as pool, TqdmCallback(desc=doing, unit="file", size=len(md5s)) as bar:
+        with (
+            ThreadPoolExecutor(4, cancel_on_error=True) as pool,
+            TqdmCallback(desc=doing, unit="file", size=len(md5s)) as bar,
+        ):
             return dict(zip(md5s, bar.wrap(pool.map(self.state, md5s)), strict=True))
 
     def remove(self, md5s: Iterable[str]) -> None:
@@ -195,9 +197,12 @@ class Store:
 
 
 def _refused(name: str, kind: str, what: str, error: BaseException) -> ArtifactError:
+    full = isinstance(error, OSError) and error.errno == errno.ENOSPC  # here, or in the folder that is the remote
+    late = isinstance(error, TimeoutError)  # which says nothing
     return ArtifactError(
-        what, found=f"{type(error).__name__}: {said(error)}", expected="a remote that answers and may be used",
-        do=_WAYS.get(kind, _WAYS[""]).format(name=name),
+        what, found="no answer in time" if late else f"{type(error).__name__}: {said(error)}",
+        expected="room for all of them" if full else "a remote that answers and may be used",
+        do="free some space; the same command again goes on" if full else _WAYS.get(kind, _WAYS[""]).format(name=name),
     )  # fmt: skip
 
 
@@ -245,18 +250,19 @@ def _remote(repository: Any, name: str) -> Store:
     from dvc.exceptions import DvcException
     from dvc_objects.fs.errors import RemoteMissingDepsError
 
-    settings = repository.config["remote"].get(name, {})
+    settings = repository.config["remote"].get(name.lower(), {})
     url = str(settings.get("url", name))
     address, kind = re.sub(r"//[^/@]*@", "//", url), url.split("://")[0]
-    for key, seconds in _PATIENCE.get(kind, {}).items():
-        settings.setdefault(key, seconds)
+    if kind == "ssh":
+        settings.setdefault("timeout", _SECONDS)
     try:
         kept = repository.cloud.get_remote_odb()
         if kept.fs.protocol == "s3":  # DVC would make a bucket that is not there
-            kept.fs.fs.call_s3("head_bucket", Bucket=kept.path.split("/")[0])
-        kept.fs.exists(kept.path)
+            kept.fs.fs.call_s3("head_bucket", Bucket=kept.path.split("/")[0], timeout=_SECONDS)
+        else:
+            kept.fs.exists(kept.path)
     except (ImportError, RemoteMissingDepsError):
-        own = kind in _PATIENCE
+        own = kind in _EXTRAS
         raise ArtifactError(
             f"{address} needs a package that is not here.", found=f"no dvc-{kind}",
             expected=f"the extra `{kind}`" if own else f"DVC's support of {kind}",
