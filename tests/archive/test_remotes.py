@@ -370,13 +370,13 @@ def test_a_folder_that_cannot_be_written_is_one_block(local, tmp_path, capsys):
 
 @pytest.mark.parametrize("server", ["ssh"], indirect=True)
 def test_an_ssh_remote_that_does_not_let_us_in_is_one_block(project, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(dvc, "_SECONDS", 3)
     ways = "dvc remote modify --local r user | port | keyfile"
     settings(project.url, **project.settings | {"keyfile": str(servers.key(tmp_path / "other"))})
     refused(capsys, "does not let us in", "Permission denied", ways)
     settings(project.url, **project.settings | {"port": str(servers.free_port())})
     refused(capsys, "does not let us in", "Connect call failed", ways)
-    with servers.silent() as port:
+    with servers.silent() as port, monkeypatch.context() as patched:
+        patched.setattr(dvc, "_SECONDS", 2)
         settings(project.url, **project.settings | {"port": str(port)})
         refused(capsys, "does not let us in", "no answer in time", ways)
     settings("ssh://nobody.invalid/kept", **project.settings)
@@ -387,14 +387,14 @@ def test_an_ssh_remote_that_does_not_let_us_in_is_one_block(project, tmp_path, m
 
 @pytest.mark.parametrize("server", ["s3"], indirect=True)
 def test_an_s3_remote_that_does_not_let_us_in_is_one_block(project, monkeypatch, capsys):
-    monkeypatch.setattr(dvc, "_SECONDS", 3)
     settings(project.url, **project.settings | {"secret_access_key": "guess"})
     refused(capsys, "does not let us in", "access_key_id | secret_access_key")
     settings("s3://typo/remote", **project.settings)
     refused(capsys, "s3://typo/remote does not let us in", "FileNotFoundError", "a bucket that exists")
     settings(project.url, **project.settings | {"endpointurl": f"http://127.0.0.1:{servers.free_port()}"})
     refused(capsys, "does not let us in", "endpointurl")
-    with servers.silent() as port:
+    with servers.silent() as port, monkeypatch.context() as patched:
+        patched.setattr(dvc, "_SECONDS", 2)
         settings(project.url, **project.settings | {"endpointurl": f"http://127.0.0.1:{port}"})
         refused(capsys, "does not let us in", "no answer in time", "endpointurl")
     settings(project.url, **project.settings)
