@@ -257,7 +257,7 @@ def _remote(repository: Any, name: str) -> Store:
         settings.setdefault("timeout", _SECONDS)
     try:
         kept = repository.cloud.get_remote_odb()
-        if kept.fs.protocol == "s3":  # DVC would make a bucket that is not there
+        if kept.fs.protocol == "s3":  # else s3fs makes a bucket that is not there
             kept.fs.fs.call_s3("head_bucket", Bucket=kept.path.split("/")[0], timeout=_SECONDS)
         else:
             kept.fs.exists(kept.path)
