@@ -18,7 +18,7 @@ import servers
 import yaml
 from conftest import ROOT
 
-from holdfast.archive import objects, remote
+from holdfast.archive import audit, objects, remote
 from holdfast.cli.main import main
 from holdfast.engines import dvc
 from holdfast.errors import ArtifactError
@@ -165,7 +165,7 @@ def test_what_the_remote_lost_or_cut_short_is_sent_again_by_any_push(project):
     naming = sum(bool(inside & {lost, cut}) for inside in at.known.folders.values())
     assert send().startswith(f"{2 + naming} of ")
     assert set(opened().store.states(at.known.objects).values()) == {"ok"}
-    put(at.store, family, b"[]")  # a list names what is there: it is read by every push
+    put(at.store, family, b" " * len(held(at.store, family)))  # a list says what is there, and is read by every push
     assert send().startswith("1 of ") and opened().store.state(family) == "ok"
 
 
@@ -183,8 +183,8 @@ def test_other_bytes_of_the_same_length_are_found_by_verify_and_never_fetched(pr
     cache = opened().cache
     assert cache.sizes(at.known.objects).keys() == at.known.objects.keys() - {wrong}
     assert not Path("work").exists()
-    found = {what: state for what, _, state in objects.damaged(at.known, opened().store)}
-    assert found == {"work/mine/base/b.bin": "other"}
+    (problem,) = audit.remote_problems(resolve.load("mine.yaml"), at.known, opened().store)
+    assert problem.path == "work/mine/base/b.bin" and problem.repair.startswith("holdfast push mine --verify")
     monkeypatch.chdir(here)
     assert send(verify=True).startswith("2 of ")  # the file and the list that names it
     assert held(opened().store, wrong) != bad and send(verify=True).startswith("0 of ")
@@ -265,6 +265,10 @@ def test_a_damaged_cache_is_not_pushed_and_not_pulled_from(project, monkeypatch,
     assert main(["push", "mine.yaml"]) == 0 and path.read_bytes() == good  # as the block says
     damage()
     assert fetch().startswith("0 of ") and path.read_bytes() != good
+    with monkeypatch.context() as patched, pytest.raises(ArtifactError, match="cannot be fetched"):
+        patched.setattr(dvc.Store, "take", lambda *_, **__: None)
+        fetch(verify=True)
+    assert not path.exists()
     assert fetch(verify=True).startswith("1 of ") and path.read_bytes() == good
 
 
