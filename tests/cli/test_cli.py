@@ -134,7 +134,7 @@ def test_harness_ends_with_one_where_scores_differ(monkeypatch, capsys):
 
 def test_pull_ends_with_two_where_something_is_corrupt(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(remote, "pull", lambda *_: (["base"], snapshot.Found(ok=["a"], corrupt=["b"])))
+    monkeypatch.setattr(remote, "pull", lambda *_, **__: (["base"], snapshot.Found(ok=["a"], corrupt=["b"])))
     assert main(["pull", "demo"]) == 2
     said = capsys.readouterr()
     assert said.out == "pulled base\nrestore: 1 ok, 1 corrupt\n" and "b is not what a job wrote" in said.err
@@ -143,7 +143,7 @@ def test_pull_ends_with_two_where_something_is_corrupt(monkeypatch, capsys):
 def test_push_says_what_stays_and_what_git_should_take(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     asked = []
-    monkeypatch.setattr(remote, "push", lambda study, only: asked.append(only) or ["base", "results"])
+    monkeypatch.setattr(remote, "push", lambda study, only, **_: asked.append(only) or ["base", "results"])
     assert main(["push", "smoke-methods", "base", "results"]) == 0
     said = capsys.readouterr().out
     assert asked == [("base", "results")] and "not pushed: models weakened on purpose" in said

@@ -133,16 +133,21 @@ def test_a_lock_and_its_objects_are_read(committed):
     assert set(found) == {"f", "one.txt"} and {out.stage for out in found.values()} == {"s"}
     assert found["f"].md5.endswith(dvc.FOLDER) and not found["one.txt"].md5.endswith(dvc.FOLDER)
     cache, remote = dvc.stores()
+    one, listed = found["one.txt"].md5, found["f"].md5
     for place in (cache, remote):
-        entries = dvc.listing([place], found["f"].md5)
-        assert sorted(e["relpath"] for e in entries) == ["a.txt", "sub/b.txt"]
-        assert dvc.state(place, found["one.txt"].md5)[1] == "ok"
-    path = Path(dvc.state(remote, found["one.txt"].md5)[0])
+        assert sorted(e["relpath"] for e in dvc.listing([None, place], listed)) == ["a.txt", "sub/b.txt"]
+        assert place.state(one) == "ok" and place.sizes([one, "0" * 32]) == {one: 1}
+    path = Path(remote.path(one))
     path.chmod(0o644)
     path.write_text("2")
-    assert dvc.state(remote, found["one.txt"].md5)[1] == "other"
+    assert remote.states([one, listed]) == {one: "other", listed: "ok"}
+    remote.remove([listed])
+    assert not Path(remote.path(listed)).exists() and dvc.listing([remote], listed) is None
     path.unlink()
-    assert dvc.state(remote, found["one.txt"].md5) == (str(path), "absent")
+    assert remote.state(one) == "absent" and remote.sizes([one]) == {}
+    path.mkdir()  # which cannot be read, and that is not the same as absent
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        remote.state(one)
 
 
 @pytest.mark.parametrize(

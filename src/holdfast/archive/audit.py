@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast import names
-from holdfast.archive import remote, snapshot
-from holdfast.engines import snakemake
+from holdfast.archive import objects, remote, snapshot
+from holdfast.engines import dvc, snakemake
 from holdfast.model import adapter, folders
 from holdfast.record import provenance
 from holdfast.study import resolve
@@ -35,17 +35,17 @@ class Problem:
     repair: str
 
 
-def remote_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Problem]:
+def remote_problems(study: resolve.Resolved, known: objects.Pushed, store: dvc.Store | None) -> Iterator[Problem]:
     """Objects the remote lacks or holds with other bytes; every one is read."""
-    again = f"make push STUDY={study.name}"
-    for what, path, state in remote.damaged(known):
-        if state == "absent":
-            yield Problem("remote", what, f"the remote has no {path}", f"{again} (where the file is)")
-        else:
-            yield Problem("remote", what, f"other bytes than their name says: {path}", f"rm {path}; {again}")
+    weakened = tuple(remote.families(study).get(remote.WEAKENED, ("", []))[1])
+    for what, path, state in objects.damaged(known, store) if store else ():
+        why = f"the remote has no {path}" if state == "absent" else f"other bytes than their name says: {path}"
+        family = f" {remote.WEAKENED}" if what.startswith(weakened) else ""
+        option = "" if state == "absent" else " --verify"
+        yield Problem("remote", what, why, f"holdfast push {study.name}{family}{option} (where the file is)")
 
 
-def local_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Problem]:
+def local_problems(study: resolve.Resolved, known: objects.Pushed) -> Iterator[Problem]:
     """Missing, stale, corrupt and orphaned files of a study."""
     planned = snakemake.summary(study.path)
     recorded, records = snapshot.read(Path()), dict(snakemake.records(Path()))
@@ -78,7 +78,7 @@ def local_problems(study: resolve.Resolved, known: remote.Pushed) -> Iterator[Pr
         yield Problem("orphan", path, "no rule of the study makes it", f"rm {path}")
 
 
-def _fetch(study: resolve.Resolved, path: str, known: remote.Pushed) -> str | None:
+def _fetch(study: resolve.Resolved, path: str, known: objects.Pushed) -> str | None:
     """The pull that brings a file back, where it was pushed."""
     if path not in known.files:
         return None
@@ -104,5 +104,7 @@ def _orphans(study: resolve.Resolved, outputs: set[str]) -> Iterator[str]:
 
 def audit(study: resolve.Resolved) -> list[Problem]:
     """Every problem of a study's files, here and on the remote."""
-    known = remote.pushed(study)
-    return [*local_problems(study, known), *remote_problems(study, known)]
+    lock = remote.lock(study)
+    cache, store = dvc.stores() if dvc.locked(lock) else (None, None)
+    known = objects.pushed(lock, [cache, store])
+    return [*local_problems(study, known), *remote_problems(study, known, store)]

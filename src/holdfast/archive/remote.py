@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from holdfast.archive import snapshot
+from holdfast.archive import objects, snapshot
 from holdfast.engines import dvc
 from holdfast.errors import ArtifactError
 from holdfast.record import files
@@ -102,41 +101,6 @@ def lock(study: resolve.Resolved) -> Path:
     return stages_file(study).with_suffix(".lock")
 
 
-@dataclass(frozen=True)
-class Pushed:
-    """What dvc.lock says of a study: file -> (family, md5), and every object the remote must hold: md5 -> what."""
-
-    files: dict[str, tuple[str, str]]
-    objects: dict[str, str]
-
-
-def pushed(study: resolve.Resolved) -> Pushed:
-    """The files of a study that were pushed; the listing of a folder comes from the cache or the remote."""
-    found, outputs = Pushed({}, {}), dvc.locked(lock(study))
-    places = [s for s in dvc.stores() if s is not None] if outputs else []
-    for out in outputs:
-        found.objects[out.md5] = out.path
-        if not out.md5.endswith(dvc.FOLDER):
-            found.files[out.path] = (out.stage, out.md5)
-            continue
-        for item in dvc.listing(places, out.md5):
-            path = str(PurePosixPath(out.path) / item["relpath"])
-            found.files[path] = (out.stage, item["md5"])
-            found.objects[item["md5"]] = path
-    return found
-
-
-def damaged(known: Pushed) -> Iterator[tuple[str, str, str]]:
-    """(what, where, absent | other) of every object the remote lacks or holds with other bytes."""
-    _, store = dvc.stores() if known.objects else (None, None)
-    if store is None:
-        return
-    for md5, what in sorted(known.objects.items(), key=lambda item: item[1]):
-        path, found = dvc.state(store, md5)
-        if found != "ok":
-            yield what, path, found
-
-
 def _whole(study: resolve.Resolved) -> list[str]:
     """The families that are here with all that they are made from: dvc takes no other."""
     found: list[str] = []
@@ -149,9 +113,9 @@ def _whole(study: resolve.Resolved) -> list[str]:
     return found
 
 
-def push(study: resolve.Resolved, only: Sequence[str] = ()) -> list[str]:
+def push(study: resolve.Resolved, only: Sequence[str] = (), *, verify: bool = False, say: objects.Say) -> list[str]:
     """Record, commit and push every family that is here whole, or `only` some; returns their names. Weakened models
-    leave this machine only when they are named."""
+    leave this machine only when they are named. `verify` as of `objects.send`."""
     whole = _whole(study)
     absent = sorted(set(only) - set(whole))
     here = [name for name in whole if name in only] if only else [name for name in whole if name != WEAKENED]
@@ -161,20 +125,24 @@ def push(study: resolve.Resolved, only: Sequence[str] = ()) -> list[str]:
             found=" ".join(whole) or "no family of files", expected="families of a finished study",
             do=f"make demo STUDY={study.name}",
         )  # fmt: skip
+    cache, store = dvc.both()  # before anything is written
     found = snapshot.save(Path.cwd(), snapshot.prefixes([study.name]))
     if found.corrupt:
         raise snapshot.corrupt(found.corrupt[0])
     path = stages_file(study)
     if study.name != DEMO:
         files.write_text(path, definition(study))
-    targets = [f"{path}:{name}" for name in here]
-    dvc.run("commit", "--force", *targets)
-    dvc.run("push", *targets)
+    dvc.run("commit", "--force", *(f"{path}:{name}" for name in here))
+    known = objects.pushed(lock(study), [cache], here)
+    objects.send(known, cache, store, verify=verify, say=say, again=f"holdfast push {study.name}")
     return here
 
 
-def pull(study: resolve.Resolved, only: list[str]) -> tuple[list[str], snapshot.Found]:
-    """Fetch the families that were pushed (or `only` some of them) and give Snakemake its memory back."""
+def pull(
+    study: resolve.Resolved, only: Sequence[str] = (), *, verify: bool = False, say: objects.Say
+) -> tuple[list[str], snapshot.Found]:
+    """Fetch the families that were pushed (or `only` some of them) and give Snakemake its memory back. `verify` as of
+    `objects.fetch`."""
     path, known = stages_file(study), lock(study)
     there = list(dict.fromkeys(out.stage for out in dvc.locked(known)))
     unknown = sorted(set(only) - set(there))
@@ -183,6 +151,9 @@ def pull(study: resolve.Resolved, only: list[str]) -> tuple[list[str], snapshot.
             f"{(unknown or ['This study'])[0]} was not pushed.", found=f"{known}: {' '.join(there) or 'not there'}",
             expected="a family that was pushed, its dvc.lock committed", do="make push on the machine that has it",
         )  # fmt: skip
-    wanted = only or there
-    dvc.run("pull", *(f"{path}:{name}" for name in wanted))
+    wanted = list(only) or there
+    cache, store = dvc.both()
+    parts = objects.pushed(known, [cache, store], wanted)
+    objects.fetch(parts, cache, store, verify=verify, say=say, heal=f"holdfast push {study.name} --verify")
+    dvc.run("checkout", *(f"{path}:{name}" for name in wanted))
     return wanted, snapshot.restore(Path.cwd(), snapshot.prefixes([study.name]))

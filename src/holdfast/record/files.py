@@ -35,3 +35,12 @@ def copy(source: Path, target: Path) -> None:
     """Copy a file whole."""
     with whole(target) as temporary:
         shutil.copyfile(source, temporary)
+
+
+def shown(count: float) -> str:
+    """A number of bytes for people, with three digits."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

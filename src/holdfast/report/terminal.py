@@ -7,7 +7,7 @@ from pathlib import Path
 from holdfast import names
 from holdfast.compare.power import power
 from holdfast.model.shapes import Shape
-from holdfast.record import jsonfiles
+from holdfast.record import files, jsonfiles
 from holdfast.record.csvfiles import read_csv
 from holdfast.report import tabular
 from holdfast.study import requests, resolve
@@ -102,14 +102,6 @@ def _equal_utility(file: Path) -> list[str]:
     return lines
 
 
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 def _minutes(count: int | None) -> str:
     """A time in words.
 
@@ -169,9 +161,9 @@ def plan(
     for x in (*families, total):
         hours = x.flops / (rate * utilization) / 3600
         one = asked.get(x.name)
-        request = f"{_size(1e6 * one.mem_mb)}, {_minutes(one.minutes)}" if one else ""
+        request = f"{files.shown(1e6 * one.mem_mb)}, {_minutes(one.minutes)}" if one else ""
         lines.append(
-            f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{_size(x.memory):>16}{_size(x.disk):>10}{request:>20}".rstrip()
+            f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{files.shown(x.memory):>16}{files.shown(x.disk):>10}{request:>20}".rstrip()
         )  # fmt: skip
     lines += [
         "", "What one asks for: of a cluster (docs/cluster.md), " + ("beside a GPU." if gpu else "without a GPU."),
