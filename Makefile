@@ -1,6 +1,7 @@
 # Every target also stands in README.md.
 .DEFAULT_GOAL := help
 STUDY ?= demo
+SERVER ?= tracking-server
 PYTHON ?= python3
 # Another interpreter has an environment of its own: make test PYTHON=python3.13
 VENV := .venv$(if $(filter-out python3 python,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
@@ -37,6 +38,14 @@ test: $(STAMP) ## run the tests, the smoke study included
 cluster-test: $(STAMP) ## the smoke study on a private SLURM with jobs and nodes that die (Debian, root; seven minutes)
 	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[slurm]'
 	HOLDFAST_CLUSTER=1 $(BIN)/python -m pytest -q -s tests/dag/test_cluster.py
+
+tracking-server: $(STAMP) ## an MLflow server with passwords on a private PostgreSQL, in the background (SERVER=folder)
+	@$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[server]'
+	@$(BIN)/holdfast server start --folder $(SERVER)
+
+tracking-server-test: $(STAMP) ## such a server with two users, killed in the middle of an import (PostgreSQL; NN minutes)
+	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[server]'
+	HOLDFAST_SERVER=1 $(BIN)/python -m pytest -q -s tests/dag/test_server.py
 
 mutants: $(STAMP) ## plant small faults one at a time and count those that the tests notice (tens of minutes)
 	$(BIN)/python tests/mutants.py
@@ -94,4 +103,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db"
 
-.PHONY: help install demo real test cluster-test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui
+.PHONY: help install demo real test cluster-test tracking-server tracking-server-test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui
