@@ -15,6 +15,7 @@ from snakemake.utils import min_version
 from holdfast.record import portable, provenance
 from holdfast.stage import alive
 from holdfast.study import preflight
+from holdfast.track import reach
 
 min_version("9.20")
 # For every job (glibc): freed memory is kept for reuse.
@@ -97,6 +98,15 @@ include: "rules/evaluate.smk"
 include: "rules/judge.smk"
 include: "rules/report.smk"
 include: "rules/track.smk"
+
+
+onstart:
+    # There are jobs, and none has begun.
+    reach.before(
+        S.name,
+        {job.rule.name for job in workflow.dag.needrun_jobs()},
+        S.study.track.registered if S.study.track else None,
+    )
 
 
 onerror:

@@ -60,7 +60,7 @@ def _import(folder: Path) -> Path:
     (folder / "table.csv").write_text("a,b\n1,2\n")
     store.create_store({"study": "s"}, folder / "store.json")
     importing.import_study(
-        folder / "store.json", [cell(folder, "full")], extra=[folder / "table.csv"], resolved={"study": "s"},
+        [cell(folder, "full")], extra=[folder / "table.csv"], resolved={"study": "s"},
         out=folder / "mlflow.json", say=lambda _: None,
     )  # fmt: skip
     return folder / "mlflow.json"

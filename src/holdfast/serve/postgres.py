@@ -75,17 +75,16 @@ def start(data: Path, log: Path, *, connections: int) -> None:
         if owner:
             shutil.chown(log, owner["user"])
         _wait_for_the_dead(data)
-        settings = {"listen_addresses": "", "unix_socket_directories": ".", "port": PORT, "max_connections": connections}
-        options = " ".join(f"-c {key}='{value}'" for key, value in settings.items())
+        options = f"-c listen_addresses='' -k . -p {PORT} -c max_connections={connections}"
         _run(where / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start", owner=owner, log=log)
 
 
 def running(data: Path) -> bool:
-    """Whether the cluster answers, if only that it is not ready yet. (Its process may be dead and still be counted.)"""
+    """Whether the cluster answers, if only that it is not ready yet; its process may be dead and still be there."""
     where = programs()
     if where is None or not data.exists():
         return False
-    command = [where / "pg_isready", "-q", "-h", data.resolve(), "-p", str(PORT)]
+    command = [str(where / "pg_isready"), "-q", "-h", str(data.resolve()), "-p", str(PORT)]
     return subprocess.run(command, cwd="/", check=False, **_owner(data)).returncode in (0, 1)
 
 
@@ -141,7 +140,7 @@ def _reachable(folder: Path, owner: Mapping[str, Any]) -> None:
 
 
 def _run(*command: str | Path, owner: Mapping[str, Any], log: Path | None = None) -> None:
-    """Run one of its programs, which says nothing unless it fails. (A daemon must not inherit a pipe of ours.)"""
+    """Run one of its programs, which says nothing unless it fails; one that leaves a daemon says it in `log`."""
     done = subprocess.run(
         command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL if log else subprocess.PIPE, encoding="utf-8", check=False, **owner,

@@ -54,7 +54,8 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.data, self.log = self.folder / "postgresql", self.folder / "mlflow.log"
-        self.auth, self.key, self.password = (self.folder / name for name in ("auth.ini", "secret-key", "admin-password"))
+        self.auth, self.key = self.folder / "auth.ini", self.folder / "secret-key"
+        self.password = self.folder / "admin-password"
 
     @property
     def settings(self) -> dict[str, Any]:
