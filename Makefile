@@ -42,7 +42,7 @@ cluster-test: $(STAMP) ## the smoke study on a private SLURM with jobs and nodes
 tracking-server: $(STAMP) ## an MLflow server with passwords on a private PostgreSQL, in the background (SERVER=folder)
 	@$(BIN)/holdfast server start --folder $(SERVER)
 
-tracking-server-test: $(STAMP) ## such a server with two users, killed in the middle of an import (PostgreSQL; NN minutes)
+tracking-server-test: $(STAMP) ## such a server with two users, killed in the middle of an import (PostgreSQL)
 	HOLDFAST_SERVER=1 $(BIN)/python -m pytest -q -s tests/dag/test_server.py
 
 mutants: $(STAMP) ## plant small faults one at a time and count those that the tests notice (tens of minutes)

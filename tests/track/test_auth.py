@@ -127,7 +127,10 @@ def test_a_registered_model_is_refused_where_it_is_somebody_elses(guarded, known
     assert reach.main(["other", "safe"]) == 0 and reach.main(["other", "safe"]) == 0
     known("bob")
     assert reach.main(["other", "safe"]) == 2
-    assert "ArtifactError: track.register: bob may not add versions to the registered model safe." in capsys.readouterr().err
+    assert (
+        "ArtifactError: track.register: bob may not add versions to the registered model safe."
+        in capsys.readouterr().err
+    )
     with pytest.raises(HoldfastError, match="bob may not"):
         registered.prepare(guarded, "safe")
 

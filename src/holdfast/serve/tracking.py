@@ -29,7 +29,7 @@ from holdfast.errors import ArtifactError, EngineError, UsageError
 from holdfast.record import files, jsonfiles
 from holdfast.serve import postgres
 
-ADMIN, PATIENCE_SECONDS, WORKERS = "admin", 240.0, 2
+ADMIN, PATIENCE_SECONDS, WORKERS = "admin", 600.0, 2
 MARK = "HOLDFAST_SERVES"  # in the environment of every process of a server: its folder
 # A worker answers at most 40 requests at a time (threads of anyio). With fewer connections than that (15 unless it is
 # told) a request that waits too long is refused, and a client that logs in the background loses its points and says
