@@ -100,11 +100,12 @@ class Server:
         versions.check("mlflow", "What MLflow's server is told is")
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
         with self._alone():
+            settings = self.settings | {k: v for k, v in given.items() if v is not None}
             if self._whole():
-                say(f"runs already at {self.address}")
+                other = "" if settings == self.settings else "; stop it first, for other settings"
+                say(f"runs already at {self.address}{other}")
                 return
             self._end_mlflow()
-            settings = self.settings | {k: v for k, v in given.items() if v is not None}
             _refuse_taken(settings["host"], settings["port"])
             say("starting PostgreSQL")
             postgres.start(self.data, self.folder / "postgresql.log", connections=CONNECTIONS)

@@ -128,7 +128,7 @@ def answering(study: str) -> Iterator[str]:
         cure = {
             "UNAUTHENTICATED": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             "PERMISSION_DENIED": "ask its administrator for the permission",
-        }.get(getattr(error, "error_code", ""), "repair it")
+        }.get(getattr(error, "error_code", ""), "start or repair it")
         raise ArtifactError(
             f"The MLflow store at {without_password(uri)} cannot be written. No tensor, table or report hangs on it.",
             found=f"{type(error).__name__}: {error}"[:200], expected="a store that answers, with room for artifacts",
@@ -198,11 +198,14 @@ def _own(client: MlflowClient, name: str, me: str, *, make: bool = True) -> Expe
             return None
         if found is None:
             found = client.get_experiment(client.create_experiment(name, tags={OWNER: me}))
-        if found.lifecycle_stage == "deleted" and found.tags.get(OWNER) == me:
+        owner = found.tags.get(OWNER)
+        if owner not in (None, me):
+            return None
+        if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
-        if OWNER not in found.tags:  # made by hand, or by a version that knew one user only
+        if owner is None:  # made by hand, or by a version that knew one user only
             client.set_experiment_tag(found.experiment_id, OWNER, me)
-        return found if found.tags.get(OWNER, me) == me else None
+        return found
     except MlflowException as error:
         if error.error_code == "RESOURCE_ALREADY_EXISTS":  # made since we asked, by whomever
             return _own(client, name, me, make=False)
