@@ -66,7 +66,9 @@ def _kill(server: tracking.Server) -> None:
         process.kill()
 
 
-def test_two_imports_at_once_survive_a_server_that_is_killed(server, as_user, tmp_path):
+def test_two_imports_at_once_survive_a_server_that_is_killed(server, as_user, tmp_path, monkeypatch):
+    monkeypatch.setattr(stress, "CELLS", 4)
+    monkeypatch.setattr(stress, "POINTS", 1000)
     running = {}
     for name in USERS:
         (tmp_path / name).mkdir()
@@ -74,10 +76,10 @@ def test_two_imports_at_once_survive_a_server_that_is_killed(server, as_user, tm
         as_user(name)
         running[name] = (cells, stress.importer(tmp_path / name, cells))
     as_user("admin")
-    client, until = store.client_of(server.address), time.monotonic() + 300
+    client, until = store.client_of(server.address), time.monotonic() + 900
     while time.monotonic() < until:  # both have begun, neither is done
         number = [e.experiment_id for e in client.search_experiments() if e.name in ("s", "ann/s", "bob/s")]
-        if len(number) == 2 and len(client.search_runs(number)) >= 5:
+        if len(number) == 2 and len(client.search_runs(number)) > 2:
             break
         time.sleep(0.2)
     _kill(server)

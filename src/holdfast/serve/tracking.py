@@ -36,7 +36,11 @@ MARK = "HOLDFAST_SERVES"  # in the environment of every process of a server: its
 # nothing. Three stores of a worker (runs, models, users) have a pool each.
 POOL = {"MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "20", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "20"}
 CONNECTIONS = 3 * 40 * WORKERS + 20
-# Everybody reads everything; what somebody made, others change only where that one allows it.
+# Workers that have said nothing for five seconds are killed, unless told otherwise: on a busy machine before they have
+# begun, again and again.
+PATIENT = "--timeout-worker-healthcheck 120"
+# Everybody reads everything; what somebody made, others change only where that one allows it. Checking a password takes
+# longer than most answers: one that was right is for half a minute, which a changed one may stay valid.
 AUTH = """\
 [mlflow]
 default_permission = READ
@@ -44,6 +48,7 @@ database_uri = {database}
 admin_username = {admin}
 admin_password = {password}
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 30
 """
 _SETTINGS = {"host": "127.0.0.1", "port": 5000, "artifacts": ""}
 
@@ -169,7 +174,8 @@ class Server:
         command = [
             sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth",
             "--backend-store-uri", postgres.address(self.data), "--artifacts-destination", artifacts,
-            "--host", settings["host"], "--port", str(settings["port"]), "--workers", str(WORKERS), *more,
+            "--host", settings["host"], "--port", str(settings["port"]), "--workers", str(WORKERS),
+            "--uvicorn-opts", PATIENT, *more,
         ]  # fmt: skip
         own = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_TRACKING_")}
         env = own | POOL | {
