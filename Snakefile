@@ -15,6 +15,7 @@ from snakemake.utils import min_version
 from holdfast.record import portable, provenance
 from holdfast.stage import alive
 from holdfast.study import preflight
+from holdfast.track import reach
 
 min_version("9.20")
 # For every job (glibc): freed memory is kept for reuse.
@@ -104,6 +105,12 @@ onstart:
     # with hundreds of ready jobs a whole core does nothing else. Jobs that run here are submitted to nothing.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+    # There are jobs, and none has begun.
+    reach.before(
+        S.name,
+        {job.rule.name for job in workflow.dag.needrun_jobs()},
+        S.study.track.registered if S.study.track else None,
+    )
 
 
 onerror:

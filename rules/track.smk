@@ -58,7 +58,7 @@ rule import_runs:
     resources:
         **asks(None, mem_mb=2000, runtime=60),
     params:
-        cfg=S.dump(),
+        cfg=S.tracked_cfg(),
         file=str(S.path),
         tables={
             "prompts": f"{W}/data/prompts.parquet",

@@ -10,7 +10,6 @@ def main(io: SimpleNamespace) -> None:
     from holdfast.track import importing
 
     importing.import_study(
-        Path(io.input.store),
         [Path(p) for p in io.input.metrics],
         table=Path(io.input.table),
         suites=Path(io.input.suites) if io.input.get("suites") else None,

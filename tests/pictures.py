@@ -253,6 +253,7 @@ class Wanted(NamedTuple):
     axes: dict[str, float]
     run: str
     model: str
+    registered: str | None = None
 
 
 def wanted(client: MlflowClient, study: str, task: str, arms: list[str]) -> Wanted:
@@ -329,6 +330,9 @@ def pictures(page: Page, server: str, shown: Wanted) -> None:
     page.still()
     page.until(WITHOUT_PATH)
     page.keep("checkpoint")
+    if shown.registered:
+        page.open(f"{server}/#/models/{quote(shown.registered)}?{training}", "Version 1", 620)
+        page.keep("registered")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -336,6 +340,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", default="demo")
     parser.add_argument("--store", type=Path, default=Path("mlflow.db"), help="an sqlite database of MLflow")
+    parser.add_argument("--registered", help="name of a registered model, for a picture of it")
     parser.add_argument("--task", default="crafts")
     parser.add_argument("--arms", nargs=2, default=["full", "warp"])
     given = parser.parse_args(arguments)
@@ -352,7 +357,7 @@ def main(arguments: list[str] | None = None) -> int:
                 do=f"make demo STUDY={given.study}, or name one: --store FILE",
             )
         uri = f"sqlite:///{given.store.resolve()}"
-        shown = wanted(store.client_of(uri), given.study, given.task, given.arms)
+        shown = wanted(store.client_of(uri), given.study, given.task, given.arms)._replace(registered=given.registered)
         with (
             tempfile.TemporaryDirectory() as folder,
             served(uri, Path(folder)) as server,

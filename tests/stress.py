@@ -24,14 +24,13 @@ from pathlib import Path
 from cells import cell
 
 from holdfast.errors import HoldfastError
-from holdfast.record import jsonfiles
 from holdfast.track import importing, store
 
 CELLS, POINTS, AWAY_SECONDS = 12, 2500, 40
 IMPORT = """
 import sys; from pathlib import Path; from holdfast.track import importing
-importing.import_study(Path("store.json"), [Path(p) for p in sys.argv[1:]], extra=[Path("table.csv")],
-                      resolved={"study": "s"}, out=Path(f"mlflow-{Path(sys.argv[1]).parent.name}.json"), say=print)
+importing.import_study([Path(p) for p in sys.argv[1:]], extra=[Path("table.csv")],
+                       resolved={"study": "s"}, out=Path(f"mlflow-{Path(sys.argv[1]).parent.name}.json"), say=print)
 """
 
 
@@ -63,7 +62,6 @@ def complete(uri: str, experiment: str = "s") -> str:
 def parallel(folder: Path) -> str:
     """Twelve importers of a cell each, on a database that does not exist yet."""
     cells = planted(folder)
-    jsonfiles.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
     running = [importer(folder, [cell]) for cell in cells]
     assert [p.wait() for p in running] == [0] * CELLS
     return complete(f"sqlite:///{folder / 'mlflow.db'}")
@@ -138,7 +136,6 @@ def _server_killed(folder: Path, backend_uri: str) -> str:
     uri = f"http://127.0.0.1:{port}"
     os.environ["MLFLOW_TRACKING_URI"] = uri
     cells, running_server = planted(folder), server(folder, port, backend_uri=backend_uri)
-    jsonfiles.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
     running = importer(folder, cells)
     client = store.client_of(uri)
     while True:  # until some cells are there and others are not
@@ -174,17 +171,16 @@ def disk_full(folder: Path) -> str:
     try:
         cells = planted(folder)
         os.chdir(folder)
-        jsonfiles.write_json(folder / "store.json", {"uri": "not made yet", "experiment": "s"})
         arguments = {"extra": [folder / "table.csv"], "resolved": {"study": "s"}, "out": folder / "m.json", "say": str}
         try:
-            importing.import_study(folder / "store.json", cells, **arguments)
+            importing.import_study(cells, **arguments)
         except HoldfastError as error:
             assert "No space left" in error.found and "hangs on it" in error.what, error.block()
         else:
             raise AssertionError("a full disk was not noticed")
         assert not (folder / "m.json").exists()
         subprocess.run(["mount", "-o", "remount,size=200m", str(small)], check=True)
-        importing.import_study(folder / "store.json", cells, **arguments)
+        importing.import_study(cells, **arguments)
         return complete(f"sqlite:///{folder / 'mlflow.db'}")
     finally:
         os.chdir("/")

@@ -18,28 +18,6 @@ from holdfast.record import provenance
 from holdfast.track import importing, live, store
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """An initialised store, made once: creating one takes seconds."""
-    folder = tmp_path_factory.mktemp("store")
-    patch = pytest.MonkeyPatch()
-    patch.chdir(folder)
-    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    store.create_store({"study": "s"}, folder / "store.json")
-    patch.undo()
-    return folder
-
-
-@pytest.fixture
-def opened(template, tmp_path, monkeypatch):
-    import shutil
-
-    shutil.copy(template / "mlflow.db", tmp_path / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return store.create_store({"study": "s"}, tmp_path / "store.json")
-
-
 def _runs(opened):
     client = store.client_of(opened["uri"])
     return client, client.search_runs([opened["experiment_id"]])
@@ -155,7 +133,7 @@ def study(opened, tmp_path):
 
     def imported(merges_first=True) -> dict[str, str]:
         importing.import_study(
-            tmp_path / "store.json", files[:: -1 if merges_first else 1], table=tmp_path / "table.csv",
+            files[:: -1 if merges_first else 1], table=tmp_path / "table.csv",
             extra=[tmp_path / "table.csv"], resolved={"study": "s"}, tables=data, study_file="config/s.yaml",
             out=tmp_path / "mlflow.json", say=lambda _: None,
         )  # fmt: skip
@@ -196,7 +174,7 @@ def test_every_suite_has_metrics_of_its_own_in_runs_of_models_and_of_arms(opened
           for suite, rate in (("xstest", 0.25), ("advbench", 0.75))]  # fmt: skip
     csvfiles.write_csv(tmp_path / "suites.csv", of)
     importing.import_study(
-        tmp_path / "store.json", files, table=tmp_path / "table.csv", suites=tmp_path / "suites.csv", extra=[],
+        files, table=tmp_path / "table.csv", suites=tmp_path / "suites.csv", extra=[],
         resolved={"study": "s"}, out=tmp_path / "mlflow.json", say=lambda _: None,
     )  # fmt: skip
     runs = json.loads((tmp_path / "mlflow.json").read_text())["runs"]

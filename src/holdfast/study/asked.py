@@ -281,3 +281,15 @@ class Capabilities(Strict):
         if len(set(value)) != len(value) or not all(value):
             raise ValueError("name each task once")
         return value
+
+
+class Track(Strict):
+    """What MLflow is asked for beside the view of the files, which every study has."""
+
+    registered: str = Field(
+        alias="register",  # which is a word of pydantic's
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$",
+        description="Name of a registered model: every model of an arm becomes a version of it. Models that were "
+        "weakened on purpose never do.",
+    )
+    arms: tuple[Name, ...] | None = Field(None, min_length=1, description="Of these arms only; default: all.")

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from holdfast import names
 from holdfast.data.sources import WORLD
 from holdfast.model import package
-from holdfast.study.asked import Capabilities, Choose, Claim, Compare, Constitution, Evaluation, Gate
+from holdfast.study.asked import Capabilities, Choose, Claim, Compare, Constitution, Evaluation, Gate, Track
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.replicates import FOLDER, Replicates
 from holdfast.study.tasks import Task
@@ -248,9 +248,7 @@ class Study(Strict):
     description: str = Field("", description="One sentence for the report.")
     world: World = World()
     base: Base = Base()
-    aligned: Aligned | None = Field(
-        None, description="A model that already refuses; none: the base after safety training."
-    )
+    aligned: Aligned | None = Field(None, description="A model that already refuses; none: base after safety training.")
     safety: Safety = Safety()
     preferences: Preferences = Preferences()
     unaligned: Unaligned = Unaligned()
@@ -274,6 +272,7 @@ class Study(Strict):
         None,
         description="Ask for a verdict, ship or not, beside the report; `holdfast gate` has these margins without it.",
     )
+    track: Track | None = Field(None, description="Register the study's models in MLflow.")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="Data draw and order of the fine-tuning.")
     replicates: Replicates = Field(
         1,

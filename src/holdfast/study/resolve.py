@@ -227,9 +227,14 @@ class Resolved(Compared):
         asked = _asked_as(self.study.evaluation.system_prompt) if c.chat_template else {}
         return c.model_dump(mode="json") | {"digest": digest} | asked
 
+    def tracked_cfg(self) -> dict[str, Any]:
+        """What MLflow is told of the study."""
+        track = self.study.track
+        return self.dump() | ({"track": track.model_dump(mode="json", by_alias=True)} if track else {})
+
     def dump(self) -> dict[str, Any]:
-        """The whole resolved study, for the record."""
-        unset = {key for key in ("compare", "gate") if getattr(self.study, key) is None}
+        """The whole resolved study, for the record; of what is said of it in MLflow nothing hangs on it."""
+        unset = {"track"} | {key for key in ("compare", "gate") if getattr(self.study, key) is None}
         return {
             "study": self.name,
             **self.study.model_dump(mode="json", exclude=unset),
@@ -262,6 +267,14 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     check_known(judged, study_model.tasks, path, "constitution.tasks", "a task that the study does not have", "tasks")
     arms = study_model.constitution.arms
     check_known(arms, study_model.arms, path, "constitution.arms", "an arm that the study does not have", "arms")
+    if study_model.track:
+        registered = study_model.track.arms or ()
+        check_known(registered, study_model.arms, path, "track.arms", "an arm that the study does not have", "arms")
+        if all(task.harmful_fraction for task in study_model.tasks.values()):
+            raise StudyError(
+                f"{path}: track.register: models that were weakened on purpose are never registered, and here all are.",
+                found="harmful_fraction in every task", expected="a task without harmful rows", do="remove track",
+            )  # fmt: skip
     refuse_credentials(data, path)
     # Where the study says nothing they are the project's.
     guidelines = places.meant(study_model.constitution.guidelines_file, [Path(), root, path.parent.parent])

@@ -6,7 +6,7 @@ store and cell).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,15 @@ from holdfast.data import scorers
 from holdfast.evaluate import capabilities
 from holdfast.record import jsonfiles, provenance
 from holdfast.study import replicates
-from holdfast.track import described, lineage, store
-from holdfast.track.store import CELL, DIGEST, STATUS
+from holdfast.track import described, lineage, registered, store
+from holdfast.track.registered import Registrable
+from holdfast.track.store import CELL, DIGEST, STATUS, Say
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 NAMED, DESCRIBED = "named", "described"  # tags that hold the name, and the digest of the note, a run was given here
 _PARENT = "mlflow.parentRunId"
-Say = Callable[[str], None]
 _BESIDE = ("train.json", "train.jsonl", "verdicts.parquet", "capabilities.parquet")  # of a cell, beside metrics.json
 
 
@@ -175,22 +175,23 @@ def import_cell(
 
 
 def import_study(
-    store_file: Path, metrics_files: list[Path], *, extra: list[Path], resolved: dict[str, Any], out: Path, say: Say,
+    metrics_files: list[Path], *, extra: list[Path], resolved: dict[str, Any], out: Path, say: Say,
     table: Path | None = None, suites: Path | None = None, tables: Mapping[str, Any] | None = None,
     study_file: str = "",
 ) -> None:  # fmt: skip
     """Import every cell; of an arm with several models one run above them, with its means and intervals of `table`
-    and `suites`; and, as one run named `comparison`, the study's tables, plots and report."""
+    and `suites`; as one run named `comparison` the study's tables, plots and report; and into the registry what
+    `track.register` asks for."""
     from holdfast.record import csvfiles
 
     with store.answering(resolved["study"]) as uri:
-        # The file says which experiment; where it is now need not be where it was when the file was written.
-        opened = store.experiment(uri, jsonfiles.read_json(store_file)["experiment"])
+        opened = store.experiment(uri, resolved["study"])  # the store need not be the one that was made at the start
         runs: dict[str, str] = {}
         arms: dict[str, list[str]] = {}
         models: dict[str, str] = {}
         source = lineage.source(study_file)
-        for path, cell in sorted(((p, jsonfiles.read_json(p)) for p in metrics_files), key=_after):
+        found = sorted(((p, jsonfiles.read_json(p)) for p in metrics_files), key=_after)
+        for path, cell in found:
             name = cell_name(cell)
             runs[name] = import_cell(opened, path, resolved, say, tables=tables, source=source, models=models)
             arms.setdefault(arm_name(cell), []).append(runs[name])
@@ -204,7 +205,12 @@ def import_study(
             if len(arms.get(name, ())) > 1 and name not in runs:
                 runs[name] = _import_arm(opened, row, arms[name], source)
         runs["comparison"] = _import_comparison(opened, extra, resolved)
-        view = described.view_address(opened["experiment_id"])
+        asked = resolved.get("track") or {}
+        if asked.get("register"):
+            cells = [Registrable(c, cell_name(c), models[cell_name(c)], runs[cell_name(c)]) for _, c in found]
+            registered.register(opened, asked["register"], cells, say, arms=asked.get("arms"))
+        served = {"server": store.without_password(uri).rstrip("/")} if uri.startswith("http") else {}
+        view = described.view_address(opened["experiment_id"], **served)
     jsonfiles.write_json(
         out,
         {"uri": store.without_password(opened["uri"]), "experiment": opened["experiment"], "view": view, "runs": runs},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import getpass
 import json
 import re
 import subprocess
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.engines import snakemake
 from holdfast.record import container, jsonfiles, provenance
+from holdfast.track import store
 from holdfast.track.store import CELL
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def parents(cell: Cell, models: Mapping[str, str], cell_name: Callable[[Cell], s
 
 def source(study_file: str) -> dict[str, str]:
     """Tags that say which file and commit a study came from, and who imported it."""
-    tags = {"mlflow.source.name": study_file, "mlflow.source.type": "LOCAL", "mlflow.user": getpass.getuser()}
+    tags = {"mlflow.source.name": study_file, "mlflow.source.type": "LOCAL", "mlflow.user": store.user()}
     try:
         found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, encoding="utf-8", timeout=10)
     except (OSError, subprocess.TimeoutExpired):

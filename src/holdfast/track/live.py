@@ -30,7 +30,7 @@ def live(cfg: dict[str, Any] | None, curve: Path, say: Callable[[str], None]) ->
         try:
             uri = store.default_uri(Path())
             client, run_id, sent = store.client_of(uri), None, 0
-            experiment = client.get_experiment_by_name(cfg["study"])
+            experiment = store.known(client, uri, cfg["study"])
             if experiment is None:
                 say("live curves: no experiment yet, skipped")
                 return

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import getpass
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,11 @@ from holdfast.track import described
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Experiment, Metric, Run
 
+Say = Callable[[str], None]
 CELL, DIGEST, STATUS = "cell", "files_digest", "pipeline_status"  # tags of a run
+OWNER = "holdfast.owner"  # tag of an experiment or a registered model that several users may see: who made it
 _SQLITE = "sqlite:///"
 # How MLflow says that a database has another schema than it would make.
 _SCHEMA = re.compile(r"database schema \(found version (\w+), but expected (\w+)\)")
@@ -52,6 +55,24 @@ def database(uri: str) -> Path | None:
 def without_password(uri: str) -> str:
     """The address without a name and password in it: what may be written down."""
     return re.sub(r"//[^/?#]*@", "//", uri)
+
+
+def shared(uri: str) -> bool:
+    """Whether a store may have several users: any but a database file.
+
+    >>> shared("sqlite:////data/x.db"), shared("http://127.0.0.1:5000")
+    (False, True)
+    """
+    return urlsplit(uri).scheme.split("+")[0] not in ("sqlite", "file", "")
+
+
+def user() -> str:
+    """Who writes to a store: the name that a server knows, or that of this machine."""
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    with contextlib.suppress(KeyError, OSError):  # of an account without a name
+        return str(read_mlflow_creds().username or getpass.getuser())
+    return str(os.getuid())
 
 
 def client_of(uri: str) -> MlflowClient:
@@ -104,8 +125,10 @@ def answering(study: str) -> Iterator[str]:
                 expected=f"schema {schema[2]} (tested with mlflow {', '.join(versions.TESTED['mlflow'])})",
                 do=f"copy it, then: mlflow db upgrade {without_password(uri)}, or use that version again",
             ) from None
-        refused = re.search(r"\b(401|403)\b|PERMISSION_DENIED|UNAUTHENTICATED", str(error))
-        cure = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if refused else "repair it"
+        cure = {
+            "UNAUTHENTICATED": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            "PERMISSION_DENIED": "ask its administrator for the permission",
+        }.get(getattr(error, "error_code", ""), "start or repair it")
         raise ArtifactError(
             f"The MLflow store at {without_password(uri)} cannot be written. No tensor, table or report hangs on it.",
             found=f"{type(error).__name__}: {error}"[:200], expected="a store that answers, with room for artifacts",
@@ -125,23 +148,70 @@ def create_store(cfg: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 def experiment(uri: str, study: str) -> dict[str, Any]:
-    """{uri, experiment, experiment_id} of a study; made where it is not there."""
+    """{uri, experiment, experiment_id} of a study; made where it is not there.
+
+    Where several users share a store each has an experiment of their own: named like the study, and where that is
+    somebody else's, after the user too (`ann/demo`).
+    """
     with lock(uri, "store"):
         path = database(uri)
         if path is not None and not path.exists():
             _new_database(path)
         client = client_of(uri)
-        found = client.get_experiment_by_name(study)
-        if found is not None and found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
+        if shared(uri):
+            me = user()
+            found = known(client, uri, study) or _own(client, study, me) or _own(client, f"{me}/{study}", me)
+        else:
+            found = client.get_experiment_by_name(study)
+            if found is not None and found.lifecycle_stage == "deleted":
+                client.restore_experiment(found.experiment_id)
+            if found is None:
+                artifacts = (Path().resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
+                found = client.get_experiment(client.create_experiment(study, artifact_location=artifacts))
         if found is None:
-            artifacts = (Path().resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite") else None
-            client.create_experiment(study, artifact_location=artifacts)
-        experiment = client.get_experiment_by_name(study)
-        assert experiment is not None
-        if experiment.tags.get(described.KIND) is None:  # what a user changed later stays
-            described.prepare(client, experiment.experiment_id)
-    return {"uri": uri, "experiment": study, "experiment_id": experiment.experiment_id}
+            raise ArtifactError(
+                f"The MLflow store at {without_password(uri)} has no place for the study {study}.",
+                found=f"{study} and {me}/{study} are others', or {me} may make none",
+                expected="an experiment of one's own",
+                do="ask the server's administrator, or give the study's file another name",
+            )  # fmt: skip
+        if found.tags.get(described.KIND) is None:  # what a user changed later stays
+            described.prepare(client, found.experiment_id)
+    return {"uri": uri, "experiment": found.name, "experiment_id": found.experiment_id}
+
+
+def known(client: MlflowClient, uri: str, study: str) -> Experiment | None:
+    """The experiment that a study has already."""
+    if not shared(uri):
+        return client.get_experiment_by_name(study)
+    me = user()
+    return _own(client, f"{me}/{study}", me, make=False) or _own(client, study, me, make=False)
+
+
+def _own(client: MlflowClient, name: str, me: str, *, make: bool = True) -> Experiment | None:
+    """The experiment of that name if it is ours; made where there is none; None where it is somebody else's."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_experiment_by_name(name)
+        if found is None and not make:
+            return None
+        if found is None:
+            found = client.get_experiment(client.create_experiment(name, tags={OWNER: me}))
+        owner = found.tags.get(OWNER)
+        if owner not in (None, me):
+            return None
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        if owner is None:  # made by hand, or by a version that knew one user only
+            client.set_experiment_tag(found.experiment_id, OWNER, me)
+        return found
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_ALREADY_EXISTS":  # made since we asked, by whomever
+            return _own(client, name, me, make=False)
+        if error.error_code == "PERMISSION_DENIED":
+            return None
+        raise
 
 
 def points(curve: Path) -> list[Metric]:

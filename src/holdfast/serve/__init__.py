@@ -1,0 +1,1 @@
+"""How is a tracking server of one's own brought up and ended?"""
