@@ -108,7 +108,7 @@ def known(guarded, tmp_path, monkeypatch):
 
 def test_two_users_with_a_study_of_one_name_stand_side_by_side(guarded, known, tmp_path):
     found = {}
-    for name in ("ann", "bob", "ann", "bob"):
+    for name in ("ann", "bob", "bob"):
         known(name)
         record = jsonfiles.read_json(_import(tmp_path / name))
         assert record["view"].startswith(guarded)
