@@ -16,7 +16,7 @@ from holdfast.errors import EngineError, HoldfastError
 from holdfast.track import store
 
 WRITERS = {"create_store", "import_runs"}  # rules
-_ASK = "import sys; from holdfast.track import reach; sys.exit(reach.main(sys.argv[1:]))"
+_ASK = "import sys; from holdfast.track import reach; sys.exit(reach.asked(sys.argv[1:]))"
 # A server that does not answer is waited for during a run, for minutes; nobody has begun to wait for this one.
 _SOON = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
@@ -58,7 +58,7 @@ def check(study: str, registered: str | None) -> None:
             ) from None  # fmt: skip
 
 
-def main(arguments: list[str]) -> int:
+def asked(arguments: list[str]) -> int:
     """Exit code 2, and the block, where the check fails."""
     try:
         check(arguments[0], next(iter(arguments[1:]), None))
