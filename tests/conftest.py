@@ -75,3 +75,28 @@ def copy(project, tmp_path) -> Path:
     folder = tmp_path / "p"
     shutil.copytree(project, folder, symlinks=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def template_store(tmp_path_factory):
+    """An initialised store, made once: creating one takes seconds."""
+    from holdfast.track import store
+
+    folder = tmp_path_factory.mktemp("store")
+    patch = pytest.MonkeyPatch()
+    patch.chdir(folder)
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store.create_store({"study": "s"}, folder / "store.json")
+    patch.undo()
+    return folder
+
+
+@pytest.fixture
+def opened(template_store, tmp_path, monkeypatch):
+    """An MLflow store of an empty study, in the folder of the test."""
+    from holdfast.track import store
+
+    shutil.copy(template_store / "mlflow.db", tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return store.create_store({"study": "s"}, tmp_path / "store.json")

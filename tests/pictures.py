@@ -289,6 +289,10 @@ def wanted(client: MlflowClient, study: str, task: str, arms: list[str]) -> Want
 def pictures(page: Page, server: str, shown: Wanted) -> None:
     """Take all of them."""
     training, here = "workflowType=machine_learning", f"{server}/#/experiments/{shown.number}"
+    if shown.registered:
+        page.open(f"{server}/#/models/{quote(shown.registered)}?{training}", "Version 1", 1000)
+        page.keep("registered")
+        return
     page.open(described.view_address(shown.number, server), "matching runs", 800)
     page.click("input[type=search]", place=0)
     page.write(shown.listed, "Escape", "Enter")  # the first closes what MLflow proposes
@@ -330,9 +334,6 @@ def pictures(page: Page, server: str, shown: Wanted) -> None:
     page.still()
     page.until(WITHOUT_PATH)
     page.keep("checkpoint")
-    if shown.registered:
-        page.open(f"{server}/#/models/{quote(shown.registered)}?{training}", "Version 1", 620)
-        page.keep("registered")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -340,7 +341,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", default="demo")
     parser.add_argument("--store", type=Path, default=Path("mlflow.db"), help="an sqlite database of MLflow")
-    parser.add_argument("--registered", help="name of a registered model, for a picture of it")
+    parser.add_argument("--registered", help="name of a registered model: only the picture of it")
     parser.add_argument("--task", default="crafts")
     parser.add_argument("--arms", nargs=2, default=["full", "warp"])
     given = parser.parse_args(arguments)

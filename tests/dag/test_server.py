@@ -22,16 +22,16 @@ from holdfast.record import jsonfiles
 from holdfast.serve import postgres, tracking
 from holdfast.track import store
 
-pytestmark = [pytest.mark.dag, pytest.mark.slow]
 ASKED, USERS = "HOLDFAST_SERVER", ("ann", "bob")
+pytestmark = [
+    pytest.mark.dag, pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get(ASKED), reason=f"{ASKED} is not set: make tracking-server-test"),
+    pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL is installed"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def server():
-    if not os.environ.get(ASKED):
-        pytest.skip(f"{ASKED} is not set: make tracking-server-test")
-    if postgres.programs() is None:
-        pytest.skip("no PostgreSQL is installed")
     folder = Path(tempfile.mkdtemp(prefix="holdfast-"))  # short, and others may pass through
     folder.chmod(0o711)
     found = tracking.Server(folder / "server")

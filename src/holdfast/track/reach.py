@@ -1,6 +1,6 @@
 """Does the tracking server answer, and take what this user will write? Asked before the first job of a run.
 
-In a process of its own, `python -m holdfast.track.reach STUDY [NAME]`: Snakemake's stays without MLflow.
+In a process of its own, so that Snakemake's stays without MLflow.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from holdfast.errors import EngineError, HoldfastError
 from holdfast.track import store
 
 WRITERS = {"create_store", "import_runs"}  # rules
+_ASK = "import sys; from holdfast.track import reach; sys.exit(reach.asked(sys.argv[1:]))"
 # A server that does not answer is waited for during a run, for minutes; nobody has begun to wait for this one.
 _SOON = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
@@ -31,7 +32,7 @@ def before(study: str, rules: Collection[str], registered: str | None) -> None:
     if not WRITERS & set(rules) or not store.shared(uri):
         return
     python = shlex.split(sys.executable)  # which the Snakefile quotes
-    command = [*python, "-m", __name__, study, *([registered] if registered else [])]
+    command = [*python, "-c", _ASK, study, *([registered] if registered else [])]
     code = subprocess.run(command, env=_SOON | os.environ, check=False).returncode
     if code:
         sys.exit(code)
@@ -57,7 +58,7 @@ def check(study: str, registered: str | None) -> None:
             ) from None  # fmt: skip
 
 
-def main(arguments: list[str]) -> int:
+def asked(arguments: list[str]) -> int:
     """Exit code 2, and the block, where the check fails."""
     try:
         check(arguments[0], next(iter(arguments[1:]), None))
@@ -65,7 +66,3 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(error.block() + "\n")
         return error.exit_code
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
