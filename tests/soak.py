@@ -52,11 +52,6 @@ def copy_project(folder: Path) -> Path:
         else:
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, folder / name)
-    # Jobs of a second do not wait four of them for Snakemake's end.
-    profile = next((folder / "profiles/default").glob("*.yaml"))
-    text = profile.read_text()
-    assert "400/4s" in text
-    profile.write_text(text.replace("400/4s", "400/1s"))
     return folder
 
 
