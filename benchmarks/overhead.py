@@ -20,6 +20,7 @@ MODEL = (
     "judge/train", "judge/answers",
 )  # fmt: skip
 THREADS = {"base": 2}
+_REPLICATE = re.compile(r"^replicate\d+/")
 _LINE = re.compile(r"^worked ([\d.]+) s, after ([\d.]+) s to start$")
 
 
@@ -46,7 +47,7 @@ def jobs(study: str) -> list[Job]:
         lines = path.read_text(errors="replace").splitlines()
         match = _LINE.match(lines[-1]) if lines else None
         if match:
-            name = str(path.relative_to(folder).with_suffix(""))
+            name = _REPLICATE.sub("", str(path.relative_to(folder).with_suffix("")))
             found.append(Job(name, path.stat().st_mtime, *map(float, match.groups()), THREADS.get(name, 1)))
     return found
 
