@@ -151,7 +151,8 @@ def test_the_stall_shows_at_the_published_rates_and_not_with_float32_masters():
 
 
 def test_the_share_of_compute_comes_from_the_logs(tmp_path, monkeypatch, capsys):
-    for name, end, worked, started in (("replicate1/base", 110, 8, 2), ("finetune/a", 118, 6, 2), ("compare", 119, 1, 0.5)):
+    ran = ("replicate1/base", 110, 8, 2), ("finetune/a", 118, 6, 2), ("compare", 119, 1, 0.5)
+    for name, end, worked, started in ran:
         log = tmp_path / f"logs/x/{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"something\nworked {worked:.2f} s, after {started:.2f} s to start\n")
