@@ -30,7 +30,7 @@ if S.study.safety.benign_answers == "self":
     rule answer_benign:
         """Letting the base answer harmless requests"""
         input:
-            userfiles.of_source(
+            inputs.of_source(
                 "world"
                 if S.study.safety.benign_prompts == "written"
                 else S.study.safety.benign_prompts

@@ -2,7 +2,7 @@
 
 import functools
 
-from holdfast.study import registry, userfiles
+from holdfast.study import inputs, registry
 
 
 @functools.cache

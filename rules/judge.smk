@@ -47,7 +47,7 @@ rule label_pairs:
             else expand(rules.respond_for_judge.output, role=["base", "aligned"])
         ),
         prompts=[] if OWN_PAIRS else rules.prepare_judge_prompts.output,
-        own=userfiles.of_source(S.study.constitution.pairs),
+        own=inputs.of_source(S.study.constitution.pairs),
     output:
         f"{J}/examples.parquet",
     log:

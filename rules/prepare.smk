@@ -4,7 +4,7 @@
 rule prepare_safety:
     """Preparing safety rows"""
     input:
-        userfiles.of_source(S.study.safety.source),
+        inputs.of_source(S.study.safety.source),
         benign=(
             f"{W}/{{rep}}data/benign.parquet"
             if S.study.safety.benign_answers == "self"
@@ -32,7 +32,7 @@ rule prepare_safety:
 rule prepare_preferences:
     """Preparing preference pairs"""
     input:
-        userfiles.of_source(S.study.preferences.source),
+        inputs.of_source(S.study.preferences.source),
     output:
         f"{W}/data/preferences.parquet",
     log:
@@ -52,7 +52,7 @@ rule prepare_preferences:
 rule prepare_prompts:
     """Preparing evaluation prompts"""
     input:
-        userfiles.of_source(S.study.evaluation.source),
+        inputs.of_source(S.study.evaluation.source),
         S.copies,
     output:
         f"{W}/data/prompts.parquet",
@@ -73,7 +73,7 @@ rule prepare_prompts:
 rule prepare_task:
     """Preparing rows of {wildcards.task}"""
     input:
-        lambda w: userfiles.of_task(S, w.task),
+        lambda w: inputs.of_task(S, w.task),
     output:
         f"{W}/data/tasks/{{task}}.parquet",
     log:

@@ -7,7 +7,7 @@ START = "start" if S.trains_aligned else "aligned"
 rule take:
     """Taking {wildcards.arm} of {wildcards.task}, which is there"""
     input:
-        lambda w: userfiles.of_model(S.given(w.arm, w.task, int(w.seed))),
+        lambda w: inputs.of_model(S.given(w.arm, w.task, int(w.seed))),
         aligned=lambda w: home("aligned", w),
     output:
         model=f"{W}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
@@ -32,7 +32,7 @@ if S.study.aligned:
 
     use rule take as take_aligned with:
         input:
-            userfiles.of_model(S.study.aligned.source),
+            inputs.of_model(S.study.aligned.source),
         output:
             model=f"{W}/{{rep}}{START}/model.safetensors",
             record=f"{R}/{{rep}}models/{START}/train.json",
@@ -51,7 +51,7 @@ if S.study.unaligned.source:
 
     use rule take as take_unaligned with:
         input:
-            userfiles.of_model(S.study.unaligned.source),
+            inputs.of_model(S.study.unaligned.source),
             aligned=rules.train_aligned.output.model,
         output:
             model=f"{W}/{{rep}}unaligned/model.safetensors",

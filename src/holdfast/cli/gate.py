@@ -106,10 +106,10 @@ def _refuse_older(resolved: Resolved, metrics: Sequence[Path], study: str) -> No
         StudyError: the newest such file.
     """
     from holdfast.errors import StudyError
-    from holdfast.study import userfiles
+    from holdfast.study import inputs
 
     made = min(path.stat().st_mtime for path in metrics)
-    newer = {path: path.stat().st_mtime for path in userfiles.measured(resolved) if path.stat().st_mtime > made}
+    newer = {path: path.stat().st_mtime for path in inputs.measured(resolved) if path.stat().st_mtime > made}
     if newer:
         newest = max(newer, key=newer.__getitem__)
         raise StudyError(

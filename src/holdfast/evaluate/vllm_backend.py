@@ -28,24 +28,22 @@ def interpreter() -> str:
     return os.environ.get(VARIABLE) or sys.executable
 
 
-def refuse_absent(key: str) -> None:
-    """Refuse an interpreter that is not there, or has no vLLM; it is asked, and imports nothing.
-
-    Raises:
-        StudyError: which, and what to install.
-    """
+def absent(key: str) -> StudyError | None:
+    """What to say where the interpreter is not there, or has no vLLM; it is asked, and imports nothing. Of `key`, which
+    wants it; None where all is well."""
     asked = [interpreter(), "-c", "import importlib.util as u, sys; sys.exit(u.find_spec('vllm') is None)"]
     try:
         code = subprocess.run(asked, capture_output=True, timeout=_SECONDS, env=_environment()).returncode
     except (OSError, subprocess.TimeoutExpired):
         code = -1
-    if code:
-        raise StudyError(
-            f"{key} asks vLLM, which is not there.",
-            found=f"no vllm in {interpreter()}" if code == 1 else f"{interpreter()} is no Python that runs",
-            expected=f"{VARIABLE} to name the interpreter of an environment with vLLM",
-            do=f"python -m venv vllm && vllm/bin/pip install vllm && export {VARIABLE}=$PWD/vllm/bin/python",
-        )  # fmt: skip
+    if not code:
+        return None
+    return StudyError(
+        f"{key} asks vLLM, which is not there.",
+        found=f"no vllm in {interpreter()}" if code == 1 else f"{interpreter()} is no Python that runs",
+        expected=f"{VARIABLE} to name the interpreter of an environment with vLLM",
+        do=f"python -m venv vllm && vllm/bin/pip install vllm && export {VARIABLE}=$PWD/vllm/bin/python",
+    )  # fmt: skip
 
 
 def generate(

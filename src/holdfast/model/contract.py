@@ -135,7 +135,8 @@ def refuse_other_configuration(
         key = different[0]
         raise ArtifactError(
             f"{source} computes with its tensors otherwise than the aligned model: {key} differs.",
-            found=f"{mine.get(key, 'absent')}   ({', '.join(different)})", expected=f"{theirs.get(key, 'absent')}",
+            found=f"{mine.get(key, 'absent')}" + (f"   ({', '.join(different)})" if different[1:] else ""),
+            expected=f"{theirs.get(key, 'absent')}",
             do="name models of one base only; one with other positions or heads is another model",
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from holdfast.data import scorers
 from holdfast.errors import StudyError
+from holdfast.evaluate import vllm_backend
 from holdfast.study.resolve import Resolved
 
 # package -> (its name, the extra that brings it)
@@ -30,7 +31,10 @@ def needed(study: Resolved) -> Iterator[tuple[str, str]]:
 def missing(study: Resolved) -> list[StudyError]:
     """A block for every package that is not here."""
     absent = {p: key for p, key in reversed(list(needed(study))) if importlib.util.find_spec(p) is None}
-    return [_block(study, package, key) for package, key in reversed(absent.items())]
+    blocks = [_block(study, package, key) for package, key in reversed(absent.items())]
+    if study.study.evaluation.backend == "vllm" and (none := vllm_backend.absent(f"{study.path}: evaluation.backend")):
+        blocks.append(none)
+    return blocks
 
 
 def _block(study: Resolved, package: str, key: str) -> StudyError:

@@ -53,15 +53,6 @@ def check_packages(resolved: resolve.Resolved, say: Callable[[str], None] | None
         if say is None:
             raise absent
         say(f"{absent.what} {absent.do}")
-    if resolved.study.evaluation.backend == "vllm":
-        from holdfast.evaluate import vllm_backend
-
-        try:
-            vllm_backend.refuse_absent(f"{resolved.path}: evaluation.backend")
-        except StudyError as absent:
-            if say is None:
-                raise
-            say(f"{absent.what} {absent.do}")
     if (asked := resolved.study.capabilities).tasks and importlib.util.find_spec("lm_eval") is not None:
         from holdfast.evaluate import capabilities
 
