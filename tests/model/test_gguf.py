@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from shipped import written
 
 from holdfast.errors import ChatTemplateError, HoldfastError
 from holdfast.model import folders, gguf, hub
@@ -15,58 +16,6 @@ from holdfast.study import costs, preflight, resolve
 from holdfast.study.keys import Base
 
 library = pytest.importorskip("gguf", reason="pip install 'holdfast[gguf]'")
-
-
-def permuted(weight, heads):
-    """Rows of a head as llama.cpp keeps them: pairs of rotated coordinates beside each other."""
-    return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
-
-
-def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True, kind="F32"):
-    """The model as a GGUF file, written by the library of llama.cpp."""
-    c, types = model.config, library.GGMLQuantizationType
-    writer = library.GGUFWriter(path, arch)
-    writer.add_name("tiny")
-    writer.add_context_length(c.max_position_embeddings)
-    writer.add_embedding_length(c.hidden_size)
-    writer.add_block_count(c.num_hidden_layers)
-    writer.add_feed_forward_length(c.intermediate_size)
-    writer.add_head_count(c.num_attention_heads)
-    writer.add_head_count_kv(c.num_key_value_heads)
-    writer.add_rope_dimension_count(c.hidden_size // c.num_attention_heads)
-    writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
-    writer.add_layer_norm_rms_eps(c.rms_norm_eps)
-    vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    if tokens:
-        special = set(tokenizer.all_special_ids)
-        writer.add_tokenizer_model("gpt2")
-        writer.add_token_list(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
-        writer.add_token_types([3 if i in special else 1 for i in range(len(tokenizer))])
-        writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in vocabulary["merges"]])
-        writer.add_eos_token_id(tokenizer.eos_token_id)
-        writer.add_bos_token_id(tokenizer.bos_token_id)
-        writer.add_pad_token_id(tokenizer.pad_token_id)
-        writer.add_add_bos_token(False)
-    if template:
-        writer.add_chat_template(tokenizer.chat_template)
-    names = library.get_tensor_name_map(library.MODEL_ARCH.LLAMA, c.num_hidden_layers)
-    for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight" and c.tie_word_embeddings:
-            continue
-        values = tensor.float().numpy()
-        if "q_proj" in name or "k_proj" in name:
-            values = permuted(values, c.num_attention_heads if "q_proj" in name else c.num_key_value_heads)
-        to = names.get_name(name, try_suffixes=(".weight",))
-        blocks = values.ndim == 2 and values.shape[1] % 32 == 0 and "layers" in name
-        wanted = types[kind] if blocks else types.F32
-        if wanted != types.F32:
-            values = library.quants.quantize(values, wanted)
-        writer.add_tensor(to, np.ascontiguousarray(values), raw_dtype=wanted)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.fixture

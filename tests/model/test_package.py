@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import zipfile
 
 import pytest
+from shipped import wheel
 
 from holdfast.errors import HoldfastError, StudyError
 from holdfast.model import hub, package
 from holdfast.study import resolve
-
-
-def wheel(folder, members):
-    """A wheel named tiny-model 1.0 with these files; its sha256."""
-    folder.mkdir(exist_ok=True)
-    path = folder / "tiny_model-1.0-py3-none-any.whl"
-    info = {
-        "tiny_model-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n",
-        "tiny_model-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "tiny_model-1.0.dist-info/RECORD": b"",
-        "tiny_model/__init__.py": b"raise SystemExit('code of the package ran')\n",
-    }
-    with zipfile.ZipFile(path, "w") as packed:
-        for name, content in (members | info).items():
-            packed.writestr(name, content)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.fixture

