@@ -270,6 +270,18 @@ def test_somf_learns_as_the_published_form_does(reference, family, world):  # no
     assert moved.median() > 0.1
 
 
+@pytest.mark.parametrize("fusion_of", ["sum", "ties_merging", "dare_redrawn"])
+def test_somf_learns_the_same_from_pairs_one_by_one(fusion_of, family, world):  # noqa: F811
+    somf, learned = registry.load("somf"), []
+    for at_once in (None, 1):
+        context = _context(family, world.preferences(4))
+        settings = somf.Settings(epochs=4, batch_size=3, fusion=fusion_of, pairs_at_once=at_once)
+        learned.append(somf.learn(settings, context))
+        assert context.record["mask_steps"] == 5
+    whole, parts = (torch.cat([v.detach().flatten() for v in each.values()]) for each in learned)
+    assert whole.abs().median() > 0.05 and ((whole - parts).abs() < 0.02).double().mean() > 0.97
+
+
 def _two_tasks():
     return {name: [_random(7, 5, seed=i), 3 * _random(7, 5, seed=i + 10)] for i, name in enumerate(("a", "b"))}
 

@@ -28,7 +28,7 @@ Where the authors' code decides otherwise, their choice is a setting and ours, w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -106,13 +106,16 @@ class Settings(MethodSettings):
     warmup_steps: int = Field(0, ge=0, description="Steps over which that rate rises linearly.")
     epochs: float = Field(2, gt=0, description="Passes over the preference pairs.")
     batch_size: int = Field(16, ge=1, description="Pairs per step.")
+    pairs_at_once: int | None = Field(
+        None, ge=1, description="Of those, how many pass through the model together; fewer take less memory."
+    )
 
     def unread(self) -> set[str]:
         """What belongs to another way to fuse task vectors, or to a mask that is not learned."""
         found = set() if self.fusion in ("dare", "dare_redrawn") else {"drop"}
         found |= set() if self.fusion in ("ties", "ties_merging") else {"density"}
         learning = {"export", "temperature", "beta", "reference", "learning_rate_logits", "schedule", "warmup_steps"}
-        return found | ({*learning, "epochs", "batch_size"} if self.mask == "none" else set())
+        return found | ({*learning, "epochs", "batch_size", "pairs_at_once"} if self.mask == "none" else set())
 
     def artifacts(self) -> dict[str, Any]:
         """The preference pairs, unless there is no mask to learn, and perhaps the models of all tasks."""
@@ -202,37 +205,62 @@ def prepare(settings: Settings, context: Context) -> dict[str, Any]:
 
 
 def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
-    """The logits of every tensor, by DPO on the preference pairs."""
+    """The logits of every tensor, by DPO on the preference pairs.
+
+    In memory are the weights with their gradients and the logits with their moments; task vectors are read, and masks
+    drawn again, tensor by tensor.
+    """
     import torch
-    from torch.func import functional_call
 
     from holdfast.merge import fusion
     from holdfast.model import preferences
 
     model, tokenizer = context.model("aligned")
-    known = dict(model.named_parameters())
     model.requires_grad_(False)
-    start = {k: p.detach() for k, p in known.items()}
-    vectors = {k: [d.to(start[k].device) for d in deltas(context.weights(k))] for k in context.names if k in start}
-    logits = {k: torch.zeros_like(start[k], requires_grad=True) for k in vectors}
+    known = dict(model.named_parameters())
+    placed = {k: known[k] for k in context.names if k in known}
+    logits = {k: torch.zeros_like(p, requires_grad=True) for k, p in placed.items()}
     pairs = preferences.encode(tokenizer, context.preferences)
+    together = settings.pairs_at_once or settings.batch_size
 
-    def compared(parameters: dict[str, torch.Tensor], rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        return preferences.log_probabilities(
-            lambda **batch: functional_call(model, parameters, kwargs=batch),
-            [pairs[i] for i in rows], tokenizer.pad_token_id, settings.batch_size, device=model.device,
-        )  # fmt: skip
+    def compared(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return preferences.log_probabilities(model, [pairs[i] for i in rows], tokenizer.pad_token_id, together)
 
-    def drawn(stream: torch.Generator, step: int, learned: bool) -> dict[str, torch.Tensor]:
-        """The weights under a new mask, by the learned logits or by logits of 0."""
-        each = {k: v if learned else torch.zeros_like(v) for k, v in logits.items()}
-        masks = {k: relaxed(v, settings.temperature, stream) for k, v in each.items()}
-        least = magnitudes((rescaled(vectors[k], m.detach()) for k, m in masks.items()), settings)
-        draw = (step,) if learned else (step, 1)
-        return {k: start[k] + masked(vectors[k], m, settings, context.seed, k, least, draw) for k, m in masks.items()}
+    def mask(k: str, stream: torch.Generator, draw: tuple[int, ...]) -> torch.Tensor:
+        """A new mask of one tensor: by its logits, or by logits of 0 where `draw` has two numbers."""
+        logit = logits[k] if len(draw) == 1 else torch.zeros_like(logits[k])
+        return relaxed(logit, settings.temperature, stream)
+
+    def under(k: str, stream: torch.Generator, least: list[float], draw: tuple[int, ...]) -> torch.Tensor:
+        """One tensor's weights under a new mask."""
+        weights, drawn = context.weights(k), mask(k, stream, draw)
+        vectors = [v.to(drawn.device) for v in deltas(weights)]
+        moved = masked(vectors, drawn, settings, context.seed, k, least, draw)
+        return weights.stored("aligned").to(drawn.device) + moved
+
+    def place(stream: torch.Generator, draw: tuple[int, ...]) -> Callable[[str], torch.Tensor]:
+        """Give the model its weights under new masks; returns what makes those of one tensor again."""
+        states: dict[str, torch.Tensor] = {}
+        least: list[float] = []
+
+        def drawing() -> Iterator[str]:
+            for k in logits:
+                states[k] = stream.get_state()
+                yield k
+
+        with torch.no_grad():
+            if settings.fusion == "ties_merging":  # its threshold is that of all tensors together
+                each = (rescaled(deltas(context.weights(k)), mask(k, stream, draw).cpu()) for k in drawing())
+                least = magnitudes(each, settings)
+                for k, p in placed.items():
+                    p.copy_(under(k, _at(states[k]), least, draw))
+            else:
+                for k in drawing():
+                    placed[k].copy_(under(k, stream, least, draw))
+        return lambda k: under(k, _at(states[k]), least, draw)
 
     with torch.no_grad():
-        reference = preferences.log_probabilities(model, pairs, tokenizer.pad_token_id, settings.batch_size)
+        reference = preferences.log_probabilities(model, pairs, tokenizer.pad_token_id, together)
     steps = max(1, round(settings.epochs * len(pairs) / settings.batch_size))
     optimizer = torch.optim.AdamW(logits.values(), lr=settings.learning_rate_logits, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, settings))
@@ -242,20 +270,41 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
         while len(queue) < min(settings.batch_size, len(pairs)):
             queue += torch.randperm(len(pairs), generator=stream).tolist()
         rows, queue = queue[: settings.batch_size], queue[settings.batch_size :]
-        policy = compared(drawn(stream, step, True), rows)
         expected = (reference[0][rows], reference[1][rows])
         if settings.reference == "mask":
             with torch.no_grad():
-                expected = compared(drawn(other, step, False), rows)
-        loss = dpo_loss(*policy, *expected, settings.beta)
+                place(other, (step, 1))
+                expected = compared(rows)
+        again, loss = place(stream, (step,)), 0.0
+        for p in placed.values():
+            p.requires_grad_(True)
+        for at in range(0, len(rows), together):
+            part = slice(at, at + together)
+            share = len(rows[part]) / len(rows)
+            of_part = share * dpo_loss(*compared(rows[part]), expected[0][part], expected[1][part], settings.beta)
+            of_part.backward()  # type: ignore[no-untyped-call]
+            loss += float(of_part.detach())
+        model.requires_grad_(False)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        for k, p in placed.items():
+            if p.grad is not None:
+                again(k).backward(p.grad)  # type: ignore[no-untyped-call]
+                p.grad = None
         optimizer.step()
         schedule.step()
         if step % 10 == 0 or step == steps - 1:
-            context.say(f"mask: step {step + 1}/{steps}  loss {float(loss.detach()):.4f}")
-    context.record |= {"mask_loss": float(loss.detach()), "mask_steps": steps}
+            context.say(f"mask: step {step + 1}/{steps}  loss {loss:.4f}")
+    context.record |= {"mask_loss": loss, "mask_steps": steps}
     return logits
+
+
+def _at(state: torch.Tensor) -> torch.Generator:
+    """A random stream that goes on from a state of another."""
+    import torch
+
+    stream = torch.Generator()
+    stream.set_state(state)
+    return stream
 
 
 def rate(step: int, steps: int, settings: Settings) -> float:

@@ -165,6 +165,12 @@ def few_logits(model: torch.nn.Module) -> dict[str, int]:
     return {"logits_to_keep": 1} if _takes_logits_to_keep(model) else {}
 
 
+def logits_at(model: torch.nn.Module, asked: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Arguments of a forward pass that computes logits only where `asked` (rows, tokens) is true; none of a model that
+    cannot leave logits out."""
+    return {"logits_to_keep": asked} if _takes_logits_to_keep(model) else {}
+
+
 def supervised(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """`batch` with a request for logits only where the next token is supervised.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from holdfast.model import chat
+from holdfast.model import chat, folders
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,28 +26,20 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, str]]) -
 
 
 def log_probabilities(
-    model: Callable[..., Any],
-    pairs: Sequence[Pair],
-    pad_id: int,
-    batch_size: int,
-    device: torch.device | None = None,
+    model: PreTrainedModel, pairs: Sequence[Pair], pad_id: int, batch_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(chosen, rejected): sums of log-probabilities over response tokens, one per pair.
-
-    Args:
-        model: called with input_ids and attention_mask; returns an object with logits.
-    """
-    device = device or cast("PreTrainedModel", model).device
+    """(chosen, rejected): sums of log-probabilities over response tokens, one per pair; `batch_size` pairs at once."""
     sums: list[list[torch.Tensor]] = [[], []]
     for start in range(0, len(pairs), batch_size):
         chunk = pairs[start : start + batch_size]
         batch = chat.collate([p[0] for p in chunk] + [p[1] for p in chunk], pad_id)
-        labels = batch.pop("labels").to(device)
-        logits = model(**{k: v.to(device) for k, v in batch.items()}).logits[:, :-1].float()
-        targets = labels[:, 1:]
-        kept = targets != chat.IGNORE
-        tokens = torch.log_softmax(logits, dim=-1).gather(2, targets.clamp(min=0)[..., None])[..., 0]
-        total = (tokens * kept).sum(dim=1)
+        following = torch.nn.functional.pad(batch.pop("labels"), (0, 1), value=chat.IGNORE)[:, 1:].to(model.device)
+        asked = following != chat.IGNORE
+        few = folders.logits_at(model, asked)
+        logits = model(**{k: v.to(model.device) for k, v in batch.items()}, **few).logits
+        logits = logits.flatten(0, -2) if few else logits[asked]
+        tokens = torch.log_softmax(logits.float(), dim=-1).gather(1, following[asked][:, None])[:, 0]
+        total = torch.stack([t.sum() for t in torch.split(tokens, asked.sum(dim=1).tolist())])
         sums[0].append(total[: len(chunk)])
         sums[1].append(total[len(chunk) :])
     return torch.cat(sums[0]), torch.cat(sums[1])
