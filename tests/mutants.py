@@ -329,7 +329,7 @@ MUTANTS = [
         ("student(len(delta) - 1) * error", "0.0"),
         ("p = max(p, float(2 * t.sf(abs(effect) / error, df)), _p", "p = max(p, _p"),
         ("df)), _p_of_log_odds(a, b, clusters))", "df)))"),
-        ("df = 2 / (1 / df + 1 / (len(delta) - 1))", "df = 1 * df"),
+        ("df = min(df, 2 / (1 / df + 1 / (len(delta) - 1)))", "df = 1 * df"),
         ("(1 - HELD) * (x - x.mean(axis=1, keepdims=True)) / (rate * (1 - rate))", "0 * x"),
         ("(1 + min(bound, 0.0)) ** self.groups", "0.0"),
         ("groups / max(groups - 1, 1) * float((residuals.sum(0)", "float((residuals.sum(0)"),

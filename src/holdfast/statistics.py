@@ -201,7 +201,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, clusters: Sequence[str] | No
     half = floor
     if len(delta) > 1:
         half = max(half, student(len(delta) - 1) * error)
-        df = 2 / (1 / df + 1 / (len(delta) - 1))
+        df = min(df, 2 / (1 / df + 1 / (len(delta) - 1)))
         p = max(p, float(2 * t.sf(abs(effect) / error, df)), _p_of_log_odds(a, b, clusters))
     low, high = min(float(low), effect - half), max(float(high), effect + half)
     return Difference(effect, max(low, -1.0), min(high, 1.0), p, delta.shape[1], error, df, sums.shape[1])

@@ -16,11 +16,15 @@ from holdfast.study import keys, resolve
 _SHOWN = 20  # lines of a difference
 
 
-def _between(path: Path, mark: str, text: str) -> str:
-    """A file with the part between its marks `<!-- mark -->` replaced."""
+def _between(page: str, mark: str, text: str) -> str:
+    """A page with the part between its marks `<!-- mark -->` replaced."""
     start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    head, rest = path.read_text(encoding="utf-8").split(start)
+    head, rest = page.split(start)
     return f"{head}{start}\n{text}{end}{rest.split(end)[1]}"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
@@ -38,14 +42,22 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
             expected="its top folder", do="cd to the folder with the Snakefile",
         )  # fmt: skip
     listed = root / "config" / "README.md"
-    results = tabular.overview(csvfiles.read_csv(root / "docs/demo/replicated.csv"))
+    demo, real, suites = (
+        csvfiles.read_csv(root / "docs" / name) for name in ("demo/replicated.csv", "real/table.csv", "real/suites.csv")
+    )
+    readme = _between(_text(root / "README.md"), "results", tabular.overview(demo))
+    in_short = tabular.overview(real, ("refused", "over-refusal", "utility"))
     return {
         listed: reference.page(root / "config", listed.read_text(encoding="utf-8") if check else None),
         root / "config" / "schema.json": keys.json_schema(),
         root / "docs" / "methods.md": catalogue.page(),
         root / "dvc.yaml": remote.definition(resolve.load(remote.DEMO, root / "config"), root),
-        root / "README.md": _between(root / "README.md", "results", results),
-        root / "CONTRIBUTING.md": _between(root / "CONTRIBUTING.md", "wings", house.table(root)),
+        root / "README.md": _between(readme, "real", in_short),
+        root / "docs/real/README.md": _between(
+            _text(root / "docs/real/README.md"), "results",
+            tabular.markdown(real) + tabular.suites(suites),
+        ),
+        root / "CONTRIBUTING.md": _between(_text(root / "CONTRIBUTING.md"), "wings", house.table(root)),
     }
 
 

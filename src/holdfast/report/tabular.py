@@ -96,12 +96,12 @@ def suites(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def overview(rows: Sequence[Row]) -> str:
-    """One table of all tasks for reading: what was refused and the utility of every arm, in the order they come."""
-    tasks, keys = _by_task(rows), (names.REFUSAL_RATE, "utility")
+def overview(rows: Sequence[Row], shown: Sequence[str] = ("refused", "utility")) -> str:
+    """One table of all tasks for reading: these columns of every arm, in the order they come."""
+    tasks, keys = _by_task(rows), [dict(COLUMNS)[title] for title in shown]
     arms = list(dict.fromkeys(r["arm"] for r in rows))
     found = {(r["task"], r["arm"]): r for r in rows}
-    titles = [f"{task}: {title}" for task in tasks for title in ("refused", "utility")]
+    titles = [f"{task}: {title}" for task in tasks for title in shown]
     lines = ["", f"| arm | {' | '.join(titles)} |", "|---|" + "--:|" * len(titles)]
     for arm in arms:
         cells = [
