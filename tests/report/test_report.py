@@ -261,7 +261,9 @@ def test_sentences_and_examples_are_about_methods_not_names(tmp_path):
     out = {k: tmp_path / f"{k}.csv" for k in ("table", "cost", "claims")}
     table.build(groups.load(files), files, **out)
     (line,) = page.reading({"gsm8k": csvfiles.read_csv(out["table"])})
-    assert "refuses 98.0 %" in line and "full fine-tuning 10.0 % (-88.0 points" in line and "WaRP 90.0 %" in line
+    assert "refuses 98.0 % of held-out hazards and 1.0 % of harmless requests" in line
+    assert "full fine-tuning 10.0 % and 1.0 % of the harmless (-88.0 points" in line
+    assert "WaRP 90.0 % and 1.0 % of the harmless, utility" in line
     shown = page.examples(files, [jsonfiles.read_json(p) for p in files], open_text=True)
     assert len(shown) == page.EXAMPLES_PER_TASK
     assert [who for who, _ in shown[0]] == ["task", "prompt", "aligned", "tuned", "mine"]

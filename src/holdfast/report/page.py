@@ -171,18 +171,26 @@ def reading(by_task: dict[str, list[Row]]) -> list[str]:
         if aligned is None:
             continue
         start = float(aligned[names.REFUSAL_RATE])
-        text = f"{task}: the aligned model refuses {percent(start)} % of held-out hazards"
+        text = f"{task}: the aligned model refuses {_refused(aligned, ' of held-out hazards', ' of harmless requests')}"
         if full is not None:
             lost = start - float(full[names.REFUSAL_RATE])
             text += (
-                f"; after full fine-tuning {percent(full[names.REFUSAL_RATE])} % ({percent(-lost, True)} points, of all"
+                f"; after full fine-tuning {_refused(full)} ({percent(-lost, True)} points, of all"
                 f" hazards {percent(full[names.COMPLIANCE_RATE])} % are answered with real compliance and"
                 f" {percent(full[names.OTHER_RATE])} % with something else), utility {percent(full['utility'])} %"
             )
         if warp is not None:
-            text += f"; after WaRP {percent(warp[names.REFUSAL_RATE])} %, utility {percent(warp['utility'])} %"
+            text += f"; after WaRP {_refused(warp)}, utility {percent(warp['utility'])} %"
         lines.append(text + ".")
     return lines
+
+
+def _refused(row: Row, hazards: str = "", harmless: str = "") -> str:
+    """What a model refuses of hazards and, where it was asked, of harmless requests: one number says little alone."""
+    text = f"{percent(row[names.REFUSAL_RATE])} %{hazards}"
+    if row.get(names.OVER_REFUSAL):
+        text += f" and {percent(row[names.OVER_REFUSAL])} %{harmless or ' of the harmless'}"
+    return text
 
 
 def drift(by_task: dict[str, list[Row]]) -> list[str]:
