@@ -127,6 +127,16 @@ def _local(t: Tensor) -> Tensor:
     return t.to_local() if hasattr(t, "to_local") else t
 
 
+def _rows(whole: Tensor, p: Tensor) -> Tensor:
+    """Of a tensor of the form of `p` what of `p` lives on this rank, on its device: all of it where `p` is whole."""
+    if not hasattr(p, "device_mesh"):
+        return whole.to(p.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    weight = cast("DTensor", p)
+    return distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None).to_local()
+
+
 class RotatedAdamW(torch.optim.Optimizer):
     """AdamW whose moments and update live in the coordinates C = Vᵀ W U (V = I in WaRP), with C[frozen] fixed.
 
@@ -180,19 +190,18 @@ class RotatedAdamW(torch.optim.Optimizer):
         return ((p, r) for p, r in found if r.acts)
 
     def _shard(self) -> None:
-        """Keep of every mask the rows whose weights this rank holds; nothing is sent."""
-        from torch.distributed.tensor import distribute_tensor
-
+        """Keep of every mask the rows whose weights this rank holds, and bases where they are; nothing is sent."""
+        moved: dict[int, Tensor] = {}  # modules of one input share their U on the device too
         for i, (_, p) in enumerate(self._parameters()):
             rotation = self._rotations[i]
             if rotation.v is not None:
                 raise ValueError("an output rotation mixes rows, which FSDP keeps on different ranks")
-            if rotation.frozen is not None:
-                weight = cast("DTensor", p)
-                rows = distribute_tensor(
-                    rotation.frozen.bools, weight.device_mesh, weight.placements, src_data_rank=None
-                )
-                self._rotations[i] = replace(rotation, frozen=BitMask.of(rows.to_local()))
+            u, frozen = rotation.u, rotation.frozen
+            if u is not None:
+                u = moved.setdefault(id(u), u.to(_local(p).device))
+            if frozen is not None:
+                frozen = BitMask.of(_rows(frozen.bools, p))
+            self._rotations[i] = replace(rotation, u=u, frozen=frozen)
         self._sharded = True
 
     def _acting_gradient(self, p: Tensor, rotation: Rotation) -> Tensor:
@@ -266,10 +275,10 @@ class RotatedAdamW(torch.optim.Optimizer):
         for p, rotation in self._constrained():
             if rotation.frozen is None or not rotation.frozen.count:
                 continue
-            moved = rotation.exactly(p.detach() - before[p].to(p.device))
+            moved = rotation.exactly(_local(p.detach()) - _rows(before[p], p))
             largest = moved[rotation.frozen.bools].abs().max().cpu()
             worst = torch.maximum(worst, largest)  # which keeps what is no number
-        return float(worst)
+        return float(max(self._everywhere(float(worst)), key=lambda x: (x != x, x)))
 
     def moved_fraction(self, before: Mapping[Tensor, Tensor]) -> float:
         """Share of the coefficients free to move that did, by more than 1e-12 as the authors' code checks it.
@@ -280,11 +289,21 @@ class RotatedAdamW(torch.optim.Optimizer):
         """
         moved = free = 0
         for p, rotation in self._constrained():
-            old, kept = before[p].to(p.device), self.state[p].get("coefficients")
-            change = rotation.exactly(p.detach() - old) if kept is None else kept - rotation.rotate(old)
+            old, kept = _rows(before[p], p), self.state[p].get("coefficients")
+            change = rotation.exactly(_local(p.detach()) - old) if kept is None else kept - rotation.rotate(old)
             may = torch.ones_like(change, dtype=torch.bool) if rotation.frozen is None else ~rotation.frozen.bools
             moved, free = moved + int((change.abs() > 1e-12)[may].sum()), free + int(may.sum())
-        return moved / max(1, free)
+        counts = self._everywhere((moved, free))
+        return sum(m for m, _ in counts) / max(1, sum(f for _, f in counts))
+
+    def _everywhere(self, value: Any) -> list[Any]:
+        """A value of every rank, or the one that there is."""
+        if not self._sharded:
+            return [value]
+        mesh = cast("DTensor", next(self._parameters())[1]).device_mesh
+        values: list[Any] = [None] * mesh.size()
+        torch.distributed.all_gather_object(values, value, group=mesh.get_group())
+        return values
 
 
 def _apply(w: Tensor, update: Tensor, decay: float, rotation: Rotation, kept: Tensor | None) -> None:
