@@ -133,6 +133,7 @@ def tuned(
     )  # fmt: skip
     together, peak = spread.described(), int(spread.largest(machine.peak_memory()))
     model = spread.gathered(model, outline)
+    spread.disband()
     if several.rank():
         return
     if "lora" in cfg:

@@ -143,6 +143,7 @@ def run(
         record["moved_fraction"] = optimizer.moved_fraction(before)
     peak = int(spread.largest(machine.peak_memory()))
     model = spread.gathered(model, outline)
+    spread.disband()
     if several.rank():
         return {}
     if "mask" in needs:

@@ -187,7 +187,7 @@ def train(
         dataloader_num_workers=0,
         dataloader_pin_memory=not cpu_only,
         remove_unused_columns=False,
-        accelerator_config=spread.EVERY_MICRO_BATCH if together > 1 else None,
+        accelerator_config=spread.accelerator_config(),
         train_sampling_strategy="group_by_length" if settings.by_length else "random",
     )
     if optimizer is None:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
     from transformers import PreTrainedModel
 
-# Gradients are summed over processes after every micro-batch: kept whole until the last one they would be a second model.
-EVERY_MICRO_BATCH = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
-
 
 def passes(rows: int, batch_size: int, processes: int) -> int:
     """Micro-batches of at most `batch_size` rows of each process, in an optimizer step of so many rows together.
@@ -36,6 +33,12 @@ def passes(rows: int, batch_size: int, processes: int) -> int:
     (4, 2, 1, 1)
     """
     return math.ceil(math.ceil(rows / processes) / batch_size)
+
+
+def accelerator_config() -> dict[str, Any] | None:
+    """What accelerate is told of several processes: gradients are summed after every micro-batch, because whole until
+    the last one they would be a second model."""
+    return {"gradient_accumulation_kwargs": {"sync_each_batch": True}} if several.world() > 1 else None
 
 
 class Shares(torch.utils.data.Sampler[list[int]]):
@@ -237,5 +240,10 @@ def gathered(model: PreTrainedModel, outline: PreTrainedModel) -> PreTrainedMode
         whole = cast("DTensor", p).full_tensor()
         if several.rank() == 0:
             own[name].data = whole.cpu()
-    torch.distributed.destroy_process_group()
     return outline
+
+
+def disband() -> None:
+    """Nothing is computed together any more; every process goes its own way."""
+    if several.world() > 1:
+        torch.distributed.destroy_process_group()
