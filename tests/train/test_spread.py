@@ -1,4 +1,4 @@
-"""What is shared out over processes: every method and precision that says so, on two gloo ranks, against one process."""
+"""What is spread over processes: every method and precision that says so, on two gloo ranks, against one process."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def load(
     on_host: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """(model, tokenizer) from a folder or a hub id: all weights in `dtype`, on the GPU if there is one and it is not
-    to stay `on_host`; never runs code of the checkpoint. A model of ours must have its `role`, and the bytes that were written.
-    `chats`: it must be able to render a conversation (judges that are given plain text need not).
+    to stay `on_host`; never runs code of the checkpoint. A model of ours must have its `role`, and the bytes that were
+    written. `chats`: it must be able to render a conversation (judges that are given plain text need not).
 
     Raises:
         ArtifactError: nothing loadable there, damaged, or a model of another role. ChatTemplateError: no chat

@@ -25,7 +25,7 @@ DEFAULT = "profiles/fsdp.yaml"
 LOCK, ERROR = "launcher", "error"
 
 
-class Told(HoldfastError):
+class RelayedError(HoldfastError):
     """What one of several processes said, in its own words."""
 
     def __init__(self, block: str) -> None:
@@ -86,13 +86,13 @@ def launch(processes: int, devices: list[str], say: Callable[[str], None]) -> in
         devices: the GPUs they may see; none where they compute on the CPU.
 
     Raises:
-        EngineError: the configuration of accelerate is another, or there are fewer devices than processes. Told: what a
-            process says about its input.
+        EngineError: the configuration of accelerate is another, or there are fewer devices than processes.
+        RelayedError: what a process says about its input.
     """
     refuse_config(config_file())
     refuse_devices(processes, devices)
     from accelerate.commands import launch as accelerate
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: TID251 - not where anything is planned
 
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # tracebacks are in the log already
     say(f"{processes} processes, by {config_file()}")
@@ -105,7 +105,7 @@ def launch(processes: int, devices: list[str], say: Callable[[str], None]) -> in
         except ChildFailedError as error:
             told = Path(folder) / ERROR
             if told.is_file():
-                raise Told(told.read_text(encoding="utf-8")) from None
+                raise RelayedError(told.read_text(encoding="utf-8")) from None
             which, failure = error.get_first_failure()
             say(f"process {which} of {processes} failed, exit code {failure.exitcode}")
             return 1

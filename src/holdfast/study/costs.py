@@ -160,12 +160,10 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         """(FLOPs, peak bytes of a process) of one training run: forward, and a backward of twice that."""
         passes = 4 if getattr(phase, "activation_checkpointing", False) else 3
         flops = passes * s.forward(rows * length * phase.epochs, length)
-        return flops, _training_memory(
-            s, phase, length, reply, trainable * s.parameters, extra, processes, largest
-        )
+        return flops, _training_memory(s, phase, length, reply, trainable * s.parameters, extra, processes, largest)
 
     def received(phase: Training, trainable: float = 1.0, bases: float = 0.0) -> float:
-        """Bytes that reach one of the processes in a step: weights twice and gradients in every micro-batch, bases twice."""
+        """Bytes that reach a process in a step: in every micro-batch weights twice and gradients; bases twice."""
         passes = math.ceil(math.ceil(phase.batch_size * phase.accumulation / together) / phase.batch_size)
         return (1 - 1 / together) * (FP32 * s.parameters * (2 + trainable) * passes + 2 * bases)
 

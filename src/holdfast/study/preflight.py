@@ -42,7 +42,7 @@ def study(name: str, root: Path | str = ".", *, dry: bool = False) -> resolve.Re
 
 
 def together(processes: int, *, on_gpus_here: bool) -> None:
-    """As `study`: whether processes could be started that train together, each on a GPU of this machine or elsewhere."""
+    """As `study`: whether processes can be started that train together, on GPUs of this machine or elsewhere."""
     try:
         several.refuse_config(several.config_file())
         if on_gpus_here:

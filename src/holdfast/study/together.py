@@ -1,4 +1,4 @@
-"""Can every training of a study be spread over as many processes as it asks for? Said at planning, not after an hour."""
+"""Can every training of a study be spread over as many processes as it asks for? Said at planning."""
 
 from __future__ import annotations
 
@@ -24,6 +24,29 @@ def trainings(study: Structure) -> Iterator[tuple[str, Training]]:
         yield f"tasks.{name}", s.tasks[name].training
 
 
+def _first(study: Structure, gpus: int) -> tuple[str, str] | None:
+    """(key, why) of the first thing that so many processes cannot train together."""
+    for arm in study.arms.values():
+        if arm.kind != "train":
+            continue
+        for task, given in arm.settings.items():
+            if why := registry.load(arm.method).Settings(**given).alone():
+                return f"arms.{arm.family}", f"{task}: {why}"
+    for key, phase in trainings(study):
+        rows = phase.batch_size * phase.accumulation
+        if phase.precision == "pure_bf16":
+            return f"{key}.training", PURE
+        if rows < gpus:
+            return f"{key}.training", f"{rows} rows in a step"
+    return None
+
+
+def why(study: Structure, gpus: int) -> str:
+    """Why so many processes cannot train the models of a study; nothing where they can."""
+    first = _first(study, gpus)
+    return f"{first[0]}: {first[1]}" if first else ""
+
+
 def refuse(study: Structure) -> None:
     """Refuse a method that one process has to train, and steps that have no row for some process.
 
@@ -31,23 +54,11 @@ def refuse(study: Structure) -> None:
         StudyError: the first one.
     """
     gpus = study.study.resources.gpus
-    if gpus == 1:
+    if gpus == 1 or not (first := _first(study, gpus)):
         return
-    for arm in study.arms.values():
-        settings = registry.load(arm.method).Settings if arm.kind == "train" else None
-        for task, given in arm.settings.items() if settings else ():
-            if why := settings(**given).alone():
-                raise StudyError(
-                    f"{study.path}: arms.{arm.family} cannot be trained on several GPUs.", found=f"{task}: {why}",
-                    expected="a method that several processes can train together (docs/cluster.md)",
-                    do="set resources.gpus to 1, or leave the arm to a study of its own",
-                )  # fmt: skip
-    for key, phase in trainings(study):
-        rows = phase.batch_size * phase.accumulation
-        why = PURE if phase.precision == "pure_bf16" else f"{rows} rows in a step" if rows < gpus else ""
-        if why:
-            raise StudyError(
-                f"{study.path}: {key}.training cannot be shared out over {gpus} GPUs.", found=why,
-                expected="a row for each of them in every step (batch_size times accumulation); fp32 or bf16",
-                do=f"correct {key}.training, or lower resources.gpus",
-            )  # fmt: skip
+    raise StudyError(
+        f"{study.path}: {first[0]} cannot be trained on {gpus} GPUs together.", found=first[1],
+        expected="a method that several processes can train, a row for each of them in every step (batch_size times "
+        "accumulation), fp32 or bf16",
+        do=f"set resources.gpus to 1, or correct {first[0]}",
+    )  # fmt: skip

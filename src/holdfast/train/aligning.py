@@ -80,7 +80,7 @@ def base(
 
 
 def _record(path: Path, started: float, trained: dict[str, Any], together: dict[str, Any], peak: int) -> None:
-    """What a role's training cost and what it ran on; `together` with which processes, and the `peak` of their bytes."""
+    """What a role's training cost and what it ran on: in which processes (`together`), with which `peak` of bytes."""
     kept = {k: trained[k] for k in ("rows", "cut_rows", "steps", "supervised_tokens", "final_loss")}
     jsonfiles.write_json(path, kept | together | {
         "cost/train_seconds": round(trained["seconds"], 2),

@@ -75,9 +75,7 @@ def run(
     dataset = data.dataset(cfg["task"])
     train_settings = loop.settings_of(cfg["training"])
     dtype = loop.weights_type(train_settings)
-    model, tokenizer = folders.load(
-        aligned.parent, dtype=dtype, role="aligned", on_host=several.world() > 1
-    )
+    model, tokenizer = folders.load(aligned.parent, dtype=dtype, role="aligned", on_host=several.world() > 1)
     aligned_digest = container.identity(aligned)
     targets = layering.resolve(model, cfg["modules"])
     needs = needed(artifacts, targets, aligned_digest)

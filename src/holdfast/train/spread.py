@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from transformers import Trainer
 
+from holdfast.errors import TrainingError
 from holdfast.model import chat
 from holdfast.stage import several
 
@@ -146,9 +147,7 @@ class Sharded(Trainer):
         """Autocast as accelerate puts around the model of one process; no copies kept of weights that come and go."""
         stack = contextlib.ExitStack()
         if self.args.bf16:
-            stack.enter_context(
-                torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, cache_enabled=False)
-            )
+            stack.enter_context(torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, cache_enabled=False))
         return stack
 
     def get_train_dataloader(self) -> DataLoaderShard:
@@ -213,9 +212,7 @@ def _as(p: DTensor, local: torch.Tensor) -> DTensor:
     """The rows of this process as a shard like that of `p`."""
     from torch.distributed.tensor import DTensor
 
-    return DTensor.from_local(
-        local, p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride()
-    )
+    return DTensor.from_local(local, p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride())
 
 
 def outline(model: PreTrainedModel) -> PreTrainedModel:

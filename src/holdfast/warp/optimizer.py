@@ -212,7 +212,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         self._sharded = True
 
     def _whole(self, rotation: Rotation) -> Rotation:
-        """The rotation with all of its U, gathered where it is in shards. Modules of one input come one after the other,
+        """The rotation with all of its U, gathered where it is in shards. Modules of one input come one after another,
         so that the last one gathered is kept for the next."""
         if rotation.u is None or not hasattr(rotation.u, "full_tensor"):
             return rotation
