@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -24,6 +25,7 @@ from holdfast.errors import EngineError
 from holdfast.model import folders, layers
 from holdfast.record import artifact, container, tables
 from holdfast.stage import several
+from holdfast.train import finetune
 from holdfast.warp import masks
 from holdfast.warp.basis import random_orthogonal
 
@@ -74,6 +76,13 @@ def cell(tmp_path, model, tokenizer, world):
             "params": {"cfg": cfg, "code": "", "checkpoints": str(folder / "checkpoints"), "tracking": None},
             "wildcards": ["agnews", name], "log": [str(folder / "log")], "threads": processes, "resources": {},
         }  # fmt: skip
+        if processes == 1:  # as the stage does, here
+            made = given["output"]
+            return finetune.run(
+                aligned=weights, task_table=tmp_path / "agnews.parquet", safety_table=None, cfg=cfg, code="",
+                artifacts={k: Path(v) for k, v in needs.items()}, folder=folder, log_file=Path(made["curve"]),
+                record_file=Path(made["record"]), checkpoints=folder / "checkpoints",
+            )  # fmt: skip
         script = folder / "script.py"
         stage = (ROOT / "scripts/finetune.py").read_text()
         script.write_text(PREAMBLE.format(path=[str(ROOT / "src")], given=given, extra=extra) + stage)
@@ -144,14 +153,14 @@ def test_the_stage_in_two_processes_killed_and_resumed(cell, tmp_path):
     assert [(r["step"], r["loss"]) for r in curve(again)] == [(r["step"], r["loss"]) for r in curve(two)]
     assert not (again / "checkpoints").exists()
 
-    one = ended(cell("one", processes=1), tmp_path / "one")
+    alone, one = cell("one", processes=1), tmp_path / "one"
     start, a, b = (load_file(tmp_path / f"{x}/model.safetensors") for x in ("aligned", "one", "two"))
     apart, moved = (max(float((a[k] - x[k]).abs().max()) for k in a) for x in (b, start))
     assert 0 < apart < TOLERANCE < 1e-3 * moved
     for x, y in zip(curve(one), curve(two), strict=True):
         assert x["loss"] == pytest.approx(y["loss"], rel=1e-6)
         assert x["grad_norm"] == pytest.approx(y["grad_norm"], rel=1e-5)
-    mine, alone = (json.loads((tmp_path / f"{x}/train.json").read_text()) for x in ("two", "one"))
+    mine = json.loads((two / "train.json").read_text())
     assert mine["processes"] == {"number": 2, "sharding": "FSDP2", "device": "cpu", "backend": "gloo"}
     assert "processes" not in alone and mine["frozen_drift"] < 1e-6 > alone["frozen_drift"]
     same = ("frozen_fraction", "rows", "steps", "supervised_tokens", "trainable_parameters", "moved_fraction")

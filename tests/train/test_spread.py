@@ -24,7 +24,6 @@ ODD = {"batch_size": 3, "accumulation": 3, "weight_decay": 0.1, "max_grad_norm":
 # gradients are sums of what two processes have. Measured: at most 1.2e-7, where weights move by 6e-3 and more.
 CASES = {
     "adamw": ("full", {}, ODD, 1e-6),
-    "targets": ("full", {"trainable": "targets"}, ODD, 1e-6),
     # The last step has one row: a process without any computes along.
     "one-row": ("full", {}, {"batch_size": 23}, 1e-6),
     "warp": ("warp", {"trainable": "all"}, ODD, 1e-6),

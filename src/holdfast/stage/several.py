@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -131,7 +132,13 @@ def refuse_devices(processes: int, devices: list[str]) -> None:
 
 def join() -> None:
     """Be one of the ranks: end with the launcher, and keep silent beside rank 0."""
-    alive.end_with(Path(os.environ[FOLDER]) / LOCK)
+    folder = Path(os.environ[FOLDER])
+
+    def end() -> None:
+        shutil.rmtree(folder, ignore_errors=True)  # which the launcher could not any more
+        os._exit(1)
+
+    alive.end_with(folder / LOCK, end)
     if rank():
         warnings.simplefilter("ignore")
         os.environ["TRANSFORMERS_VERBOSITY"] = "error"

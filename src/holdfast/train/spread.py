@@ -193,7 +193,7 @@ class Sharded(Trainer):
         """What `_save_optimizer_and_scheduler` wrote, where the same process has it again."""
         if checkpoint is None:
             return
-        shards = torch.load(self._file(checkpoint), map_location=self.accelerator.device, weights_only=True)
+        shards = torch.load(self._file(checkpoint), map_location="cpu", weights_only=True)
         for name, p in self.model.named_parameters():
             if p.requires_grad:
                 p.to_local().copy_(shards["weights"].pop(name))
@@ -212,7 +212,9 @@ def _as(p: DTensor, local: torch.Tensor) -> DTensor:
     """The rows of this process as a shard like that of `p`."""
     from torch.distributed.tensor import DTensor
 
-    return DTensor.from_local(local, p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride())
+    return DTensor.from_local(
+        local.to(p.device), p.device_mesh, p.placements, run_check=False, shape=p.shape, stride=p.stride()
+    )
 
 
 def outline(model: PreTrainedModel) -> PreTrainedModel:
