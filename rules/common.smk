@@ -2,7 +2,6 @@
 
 import functools
 
-from holdfast.stage import several
 from holdfast.study import inputs, registry
 
 
@@ -68,9 +67,11 @@ def shipped(path):
 
 
 if TOGETHER > 1:
-    os.environ[several.CONFIG] = shipped(config.get("accelerate", several.DEFAULT))
-    here = bool(GPU) and workflow.local_exec and not workflow.output_settings.dryrun
-    preflight.together(TOGETHER, on_gpus_here=here)
+    preflight.together(
+        TOGETHER,
+        shipped(config.get("accelerate", "profiles/fsdp.yaml")),
+        on_gpus_here=GPU and workflow.local_exec and not workflow.output_settings.dryrun,
+    )
 
 
 def home(what, w, name=None):

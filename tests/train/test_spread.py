@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import pickle
 import socket
@@ -39,8 +41,13 @@ def start_of(case, folder):
     return folder / "untied" if case == "untied" else folder
 
 
-def trained(case, folder):
-    """The weights of one case after training, as a plain model, and what its optimizer says of them."""
+class Killed(BaseException):
+    pass
+
+
+def trained(case, folder, kill_at=0):
+    """The weights of one case after training, as a plain model, and what its optimizer says of them; or after as many
+    steps nothing but checkpoints."""
     name, given, training, _ = CASES[case]
     method, settings = registry.load(name), registry.load(name).Settings(**given)
     phase = loop.TrainSettings(learning_rate=3e-3, epochs=2, log_every_steps=1, **training)
@@ -59,11 +66,20 @@ def trained(case, folder):
         model = method.attach(model, targets, settings, **needs)
     optimizer = method.optimizer(model, targets, settings, phase, **needs) if hasattr(method, "optimizer") else None
     outline = spread.outline(model)
+    steps = []
+
+    def killed(_):
+        steps.append(1)
+        if len(steps) == kill_at:
+            raise Killed
+
+    if kill_at:
+        phase = dataclasses.replace(phase, checkpoint_seconds=0.0)
     result = loop.train(
-        model, tokenizer, encoded, phase, seed=1, log_file=folder / f"{case}.jsonl", checkpoints=folder / case,
-        identity="a", optimizer=optimizer, clips_itself=optimizer is not None,
+        model, tokenizer, encoded, phase, seed=1, log_file=folder / f"{case}.jsonl", identity="a", optimizer=optimizer,
+        checkpoints=folder / f"{case}-checkpoints", clips_itself=optimizer is not None, after_step=killed,
     )  # fmt: skip
-    said = {"final_loss": result["final_loss"], "steps": result["steps"]}
+    said = {"final_loss": result["final_loss"], "steps": result["steps"], "ran": len(steps)}
     if optimizer is not None:
         start = {x.module.weight: before[x.name] for x in targets}
         said |= {"drift": optimizer.frozen_drift(start), "moved": optimizer.moved_fraction(start)}
@@ -84,6 +100,12 @@ def _rank(rank, port, folder):
         found = trained(case, Path(folder))
         if rank == 0:
             torch.save(found, Path(folder) / f"{case}.pt")
+    with contextlib.suppress(Killed):
+        trained("untied", Path(folder), kill_at=4)
+    whole = any((Path(folder) / "untied-checkpoints").glob("checkpoint-*/shards-1.safetensors"))
+    found = trained("untied", Path(folder))
+    if rank == 0:
+        torch.save((whole, found), Path(folder) / "resumed.pt")
     spread.disband()
 
 
@@ -119,3 +141,32 @@ def test_two_processes_take_the_trajectory_of_one(case, together):
     assert said["final_loss"] == pytest.approx(alone["final_loss"], rel=1e-6)
     if "drift" in alone:
         assert said["drift"] < 1e-6 > alone["drift"] and said["moved"] == pytest.approx(alone["moved"], abs=1e-3)
+
+
+def test_a_sharded_adamw_killed_and_resumed_is_the_same_bit_by_bit(together):
+    had_checkpoints, (found, said) = torch.load(together / "resumed.pt")
+    expected, undisturbed = torch.load(together / "untied.pt")
+    assert had_checkpoints and said["ran"] < undisturbed["ran"] == said["steps"] == undisturbed["steps"]
+    assert all(torch.equal(found[k], expected[k]) for k in expected)
+
+
+@pytest.mark.parametrize(("rows", "batch_size", "accumulation", "processes"), [
+    (22, 4, 2, 2), (24, 3, 3, 2), (24, 23, 1, 2), (16, 4, 4, 8), (17, 4, 4, 8), (5, 2, 1, 2), (30, 4, 4, 3),
+])  # fmt: skip
+def test_every_row_is_in_one_share_of_the_step_that_it_has_in_one_process(rows, batch_size, accumulation, processes):
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).tolist()
+    shares = [spread.Shares(order, batch_size, accumulation, processes, r) for r in range(processes)]
+    batches = [list(s) for s in shares]
+    assert {len(b) for b in batches} == {len(shares[0])}, "all compute together"
+    assert max(len(m) for b in batches for m in b) <= batch_size
+    step, per_step = batch_size * accumulation, spread.passes(batch_size * accumulation, batch_size, processes)
+    for i in range(0, rows, step):
+        at = i // step * per_step
+        mine = [[x for m in b[at : at + per_step] for x in m] for b in batches]
+        assert [x for part in mine for x in part] == order[i : i + step]
+        assert max(map(len, mine)) - min(map(len, mine)) <= 1
+    if accumulation % processes == 0:  # whole micro-batches
+        whole = [order[i : i + batch_size] for i in range(0, rows // step * step, batch_size)]
+        assert [
+            m for i in range(0, rows // step * per_step, per_step) for b in batches for m in b[i : i + per_step]
+        ] == whole

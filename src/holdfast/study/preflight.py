@@ -41,8 +41,10 @@ def study(name: str, root: Path | str = ".", *, dry: bool = False) -> resolve.Re
         _leave(error)
 
 
-def together(processes: int, *, on_gpus_here: bool) -> None:
-    """As `study`: whether processes can be started that train together, on GPUs of this machine or elsewhere."""
+def together(processes: int, config: str, *, on_gpus_here: bool) -> None:
+    """As `study`: whether processes can be started that train together, on GPUs of this machine or elsewhere; jobs are
+    told with which `config` of accelerate."""
+    os.environ[several.CONFIG] = config
     try:
         several.refuse_config(several.config_file())
         if on_gpus_here:

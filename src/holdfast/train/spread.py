@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import Trainer
 
 from holdfast.errors import TrainingError
@@ -127,7 +130,8 @@ class Sharded(Trainer):
                 expected="a model whose loss takes num_items_in_batch", do="set resources.gpus of the study to 1",
             )  # fmt: skip
         ids = encoded[0]["input_ids"]
-        self.accumulation, self.nothing = accumulation, {"input_ids": ids, "labels": [chat.IGNORE] * len(ids)}
+        self.accumulation = accumulation
+        self.nothing = {"input_ids": ids, "labels": [chat.IGNORE] * len(ids), "cut": False}
 
     def create_accelerator_and_postprocess(self) -> None:
         """Have FSDP2 on CPUs too, and products in bfloat16 as one process has them."""
@@ -166,19 +170,30 @@ class Sharded(Trainer):
         rows = self.args.per_device_train_batch_size
         return Shares(order, rows, self.accumulation, self.args.world_size, self.args.process_index)
 
+    def _trained(self) -> tuple[dict[str, DTensor], torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        """The parameters that are trained, by name, and what trains them."""
+        assert self.model is not None and self.optimizer is not None and self.lr_scheduler is not None  # by now
+        named = {n: cast("DTensor", p) for n, p in self.model.named_parameters() if p.requires_grad}
+        return named, self.optimizer, self.lr_scheduler
+
+    @torch.no_grad()
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Every process its own shards, as they are: nothing is gathered."""
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        optimizer = self.optimizer.state_dict()
-        optimizer["state"] = {
-            i: {k: (v.to_local(),) if hasattr(v, "to_local") else v for k, v in of.items()}
-            for i, of in optimizer["state"].items()
-        }
-        shards = {
-            "weights": {n: p.detach().to_local() for n, p in self.model.named_parameters() if p.requires_grad},
-            "optimizer": optimizer, "schedule": self.lr_scheduler.state_dict(),
-        }  # fmt: skip
-        torch.save(shards, self._file(output_dir))
+        named, trainer, schedule = self._trained()
+        optimizer = trainer.state_dict()
+        shards = {f"weight {name}": p.to_local().contiguous() for name, p in named.items()}
+        numbers: dict[int, dict[str, Any]] = {}
+        for i, of in optimizer["state"].items():
+            for key, value in of.items():
+                if hasattr(value, "to_local"):
+                    shards[f"shard {i} {key}"] = value.to_local().contiguous()
+                elif isinstance(value, torch.Tensor):
+                    shards[f"tensor {i} {key}"] = value.contiguous()
+                else:
+                    numbers.setdefault(i, {})[key] = value
+        rest = {"numbers": numbers, "groups": optimizer["param_groups"], "schedule": schedule.state_dict()}
+        save_file(shards, self._file(output_dir), {"rest": json.dumps(rest)})
 
     def _save_rng_state(self, output_dir: str) -> None:
         """The last thing that every process writes: after it rank 0 calls the checkpoint complete."""
@@ -193,19 +208,25 @@ class Sharded(Trainer):
         """What `_save_optimizer_and_scheduler` wrote, where the same process has it again."""
         if checkpoint is None:
             return
-        shards = torch.load(self._file(checkpoint), map_location="cpu", weights_only=True)
-        for name, p in self.model.named_parameters():
-            if p.requires_grad:
-                p.to_local().copy_(shards["weights"].pop(name))
-        optimizer = shards["optimizer"]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for i, of in optimizer["state"].items():
-            of |= {k: _as(parameters[i], *v) for k, v in of.items() if isinstance(v, tuple)}
-        self.optimizer.load_state_dict(optimizer)
-        self.lr_scheduler.load_state_dict(shards["schedule"])
+        named, trainer, schedule = self._trained()
+        parameters = [p for group in trainer.param_groups for p in group["params"]]
+        with safe_open(self._file(checkpoint), framework="pt") as file:
+            rest = json.loads(file.metadata()["rest"])
+            state = {int(i): numbers for i, numbers in rest["numbers"].items()}
+            for name in file.keys():  # noqa: SIM118 - which is no dict
+                kind, _, of = name.partition(" ")
+                if kind == "weight":
+                    named[of].to_local().copy_(file.get_tensor(name))
+                    continue
+                index, _, key = of.partition(" ")
+                tensor = file.get_tensor(name)
+                whole = _as(parameters[int(index)], tensor) if kind == "shard" else tensor
+                state.setdefault(int(index), {})[key] = whole
+        trainer.load_state_dict({"state": state, "param_groups": rest["groups"]})
+        schedule.load_state_dict(rest["schedule"])
 
     def _file(self, folder: str) -> Path:
-        return Path(folder) / f"shards-{self.args.process_index}.pt"
+        return Path(folder) / f"shards-{self.args.process_index}.safetensors"
 
 
 def _as(p: DTensor, local: torch.Tensor) -> DTensor:

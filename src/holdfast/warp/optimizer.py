@@ -313,7 +313,7 @@ class RotatedAdamW(torch.optim.Optimizer):
             change = rotation.exactly(_local(p.detach()) - old) if kept is None else kept - rotation.rotate(old)
             may = torch.ones_like(change, dtype=torch.bool) if rotation.frozen is None else ~rotation.frozen.bools
             moved, free = moved + int((change.abs() > 1e-12)[may].sum()), free + int(may.sum())
-        counts = self._everywhere((moved, free))
+        counts: list[tuple[int, int]] = self._everywhere((moved, free))
         return sum(m for m, _ in counts) / max(1, sum(f for _, f in counts))
 
     def _everywhere(self, value: Any) -> list[Any]:
