@@ -67,11 +67,9 @@ def shipped(path):
 
 
 if TOGETHER > 1:
-    preflight.together(
-        TOGETHER,
-        shipped(config.get("accelerate", "profiles/fsdp.yaml")),
-        on_gpus_here=GPU and workflow.local_exec and not workflow.output_settings.dryrun,
-    )
+    here = GPU and workflow.local_exec and not workflow.output_settings.dryrun
+    accelerate = shipped(config.get("accelerate", "profiles/fsdp.yaml"))
+    preflight.together(TOGETHER, accelerate, on_gpus_here=here)
 
 
 def home(what, w, name=None):
