@@ -66,9 +66,9 @@ rule train_aligned:
         f"{L}/{{rep}}aligned.log",
     benchmark:
         f"{L}/benchmarks/{{rep}}aligned.tsv"
-    threads: ALONE
+    threads: max(ALONE, TOGETHER)
     resources:
-        **asks("aligned", mem_mb=8000, runtime=240, gpu=GPU),
+        **spread("aligned", mem_mb=8000, runtime=240),
     params:
         cfg=lambda w: S.aligned_cfg(w.rep),
         code=code("aligned"),

@@ -44,6 +44,12 @@ def asks(stage, *, mem_mb, runtime, **more):
     return {"mem_mb": memory, "runtime": minutes} | more
 
 
+def spread(stage, *, mem_mb, runtime):
+    """The resources of a rule whose processes train one model together, all of them on one node."""
+    node = {"nodes": 1, "cpus_per_task": TOGETHER} if TOGETHER > 1 else {}
+    return asks(stage, mem_mb=mem_mb, runtime=runtime, gpu=GPU * TOGETHER, **node)
+
+
 @functools.cache
 def trains_on_refusals(method):
     """Whether a method takes safety rows."""
@@ -58,6 +64,12 @@ def one_of(names):
 def shipped(path):
     """A file of the project, also when Snakemake works in another folder."""
     return path if Path(path).exists() else str(ROOT / path)
+
+
+if TOGETHER > 1:
+    here = GPU and workflow.local_exec and not workflow.output_settings.dryrun
+    accelerate = shipped(config.get("accelerate", "profiles/fsdp.yaml"))
+    preflight.together(TOGETHER, accelerate, on_gpus_here=here)
 
 
 def home(what, w, name=None):

@@ -17,9 +17,9 @@ rule finetune:
         f"{L}/benchmarks/{{rep}}finetune/{{task}}/{{arm}}/seed{{seed}}.tsv"
     wildcard_constraints:
         arm=one_of(S.of_kind("train")),
-    threads: 1
+    threads: TOGETHER
     resources:
-        **asks("models, trained", mem_mb=8000, runtime=480, gpu=GPU),
+        **spread("models, trained", mem_mb=8000, runtime=480),
     params:
         cfg=lambda w: S.cell_cfg(w.task, w.arm, int(w.seed), w.rep),
         code=lambda w: code(

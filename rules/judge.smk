@@ -74,6 +74,9 @@ use rule train_aligned as train_judge with:
         f"{L}/judge/train.log",
     benchmark:
         f"{L}/benchmarks/judge/train.tsv"
+    threads: ALONE
+    resources:
+        **asks("aligned", mem_mb=8000, runtime=240, gpu=GPU),
     params:
         cfg=S.judging.training_cfg(),
         code=code("aligned", "methods/lora.py"),

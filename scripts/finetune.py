@@ -12,7 +12,7 @@ def main(io: SimpleNamespace) -> None:
 
     optional = {k: Path(io.input[k]) for k in ("basis", "mask") if io.input.get(k)}
     log_file = Path(io.output.curve)
-    with live.live(io.params.tracking, log_file, io.log):
+    with live.live(io.params.tracking if io.leads else None, log_file, io.log):
         finetune.run(
             aligned=Path(io.input.model),
             task_table=Path(io.input.task),

@@ -23,6 +23,7 @@ from holdfast.data import scorers
 from holdfast.engines import snakemake
 from holdfast.errors import HoldfastError
 from holdfast.record import artifact, files
+from holdfast.stage import several
 from holdfast.study import preflight, reading, registry, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -426,6 +427,9 @@ CASES = [
     text("a claim about harmless prompts of a suite that has none", GOOD | {"claims": [{"arm": "warp", "over": "full", "suite": "advbench", "measure": "over_refusal"}], "evaluation": {"suites": ["xstest", "advbench"]}}, "claims.0.suite has no such prompts", "one of xstest"),
     study("a claim about the utility of a suite", "claims", [{"arm": "warp", "over": "full", "suite": "xstest", "measure": "utility"}], "claims.0", "a suite has no utility"),
     study("a margin of capabilities that nobody asks", "gate", {"capabilities": 0.1}, "gate.capabilities has nothing to look at"),
+    text("a method that one process has to train, on several GPUs", changed("arms.sn-tune", {"method": "sn-tune"}) | {"resources": {"gpus": 4}}, "arms.sn-tune cannot be trained on 4 GPUs", "trains twice"),
+    text("more GPUs than rows in a step", changed("safety.training", {"batch_size": 4}) | {"resources": {"gpus": 8}}, "safety.training cannot be trained on 8 GPUs", "4 rows in a step"),
+    study("no GPU at all", "resources.gpus", 0, "resources.gpus", "1"),
     study("the same seed twice", "seeds", [1, 1], "seeds", "different"),
     study("no seeds", "seeds", [], "seeds"),
     study("a negative seed", "seeds", [-1], "seeds"),
@@ -636,6 +640,9 @@ CASES = [
             prepare=lambda: (write("mine.yaml", GOOD), write("dvc/mine/dvc.lock", "schema: '3.0'\nstages: {}\n"))),
     command("Snakemake's records in another format", lambda: main(["snapshot", "save"]), "format 7", "tested with snakemake",
             prepare=lambda: write(f"{snakemake.RECORDS}/eA==", '{"record_format_version": 7}')),
+    command("processes launched by a file that says something else", lambda: several.refuse_config(Path("mine.yaml")), "MULTI_GPU", "fsdp_version: 2",
+            prepare=lambda: write("mine.yaml", {"distributed_type": "MULTI_GPU", "fsdp_config": {"fsdp_version": 2}})),
+    command("fewer GPUs than processes", lambda: several.refuse_devices(4, ["0", "1"]), "fewer GPUs", "2 here"),
     command("generated files outside a checkout", lambda: main(["documents"]), "a checkout of holdfast"),
     command("an audit of a study that does not exist", lambda: main(["audit", "nope"]), "There is no study file"),
     command("a method that does not exist", lambda: registry.header("lorra"), "There is no method 'lorra'"),

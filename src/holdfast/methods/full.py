@@ -45,6 +45,10 @@ class Settings(MethodSettings):
 
     trainable: Literal["all", "targets"] = Field("all", description="All weights, or those of basis.modules only.")
 
+    def alone(self) -> str:
+        """AdamW works entry by entry."""
+        return ""
+
 
 def attach(model: PreTrainedModel, layers: Sequence[Layer], settings: Settings, **needs: Any) -> PreTrainedModel:
     """Choose the trainable set."""

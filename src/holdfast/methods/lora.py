@@ -65,6 +65,10 @@ class Settings(MethodSettings):
         """The package that nf4 needs."""
         return {"imports": ["bitsandbytes"]} if self.base == "nf4" else {}
 
+    def alone(self) -> str:
+        """Rounded weights have a form of their own, and dropout is drawn for the rows of one process."""
+        return "base: nf4" if self.base == "nf4" else "dropout above 0" if self.dropout else ""
+
 
 def attach(
     model: PreTrainedModel, layers: Sequence[Layer], settings: Settings, **needs: Any

@@ -63,6 +63,10 @@ class Settings(MethodSettings):
             needs["mask"] = {"freeze_fraction": self.freeze_fraction}
         return needs
 
+    def alone(self) -> str:
+        """Nobody has tried."""
+        return "its adapters hold bases and masks that are not in shards"
+
 
 def adapted(
     linear: torch.nn.Linear, settings: Settings, u: torch.Tensor, frozen: torch.Tensor | None

@@ -65,6 +65,10 @@ class Settings(MethodSettings):
         """A number of rows where a ratio counts, or the other way round."""
         return {"ratio"} if self.count == "absolute" else {"number"}
 
+    def alone(self) -> str:
+        """Plain AdamW on other rows."""
+        return ""
+
 
 def count(n: int, ratio: float, how: str) -> int:
     """Rows that a ratio of `n` task rows stands for."""

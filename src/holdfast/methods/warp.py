@@ -146,6 +146,10 @@ class Settings(MethodSettings):
         """How much is frozen, and how, where nothing is."""
         return {"freeze_fraction", "unit", "threshold"} if self.mask == "none" else set()
 
+    def alone(self) -> str:
+        """A rotation of inputs acts on rows; one of outputs mixes them, and they lie in different processes."""
+        return f"basis: {self.basis} rotates outputs" if self.basis in ("output", "permuted") else ""
+
     def artifacts(self) -> dict[str, Any]:
         """A basis and a mask in its coordinates, where these settings use them."""
         needs: dict[str, Any] = {"basis": None if self.basis == "original" else self.basis}

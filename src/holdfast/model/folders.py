@@ -42,10 +42,11 @@ def load(
     dtype: str = "float32",
     role: str | None = None,
     chats: bool = True,
+    on_host: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """(model, tokenizer) from a folder or a hub id: all weights in `dtype`, on the GPU if there is one;
-    never runs code of the checkpoint. A model of ours must have its `role`, and the bytes that were written.
-    `chats`: it must be able to render a conversation (judges that are given plain text need not).
+    """(model, tokenizer) from a folder or a hub id: all weights in `dtype`, on the GPU if there is one and it is not
+    to stay `on_host`; never runs code of the checkpoint. A model of ours must have its `role`, and the bytes that were
+    written. `chats`: it must be able to render a conversation (judges that are given plain text need not).
 
     Raises:
         ArtifactError: nothing loadable there, damaged, or a model of another role. ChatTemplateError: no chat
@@ -101,7 +102,7 @@ def load(
         )  # fmt: skip
     tokenizer.model_max_length = positions(model)  # what a tokenizer was saved with is often no limit, or another one
     model.eval()  # type: ignore[no-untyped-call]
-    return (model.cuda() if torch.cuda.is_available() else model), tokenizer  # type: ignore[call-arg]  # a wrapped method
+    return (model.cuda() if torch.cuda.is_available() and not on_host else model), tokenizer  # type: ignore[call-arg]  # a wrapped method
 
 
 def located(source: Path | str, revision: str | None = None) -> Path:

@@ -120,8 +120,8 @@ _NOT_CODE = {
     for name in (
         "errors.py", "study/keys.py", "study/asked.py", "study/tasks.py", "study/training.py", "study/checked.py",
         "study/arms.py", "study/reading.py", "study/resolve.py", "study/registry.py",
-        "record/provenance.py", "stage/job.py", "stage/devices.py", "model/machine.py", "track/store.py",
-        "track/importing.py", "track/live.py",
+        "record/provenance.py", "stage/job.py", "stage/devices.py", "stage/several.py", "model/machine.py",
+        "track/store.py", "track/importing.py", "track/live.py",
     )
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from holdfast.model.shapes import Shape
 from holdfast.record import files, jsonfiles
 from holdfast.record.csvfiles import read_csv
 from holdfast.report import tabular
-from holdfast.study import requests, resolve
+from holdfast.study import requests, resolve, together
 from holdfast.study.costs import Stage, stages
 
 COLUMNS = (
@@ -140,14 +140,64 @@ def visible(study: resolve.Resolved, hazards: int | None = None) -> str:
     )
 
 
+GPUS = (1, 2, 4, 8)  # that one training is planned on
+
+
+def spread(study: resolve.Resolved, s: Shape, reached: float, bytes_of_gpu: float) -> list[str]:
+    """What one safety training and one fine-tuning ask of each of several GPUs, and whether these hold it.
+
+    Args:
+        reached: FLOP/s of one device in training.
+        bytes_of_gpu: memory of one device.
+    """
+    mine = study.study.resources.gpus
+    holds: list[int] = []
+    rows = [f"{'one on GPUs':14}{'memory of each':>16}{'hours':>9}{'received a step':>17}"]
+    for count in sorted({*GPUS, mine}):
+        if count > 1 and together.why(study, count):
+            continue
+        families = stages(study, s, count)
+        trained = [x for x in families if x.flops and x.name in ("aligned", "unaligned", "models, trained")]
+        if not trained:
+            return []
+        memory, received = (max(getattr(x, k) for x in trained) for k in ("memory", "received"))
+        hours = max(x.flops / x.jobs for x in trained) / count / reached / 3600
+        holds += [count] if memory <= bytes_of_gpu else []
+        rows.append(
+            f"{count:<4}{'this study' if count == mine else '':10}{files.shown(memory):>16}{hours:>9.3g}"
+            f"{files.shown(received) if count > 1 else '':>17}{'' if count in holds else '  does not fit'}"
+        )  # fmt: skip
+    size = f"GPUs of {files.shown(bytes_of_gpu)}"
+    if mine in holds:
+        said = f"{mine} of the {size} hold the largest training of this study (resources.gpus)."
+    else:
+        said = f"The largest training of this study DOES NOT FIT on {mine} of the {size} (resources.gpus): " + (
+            f"{min(n for n in holds if n > mine)} hold it." if any(n > mine for n in holds) else
+            "activation_checkpointing, a smaller batch_size with more accumulation, or larger ones."
+        )  # fmt: skip
+    if why := together.why(study, 2):
+        said += f" Several cannot train it: {why}."
+    other = max((x for x in stages(study, s, 2) if x.processes == 1), key=lambda x: x.memory)
+    if other.memory > bytes_of_gpu:
+        said += f" All else has one GPU: {other.name} asks for {files.shown(other.memory)} of it, which does not fit."
+    return [
+        "",
+        *rows,
+        said,
+        "Received: weights, gradients and bases that reach each of them; no time is counted for it",
+    ]
+
+
 def plan(
-    study: resolve.Resolved, s: Shape, rate: float, utilization: float, hazards: int | None = None, *, gpu: bool = False
+    study: resolve.Resolved, s: Shape, rate: float, utilization: float, hazards: int | None = None, *,
+    gpu: bool = False, bytes_of_gpu: float = 80e9,
 ) -> str:  # fmt: skip
     """The plan as lines of text.
 
     Args:
         hazards: how many there are to ask, where a file says it.
         gpu: what jobs ask of a scheduler, they ask beside a GPU.
+        bytes_of_gpu: memory of one.
     """
     families, asked = stages(study, s), requests.of_stages(study, s, gpu=gpu, rate=rate, utilization=utilization)
     lines = [
@@ -159,15 +209,18 @@ def plan(
         sum(x.disk for x in families),
     )  # fmt: skip
     for x in (*families, total):
-        hours = x.flops / (rate * utilization) / 3600
+        hours = sum(y.flops / y.processes for y in (families if x is total else [x])) / (rate * utilization) / 3600
         one = asked.get(x.name)
         request = f"{files.shown(1e6 * one.mem_mb)}, {_minutes(one.minutes)}" if one else ""
         lines.append(
             f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{files.shown(x.memory):>16}{files.shown(x.disk):>10}{request:>20}".rstrip()
         )  # fmt: skip
+    lines += spread(study, s, rate * utilization, bytes_of_gpu) if gpu or study.study.resources.gpus > 1 else []
     lines += [
         "", "What one asks for: of a cluster (docs/cluster.md), " + ("beside a GPU." if gpu else "without a GPU."),
-        f"Hours: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached; jobs also start and "
+        f"Hours: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached"
+        + (f", {study.study.resources.gpus} where they train together" if study.study.resources.gpus > 1 else "")
+        + "; jobs also start and "
         "load, which a model of this size may not notice and a tiny one does.",
         visible(study, hazards),
     ]  # fmt: skip

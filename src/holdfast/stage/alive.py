@@ -47,9 +47,7 @@ def guard(state: Path | str = STATE) -> None:
             for lock in (state / LOCKS.name).glob("*.lock"):
                 lock.unlink(missing_ok=True)
         path = state / f"alive-{_host()}-{os.getpid()}"
-        mine = path.open("w", encoding="utf-8")  # noqa: SIM115 - open as long as this process
-        fcntl.flock(mine, fcntl.LOCK_EX)
-        _held.append(mine)
+        _held.append(hold(path))  # as long as this process
         atexit.register(path.unlink, missing_ok=True)
     os.environ[VARIABLE] = str(path)
 
@@ -67,11 +65,22 @@ def _lives(path: Path) -> bool:
     return False
 
 
+def hold(path: Path) -> TextIO:
+    """Be known as alive for as long as this file is open."""
+    file = path.open("w", encoding="utf-8")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
 def end_with_snakemake(end: Callable[[], None] = lambda: os._exit(1)) -> None:
     """Call `end` as soon as the Snakemake that started this process is gone."""
     path = Path(os.environ.get(VARIABLE, ""))
-    if not path.name.startswith(f"alive-{_host()}-"):
-        return
+    if path.name.startswith(f"alive-{_host()}-"):
+        end_with(path, end)
+
+
+def end_with(path: Path, end: Callable[[], None] = lambda: os._exit(1)) -> None:
+    """Call `end` as soon as nobody holds this file, which must be on this machine."""
 
     def wait() -> None:
         try:
@@ -83,4 +92,4 @@ def end_with_snakemake(end: Callable[[], None] = lambda: os._exit(1)) -> None:
             return
         end()
 
-    threading.Thread(target=wait, daemon=True, name="end with Snakemake").start()
+    threading.Thread(target=wait, daemon=True, name=f"end with {path.name}").start()

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from holdfast.errors import HoldfastError
 from holdfast.record import portable
-from holdfast.stage import alive, devices
+from holdfast.stage import alive, devices, several
 
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
 # of every job. A hidden module looks as if it were not installed.
@@ -38,7 +38,8 @@ def start_models(
 
 
 def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ()) -> SimpleNamespace:
-    """Set up a stage and return its io: input, output, params, wildcards, cfg, threads, log, terminal.
+    """Set up a stage and return its io: input, output, params, wildcards, cfg, threads, log, terminal, and whether it
+    leads. Where its settings ask for several `processes`, it runs in those instead, of which one leads.
 
     From here on stdout and stderr go to the rule's log file. `io.log(text)` writes a line there;
     `io.terminal` is the user's terminal or None. A `HoldfastError` that reaches the top is printed as
@@ -46,29 +47,36 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
     exception leaves its traceback in the log. `hide` names optional packages this stage does not use
     unless its rule lists them in `imports`; `preload` names the heavy modules it needs in any case.
     """
+    global _exit_code, _ready
     alive.end_with_snakemake()
     atexit.register(_leave)  # first of all, so that it runs after every other exit function
+    cfg = snakemake.params.get("cfg")
+    processes, inside = several.asked(cfg), several.world() > 1
     # A stage whose bytes depend on its thread count fixes it as a parameter.
-    threads = max(1, int(snakemake.params.get("threads", snakemake.threads)))
+    threads = max(1, int(snakemake.params.get("threads", snakemake.threads)) // processes)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(threads)
-    cfg = snakemake.params.get("cfg")
     if isinstance(cfg, dict) and cfg.get("instructions") == "common":  # before torch chooses
         os.environ["ATEN_CPU_CAPABILITY"] = "default"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
-    if snakemake.log:
+    if inside:  # what they write goes into the log that is open
+        several.join()
+    elif snakemake.log:
         log_file = Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8")  # noqa: SIM115 - open for the whole process
         os.dup2(log_file.fileno(), 1)
         os.dup2(log_file.fileno(), 2)
         sys.stdout = sys.stderr = log_file
     sys.excepthook = _report(terminal)
-    devices.claim(int(snakemake.resources.get("gpu", 0)), say)  # before torch looks for them
+    if not inside:
+        held = devices.claim(int(snakemake.resources.get("gpu", 0)), say)  # before torch looks for them
+        if processes > 1:
+            _exit_code = several.launch(processes, held, say)
+            sys.exit()
     hidden: dict[str, Any] = dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ()))
     sys.modules.update(hidden)
     _preload(preload)
-    global _ready
     _ready = time.time()
     return SimpleNamespace(
         input=snakemake.input,
@@ -79,7 +87,8 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
         code=snakemake.params.get("code"),
         threads=threads,
         log=say,
-        terminal=terminal if terminal.isatty() else None,
+        terminal=terminal if terminal.isatty() and not inside else None,
+        leads=several.rank() == 0,
     )
 
 
@@ -107,7 +116,9 @@ def _leave() -> None:
 
 
 def say(text: str) -> None:
-    """One line in the log."""
+    """One line in the log; of several processes the first one says it."""
+    if several.rank():
+        return
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
@@ -115,6 +126,9 @@ def say(text: str) -> None:
 def _report(terminal: TextIO) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, HoldfastError):
+            if several.world() > 1:
+                several.tell(error)
+                os._exit(error.exit_code)
             say(error.block())
             terminal.write(error.block() + "\n")
             terminal.flush()

@@ -7,6 +7,7 @@ operations of matrix products, tokens per row from a table of averages, no waiti
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,13 +45,16 @@ PROCESS, PER_MLP, PER_HIDDEN, PER_KEY, PER_LOGIT, LONGEST = 600e6, 16, 37, 15, 1
 
 @dataclass(frozen=True)
 class Stage:
-    """One family: how many jobs, their FLOPs together, peak bytes of one, bytes on disk together."""
+    """One family: how many jobs, their FLOPs together, peak bytes of one (of one process, where several work together),
+    bytes on disk together; processes of one job, and the bytes that reach each of them in an optimizer step."""
 
     name: str
     jobs: int
     flops: float
     memory: float
     disk: float
+    processes: int = 1
+    received: float = 0.0
 
 
 def shape_of(base: Base, given: Path | None = None) -> Shape:
@@ -100,20 +104,32 @@ def _configuration(base: Base, given: Path | None) -> tuple[Callable[[], Mapping
 
 
 def _training_memory(
-    s: Shape, phase: Training | Pretraining, length: float, reply: float, trainable: float, extra: float = 0.0
-) -> float:
+    s: Shape, phase: Training | Pretraining, length: float, reply: float, trainable: float, extra: float = 0.0,
+    processes: int = 1, largest: float = 0.0,
+) -> float:  # fmt: skip
     """Bytes of weights, gradients and two moments, of the activations of the longest batch (checkpointed: the inputs of
-    all blocks and one block whole), of the logits of its `reply` tokens, and whatever a method holds beside."""
+    all blocks and one block whole), of the logits of its `reply` tokens, and whatever a method holds beside.
+
+    Of several processes each holds a share of all but the activations of its rows. Whole are two blocks (one computes,
+    the next arrives) and the gradient of one, the output layer and its gradient, and what is `largest` of a method's.
+    Products in bfloat16 keep their copies of the weights until the backward pass, checkpointed those of one block.
+    """
     precision = getattr(phase, "precision", "fp32")
     number = FP32 if precision == "fp32" else FP32 // 2
-    tokens = phase.batch_size * min(LONGEST * length, phase.max_length)
+    rows = min(phase.batch_size, math.ceil(phase.batch_size * getattr(phase, "accumulation", 1) / processes))
+    tokens = rows * min(LONGEST * length, phase.max_length)
     per_block = number / FP32 * tokens * (PER_MLP * s.mlp + PER_HIDDEN * s.hidden + PER_KEY * s.keys)
     activations = s.blocks * per_block
-    if getattr(phase, "activation_checkpointing", False):
+    checkpointed = getattr(phase, "activation_checkpointing", False)
+    if checkpointed:
         activations = per_block + s.blocks * number * tokens * s.hidden
     logits = PER_LOGIT * s.vocabulary * tokens * min(reply / length, 1)
     kept = number if precision == "pure_bf16" else FP32
-    return kept * (s.parameters + 3 * trainable) + activations + logits + extra
+    held = kept * (s.parameters + 3 * trainable) + extra
+    linears = sum(x.weights for x in s.linears)
+    copies = number * linears / (s.blocks if checkpointed else 1) if precision == "bf16" else 0.0
+    whole = kept * (3 * linears / s.blocks + 2 * s.vocabulary * s.hidden) + largest if processes > 1 else 0.0
+    return held / processes + whole + copies + activations + logits
 
 
 def _capability_rows(name: str, limit: int | None) -> int:
@@ -127,9 +143,11 @@ def _times(stage: Stage, count: int) -> Stage:
     return replace(stage, jobs=count * stage.jobs, flops=count * stage.flops, disk=count * stage.disk)
 
 
-def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
-    """The cost of every family of a resolved study on a base of shape `s`."""
+def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> list[Stage]:
+    """The cost of every family of a resolved study on a base of shape `s`, where so many `processes` train a model
+    together: those that the study asks for, if nothing is said."""
     v, out = study.study, []
+    together = processes or v.resources.gpus
     model_bytes = FP32 * s.parameters
     real = {k: t.source != "world" for k, t in v.tasks.items()}
     tokens = {k: (REAL_TOKENS if real[k] else WORLD_TOKENS)[t.dataset] for k, t in v.tasks.items()}
@@ -137,12 +155,17 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
 
     def train(
         rows: float, length: float, reply: float, phase: Training | Pretraining, trainable: float = 1.0,
-        extra: float = 0.0,
+        extra: float = 0.0, processes: int = 1, largest: float = 0.0,
     ) -> tuple[float, float]:  # fmt: skip
-        """(FLOPs, peak bytes) of one training run: forward, and a backward of twice that."""
+        """(FLOPs, peak bytes of a process) of one training run: forward, and a backward of twice that."""
         passes = 4 if getattr(phase, "activation_checkpointing", False) else 3
         flops = passes * s.forward(rows * length * phase.epochs, length)
-        return flops, _training_memory(s, phase, length, reply, trainable * s.parameters, extra)
+        return flops, _training_memory(s, phase, length, reply, trainable * s.parameters, extra, processes, largest)
+
+    def received(phase: Training, trainable: float = 1.0, bases: float = 0.0) -> float:
+        """Bytes that reach a process in a step: in every micro-batch weights twice and gradients; bases twice."""
+        passes = math.ceil(math.ceil(phase.batch_size * phase.accumulation / together) / phase.batch_size)
+        return (1 - 1 / together) * (FP32 * s.parameters * (2 + trainable) * passes + 2 * bases)
 
     if not v.has_base:
         pass
@@ -155,11 +178,13 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
     rows_of_safety = v.safety.hazards + v.safety.benign
     if study.trains_aligned:
         training = v.aligned.training if v.aligned and v.aligned.training else v.safety.training
-        out.append(Stage("aligned", 1, *train(rows_of_safety, safety, answer, training), model_bytes))
+        made = train(rows_of_safety, safety, answer, training, processes=together)
+        out.append(Stage("aligned", 1, *made, model_bytes, together, received(training)))
     else:
         out.append(Stage("aligned", 1, 0, model_bytes, model_bytes))
     if study.trains_twin:
-        out.append(Stage("unaligned", 1, *train(v.unaligned.rows, safety, answer, v.unaligned.training), model_bytes))
+        made = train(v.unaligned.rows, safety, answer, v.unaligned.training, processes=together)
+        out.append(Stage("unaligned", 1, *made, model_bytes, together, received(v.unaligned.training)))
     modules, rows = v.basis.modules, v.basis.rows
     scored = [a for a in study.arms.values() if a.basis or a.masks]
     aimed = scored or any("targets" in t.values() for a in study.arms.values() for t in a.settings.values())
@@ -185,7 +210,7 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
         whole = 2 * FP32 * weights if any(m.threshold == "model" for m in study.masks.values()) else 0
         peak = weights / 8 + 4 * FP32 * largest + whole
         out.append(Stage("masks", len(study.masks), 0, peak, len(study.masks) * weights / 8))
-    flops, peak, trained, merged, answers = 0.0, 0.0, 0, 0, 0.0
+    flops, peak, trained, merged, answers, sent = 0.0, 0.0, 0, 0, 0.0, 0.0
     for task, arm, _ in study.cells:
         a, t = study.arms[arm], v.tasks[task]
         length, reply = tokens[task]
@@ -201,14 +226,16 @@ def stages(study: resolve.Resolved, s: Shape) -> list[Stage]:
         rotated = a.basis is not None
         extra = FP32 * squares + weights / 8 if rotated else 0.0
         share = weights / s.parameters if a.settings[task].get("trainable") == "targets" else 1.0
-        f, m = train(t.train_rows * (1 + ratio), length, reply, t.training, share, extra)
+        biggest = FP32 * max(widths) ** 2 if rotated else 0.0
+        f, m = train(t.train_rows * (1 + ratio), length, reply, t.training, share, extra, together, biggest)
+        sent = max(sent, received(t.training, share, FP32 * squares if rotated else 0.0))
         steps = t.train_rows * (1 + ratio) * t.training.epochs / (t.training.batch_size * t.training.accumulation)
         per_step = sum(4 * x.weights * x.size[1] for x in targets) if rotated else 0.0
         flops, peak = flops + f + steps * per_step, max(peak, m)
     draws, aligned = len(study.folders), len(study.homes("aligned"))
     bases = len(study.homes("base"))
     out = [_times(stage, bases if stage.name == "base" else aligned) for stage in out]
-    out.append(_times(Stage("models, trained", trained, flops, peak, trained * model_bytes), draws))
+    out.append(_times(Stage("models, trained", trained, flops, peak, trained * model_bytes, together, sent), draws))
     if merged:
         largest = max(s.vocabulary * s.hidden, s.mlp * s.hidden)
         out.append(_times(Stage("models, merged", merged, 0, 3 * FP32 * largest, merged * model_bytes), draws))

@@ -18,7 +18,7 @@ from holdfast.study.asked import Capabilities, Choose, Claim, Compare, Constitut
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.replicates import FOLDER, Replicates
 from holdfast.study.tasks import Task
-from holdfast.study.training import Training
+from holdfast.study.training import Resources, Training
 
 # Folders below work/<study> and results/<study> that are not those of a task.
 TAKEN = {
@@ -282,6 +282,7 @@ class Study(Strict):
     )
     evaluation: Evaluation = Evaluation()
     capabilities: Capabilities = Capabilities()
+    resources: Resources = Resources()
 
     @property
     def has_base(self) -> bool:

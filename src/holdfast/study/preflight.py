@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from holdfast.data import scorers, table
 from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file, on_hub
@@ -18,7 +18,7 @@ from holdfast.errors import DataError, HoldfastError, StudyError
 from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template, weights
 from holdfast.names import HAZARD
 from holdfast.record import paths, provenance
-from holdfast.stage import alive
+from holdfast.stage import alive, devices, several
 from holdfast.study import gating, lengths, packages, resolve, unread
 
 BIG_FILE_BYTES = 200_000_000
@@ -38,9 +38,25 @@ def study(name: str, root: Path | str = ".", *, dry: bool = False) -> resolve.Re
         check_files(resolved, _said if first else lambda _: None, first=first)
         return resolved
     except HoldfastError as error:
-        sys.stderr.write(error.block() + "\n")
-        sys.stderr.flush()
-        sys.exit(error.exit_code)
+        _leave(error)
+
+
+def together(processes: int, config: str, *, on_gpus_here: bool) -> None:
+    """As `study`: whether processes can be started that train together, on GPUs of this machine or elsewhere; jobs are
+    told with which `config` of accelerate."""
+    os.environ[several.CONFIG] = config
+    try:
+        several.refuse_config(several.config_file())
+        if on_gpus_here:
+            several.refuse_devices(processes, devices.visible())
+    except HoldfastError as error:
+        _leave(error)
+
+
+def _leave(error: HoldfastError) -> NoReturn:
+    sys.stderr.write(error.block() + "\n")
+    sys.stderr.flush()
+    sys.exit(error.exit_code)
 
 
 def check_packages(resolved: resolve.Resolved, say: Callable[[str], None] | None = None) -> None:

@@ -44,6 +44,11 @@ class MethodSettings(Strict):
         """Settings that mean nothing beside the others; whoever wrote one down is told."""
         return set()
 
+    def alone(self) -> str:
+        """Of a trained method, why one process has to train it; nothing where several can, each with its rows of every
+        weight matrix and its rows of a step. Whoever writes a method says so, after trying."""
+        return "its file does not say that it can (`Settings.alone`)"
+
 
 @dataclass(frozen=True)
 class Header:

@@ -29,15 +29,20 @@ def of_stages(
     """Stage of the cost model -> what each of its jobs asks for.
 
     Args:
-        gpu: models are on a device, so that a process holds in memory of its own what it loads.
+        gpu: models are on a device, so that a process holds in memory of its own what it loads. Of several only the
+            first does, when all is trained: what they load is one file, mapped into each.
         rate: FLOP/s of one device, of which jobs reach a share, `utilization`.
     """
     out = {}
     for stage in stages(study, shape):
-        needed = stage.memory / 1e6
+        many = stage.processes
+        whole = FP32 * shape.parameters / 1e6
+        needed = many * stage.memory / 1e6
         if gpu:
-            needed = min(needed, (FP32 * shape.parameters + PROCESS) / 1e6) + DEVICE_MB
-        one = stage.flops / max(stage.jobs, 1)
+            needed = min(needed, whole + many * PROCESS / 1e6) + many * DEVICE_MB
+        elif many > 1:  # the first gathers the trained model
+            needed += whole
+        one = stage.flops / max(stage.jobs, 1) / many
         minutes = None if rate is None else math.ceil(START + SLACK * one / (rate * utilization) / 60)
         out[stage.name] = Request(max(LEAST_MB, math.ceil(ROOM * needed)), minutes)
     return out

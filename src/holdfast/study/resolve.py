@@ -16,7 +16,7 @@ from holdfast.data import table
 from holdfast.data.sources import WORLD, is_file, on_hub
 from holdfast.errors import StudyError
 from holdfast.record import paths, provenance, userfiles
-from holdfast.study import places, replicates
+from holdfast.study import places, replicates, together
 from holdfast.study.checked import NAME
 from holdfast.study.compared import Compared
 from holdfast.study.keys import Study
@@ -84,7 +84,7 @@ class Resolved(Compared):
         """How the base, or the start that is given, is aligned."""
         on_top = self.study.aligned.training if self.study.aligned else None
         training = (on_top or self.study.safety.training).model_dump(mode="json")
-        return {"role": "aligned", "training": training, "seed": self._aligning_seed(folder)}
+        return {"role": "aligned", "training": training, "seed": self._aligning_seed(folder)} | self._together()
 
     def given_cfg(self, role: str) -> dict[str, Any]:
         """Where a role's model is, that is there already."""
@@ -113,7 +113,7 @@ class Resolved(Compared):
     def unaligned_cfg(self, folder: str = "") -> dict[str, Any]:
         """How the un-aligned twin of the aligned model is trained."""
         said = self.study.unaligned.model_dump(mode="json")
-        return {"role": "unaligned", **said, "seed": self._aligning_seed(folder)}
+        return {"role": "unaligned", **said, "seed": self._aligning_seed(folder)} | self._together()
 
     def control_seed(self, folder: str) -> int:
         """The seed of what is random on purpose: random bases and masks."""
@@ -146,7 +146,7 @@ class Resolved(Compared):
         training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
         # Only where they are set, so that a study without them keeps its digests.
         optional = {"harmful_fraction": t.harmful_fraction, "stratify": t.stratify, "targets": list(a.targets or ())}
-        other = ({"draw": drawn} if drawn != order else {}) | self._rounding(folder)
+        other = ({"draw": drawn} if drawn != order else {}) | self._rounding(folder) | self._together()
         return {
             "method": a.method, "settings": a.settings[task],
             "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
@@ -158,6 +158,11 @@ class Resolved(Compared):
         """The instructions of a replicate, where they are others than the machine's."""
         of = self._replicate(folder).instructions
         return {} if of == "native" else {"instructions": of}
+
+    def _together(self) -> dict[str, int]:
+        """How many processes train one model: as it decides the last bits of sums, another number trains again."""
+        gpus = self.study.resources.gpus
+        return {} if gpus == 1 else {"processes": gpus}
 
     def merge_cfg(self, task: str, arm: str, seed: int, folder: str = "") -> dict[str, Any]:
         """How one cell is merged."""
@@ -235,6 +240,7 @@ class Resolved(Compared):
     def dump(self) -> dict[str, Any]:
         """The whole resolved study, for the record; of what is said of it in MLflow nothing hangs on it."""
         unset = {"track"} | {key for key in ("compare", "gate") if getattr(self.study, key) is None}
+        unset |= set() if self._together() else {"resources"}
         return {
             "study": self.name,
             **self.study.model_dump(mode="json", exclude=unset),
@@ -292,6 +298,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
             )  # fmt: skip
     resolved = Resolved(name, study_model, path, chosen)
     resolved.refuse_missing()
+    together.refuse(resolved)
     resolved.instructions()  # so that a text that cannot be read is known now
     return resolved
 

@@ -1,4 +1,4 @@
-"""How one phase is trained: the part of a study file that every phase has."""
+"""How one phase is trained, and on how much: the parts of a study file that every phase has."""
 
 from __future__ import annotations
 
@@ -33,3 +33,13 @@ class Training(Strict):
     activation_checkpointing: bool = Field(
         False, description="Forget activations and compute them again: a third more products for much less memory."
     )
+
+
+class Resources(Strict):
+    """What one job may have of a machine."""
+
+    gpus: int = Field(
+        1, ge=1, le=1024,
+        description="GPUs of one machine that one fine-tuning, or safety training, is spread over (docs/cluster.md); "
+        "where jobs take no GPU, so many processes.",
+    )  # fmt: skip

@@ -14,8 +14,9 @@ import torch
 from holdfast import data
 from holdfast.model import chat, folders, machine
 from holdfast.record import container, jsonfiles, provenance, tables
+from holdfast.stage import several
 from holdfast.study import registry
-from holdfast.train import loop, taking
+from holdfast.train import loop, spread, taking
 from holdfast.world.generator import World
 from holdfast.world.model import new_model, train_tokenizer
 
@@ -75,16 +76,16 @@ def base(
         identity=provenance.digest([cfg, code, encoded]), say=say, terminal=terminal, name="base",
     )  # fmt: skip
     folders.save(model, tokenizer, folder, header={"role": "base", "settings": provenance.digest(cfg)})
-    _record(record_file, started, trained | {"rows": len(encoded)})
+    _record(record_file, started, trained | {"rows": len(encoded)}, {}, 0)
 
 
-def _record(path: Path, started: float, trained: dict[str, Any]) -> None:
-    """What a role's training cost and what it ran on."""
+def _record(path: Path, started: float, trained: dict[str, Any], together: dict[str, Any], peak: int) -> None:
+    """What a role's training cost and what it ran on: in which processes (`together`), with which `peak` of bytes."""
     kept = {k: trained[k] for k in ("rows", "cut_rows", "steps", "supervised_tokens", "final_loss")}
-    jsonfiles.write_json(path, kept | {
+    jsonfiles.write_json(path, kept | together | {
         "cost/train_seconds": round(trained["seconds"], 2),
         "cost/seconds": round(time.monotonic() - started, 2),
-        "cost/peak_memory_bytes": machine.peak_memory(), **machine.made_with(),
+        "cost/peak_memory_bytes": max(peak, machine.peak_memory()), **machine.made_with(),
     })  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def tuned(
     """
     started = time.monotonic()
     role, phase = cfg["role"], loop.settings_of(cfg["training"])
-    model, tokenizer = folders.load(start.parent, dtype=loop.weights_type(phase))
+    model, tokenizer = folders.load(start.parent, dtype=loop.weights_type(phase), on_host=several.world() > 1)
     if role == "unaligned":
         rows = [{**r, "response": r["rejected"]} for r in tables.read(table, "preferences")[: cfg["rows"]]]
     elif role == "judge":
@@ -124,15 +125,21 @@ def tuned(
         settings = lora.Settings(**cfg["lora"])
         torch.manual_seed(cfg["seed"])
         model = lora.attach(model, [], settings)
+    outline = spread.outline(model)
     trained = loop.train(
         model, tokenizer, encoded, phase, seed=cfg["seed"], log_file=log_file,
         checkpoints=checkpoints, identity=provenance.digest([cfg, code, start_digest, encoded]), say=say,
         terminal=terminal, name=role,
     )  # fmt: skip
+    together, peak = spread.described(), int(spread.largest(machine.peak_memory()))
+    model = spread.gathered(model, outline)
+    spread.disband()
+    if several.rank():
+        return
     if "lora" in cfg:
         model = lora.fold(model, settings)
     header = {"role": role, "start": start_digest, "rows": provenance.rows_digest(rows)}
     header |= {"cut_rows": trained["cut_rows"]} if trained["cut_rows"] else {}
     model = model.float()  # type: ignore[no-untyped-call]
     folders.save(model, tokenizer, folder, header=header | ({"weakened": True} if role == "unaligned" else {}))
-    _record(record_file, started, trained | {"rows": len(rows)})
+    _record(record_file, started, trained | {"rows": len(rows)}, together, peak)

@@ -16,8 +16,9 @@ from holdfast.data.draws import draw, mix_harmful
 from holdfast.model import adapter, chat, folders, machine
 from holdfast.model import layers as layering
 from holdfast.record import artifact, container, jsonfiles, provenance, tables
+from holdfast.stage import several
 from holdfast.study import registry
-from holdfast.train import loop
+from holdfast.train import loop, spread
 from holdfast.warp.optimizer import BitMask
 
 
@@ -62,7 +63,8 @@ def run(
     terminal: TextIO | None = None,
     name: str = "finetune",
 ) -> dict[str, Any]:
-    """Train one cell and write its model, train.jsonl and a record of what happened.
+    """Train one cell and write its model, train.jsonl and a record of what happened; of several processes the first
+    one does, and the others return an empty record.
 
     The record holds `weights/changed_fraction` (share of all weights whose value changed; in pure bfloat16 beyond
     the rounding of the start), `frozen_fraction`, `frozen_drift` and `moved_fraction` of masked arms, and the cost.
@@ -73,7 +75,7 @@ def run(
     dataset = data.dataset(cfg["task"])
     train_settings = loop.settings_of(cfg["training"])
     dtype = loop.weights_type(train_settings)
-    model, tokenizer = folders.load(aligned.parent, dtype=dtype, role="aligned")
+    model, tokenizer = folders.load(aligned.parent, dtype=dtype, role="aligned", on_host=several.world() > 1)
     aligned_digest = container.identity(aligned)
     targets = layering.resolve(model, cfg["modules"])
     needs = needed(artifacts, targets, aligned_digest)
@@ -121,6 +123,8 @@ def run(
     optimizer: Any = None
     if hasattr(method, "optimizer"):
         optimizer = method.optimizer(model, targets, settings, train_settings, **needs)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    outline = spread.outline(model)
     trained = loop.train(
         model, tokenizer, encoded, train_settings,
         seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,
@@ -130,12 +134,16 @@ def run(
         after_step=functools.partial(method.after_step, settings=settings) if hasattr(method, "after_step") else None,
         say=say, terminal=terminal, name=name,
     )  # fmt: skip
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    record: dict[str, Any] = {}
+    record: dict[str, Any] = spread.described()
     if hasattr(optimizer, "frozen_drift"):
         before = container.Stored(aligned, {x.module.weight: x.weight for x in targets}, rounded=dtype)
         record["frozen_drift"] = optimizer.frozen_drift(before)
         record["moved_fraction"] = optimizer.moved_fraction(before)
+    peak = int(spread.largest(machine.peak_memory()))
+    model = spread.gathered(model, outline)
+    spread.disband()
+    if several.rank():
+        return {}
     if "mask" in needs:
         frozen = sum(m.count for m in needs["mask"].values())
         record["frozen_fraction"] = frozen / sum(m.size for m in needs["mask"].values())
@@ -152,7 +160,7 @@ def run(
         "weights/changed_fraction": changed.pop("all"), "changed_fraction_by_module": changed,
         "cost/train_seconds": round(trained["seconds"], 2),
         "cost/seconds": round(time.monotonic() - started, 2),
-        "cost/peak_memory_bytes": machine.peak_memory(), **machine.made_with(),
+        "cost/peak_memory_bytes": max(peak, machine.peak_memory()), **machine.made_with(),
     }  # fmt: skip
     header: dict[str, Any] = {"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}
     header |= {"weakened": True} if cfg.get("harmful_fraction") else {}

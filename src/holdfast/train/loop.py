@@ -28,6 +28,8 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
 from holdfast.model import chat, folders
+from holdfast.stage import several
+from holdfast.train import spread
 from holdfast.train.progress import Log, last_checkpoint
 
 # Parameters that do not decay by their name, as transformers' Trainer has it; those of a LayerNorm do not either.
@@ -118,6 +120,10 @@ class _HookedTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
+class _ShardedTrainer(spread.Sharded, _HookedTrainer):
+    """The same in one of several processes."""
+
+
 def train(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -142,13 +148,21 @@ def train(
     clips the global norm in its own coordinates, so the loop must not clip before it.
     `identity` is the digest of everything that shapes the run: a checkpoint of another run is never
     resumed. The loss is the mean over all supervised tokens of the effective batch.
+
+    In one of several processes `model` is left in shards; `spread.gathered` has it whole.
+
+    Raises:
+        TrainingError: the loss is no number any more, or cannot be shared out over processes.
     """
     torch.manual_seed(seed)
+    together = several.world()
     cpu_only = not torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
+        gradient_accumulation_steps=spread.passes(
+            settings.batch_size * settings.accumulation, settings.batch_size, together
+        ),
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
@@ -173,6 +187,7 @@ def train(
         dataloader_num_workers=0,
         dataloader_pin_memory=not cpu_only,
         remove_unused_columns=False,
+        accelerator_config=spread.accelerator_config(),
         train_sampling_strategy="group_by_length" if settings.by_length else "random",
     )
     if optimizer is None:
@@ -182,7 +197,8 @@ def train(
     cut = chat.cut_rows(encoded)
     if cut:
         say(f"{name}: {cut} of {len(encoded)} rows are longer than max_length, or than the model has positions: cut")
-    log = Log(log_file, settings.checkpoint_seconds, say, name, terminal)
+    leads = several.rank() == 0
+    log = Log(log_file if leads else None, settings.checkpoint_seconds, say, name, terminal, agreed=spread.agreed)
     callbacks: list[TrainerCallback] = [log]
     if after_step is not None:
         hook = after_step
@@ -199,25 +215,28 @@ def train(
                 hook(model)
 
         callbacks.append(_After())
-    trainer = _HookedTrainer(
+    trainer = (_HookedTrainer if together == 1 else _ShardedTrainer)(
         model=model,
         args=arguments,
         train_dataset=_Rows(encoded),
         data_collator=lambda rows: chat.collate(rows, tokenizer.pad_token_id),
-        optimizers=(optimizer, None),
         callbacks=callbacks,
     )
+    trainer.optimizer = optimizer  # which the Trainer takes no other way where it is sharded
     trainer.extra_loss = extra_loss
+    if isinstance(trainer, _ShardedTrainer):
+        trainer.share(settings.accumulation, encoded)
     trainer.remove_callback(PrinterCallback)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    resume = last_checkpoint(checkpoints, identity)
+    resume = spread.agreed(last_checkpoint(checkpoints, identity) if leads else None)
     if resume:
         say(f"{name}: resuming from {Path(resume).name}")
     started = time.monotonic()
     result = trainer.train(resume_from_checkpoint=resume)
     seconds = time.monotonic() - started
     log.finish()
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if leads:
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         "steps": result.global_step,
         "tokens": sum(len(e["input_ids"]) for e in encoded),

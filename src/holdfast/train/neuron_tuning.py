@@ -37,6 +37,10 @@ class NeuronSettings(MethodSettings):
         spec = self.model_dump(include={"fraction", "frequency", "samples", "detection"})
         return {"neurons": spec | {"robust": self.robust}}
 
+    def alone(self) -> str:
+        """A model in shards is trained once."""
+        return "it trains twice, neurons first"
+
 
 def prelude(
     model: PreTrainedModel,

@@ -30,13 +30,22 @@ class Log(TrainerCallback):
 
     Lines of steps after the checkpoint a run resumes from are dropped, so a killed and resumed run
     has the same steps as an uninterrupted one.
+
+    Of several processes all have one, because checkpoints are written together: the clock is that of the first
+    (`agreed`), and only it has a `path` to write to.
     """
 
     def __init__(
-        self, path: Path, checkpoint_seconds: float, say: Callable[[str], None], name: str, terminal: TextIO | None
+        self,
+        path: Path | None,
+        checkpoint_seconds: float,
+        say: Callable[[str], None],
+        name: str,
+        terminal: TextIO | None,
+        agreed: Callable[[bool], bool] = bool,
     ) -> None:
-        self.path, self.partial = path, path.with_name(path.name + ".partial")
-        self.seconds, self.say = checkpoint_seconds, say
+        self.path, self.partial = path, path and path.with_name(path.name + ".partial")
+        self.seconds, self.say, self.agreed = checkpoint_seconds, say, agreed
         self.name, self.terminal = name, terminal
         self.bar: tqdm[Any] | None = None
         self.records: list[dict[str, float]] = []
@@ -46,7 +55,9 @@ class Log(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Take up the lines of a killed run, up to the step it resumes from."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.partial is None:
+            return
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
         if state.global_step and self.partial.exists():
             for line in self.partial.read_text(encoding="utf-8").splitlines():
                 try:
@@ -90,6 +101,8 @@ class Log(TrainerCallback):
                 expected="a finite loss", do=f"lower the learning rate (peak {args.learning_rate:g})",
             )  # fmt: skip
         self.records.append(record)
+        if self.partial is None:
+            return
         with self.partial.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if time.monotonic() - self.said > 10 or state.global_step >= state.max_steps:
@@ -103,8 +116,8 @@ class Log(TrainerCallback):
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
         # With a line of the log, because the loss since the last one is not in a checkpoint.
-        due = time.monotonic() - self.saved > self.seconds and state.global_step % args.logging_steps == 0
-        if due and state.global_step < state.max_steps:
+        may = state.global_step % args.logging_steps == 0 and state.global_step < state.max_steps
+        if may and self.agreed(time.monotonic() - self.saved > self.seconds):
             self.asked = time.monotonic()
             control.should_save = True
 
@@ -117,6 +130,8 @@ class Log(TrainerCallback):
         """The finished log under its final name."""
         if self.bar is not None:
             self.bar.close()
+        if self.path is None or self.partial is None:
+            return
         files.write_text(self.path, "".join(json.dumps(r) + "\n" for r in self.records))
         self.partial.unlink(missing_ok=True)
 
@@ -128,7 +143,14 @@ def last_checkpoint(folder: Path, identity: str) -> str | None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stamp.write_text(identity, encoding="utf-8")
-    steps = sorted(
-        (int(p.name.split("-")[1]), p) for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").exists()
-    )
+    steps = sorted((int(p.name.split("-")[1]), p) for p in folder.glob("checkpoint-*") if _complete(p))
     return str(steps[-1][1]) if steps else None
+
+
+def _complete(checkpoint: Path) -> bool:
+    """Whether all of it was written: its last file is there, and whole."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

@@ -127,6 +127,16 @@ def _local(t: Tensor) -> Tensor:
     return t.to_local() if hasattr(t, "to_local") else t
 
 
+def _rows(whole: Tensor, p: Tensor) -> Tensor:
+    """Of a tensor of the form of `p` what of `p` lives on this rank, on its device: all of it where `p` is whole."""
+    if not hasattr(p, "device_mesh"):
+        return whole.to(p.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    weight = cast("DTensor", p)
+    return distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None).to_local()
+
+
 class RotatedAdamW(torch.optim.Optimizer):
     """AdamW whose moments and update live in the coordinates C = Vᵀ W U (V = I in WaRP), with C[frozen] fixed.
 
@@ -138,8 +148,9 @@ class RotatedAdamW(torch.optim.Optimizer):
     A bfloat16 weight reproduces the authors' code instead: C itself is kept, in bfloat16, and W = C Uᵀ is
     written from it, so an update below half a unit in the last place of C is lost and the round trip changes W.
 
-    Under FSDP2 a rank holds some rows of W. U acts on columns, so every rank rotates and updates its rows
-    alone; the gradient norm is one number summed over the ranks, as in any FSDP training.
+    Under FSDP2 a rank holds some rows of W, of the masks and of every U. U acts on columns, so every rank rotates
+    and updates its rows alone, with a U that is gathered for it and forgotten; the gradient norm is one number
+    summed over the ranks, as in any FSDP training.
 
     Args:
         parameters: every parameter to train, or groups of them with a `weight_decay` each.
@@ -169,6 +180,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         if given:
             raise ValueError("a rotation names a parameter that is not trained")
         self._sharded = False
+        self._gathered: tuple[Tensor, Tensor] | None = None  # a U in shards, and whole
         self.max_grad_norm = max_grad_norm
         self.grad_norm = 0.0
 
@@ -180,20 +192,34 @@ class RotatedAdamW(torch.optim.Optimizer):
         return ((p, r) for p, r in found if r.acts)
 
     def _shard(self) -> None:
-        """Keep of every mask the rows whose weights this rank holds; nothing is sent."""
-        from torch.distributed.tensor import distribute_tensor
+        """Keep of every mask the rows whose weights this rank holds, and as many of every basis; nothing is sent."""
+        from torch.distributed.tensor import Shard, distribute_tensor
 
+        kept: dict[int, Tensor] = {}  # modules of one input share their U in shards too
         for i, (_, p) in enumerate(self._parameters()):
             rotation = self._rotations[i]
             if rotation.v is not None:
                 raise ValueError("an output rotation mixes rows, which FSDP keeps on different ranks")
-            if rotation.frozen is not None:
-                weight = cast("DTensor", p)
-                rows = distribute_tensor(
-                    rotation.frozen.bools, weight.device_mesh, weight.placements, src_data_rank=None
-                )
-                self._rotations[i] = replace(rotation, frozen=BitMask.of(rows.to_local()))
+            u, frozen = rotation.u, rotation.frozen
+            if u is not None:
+                if id(u) not in kept:
+                    mesh = cast("DTensor", p).device_mesh
+                    kept[id(u)] = distribute_tensor(u, mesh, [Shard(0)], src_data_rank=None)
+                u = kept[id(u)]
+            if frozen is not None:
+                frozen = BitMask.of(_rows(frozen.bools, p))
+            self._rotations[i] = replace(rotation, u=u, frozen=frozen)
         self._sharded = True
+
+    def _whole(self, rotation: Rotation) -> Rotation:
+        """The rotation with all of its U, gathered where it is in shards. Modules of one input come one after another,
+        so that the last one gathered is kept for the next."""
+        if rotation.u is None or not hasattr(rotation.u, "full_tensor"):
+            return rotation
+        if self._gathered is None or self._gathered[0] is not rotation.u:
+            self._gathered = None  # before there are two
+            self._gathered = rotation.u, rotation.u.full_tensor()
+        return replace(rotation, u=self._gathered[1])
 
     def _acting_gradient(self, p: Tensor, rotation: Rotation) -> Tensor:
         """The gradient in the coordinates the parameter is trained in, zero where frozen. It takes the place
@@ -202,7 +228,7 @@ class RotatedAdamW(torch.optim.Optimizer):
         gradient, p.grad = _local(p.grad), None
         if rotation.corrected or not rotation.acts:
             return gradient
-        gradient = rotation.rotate(gradient)
+        gradient = self._whole(rotation).rotate(gradient)
         return gradient if rotation.frozen is None else gradient.masked_fill_(rotation.frozen.bools, 0)
 
     @overload
@@ -242,7 +268,7 @@ class RotatedAdamW(torch.optim.Optimizer):
                 state["exp_avg"] = torch.zeros_like(gradient)
                 state["exp_avg_sq"] = torch.zeros_like(gradient)
                 if p.dtype == torch.bfloat16 and rotation.acts and not rotation.corrected:
-                    state["coefficients"] = rotation.rotate(weight)
+                    state["coefficients"] = self._whole(rotation).rotate(weight)
             state["step"] += 1
             beta1, beta2 = group["betas"]
             if scale < 1:
@@ -253,7 +279,9 @@ class RotatedAdamW(torch.optim.Optimizer):
             del gradient
             update = state["exp_avg_sq"].sqrt().div_(correction2**0.5).add_(group["eps"])
             update = torch.div(state["exp_avg"], update, out=update).mul_(-group["lr"] / correction1)
-            _apply(weight, update, group["lr"] * group["weight_decay"], rotation, state.get("coefficients"))
+            decay = group["lr"] * group["weight_decay"]
+            _apply(weight, update, decay, self._whole(rotation), state.get("coefficients"))
+        self._gathered = None
         return loss
 
     def frozen_drift(self, before: Mapping[Tensor, Tensor]) -> float:
@@ -264,12 +292,12 @@ class RotatedAdamW(torch.optim.Optimizer):
         """
         worst = torch.zeros(())
         for p, rotation in self._constrained():
-            if rotation.frozen is None or not rotation.frozen.count:
+            if rotation.frozen is None:
                 continue
-            moved = rotation.exactly(p.detach() - before[p].to(p.device))
-            largest = moved[rotation.frozen.bools].abs().max().cpu()
-            worst = torch.maximum(worst, largest)  # which keeps what is no number
-        return float(worst)
+            moved = self._whole(rotation).exactly(_local(p.detach()) - _rows(before[p], p))[rotation.frozen.bools]
+            if moved.numel():
+                worst = torch.maximum(worst, moved.abs().max().cpu())  # which keeps what is no number
+        return float(max(self._everywhere(float(worst)), key=lambda x: (x != x, x)))
 
     def moved_fraction(self, before: Mapping[Tensor, Tensor]) -> float:
         """Share of the coefficients free to move that did, by more than 1e-12 as the authors' code checks it.
@@ -280,11 +308,22 @@ class RotatedAdamW(torch.optim.Optimizer):
         """
         moved = free = 0
         for p, rotation in self._constrained():
-            old, kept = before[p].to(p.device), self.state[p].get("coefficients")
-            change = rotation.exactly(p.detach() - old) if kept is None else kept - rotation.rotate(old)
+            old, kept = _rows(before[p], p), self.state[p].get("coefficients")
+            rotation = self._whole(rotation)
+            change = rotation.exactly(_local(p.detach()) - old) if kept is None else kept - rotation.rotate(old)
             may = torch.ones_like(change, dtype=torch.bool) if rotation.frozen is None else ~rotation.frozen.bools
             moved, free = moved + int((change.abs() > 1e-12)[may].sum()), free + int(may.sum())
-        return moved / max(1, free)
+        counts: list[tuple[int, int]] = self._everywhere((moved, free))
+        return sum(m for m, _ in counts) / max(1, sum(f for _, f in counts))
+
+    def _everywhere(self, value: Any) -> list[Any]:
+        """A value of every rank, or the one that there is."""
+        if not self._sharded:
+            return [value]
+        mesh = cast("DTensor", next(self._parameters())[1]).device_mesh
+        values: list[Any] = [None] * mesh.size()
+        torch.distributed.all_gather_object(values, value, group=mesh.get_group())
+        return values
 
 
 def _apply(w: Tensor, update: Tensor, decay: float, rotation: Rotation, kept: Tensor | None) -> None:
