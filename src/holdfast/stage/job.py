@@ -9,14 +9,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, TextIO
 
 from holdfast.errors import HoldfastError
 from holdfast.record import portable
-from holdfast.stage import alive, devices
+from holdfast.stage import alive, devices, sharing
 
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
 # of every job. A hidden module looks as if it were not installed.
@@ -34,20 +34,22 @@ def start_models(
     rounds with other instructions (`portable`)."""
     if decomposes:
         portable.decompose(os.environ)
-    return start(snakemake, hide=(*UNUSED_BY_MODELS, *hide), preload=preload)
+    return start(snakemake, (*UNUSED_BY_MODELS, *hide), preload, preload if decomposes else sharing.IMPORTED)
 
 
-def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ()) -> SimpleNamespace:
+def start(
+    snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = (), shared: Sequence[str] = sharing.IMPORTED
+) -> SimpleNamespace:
     """Set up a stage and return its io: input, output, params, wildcards, cfg, threads, log, terminal.
 
     From here on stdout and stderr go to the rule's log file. `io.log(text)` writes a line there;
     `io.terminal` is the user's terminal or None. A `HoldfastError` that reaches the top is printed as
     one block, in the log and on the terminal, and ends the process with exit code 2; any other
     exception leaves its traceback in the log. `hide` names optional packages this stage does not use
-    unless its rule lists them in `imports`; `preload` names the heavy modules it needs in any case.
+    unless its rule lists them in `imports`; `preload` names the heavy modules it needs in any case, and
+    `shared` what the process has imported that it may become a fork of (`sharing`).
     """
     alive.end_with_snakemake()
-    atexit.register(_leave)  # first of all, so that it runs after every other exit function
     # A stage whose bytes depend on its thread count fixes it as a parameter.
     threads = max(1, int(snakemake.params.get("threads", snakemake.threads)))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
@@ -57,6 +59,12 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
         os.environ["ATEN_CPU_CAPABILITY"] = "default"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    hidden = set(hide) - set(snakemake.params.get("imports") or ())
+    alone = _hand_over(hidden, preload, shared)
+    if fork := sharing.forked():
+        fork.last = _leave
+    else:
+        atexit.register(_leave)  # first of all, so that it runs after every other exit function
     terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
     if snakemake.log:
         log_file = Path(snakemake.log[0]).open("w", buffering=1, encoding="utf-8")  # noqa: SIM115 - open for the whole process
@@ -65,8 +73,9 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
         sys.stdout = sys.stderr = log_file
     sys.excepthook = _report(terminal)
     devices.claim(int(snakemake.resources.get("gpu", 0)), say)  # before torch looks for them
-    hidden: dict[str, Any] = dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ()))
-    sys.modules.update(hidden)
+    if alone:
+        say(f"the imports are not shared: {alone}")
+    _hide(hidden)
     _preload(preload)
     global _ready
     _ready = time.time()
@@ -81,6 +90,22 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
         log=say,
         terminal=terminal if terminal.isatty() else None,
     )
+
+
+def _hand_over(hidden: Collection[str], preload: Sequence[str], shared: Sequence[str]) -> str | None:
+    """Let a fork run this script, if that may (`sharing`). Not where transformers must see what it asks for but once."""
+    if not preload or {*MODELS} & {*preload} and not {*UNUSED_BY_MODELS} <= {*hidden}:
+        return None
+    return sharing.hand_over(UNUSED_BY_MODELS, shared)
+
+
+def _hide(hidden: Collection[str]) -> None:
+    """Have packages look as if they were not installed, but for those that a shared process has imported; and none
+    else."""
+    for name in {*UNUSED_BY_MODELS} - {*hidden}:
+        if sys.modules.get(name, sys) is None:
+            del sys.modules[name]
+    sys.modules.update({name: None for name in hidden if name not in sys.modules})  # type: ignore[misc]
 
 
 def _preload(modules: Sequence[str]) -> None:
@@ -99,7 +124,8 @@ def _leave() -> None:
     if _ready is not None:
         import psutil
 
-        before = _ready - psutil.Process().create_time()
+        began = fork.waiting if (fork := sharing.forked()) else os.getpid()
+        before = _ready - psutil.Process(began).create_time()
         say(f"worked {time.time() - _ready:.2f} s, after {before:.2f} s to start")
     sys.stdout.flush()
     sys.stderr.flush()
