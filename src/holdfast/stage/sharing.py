@@ -76,7 +76,9 @@ def hand_over(hide: Sequence[str], preload: Sequence[str]) -> str | None:
                 said = connection.recv(1000)
             except KeyboardInterrupt:  # which the job has, too
                 connection.settimeout(_SECONDS)
-                said = connection.recv(1000)
+                with suppress(OSError, ValueError):
+                    _end(int(connection.recv(1000)))
+                raise
             if said:
                 _end(int(said))
     except OSError as error:
