@@ -32,7 +32,8 @@ atexit.register(lambda: print("end of heavy", file=sys.stderr))
 JOB = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
-from holdfast.stage import sharing
+from holdfast.stage import alive, sharing
+alive.end_with_snakemake()
 why = sharing.hand_over(["hidden"], {preload})
 fork = sharing.forked()
 parent = os.getppid()
@@ -44,11 +45,12 @@ STAGE = """
 import sys
 from types import SimpleNamespace
 from holdfast.stage import job
+job.MODELS = {models}
 class Params(dict):
     pass
 fake = SimpleNamespace(threads=1, log=["log"], input=[], output=[], wildcards={{}}, resources={{}},
                        params=Params(imports={imports}))
-io = job.start(fake, {hide}, {preload}, ["heavy"])
+io = job.start(fake, {hide}, ["heavy"], ["heavy"])
 io.log(f"fork {{job.sharing.forked() is not None}}, scipy {{sys.modules.get('scipy', 'as it is')}}")
 """
 UNUSED = "job.UNUSED_BY_MODELS"
@@ -91,8 +93,8 @@ class Run:
         time.sleep(0.1)
         return json.loads((self.folder / "said.json").read_text())
 
-    def stage(self, hide: str = "()", preload=("heavy",), imports=()) -> str:
-        job = self.begin(STAGE.format(hide=hide, preload=list(preload), imports=list(imports)))
+    def stage(self, hide: str = "()", models=(), imports=()) -> str:
+        job = self.begin(STAGE.format(hide=hide, models=list(models), imports=list(imports)))
         job.communicate("", timeout=60)
         assert job.returncode == 0
         return (self.folder / "log").read_text()
@@ -135,7 +137,7 @@ def test_a_fork_has_the_streams_the_folder_and_the_names_of_a_start(run):
         "print(subprocess.run(['false']).returncode, len(os.listdir('/proc/self/fd')), signal.getsignal(signal.SIGINT))"
     )
     outs = []
-    for variables in ({}, {sharing.VARIABLE: "0", alive.VARIABLE: ""}):
+    for variables in ({}, {"OMP_NUM_THREADS": "2"}):
         job = run.job(body, MINE="x", **variables)
         out, err = job.communicate("typed", timeout=60)
         assert run.seen()["fork"] != bool(variables) and err.startswith("wrong\n")
@@ -269,4 +271,4 @@ def test_a_stage_that_hides_nothing_finds_all_that_is_installed(run):
 
 def test_models_are_not_shared_where_they_must_see_what_others_do_not(run):
     for hide, imports in (("()", ()), (UNUSED, ("bitsandbytes",))):
-        assert run.stage(hide, ["torch"], imports).startswith("fork False")
+        assert run.stage(hide, ["heavy"], imports).startswith("fork False")

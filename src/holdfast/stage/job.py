@@ -93,7 +93,7 @@ def start(
 
 
 def _hand_over(hidden: Collection[str], preload: Sequence[str], shared: Sequence[str]) -> str | None:
-    """Let a fork run this script, if that may (`sharing`). Not where transformers must see what it asks for but once."""
+    """Let a fork run this script, if it may (`sharing`); not where transformers, which asks once, must see more."""
     if not preload or {*MODELS} & {*preload} and not {*UNUSED_BY_MODELS} <= {*hidden}:
         return None
     return sharing.hand_over(UNUSED_BY_MODELS, shared)

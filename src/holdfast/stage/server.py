@@ -124,10 +124,9 @@ def _request(connection: socket.socket) -> tuple[dict[str, Any], list[int], int]
 
 
 def _become(request: dict[str, Any], streams: list[int], who: int, parent: int) -> str:
-    """Be as a process that was started for this job alone; returns its script."""
+    """Be as a process that was started for this job alone; returns its script. Of one group with the process that waits
+    it is already, as all that a Snakemake starts."""
     _die_with_parent(parent)
-    with suppress(OSError):  # Ctrl-C, and whatever a shell does with a group, reach both
-        os.setpgid(0, os.getpgid(who))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for own, given in enumerate(streams):
         os.dup2(given, own)

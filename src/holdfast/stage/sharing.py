@@ -53,8 +53,8 @@ def forked() -> server.Shared | None:
 
 
 def hand_over(hide: Sequence[str], preload: Sequence[str]) -> str | None:
-    """Run this script in a fork of a server and end as that ends. Returns only where it does not run so: why, if that was
-    not to be expected.
+    """Run this script in a fork of a server and end as that ends. Returns only where it does not run so: why, if that
+    was not to be expected.
 
     Args:
         hide: packages that the server must not import; nor what imports them.
