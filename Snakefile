@@ -13,7 +13,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from holdfast.record import portable, provenance
-from holdfast.stage import alive
+from holdfast.stage import alive, sharing
 from holdfast.study import preflight
 from holdfast.track import reach
 
@@ -107,6 +107,8 @@ onstart:
     # with hundreds of ready jobs a whole core does nothing else. Jobs that run here are submitted to nothing.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+        if int(config.get("share", 1)):
+            sharing.offer()
     # There are jobs, and none has begun.
     reach.before(
         S.name,

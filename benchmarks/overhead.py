@@ -1,7 +1,7 @@
 """What of a study's wall time was model compute: `python -m benchmarks.overhead [STUDY] [--cores 2]`.
 
-From a finished study's files: Snakemake's benchmark of every job, and the last line of its log, where the stage says
-how long it worked and how long it took to start. Two shares: of the core seconds the run had, and of its wall time,
+From the logs of a finished study, in whose last lines the stages say how long they worked and how long it took to get
+there. Two shares: of the core seconds the run had, and of its wall time,
 where a moment counts as compute if at least one model stage was working in it.
 """
 
@@ -21,7 +21,7 @@ MODEL = (
 )  # fmt: skip
 THREADS = {"base": 2}
 _REPLICATE = re.compile(r"^replicate\d+/")
-_LINE = re.compile(r"^worked ([\d.]+) s, after ([\d.]+) s to start$")
+_LINE = re.compile(r"^worked ([\d.]+) s, after ([\d.]+) s to start\b")
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Job:
         return self.name.startswith(MODEL)
 
 
-def jobs(study: str) -> list[Job]:
+def jobs(study: str, root: Path | str = ".") -> list[Job]:
     """All jobs whose log ends with the line of `stage`."""
     found = []
-    folder = Path("logs") / study
+    folder = Path(root) / "logs" / study
     for path in sorted(folder.rglob("*.log")):
         lines = path.read_text(errors="replace").splitlines()
         match = _LINE.match(lines[-1]) if lines else None

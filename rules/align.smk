@@ -11,8 +11,6 @@ rule train_base:
         curve=f"{R}/{{rep}}models/base/train.jsonl",
     log:
         f"{L}/{{rep}}base.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}base.tsv"
     threads: 2
     resources:
         **asks("base", mem_mb=8000, runtime=240, gpu=GPU),
@@ -40,8 +38,6 @@ if S.study.safety.benign_answers == "self":
             f"{W}/{{rep}}data/benign.parquet",
         log:
             f"{L}/{{rep}}answer_benign.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}answer_benign.tsv"
         threads: ALONE
         resources:
             **asks("own answers", mem_mb=8000, runtime=240, gpu=GPU),
@@ -64,8 +60,6 @@ rule train_aligned:
         curve=f"{R}/{{rep}}models/aligned/train.jsonl",
     log:
         f"{L}/{{rep}}aligned.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}aligned.tsv"
     threads: max(ALONE, TOGETHER)
     resources:
         **spread("aligned", mem_mb=8000, runtime=240),
@@ -88,8 +82,6 @@ use rule train_aligned as train_unaligned with:
         curve=f"{R}/{{rep}}models/unaligned/train.jsonl",
     log:
         f"{L}/{{rep}}unaligned.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}unaligned.tsv"
     params:
         cfg=lambda w: S.unaligned_cfg(w.rep),
         code=code("aligned"),

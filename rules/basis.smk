@@ -10,8 +10,6 @@ rule capture_gram:
         f"{W}/{{rep}}gram/safety.safetensors",
     log:
         f"{L}/{{rep}}gram.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}gram.tsv"
     threads: 1
     resources:
         **asks("gram", mem_mb=8000, runtime=120, gpu=GPU),
@@ -27,8 +25,6 @@ use rule capture_gram as capture_every_gram with:
         f"{W}/{{rep}}gram/all.safetensors",
     log:
         f"{L}/{{rep}}gram_all.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}gram_all.tsv"
     params:
         cfg=S.every_gram_cfg(),
         code=code("gram"),
@@ -42,8 +38,6 @@ rule compute_basis:
         f"{W}/{{rep}}basis/{{basis}}.safetensors",
     log:
         f"{L}/{{rep}}basis/{{basis}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}basis/{{basis}}.tsv"
     threads: 1
     resources:
         **asks("basis", mem_mb=8000, runtime=120, gpu=GPU),
@@ -71,8 +65,6 @@ rule score_importance:
         f"{W}/{{rep}}importance/{{space}}.safetensors",
     log:
         f"{L}/{{rep}}importance/{{space}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}importance/{{space}}.tsv"
     wildcard_constraints:
         space="safety|random|original|output|permuted",
     threads: 1
@@ -98,8 +90,6 @@ use rule score_importance as score_task_importance with:
         f"{W}/{{rep}}importance/{{space}}-{{task}}.safetensors",
     log:
         f"{L}/{{rep}}importance/{{space}}-{{task}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}importance/{{space}}-{{task}}.tsv"
     params:
         cfg=lambda w: S.task_importance_cfg(w.task),
         code=lambda w: code("importance", f"data/{S.study.tasks[w.task].dataset}.py"),
@@ -114,8 +104,6 @@ rule build_mask:
         profile=f"{R}/{{rep}}masks/{{mask}}.csv",
     log:
         f"{L}/{{rep}}masks/{{mask}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}masks/{{mask}}.tsv"
     wildcard_constraints:
         mask=one_of(S.masks),
     threads: 1
@@ -140,8 +128,6 @@ rule detect_neurons:
         f"{W}/{{rep}}neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.safetensors",
     log:
         f"{L}/{{rep}}neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}neurons/{{on}}{{scores}}-{{fraction}}-{{samples}}.tsv"
     wildcard_constraints:
         on="safety|foundation",
         scores="(-code)?",
@@ -173,8 +159,6 @@ rule build_neuron_mask:
         f"{W}/{{rep}}masks/{{mask}}.safetensors",
     log:
         f"{L}/{{rep}}masks/{{mask}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}masks/{{mask}}.tsv"
     wildcard_constraints:
         mask=one_of(S.neuron_masks),
     threads: 1

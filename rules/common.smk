@@ -31,7 +31,11 @@ def requests():
 
 def asks(stage, *, mem_mb, runtime, **more):
     """The resources of a rule: on a cluster those of its stage of the cost model, else and without one the numbers
-    here; after a failure (`retries`) so much more."""
+    here; after a failure (`retries`) so much more. Where no nodes are asked for, the numbers as they are: to
+    call functions for every job takes Snakemake most of a second per thousand cells.
+    """
+    if workflow.nodes is None and workflow.is_main_process:
+        return {"mem_mb": mem_mb, "runtime": runtime} | more
 
     def memory(wildcards, attempt):
         found = requests().get(stage)
@@ -76,6 +80,13 @@ def home(what, w, name=None):
     """The model that a replicate starts from (`base`, `start`) or has (`aligned`), or what was made from that alone,
     where it lies."""
     return f"{W}/{S.home(what, w.rep)}{name or f'{what}/model'}.safetensors"
+
+
+def from_home(what, name=None):
+    """`home` as an input. Without replicates it is the same for every job, and nobody has to be asked."""
+    if len(S.folders) > 1:
+        return lambda w: home(what, w, name)
+    return f"{W}/{name or f'{what}/model'}.safetensors"
 
 
 def basis_inputs(w):

@@ -11,8 +11,6 @@ rule respond:
         f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/responses.parquet",
     log:
         f"{L}/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
         **asks("responses", mem_mb=8000, runtime=240, gpu=GPU),
@@ -43,8 +41,6 @@ rule judge:
         metrics=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/metrics.json",
     log:
         f"{L}/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
@@ -65,14 +61,12 @@ rule changes:
     """What {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed} changed in the weights"""
     input:
         model=rules.finetune.output.model,
-        aligned=lambda w: home("aligned", w),
-        basis=lambda w: home("aligned", w, "basis/safety"),
+        aligned=from_home("aligned"),
+        basis=from_home("aligned", "basis/safety"),
     output:
         f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/changes.csv",
     log:
         f"{L}/{{rep}}changes/{{task}}/{{arm}}/seed{{seed}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}changes/{{task}}/{{arm}}/seed{{seed}}.tsv"
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
@@ -92,8 +86,6 @@ use rule respond as respond_role with:
         f"{R}/{{rep}}models/{{role}}/responses.parquet",
     log:
         f"{L}/{{rep}}respond/{{role}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}respond/{{role}}.tsv"
     params:
         cfg=S.generation_cfg(list(S.study.tasks)),
         code=code("respond", *datasets(S.study.tasks)),
@@ -110,8 +102,6 @@ use rule judge as judge_role with:
         metrics=f"{R}/{{rep}}models/{{role}}/metrics.json",
     log:
         f"{L}/{{rep}}judge/{{role}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}judge/{{role}}.tsv"
     params:
         cfg=lambda w: S.judge_cfg(
             None, w.role, 0, f"{W}/{w.rep}{w.role}/model.safetensors", w.rep
@@ -125,14 +115,12 @@ if S.study.evaluation.divergence:
         """How far {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed} is from the aligned model"""
         input:
             model=rules.finetune.output.model,
-            aligned=lambda w: home("aligned", w),
+            aligned=from_home("aligned"),
             responses=lambda w: f"{R}/{S.home('aligned', w.rep)}models/aligned/responses.parquet",
         output:
             f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/divergence.json",
         log:
             f"{L}/{{rep}}diverge/{{task}}/{{arm}}/seed{{seed}}.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}diverge/{{task}}/{{arm}}/seed{{seed}}.tsv"
         threads: 1
         resources:
             **asks("divergence", mem_mb=8000, runtime=240, gpu=GPU),
@@ -158,8 +146,6 @@ if S.study.curves:
             f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/validation/responses.parquet",
         log:
             f"{L}/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}-validation.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}-validation.tsv"
         params:
             cfg=lambda w: S.generation_cfg([w.task], "validation"),
             code=lambda w: code("respond", *datasets([w.task])),
@@ -177,8 +163,6 @@ if S.study.curves:
             metrics=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/validation/metrics.json",
         log:
             f"{L}/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}-validation.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}-validation.tsv"
         params:
             cfg=lambda w: S.judge_cfg(
                 w.task,
@@ -205,8 +189,6 @@ if S.study.capabilities.tasks:
             f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/capabilities.parquet",
         log:
             f"{L}/{{rep}}capabilities/{{task}}/{{arm}}/seed{{seed}}.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}capabilities/{{task}}/{{arm}}/seed{{seed}}.tsv"
         threads: 1
         resources:
             **asks("capabilities", mem_mb=8000, runtime=720, gpu=GPU),
@@ -223,8 +205,6 @@ if S.study.capabilities.tasks:
             f"{R}/{{rep}}models/{{role}}/capabilities.parquet",
         log:
             f"{L}/{{rep}}capabilities/{{role}}.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}capabilities/{{role}}.tsv"
 
     CAPABILITIES = [m.replace("metrics.json", "capabilities.parquet") for m in METRICS]
 

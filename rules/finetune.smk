@@ -5,7 +5,7 @@ rule finetune:
     """Fine-tuning {wildcards.arm} on {wildcards.rep}{wildcards.task}, seed {wildcards.seed}"""
     input:
         unpack(cell_artifacts),
-        model=lambda w: home("aligned", w),
+        model=from_home("aligned"),
         task=rules.prepare_task.output[0],
     output:
         model=f"{W}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
@@ -13,8 +13,6 @@ rule finetune:
         curve=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/train.jsonl",
     log:
         f"{L}/{{rep}}finetune/{{task}}/{{arm}}/seed{{seed}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}finetune/{{task}}/{{arm}}/seed{{seed}}.tsv"
     wildcard_constraints:
         arm=one_of(S.of_kind("train")),
     threads: TOGETHER
@@ -27,7 +25,7 @@ rule finetune:
             f"methods/{registry.method_file(S.arms[w.arm].method).name}",
             f"data/{S.study.tasks[w.task].dataset}.py",
         ),
-        checkpoints=lambda w: f"{W}/checkpoints/{w.rep}{w.task}/{w.arm}/seed{w.seed}",
+        checkpoints=f"{W}/checkpoints/{{rep}}{{task}}/{{arm}}/seed{{seed}}",
         imports=lambda w: list(S.arms[w.arm].imports),
         tracking=lambda w: {
             "study": S.name,

@@ -28,8 +28,6 @@ use rule respond as respond_for_judge with:
         f"{J}/answers/{{role}}.parquet",
     log:
         f"{L}/judge/answers-{{role}}.log",
-    benchmark:
-        f"{L}/benchmarks/judge/answers-{{role}}.tsv"
     params:
         cfg=S.judge_answers_cfg(),
         code=code("respond"),
@@ -72,8 +70,6 @@ use rule train_aligned as train_judge with:
         curve=f"{R}/models/judge/train.jsonl",
     log:
         f"{L}/judge/train.log",
-    benchmark:
-        f"{L}/benchmarks/judge/train.tsv"
     threads: ALONE
     resources:
         **asks("aligned", mem_mb=8000, runtime=240, gpu=GPU),
@@ -97,8 +93,6 @@ rule opinions:
         f"{R}/{{model}}/opinions/{{judge}}.parquet",
     log:
         f"{L}/opinions/{{judge}}/{{model}}.log",
-    benchmark:
-        f"{L}/benchmarks/opinions/{{judge}}/{{model}}.tsv"
     wildcard_constraints:
         model=".+",
         judge=one_of(S.judging.asked),

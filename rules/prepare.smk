@@ -17,8 +17,6 @@ rule prepare_safety:
         f"{W}/{{rep}}data/safety.parquet",
     log:
         f"{L}/{{rep}}prepare_safety.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}prepare_safety.tsv"
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=30),
@@ -37,8 +35,6 @@ rule prepare_preferences:
         f"{W}/data/preferences.parquet",
     log:
         f"{L}/prepare_preferences.log",
-    benchmark:
-        f"{L}/benchmarks/prepare_preferences.tsv"
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=30),
@@ -58,8 +54,6 @@ rule prepare_prompts:
         f"{W}/data/prompts.parquet",
     log:
         f"{L}/prepare_prompts.log",
-    benchmark:
-        f"{L}/benchmarks/prepare_prompts.tsv"
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=30),
@@ -78,8 +72,6 @@ rule prepare_task:
         f"{W}/data/tasks/{{task}}.parquet",
     log:
         f"{L}/prepare_task/{{task}}.log",
-    benchmark:
-        f"{L}/benchmarks/prepare_task/{{task}}.tsv"
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),

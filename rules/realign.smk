@@ -10,8 +10,6 @@ rule realign:
         record=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/train.json",
     log:
         f"{L}/{{rep}}realign/{{task}}/{{arm}}/seed{{seed}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}realign/{{task}}/{{arm}}/seed{{seed}}.tsv"
     wildcard_constraints:
         arm=one_of(S.of_kind("merge")),
     threads: 1

@@ -21,8 +21,6 @@ rule compare:
         summary=f"{R}/summary.json",
     log:
         f"{L}/compare.log",
-    benchmark:
-        f"{L}/benchmarks/compare.tsv"
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
@@ -109,8 +107,6 @@ rule write_report:
         frontier=captioned(f"{R}/frontier.png", "frontier"),
     log:
         f"{L}/report.log",
-    benchmark:
-        f"{L}/benchmarks/report.tsv"
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),

@@ -8,14 +8,12 @@ rule take:
     """Taking {wildcards.arm} of {wildcards.task}, which is there"""
     input:
         lambda w: inputs.of_model(S.given(w.arm, w.task, int(w.seed))),
-        aligned=lambda w: home("aligned", w),
+        aligned=from_home("aligned"),
     output:
         model=f"{W}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/model.safetensors",
         record=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/train.json",
     log:
         f"{L}/{{rep}}take/{{task}}/{{arm}}/seed{{seed}}.log",
-    benchmark:
-        f"{L}/benchmarks/{{rep}}take/{{task}}/{{arm}}/seed{{seed}}.tsv"
     wildcard_constraints:
         arm=one_of(S.of_kind("given")),
     threads: 1
@@ -38,8 +36,6 @@ if S.study.aligned:
             record=f"{R}/{{rep}}models/{START}/train.json",
         log:
             f"{L}/{{rep}}{START}.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}{START}.tsv"
         params:
             cfg=S.given_cfg(START),
             code=code("take"),
@@ -58,8 +54,6 @@ if S.study.unaligned.source:
             record=f"{R}/{{rep}}models/unaligned/train.json",
         log:
             f"{L}/{{rep}}unaligned.log",
-        benchmark:
-            f"{L}/benchmarks/{{rep}}unaligned.tsv"
         params:
             cfg=S.given_cfg("unaligned"),
             code=code("take"),

@@ -26,8 +26,6 @@ rule create_store:
         f"{R}/mlflow-store.json",
     log:
         f"{L}/mlflow_store.log",
-    benchmark:
-        f"{L}/benchmarks/mlflow_store.tsv"
     priority: 100
     threads: 1
     resources:
@@ -52,8 +50,6 @@ rule import_runs:
         f"{R}/mlflow.json",
     log:
         f"{L}/mlflow.log",
-    benchmark:
-        f"{L}/benchmarks/mlflow.tsv"
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=60),

@@ -716,6 +716,30 @@ MUTANTS = [
         ("return first_with(found)", "return list(range(len(found)))"),
         ("return [same.index(one) for one in same]", "return list(range(len(same)))"),
     ),
+    *_of(
+        "stage/server.py", "stage/test_sharing.py",
+        ("if threads > 1:", "if threads > 2:"),
+        ("of_snakemake in events or not", "not"),
+        ('request["secret"] != os.environ[SECRET]', "False"),
+        ("        os.kill(job, signal.SIGKILL)\n", "        pass\n"),
+        ("    signal.signal(signal.SIGINT, signal.default_int_handler)\n", ""),
+        ("    atexit.register(lambda: shared.last())\n", ""),
+        ("    _die_with_parent(parent)\n", ""),
+        ('    os.chdir(request["folder"])\n', "", "stage/test_sharing.py", "all jobs of a run work in one folder"),
+    ),
+    *_of(
+        "stage/sharing.py", "stage/test_sharing.py",
+        ("key = [environment, ", "key = ["),
+        ('os.environ.get("OMP_NUM_THREADS") == "1" and ', ""),
+        ("not devices.visible() and ", ""),
+        ("    os._exit(code)", "    os._exit(min(code, 1))"),
+    ),
+    *_of(
+        "stage/job.py", "stage/test_sharing.py",
+        ("and not {*UNUSED_BY_MODELS} <= {*hidden}", "and False"),
+        ("            del sys.modules[name]\n", "            pass\n"),
+        ("fork.waiting if", "os.getpid() if"),
+    ),
 ]  # fmt: skip
 
 

@@ -139,6 +139,7 @@ def code_files(*roots: Path | str) -> list[Path]:
     return sorted(seen, key=_place)
 
 
+@functools.cache
 def _place(path: Path) -> tuple[bool, tuple[str, ...]]:
     """An order that does not know where the project or the package lies: scripts, then modules."""
     inside = path.is_relative_to(PACKAGE)

@@ -72,6 +72,12 @@ def hold(path: Path) -> TextIO:
     return file
 
 
+def snakemake() -> int | None:
+    """Number of the process that started this job, if that is a Snakemake on this machine."""
+    name = Path(os.environ.get(VARIABLE, "")).name
+    return int(name.rpartition("-")[2]) if name.startswith(f"alive-{_host()}-") else None
+
+
 def end_with_snakemake(end: Callable[[], None] = lambda: os._exit(1)) -> None:
     """Call `end` as soon as the Snakemake that started this process is gone."""
     path = Path(os.environ.get(VARIABLE, ""))

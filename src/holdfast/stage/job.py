@@ -9,14 +9,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, TextIO
 
 from holdfast.errors import HoldfastError
 from holdfast.record import portable
-from holdfast.stage import alive, devices, several
+from holdfast.stage import alive, devices, several, sharing
 
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
 # of every job. A hidden module looks as if it were not installed.
@@ -34,10 +34,12 @@ def start_models(
     rounds with other instructions (`portable`)."""
     if decomposes:
         portable.decompose(os.environ)
-    return start(snakemake, hide=(*UNUSED_BY_MODELS, *hide), preload=preload)
+    return start(snakemake, (*UNUSED_BY_MODELS, *hide), preload, preload if decomposes else sharing.IMPORTED)
 
 
-def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ()) -> SimpleNamespace:
+def start(
+    snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = (), shared: Sequence[str] = sharing.IMPORTED
+) -> SimpleNamespace:
     """Set up a stage and return its io: input, output, params, wildcards, cfg, threads, log, terminal, and whether it
     leads. Where its settings ask for several `processes`, it runs in those instead, of which one leads.
 
@@ -45,11 +47,11 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
     `io.terminal` is the user's terminal or None. A `HoldfastError` that reaches the top is printed as
     one block, in the log and on the terminal, and ends the process with exit code 2; any other
     exception leaves its traceback in the log. `hide` names optional packages this stage does not use
-    unless its rule lists them in `imports`; `preload` names the heavy modules it needs in any case.
+    unless its rule lists them in `imports`; `preload` names the heavy modules it needs in any case, and
+    `shared` what the process has imported that it may become a fork of (`sharing`).
     """
     global _exit_code, _ready
     alive.end_with_snakemake()
-    atexit.register(_leave)  # first of all, so that it runs after every other exit function
     cfg = snakemake.params.get("cfg")
     processes, inside = several.asked(cfg), several.world() > 1
     # A stage whose bytes depend on its thread count fixes it as a parameter.
@@ -60,6 +62,12 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
         os.environ["ATEN_CPU_CAPABILITY"] = "default"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    hidden = set(hide) - set(snakemake.params.get("imports") or ())
+    alone = _hand_over(hidden, preload, shared) if processes == 1 else None
+    if fork := sharing.forked():
+        fork.last = _leave
+    else:
+        atexit.register(_leave)  # first of all, so that it runs after every other exit function
     terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
     if inside:  # what they write goes into the log that is open
         several.join()
@@ -71,11 +79,12 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
     sys.excepthook = _report(terminal)
     if not inside:
         held = devices.claim(int(snakemake.resources.get("gpu", 0)), say)  # before torch looks for them
+        if alone:
+            say(f"the imports are not shared: {alone}")
         if processes > 1:
             _exit_code = several.launch(processes, held, say)
             sys.exit()
-    hidden: dict[str, Any] = dict.fromkeys(set(hide) - set(snakemake.params.get("imports") or ()))
-    sys.modules.update(hidden)
+    _hide(hidden)
     _preload(preload)
     _ready = time.time()
     return SimpleNamespace(
@@ -92,6 +101,22 @@ def start(snakemake: Any, hide: Sequence[str] = (), preload: Sequence[str] = ())
     )
 
 
+def _hand_over(hidden: Collection[str], preload: Sequence[str], shared: Sequence[str]) -> str | None:
+    """Let a fork run this script, if it may (`sharing`); not where transformers, which asks once, must see more."""
+    if not preload or {*MODELS} & {*preload} and not {*UNUSED_BY_MODELS} <= {*hidden}:
+        return None
+    return sharing.hand_over(UNUSED_BY_MODELS, shared)
+
+
+def _hide(hidden: Collection[str]) -> None:
+    """Have packages look as if they were not installed, but for those that a shared process has imported; and none
+    else."""
+    for name in {*UNUSED_BY_MODELS} - {*hidden}:
+        if sys.modules.get(name, sys) is None:
+            del sys.modules[name]
+    sys.modules.update({name: None for name in hidden if name not in sys.modules})  # type: ignore[misc]
+
+
 def _preload(modules: Sequence[str]) -> None:
     """Import with the garbage collector off: scanning hundreds of thousands of new objects over and over is a
     quarter of the time. They stay for good, so later collections leave them out."""
@@ -104,12 +129,18 @@ def _preload(modules: Sequence[str]) -> None:
 
 def _leave() -> None:
     """End the process without taking apart what the operating system frees anyway: a second of every model job.
-    The last line of the log says how long it worked, and how long it took to get there (benchmarks/overhead.py)."""
+    The last line of the log says how long it worked, how long it took to get there, and what memory it took
+    (benchmarks/overhead.py)."""
     if _ready is not None:
+        import resource
+
         import psutil
 
-        before = _ready - psutil.Process().create_time()
-        say(f"worked {time.time() - _ready:.2f} s, after {before:.2f} s to start")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+        began = fork.waiting if (fork := sharing.forked()) else os.getpid()
+        before = _ready - psutil.Process(began).create_time()
+        say(f"worked {time.time() - _ready:.2f} s, after {before:.2f} s to start, in {peak / 1e9:.2f} GB of memory")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(_exit_code)

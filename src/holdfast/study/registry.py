@@ -103,20 +103,28 @@ def header(name: str) -> Header:
 
 def _literals(path: Path, keys: tuple[str, ...], what: str) -> tuple[str, dict[str, Any]]:
     """The docstring of a file and its assignments to these names, without running it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    doc, assigned = _head(path.read_text(encoding="utf-8"))
     found: dict[str, Any] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in keys:
-            key = node.targets[0].id
+    for key, node in assigned:
+        if key in keys:
             try:
-                found[key] = ast.literal_eval(node.value)
+                found[key] = ast.literal_eval(node)
             except ValueError:
                 raise MethodError(
                     f"{key} of {what} is computed; it must be a literal.",
-                    found=ast.unparse(node.value), expected="a plain string, number, tuple or dict of these",
+                    found=ast.unparse(node), expected="a plain string, number, tuple or dict of these",
                     do=f"write it out in {path.name}",
                 ) from None  # fmt: skip
-    return ast.get_docstring(tree) or "", found
+    return doc, found
+
+
+@functools.cache
+def _head(text: str) -> tuple[str, list[tuple[str, ast.expr]]]:
+    """Docstring and assignments of a file. Read once: every point of a sweep asks for its method, every study for all
+    judges."""
+    tree = ast.parse(text)
+    assigned = [n for n in tree.body if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)]
+    return ast.get_docstring(tree) or "", [(n.targets[0].id, n.value) for n in assigned]  # type: ignore[attr-defined]
 
 
 def load(name: str) -> ModuleType:
@@ -188,7 +196,9 @@ def judge_file(name: str) -> Path:
 @functools.cache
 def judge_names() -> tuple[str, ...]:
     """Every judge there is, sorted: the files of the folder with a KIND."""
-    files = (p for p in JUDGES_FOLDER.glob("*.py") if not p.stem.startswith("_"))
+    files = (
+        p for p in JUDGES_FOLDER.glob("*.py") if not p.stem.startswith("_") and "\nKIND = " in p.read_text("utf-8")
+    )
     return tuple(sorted(p.stem.replace("_", "-") for p in files if _literals(p, ("KIND",), p.name)[1]))
 
 
