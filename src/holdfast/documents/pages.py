@@ -54,7 +54,8 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
         root / "dvc.yaml": remote.definition(resolve.load(remote.DEMO, root / "config"), root),
         root / "README.md": _between(readme, "real", in_short),
         root / "docs/real/README.md": _between(
-            _text(root / "docs/real/README.md"), "results",
+            _text(root / "docs/real/README.md"),
+            "results",
             tabular.markdown(real) + tabular.suites(suites),
         ),
         root / "CONTRIBUTING.md": _between(_text(root / "CONTRIBUTING.md"), "wings", house.table(root)),
