@@ -719,7 +719,7 @@ MUTANTS = [
     *_of(
         "stage/server.py", "stage/test_sharing.py",
         ("if threads > 1:", "if threads > 2:"),
-        ("of_snakemake in events or not", "not"),
+        ("    poll.register(of_snakemake, select.POLLIN)\n", ""),
         ('request["secret"] != os.environ[SECRET]', "False"),
         ("        os.kill(job, signal.SIGKILL)\n", "        pass\n"),
         ("    signal.signal(signal.SIGINT, signal.default_int_handler)\n", ""),
