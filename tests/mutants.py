@@ -221,7 +221,7 @@ MUTANTS = [
         ("return gradient if rotation.frozen is None else gradient.masked_fill_(rotation.frozen.bools, 0)",
          "return gradient"),
         ("update.sub_((c * decay).masked_fill_(rotation.frozen.bools, 0))", "update.sub_(c * decay)"),
-        ('_apply(weight, update, group["lr"] * group["weight_decay"]', "_apply(weight, update, 0.0"),
+        ("_apply(weight, update, decay", "_apply(weight, update, 0.0"),
         ("masked_fill_(~self.frozen.bools, 0)", "masked_fill_(self.frozen.bools, 0)"),
         ("self.max_grad_norm / (self.grad_norm + 1e-6)", "1.0"),
         ("lerp_(gradient, 1 - beta1)", "lerp_(gradient, beta1)"),

@@ -107,7 +107,7 @@ FAULTS = {
     "half a description of a study": (replace("config/smoke.yaml", "its numbers mean nothing.", "its numbers mean"), DOCUMENTS, "smoke.yaml is not a whole sentence"),
     "a stale document": (replace("src/holdfast/study/keys.py", '"Documents of the world."', '"Texts of the world."'), DOCUMENTS, "Texts of the world."),
     "a spelling mistake": (append("docs/judges.md", "\nA rec" + "ieved answer.\n"), SPELLING, "==> received"),
-    "a rule in another style": (replace("rules/finetune.smk", "threads: 1", "threads:    1"), RULES, "would be changed"),
+    "a rule in another style": (replace("rules/finetune.smk", "threads: TOGETHER", "threads:    TOGETHER"), RULES, "would be changed"),
     "a rule with a log missing": (replace("rules/finetune.smk", '    log:\n        f"{L}/{{rep}}finetune/{{task}}/{{arm}}/seed{{seed}}.log",\n', ""), LINT, "rule finetune"),
 }  # fmt: skip
 

@@ -261,8 +261,9 @@ def test_the_program_imports_nothing_of_holdfast():
 def test_a_stage_says_the_last_word_and_hides_what_it_does_not_use(run):
     lines = run.stage(UNUSED).splitlines()
     assert lines[:2] == ["fork True, scipy None", "end of heavy"]
-    worked, began = map(float, re.fullmatch(r"worked ([\d.]+) s, after ([\d.]+) s to start", lines[2]).groups())
-    assert worked < 10 and began > 0.05  # of the script that waits, not of the fork
+    last = re.fullmatch(r"worked ([\d.]+) s, after ([\d.]+) s to start, in ([\d.]+) GB of memory", lines[2])
+    worked, began, memory = map(float, last.groups())
+    assert 0 < memory < 2 and worked < 10 and began > 0.05  # of the script that waits, not of the fork
 
 
 def test_a_stage_that_hides_nothing_finds_all_that_is_installed(run):

@@ -55,4 +55,4 @@ def test_a_stage_that_ends_well_says_so_and_loses_no_line(tmp_path):
     out, log = _run(tmp_path, "done")
     *lines, last = log.splitlines()
     assert out.returncode == 0 and lines == ["a line", "printed", "hidden", "last words"]
-    assert re.fullmatch(r"worked [\d.]+ s, after [\d.]+ s to start", last)
+    assert re.fullmatch(r"worked [\d.]+ s, after [\d.]+ s to start, in 0\.\d\d GB of memory", last)

@@ -96,13 +96,18 @@ def stop(data: Path) -> None:
 
 
 def _wait_for_the_dead(data: Path) -> None:
-    """A server that was killed is counted as long as nobody has asked how it ended, and none starts beside it."""
+    """A server that was killed is counted as long as nobody has asked how it ended, and none starts beside it. Where
+    nobody ever asks, its mark is taken away: by then all that it had started has ended, too."""
     import psutil
 
     with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
-        found = psutil.Process(int((data / "postmaster.pid").read_text(encoding="utf-8").split()[0]))
+        mark = data / "postmaster.pid"
+        found = psutil.Process(int(mark.read_text(encoding="utf-8").split()[0]))
         until = time.monotonic() + PATIENCE_SECONDS
-        while found.status() == psutil.STATUS_ZOMBIE and time.monotonic() < until:
+        while found.status() == psutil.STATUS_ZOMBIE:
+            if time.monotonic() > until:
+                mark.unlink()
+                return
             time.sleep(0.2)
 
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, TextIO
 
 from holdfast.errors import HoldfastError
-from holdfast.record import portable
+from holdfast.record import portable, provenance
 from holdfast.stage import alive, devices, several, sharing
 
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
@@ -132,15 +132,12 @@ def _leave() -> None:
     The last line of the log says how long it worked, how long it took to get there, and what memory it took
     (benchmarks/overhead.py)."""
     if _ready is not None:
-        import resource
-
         import psutil
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
         began = fork.waiting if (fork := sharing.forked()) else os.getpid()
         before = _ready - psutil.Process(began).create_time()
-        say(f"worked {time.time() - _ready:.2f} s, after {before:.2f} s to start, in {peak / 1e9:.2f} GB of memory")
+        worked, peak = time.time() - _ready, provenance.peak_resident() / 1e9
+        say(f"worked {worked:.2f} s, after {before:.2f} s to start, in {peak:.2f} GB of memory")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(_exit_code)
