@@ -76,7 +76,15 @@ def start(data: Path, log: Path, *, connections: int) -> None:
             shutil.chown(log, owner["user"])
         _wait_for_the_dead(data)
         options = f"-c listen_addresses='' -k . -p {PORT} -c max_connections={connections}"
-        _run(where / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start", owner=owner, log=log)
+        command = (where / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start")
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:  # what a killed one had started may hold its memory for a while
+            try:
+                return _run(*command, owner=owner, log=log)
+            except EngineError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(1)
 
 
 def running(data: Path) -> bool:
