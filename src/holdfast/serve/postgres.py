@@ -80,7 +80,8 @@ def start(data: Path, log: Path, *, connections: int) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
         while True:  # what a killed one had started may hold its memory for a while
             try:
-                return _run(*command, owner=owner, log=log)
+                _run(*command, owner=owner, log=log)
+                break
             except EngineError:
                 if time.monotonic() > until:
                     raise
