@@ -55,6 +55,28 @@ def test_it_is_private_keeps_what_it_has_and_comes_back_after_a_kill(folder):
         postgres.stop(data)
 
 
+@pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL is installed")
+def test_it_comes_back_where_nobody_collects_the_killed_process(folder, monkeypatch):
+    """The marks of a process that is dead and still counted, as those of a server under an idle first process."""
+    if os.geteuid() == 0 and not Path("/etc/passwd").read_text().count("\npostgres:"):
+        pytest.skip("root, and no user postgres")
+    data, log = folder / "data", folder / "log"
+    dead = subprocess.Popen(["true"], **postgres._owner(folder))  # of its user, and nobody waits for it
+    try:
+        postgres.start(data, log, connections=7)
+        marks = {p: p.read_text() for p in (data / "postmaster.pid", data / f".s.PGSQL.{postgres.PORT}.lock")}
+        postgres.stop(data)
+        for mark, text in marks.items():
+            mark.write_text("\n".join([str(dead.pid), *text.splitlines()[1:]]) + "\n")
+            mark.chmod(0o644)
+        monkeypatch.setattr(postgres, "PATIENCE_SECONDS", 0.5)
+        postgres.start(data, log, connections=7)
+        assert _ask(data, "select 1") == "1"
+    finally:
+        postgres.stop(data)
+        dead.wait()
+
+
 def test_without_its_programs_it_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr(postgres, "_PACKAGES", folder)
     monkeypatch.setenv("PATH", str(folder))

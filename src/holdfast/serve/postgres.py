@@ -76,16 +76,7 @@ def start(data: Path, log: Path, *, connections: int) -> None:
             shutil.chown(log, owner["user"])
         _wait_for_the_dead(data)
         options = f"-c listen_addresses='' -k . -p {PORT} -c max_connections={connections}"
-        command = (where / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start")
-        until = time.monotonic() + PATIENCE_SECONDS
-        while True:  # what a killed one had started may hold its memory for a while
-            try:
-                _run(*command, owner=owner, log=log)
-                break
-            except EngineError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(1)
+        _run(where / "pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "-o", options, "start", owner=owner, log=log)
 
 
 def running(data: Path) -> bool:
@@ -106,7 +97,7 @@ def stop(data: Path) -> None:
 
 def _wait_for_the_dead(data: Path) -> None:
     """A server that was killed is counted as long as nobody has asked how it ended, and none starts beside it. Where
-    nobody ever asks, its mark is taken away: by then all that it had started has ended, too."""
+    nobody ever asks, its marks are taken away: by then all that it had started has ended, too."""
     import psutil
 
     with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
@@ -115,7 +106,8 @@ def _wait_for_the_dead(data: Path) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
         while found.status() == psutil.STATUS_ZOMBIE:
             if time.monotonic() > until:
-                mark.unlink()
+                for left in (mark, data / f".s.PGSQL.{PORT}.lock"):
+                    left.unlink(missing_ok=True)
                 return
             time.sleep(0.2)
 
