@@ -48,7 +48,7 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
     readme = _between(_text(root / "README.md"), "results", tabular.overview(demo))
     in_short = tabular.overview(real, ("refused", "over-refusal", "utility"))
     return {
-        listed: reference.page(root / "config", listed.read_text(encoding="utf-8") if check else None),
+        listed: reference.page(root / "config", _text(listed) if check else None),
         root / "config" / "schema.json": keys.json_schema(),
         root / "docs" / "methods.md": catalogue.page(),
         root / "dvc.yaml": remote.definition(resolve.load(remote.DEMO, root / "config"), root),
