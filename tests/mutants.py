@@ -120,7 +120,7 @@ MUTANTS = [
          "(rejected - reference_rejected) - (chosen - reference_chosen)", f"{PUBLISHED_MERGES} -k beta"),
         ("logsigmoid(beta * margin)", "logsigmoid(margin)", f"{PUBLISHED_MERGES} -k beta"),
         ("torch.log1p(-u)) / temperature)", "torch.log1p(-u)))", f"{PUBLISHED_MERGES} -k relaxed"),
-        ("relaxed(logit, settings.temperature, stream)", "relaxed(logit, 0.5, stream)"),
+        ("torch.zeros_like(logits[k]), settings.temperature, stream)", "torch.zeros_like(logits[k]), 0.5, stream)"),
         ("[v * mask / scale for v in values]", "[v * mask for v in values]"),
         ("settings.weight * fusion.combine(", "1.0 * fusion.combine("),
         ("logit > 0 if", "logit < 0 if", "merge/test_merging.py -k exports"),

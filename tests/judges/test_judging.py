@@ -663,3 +663,10 @@ def test_an_answer_byte_by_byte_must_end_in_time(unwell):
 
     with pytest.raises(TimeoutError, match="timeout_seconds"):
         openai_compatible._read(Drip(), time.monotonic() + 0.1)
+
+
+def test_a_judge_is_found_however_its_kind_is_written(tmp_path, monkeypatch):
+    for name, text in (("plain", 'KIND = "text"\n'), ("tight", 'KIND="text"\n'), ("helper", "WORDS = ()\n")):
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(registry, "JUDGES_FOLDER", tmp_path)
+    assert registry.judge_names.__wrapped__() == ("plain", "tight")

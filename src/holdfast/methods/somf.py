@@ -226,22 +226,20 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
     def compared(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         return preferences.log_probabilities(model, [pairs[i] for i in rows], tokenizer.pad_token_id, together)
 
-    def mask(k: str, stream: torch.Generator, draw: tuple[int, ...]) -> torch.Tensor:
-        """A new mask of one tensor: by its logits, or by logits of 0 where `draw` has two numbers."""
-        logit = logits[k] if len(draw) == 1 else torch.zeros_like(logits[k])
-        return relaxed(logit, settings.temperature, stream)
+    def mask(k: str, stream: torch.Generator, learned: bool) -> torch.Tensor:
+        """A new mask of one tensor, by the learned logits or by logits of 0."""
+        return relaxed(logits[k] if learned else torch.zeros_like(logits[k]), settings.temperature, stream)
 
-    def under(k: str, stream: torch.Generator, least: list[float], draw: tuple[int, ...]) -> torch.Tensor:
-        """One tensor's weights under a new mask."""
-        weights, drawn = context.weights(k), mask(k, stream, draw)
-        vectors = [v.to(drawn.device) for v in deltas(weights)]
-        moved = masked(vectors, drawn, settings, context.seed, k, least, draw)
-        return weights.stored("aligned").to(drawn.device) + moved
-
-    def place(stream: torch.Generator, draw: tuple[int, ...]) -> Callable[[str], torch.Tensor]:
+    def place(stream: torch.Generator, step: int, learned: bool) -> Callable[[str], torch.Tensor]:
         """Give the model its weights under new masks; returns what makes those of one tensor again."""
         states: dict[str, torch.Tensor] = {}
         least: list[float] = []
+
+        def under(k: str, stream: torch.Generator) -> torch.Tensor:
+            weights, drawn = context.weights(k), mask(k, stream, learned)
+            vectors = [v.to(drawn.device) for v in deltas(weights)]
+            moved = masked(vectors, drawn, settings, context.seed, k, least, (step,) if learned else (step, 1))
+            return weights.stored("aligned").to(drawn.device) + moved
 
         def drawing() -> Iterator[str]:
             for k in logits:
@@ -250,14 +248,14 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
 
         with torch.no_grad():
             if settings.fusion == "ties_merging":  # its threshold is that of all tensors together
-                each = (rescaled(deltas(context.weights(k)), mask(k, stream, draw).cpu()) for k in drawing())
+                each = (rescaled(deltas(context.weights(k)), mask(k, stream, learned).cpu()) for k in drawing())
                 least = magnitudes(each, settings)
                 for k, p in placed.items():
-                    p.copy_(under(k, _at(states[k]), least, draw))
+                    p.copy_(under(k, _at(states[k])))
             else:
                 for k in drawing():
-                    placed[k].copy_(under(k, stream, least, draw))
-        return lambda k: under(k, _at(states[k]), least, draw)
+                    placed[k].copy_(under(k, stream))
+        return lambda k: under(k, _at(states[k]))
 
     with torch.no_grad():
         reference = preferences.log_probabilities(model, pairs, tokenizer.pad_token_id, together)
@@ -273,9 +271,9 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
         expected = (reference[0][rows], reference[1][rows])
         if settings.reference == "mask":
             with torch.no_grad():
-                place(other, (step, 1))
+                place(other, step, learned=False)
                 expected = compared(rows)
-        again, loss = place(stream, (step,)), 0.0
+        again, loss = place(stream, step, learned=True), 0.0
         for p in placed.values():
             p.requires_grad_(True)
         for at in range(0, len(rows), together):

@@ -196,9 +196,7 @@ def judge_file(name: str) -> Path:
 @functools.cache
 def judge_names() -> tuple[str, ...]:
     """Every judge there is, sorted: the files of the folder with a KIND."""
-    files = (
-        p for p in JUDGES_FOLDER.glob("*.py") if not p.stem.startswith("_") and "\nKIND = " in p.read_text("utf-8")
-    )
+    files = (p for p in JUDGES_FOLDER.glob("*.py") if not p.stem.startswith("_") and "KIND" in p.read_text("utf-8"))
     return tuple(sorted(p.stem.replace("_", "-") for p in files if _literals(p, ("KIND",), p.name)[1]))
 
 
