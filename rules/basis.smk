@@ -38,6 +38,8 @@ rule compute_basis:
         f"{W}/{{rep}}basis/{{basis}}.safetensors",
     log:
         f"{L}/{{rep}}basis/{{basis}}.log",
+    wildcard_constraints:
+        basis=one_of(S.bases),
     threads: 1
     resources:
         **asks("basis", mem_mb=8000, runtime=120, gpu=GPU),
@@ -49,6 +51,30 @@ rule compute_basis:
         code=code("basis"),
     script:
         "../scripts/basis.py"
+
+
+rule find_directions:
+    """Finding {wildcards.directions} directions"""
+    input:
+        lambda w: (
+            rules.capture_every_gram
+            if S.directions[w.directions].every
+            else rules.capture_gram
+        ).output[0],
+    output:
+        f"{W}/{{rep}}basis/{{directions}}.safetensors",
+    log:
+        f"{L}/{{rep}}basis/{{directions}}.log",
+    wildcard_constraints:
+        directions=one_of(S.directions),
+    threads: 1
+    resources:
+        **asks("directions", mem_mb=8000, runtime=120, gpu=GPU),
+    params:
+        cfg=lambda w: S.directions[w.directions].model_dump(),
+        code=code("directions"),
+    script:
+        "../scripts/directions.py"
 
 
 rule score_importance:
@@ -180,7 +206,11 @@ rule gram:
 rule basis:
     """All bases"""
     input:
-        expand(rules.compute_basis.output, rep=S.homes("aligned"), basis=S.bases),
+        expand(
+            f"{W}/{{rep}}basis/{{basis}}.safetensors",
+            rep=S.homes("aligned"),
+            basis=[*S.bases, *S.directions],
+        ),
 
 
 rule importance:

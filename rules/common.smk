@@ -117,8 +117,8 @@ def cell_artifacts(w):
         needs["safety"] = f"{W}/{S.home('aligned', w.rep)}data/safety.parquet"
     if S.study.tasks[w.task].harmful_fraction:
         needs["harmful"] = rules.prepare_preferences.output[0]
-    if arm.basis:
-        needs["basis"] = home("aligned", w, f"basis/{arm.basis}")
+    if basis := S.basis_name(w.arm, w.task):
+        needs["basis"] = home("aligned", w, f"basis/{basis}")
     if mask := S.mask_name(w.arm, w.task):
         needs["mask"] = home("aligned", w, f"masks/{mask}")
     return needs

@@ -9,7 +9,7 @@ from typing import Any
 from holdfast import data
 from holdfast.data.leaks import plain
 from holdfast.errors import DataError
-from holdfast.names import SPLITS
+from holdfast.names import HAZARD, SPLITS
 
 # A training pool is larger than one run, so that every seed draws its own rows.
 POOL_FACTOR = 2
@@ -94,6 +94,17 @@ def draw(rows: Sequence[Row], count: int, seed: int, *, stratify: bool = False) 
             )  # fmt: skip
         drawn += rng.sample(of_label, share)
     return rng.sample(drawn, len(drawn))
+
+
+def of_safety(safety: Sequence[Row], wanted: int, stream: str | int, *, refused: bool = True) -> list[Row]:
+    """As many refusals of the safety rows as are wanted, or of the answered ones, each at most once; all there are
+    where that is fewer.
+
+    Args:
+        stream: what the draw hangs on.
+    """
+    pool = [r for r in safety if (r["kind"] == HAZARD) == refused]
+    return random.Random(stream).sample(pool, min(wanted, len(pool)))
 
 
 def mix_harmful(pairs: Sequence[Row], harmful: Sequence[Row], fraction: float, seed: int) -> list[Row]:

@@ -15,7 +15,6 @@ here is a draw of the data.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -81,15 +80,15 @@ def rows(
     task_rows: Sequence[dict[str, Any]], settings: Settings, *, seed: int, safety: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Task rows plus the drawn safety rows; every safety row at most once, same seed same rows."""
+    from holdfast.data import draws
+
     out = list(task_rows)
     for ratio, refused in ((settings.ratio, True), (settings.benign_ratio, False)):
-        pool = [r for r in safety if (r["kind"] == "hazard") == refused]
         wanted = (
             settings.number
             if refused and settings.count == "absolute"
             else count(len(task_rows), ratio, settings.count)
         )
-        own = f"safety-mix/{seed}/{refused}"
-        stream = random.Random(42 if refused and settings.draw == "published" else own)
-        out += stream.sample(pool, min(wanted, len(pool)))
+        stream = 42 if refused and settings.draw == "published" else f"safety-mix/{seed}/{refused}"
+        out += draws.of_safety(safety, wanted, stream, refused=refused)
     return out

@@ -51,6 +51,24 @@ class MaskSpec(Strict):
         return f"{self.basis}-{self.scores}-{self.unit}{model}-{number(self.freeze_fraction)}{rank}{task}"
 
 
+class Directions(Strict):
+    """Which leading directions of the safety activations are held: the settings that shape one file."""
+
+    share: float = Field(0.3, gt=0, le=1)
+    energy: float | None = Field(None, gt=0, le=1)
+    every: bool = False  # linear module, not the target modules alone
+
+    @property
+    def name(self) -> str:
+        """The name of the file, made of these settings.
+
+        >>> Directions().name, Directions(energy=0.99, every=True).name
+        ('leading-0.3', 'leading-energy-0.99-all')
+        """
+        size = number(self.share) if self.energy is None else f"energy-{number(self.energy)}"
+        return f"leading-{size}{'-all' if self.every else ''}"
+
+
 class NeuronSpec(Strict):
     """Which neurons are protected (SN-Tune, RSN-Tune): the settings that shape one mask file."""
 
@@ -86,6 +104,7 @@ class ResolvedArm(Strict):
     targets: tuple[str, ...] | None = None
     basis: str | None = None
     masks: dict[str, MaskSpec] = {}  # by task
+    directions: dict[str, Directions] = {}  # by task
     neurons: NeuronSpec | None = None
     kind: str = "train"
     of: str | None = None
@@ -182,6 +201,7 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
                 targets=arm.targets,
                 basis=first.get("basis"),
                 masks={task: _mask(n["mask"], task) for task, n in needs.items() if n.get("mask")},
+                directions={t: Directions(**n["directions"]) for t, n in needs.items() if n.get("directions")},
                 kind=head.kind,
                 neurons=NeuronSpec(**first["neurons"]) if first.get("neurons") else None,
                 of=(arm.of or "full") if head.kind == "merge" else None,
@@ -244,7 +264,7 @@ def _refuse_one_name(arms: list[ResolvedArm], path: Path, where: str) -> None:
 def _refuse_unread_targets(arms: list[ResolvedArm], path: Path, where: str) -> None:
     """`targets` says which modules a constraint is on, or a training of modules only: nothing else reads it."""
     for arm in arms:
-        constrained = arm.basis or arm.masks or arm.neurons
+        constrained = arm.basis or arm.masks or arm.directions or arm.neurons
         only = any(s.get("trainable") == "targets" for s in arm.settings.values())
         if arm.targets and not (constrained or only):
             raise StudyError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from holdfast import names
 from holdfast.data import prepare
 from holdfast.errors import StudyError
 from holdfast.model import gguf, hub, package, shapes
@@ -186,7 +187,7 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         made = train(v.unaligned.rows, safety, answer, v.unaligned.training, processes=together)
         out.append(Stage("unaligned", 1, *made, model_bytes, together, received(v.unaligned.training)))
     modules, rows = v.basis.modules, v.basis.rows
-    scored = [a for a in study.arms.values() if a.basis or a.masks]
+    scored = [a for a in study.arms.values() if a.basis or a.masks or a.directions]
     aimed = scored or any("targets" in t.values() for a in study.arms.values() for t in a.settings.values())
     targets = s.of(modules) if aimed else []  # which a model need not have that nothing is asked of
     widths = s.widths(modules) if aimed else []
@@ -200,6 +201,13 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
             Stage("basis", len(study.bases), len(study.bases) * sum(9 * n**3 for n in widths),
                   (FP32 + 24) * max(widths) ** 2, len(study.bases) * FP32 * squares)
         )  # fmt: skip
+        if study.directions:
+            wanted = [(n, d) for d in study.directions.values()
+                      for n in (s.widths(names.MODULE_KINDS) if d.every else widths)]  # fmt: skip
+            # Two rounds of a product and a decomposition of k columns; all of eigh where energy says how many.
+            found = sum(4 * n * n * d.share * n * (1 + 2 * d.share) if d.energy is None else 9 * n**3 for n, d in wanted)
+            out.append(Stage("directions", len(study.directions), found, (FP32 + 24) * max(widths) ** 2,
+                             FP32 * sum(d.share * n * n for n, d in wanted)))  # fmt: skip
         kinds = {(m.basis, m.minus_task) for m in study.masks.values()}
         one = 2 * s.forward(rows * safety, safety) + 2 * rows * safety * (weights + squares)
         out.append(
@@ -223,14 +231,17 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
             continue
         trained += 1
         ratio = a.settings[task].get("ratio", 0.0) or 0.0
-        rotated = a.basis is not None
-        extra = FP32 * squares + weights / 8 if rotated else 0.0
+        held = a.directions.get(task)
+        rotated = a.basis is not None or held is not None
+        extra = FP32 * squares * (held.share if held else 1) + weights / 8 if rotated else 0.0
         share = weights / s.parameters if a.settings[task].get("trainable") == "targets" else 1.0
         biggest = FP32 * max(widths) ** 2 if rotated else 0.0
         f, m = train(t.train_rows * (1 + ratio), length, reply, t.training, share, extra, together, biggest)
         sent = max(sent, received(t.training, share, FP32 * squares if rotated else 0.0))
         steps = t.train_rows * (1 + ratio) * t.training.epochs / (t.training.batch_size * t.training.accumulation)
         per_step = sum(4 * x.weights * x.size[1] for x in targets) if rotated else 0.0
+        if held:
+            per_step *= held.share * (2 if a.settings[task].get("project") == "both" else 1)
         flops, peak = flops + f + steps * per_step, max(peak, m)
     draws, aligned = len(study.folders), len(study.homes("aligned"))
     bases = len(study.homes("base"))

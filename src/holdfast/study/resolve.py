@@ -143,13 +143,14 @@ class Resolved(Compared):
         """How one cell is fine-tuned."""
         a, t, of = self.arms[arm], self.study.tasks[task], self._replicate(folder)
         order, drawn = replicates.seed(seed, of.order), replicates.seed(seed, of.draw)
+        every = task in a.directions and a.directions[task].every
         training = t.training.model_dump(mode="json") | {"learning_rate": a.learning_rates[task]}
         # Only where they are set, so that a study without them keeps its digests.
         optional = {"harmful_fraction": t.harmful_fraction, "stratify": t.stratify, "targets": list(a.targets or ())}
         other = ({"draw": drawn} if drawn != order else {}) | self._rounding(folder) | self._together()
         return {
             "method": a.method, "settings": a.settings[task],
-            "modules": list(names.MODULE_KINDS if a.neurons else self.study.basis.modules),
+            "modules": list(names.MODULE_KINDS if a.neurons or every else self.study.basis.modules),
             "training": training, "task": t.dataset, "instruction": self.instructions()[task],
             "train_rows": t.train_rows, "seed": order,
         } | {k: v for k, v in optional.items() if v} | other  # fmt: skip

@@ -12,7 +12,7 @@ from holdfast.errors import StudyError
 from holdfast.names import HAZARD, LOOKALIKE, WRAPPED
 from holdfast.record import paths
 from holdfast.study import places, replicates
-from holdfast.study.arms import MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
+from holdfast.study.arms import Directions, MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
 from holdfast.study.judging import Judging
 from holdfast.study.keys import Study
 from holdfast.suites import published
@@ -225,9 +225,19 @@ class Structure:
         return [b for b in ("safety", "random", "output", "permuted") if b in wanted or b == "safety"]
 
     @cached_property
+    def directions(self) -> dict[str, Directions]:
+        """Files of leading directions, by name; they lie beside the bases."""
+        return {d.name: d for a in self.arms.values() for d in a.directions.values()}
+
+    @cached_property
     def neuron_masks(self) -> dict[str, NeuronSpec]:
         """Mask files over safety neurons, by name."""
         return {a.neurons.name: a.neurons for a in self.arms.values() if a.neurons}
+
+    def basis_name(self, arm: str, task: str) -> str | None:
+        """The file of a basis, or of leading directions, that one cell needs."""
+        a = self.arms[arm]
+        return a.directions[task].name if task in a.directions else a.basis
 
     def mask_name(self, arm: str, task: str) -> str | None:
         """The mask file one cell needs."""

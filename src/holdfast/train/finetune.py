@@ -139,6 +139,8 @@ def run(
         before = container.Stored(aligned, {x.module.weight: x.weight for x in targets}, rounded=dtype)
         record["frozen_drift"] = optimizer.frozen_drift(before)
         record["moved_fraction"] = optimizer.moved_fraction(before)
+        if (share := optimizer.frozen_fraction()) and "mask" not in needs:
+            record["frozen_fraction"] = share
     peak = int(spread.largest(machine.peak_memory()))
     model = spread.gathered(model, outline)
     spread.disband()

@@ -98,6 +98,26 @@ def build_basis(gram_file: Path, out: Path, say: Say) -> None:
     _write_bases(out, shapes, made(), header | {"gram_file": container.identity(gram_file), "kind": "safety"})
 
 
+def build_directions(gram_file: Path, spec: dict[str, Any], out: Path, say: Say) -> None:
+    """The leading directions of every Gram matrix: a share of them, or as many as carry a share of the energy."""
+    import torch
+
+    from holdfast.warp import basis
+
+    grams, header = artifact.read(gram_file, family="gram", lazy=True)
+    found: dict[str, torch.Tensor] = {}
+    for name in grams:
+        gram = grams[name].cuda() if torch.cuda.is_available() else grams[name]
+        u = basis.held(gram, name, spec["share"], spec["energy"])
+        carried = float((u * (gram @ u)).sum() / gram.diagonal().sum())
+        say(f"{name}: n = {u.shape[0]}, {u.shape[1]} directions hold {carried:.1%} of the energy")
+        found[name] = u.cpu()
+        del gram, u
+    shapes = {name: tuple(u.shape) for name, u in found.items()}
+    header |= {"gram_file": container.identity(gram_file), "kind": "leading", "spec": spec}
+    _write_bases(out, shapes, found.items(), header)
+
+
 def build_random_basis(gram_file: Path, seed: int, out: Path) -> None:
     """The control basis: a random orthogonal matrix of the same shape for every input."""
     import zlib

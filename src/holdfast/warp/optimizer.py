@@ -72,15 +72,16 @@ class Rotation:
     `v` (m, m) on the output side, orthogonal or None for the identity; `frozen` (m, n), None for nothing
     frozen (a boolean tensor is packed into bits).
 
-    `corrected` is the truncated form: `u` (n, k) holds k leading directions and `frozen` is (m, k), C = W U.
-    The optimizer then works in the original coordinates and its update loses what would move frozen
-    coefficients: ΔW −= ((ΔW U) ⊙ M) Uᵀ.
+    `corrected` is the truncated form: `u` (n, k) holds k leading directions and `frozen` is (m, k), C = W U, or None
+    for all of them. The optimizer then works in the original coordinates and its update loses what would move frozen
+    coefficients: ΔW −= ((ΔW U) ⊙ M) Uᵀ. `early`: the gradient loses it too, before its moments are taken.
     """
 
     u: Tensor | None = None
     frozen: BitMask | None = None
     v: Tensor | None = None
     corrected: bool = False
+    early: bool = False
 
     if TYPE_CHECKING:  # what may be given for `frozen` is more than what it then is
 
@@ -90,6 +91,7 @@ class Rotation:
             frozen: BitMask | Tensor | None = None,
             v: Tensor | None = None,
             corrected: bool = False,
+            early: bool = False,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -113,7 +115,9 @@ class Rotation:
 
     def correct(self, update: Tensor) -> Tensor:
         """An update in the original coordinates without its part on frozen coefficients, in place."""
-        assert self.u is not None and self.frozen is not None  # the truncated form has both
+        assert self.u is not None  # the truncated form has one
+        if self.frozen is None:
+            return update.addmm_(update @ self.u, self.u.T, alpha=-1)
         return update.sub_((update @ self.u).masked_fill_(~self.frozen.bools, 0) @ self.u.T)
 
     def back(self, c: Tensor) -> Tensor:
@@ -226,6 +230,8 @@ class RotatedAdamW(torch.optim.Optimizer):
         of `p.grad`, so that no second set of gradients is held until the norm is known."""
         assert p.grad is not None  # `step` leaves out parameters without one
         gradient, p.grad = _local(p.grad), None
+        if rotation.early:
+            return self._whole(rotation).correct(gradient)
         if rotation.corrected or not rotation.acts:
             return gradient
         gradient = self._whole(rotation).rotate(gradient)
@@ -292,16 +298,18 @@ class RotatedAdamW(torch.optim.Optimizer):
         """
         worst = torch.zeros(())
         for p, rotation in self._constrained():
-            if rotation.frozen is None:
+            if rotation.frozen is None and not rotation.corrected:
                 continue
-            moved = self._whole(rotation).exactly(_local(p.detach()) - _rows(before[p], p))[rotation.frozen.bools]
+            moved = self._whole(rotation).exactly(_local(p.detach()) - _rows(before[p], p))
+            moved = moved if rotation.frozen is None else moved[rotation.frozen.bools]
             if moved.numel():
                 worst = torch.maximum(worst, moved.abs().max().cpu())  # which keeps what is no number
         return float(max(self._everywhere(float(worst)), key=lambda x: (x != x, x)))
 
     def moved_fraction(self, before: Mapping[Tensor, Tensor]) -> float:
-        """Share of the coefficients free to move that did, by more than 1e-12 as the authors' code checks it.
-        With float32 masters it is close to 1; in bfloat16 most updates can be lost.
+        """Share of the coefficients free to move that did, by more than 1e-12 as the authors' code checks it; of the
+        entries of a weight whose k directions are all frozen. With float32 masters it is close to 1; in bfloat16
+        most updates can be lost.
 
         Args:
             before: parameter -> its value before training.
@@ -309,12 +317,26 @@ class RotatedAdamW(torch.optim.Optimizer):
         moved = free = 0
         for p, rotation in self._constrained():
             old, kept = _rows(before[p], p), self.state[p].get("coefficients")
-            rotation = self._whole(rotation)
+            rotation = Rotation() if rotation.corrected and rotation.frozen is None else self._whole(rotation)
             change = rotation.exactly(_local(p.detach()) - old) if kept is None else kept - rotation.rotate(old)
             may = torch.ones_like(change, dtype=torch.bool) if rotation.frozen is None else ~rotation.frozen.bools
             moved, free = moved + int((change.abs() > 1e-12)[may].sum()), free + int(may.sum())
         counts: list[tuple[int, int]] = self._everywhere((moved, free))
         return sum(m for m, _ in counts) / max(1, sum(f for _, f in counts))
+
+    def frozen_fraction(self) -> float:
+        """Share of the coefficients of all constrained weights that are frozen."""
+        frozen = every = 0
+        for p, rotation in self._constrained():
+            weight = _local(p)
+            every += weight.numel()
+            if rotation.frozen is not None:
+                frozen += rotation.frozen.count
+            elif rotation.corrected:
+                assert rotation.u is not None  # the truncated form has one
+                frozen += weight.shape[0] * rotation.u.shape[1]
+        counts: list[tuple[int, int]] = self._everywhere((frozen, every))
+        return sum(f for f, _ in counts) / max(1, sum(n for _, n in counts))
 
     def _everywhere(self, value: Any) -> list[Any]:
         """A value of every rank, or the one that there is."""
