@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import platform
 import shutil
 import statistics
@@ -32,12 +33,14 @@ from benchmarks import published
 from holdfast.merge import driver
 from holdfast.model import folders, layers
 from holdfast.record import jsonfiles, provenance
-from holdfast.warp import basis, gram, importance
+from holdfast.warp import basis, gram, importance, masks
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
 MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
 FREEZE = 0.1
+HELD = 0.3  # share of the directions that `lead` holds
 PLAIN, OURS, PUBLISHED = "plain", "ours", "published"
+LEAD, UPDATE = "lead", "lead update"  # gradient and update projected, or the update alone
 CAPTURE = "capture"  # the part of ours that is not decomposition
 
 
@@ -83,7 +86,10 @@ TARGETS = {
     "importance": ("ratio_to_plain", 1.25), "importance, against published": ("ratio_to_published", 1 / 2.5),
     "basis": ("ratio_to_published", 1 / 5), "memory of a step": ("ratio_to_plain_and_bases", 1.05),
     "merge": ("ratio_to_plain", 1.5), "memory of a merge": ("ratio_to_three_largest", 1.0),
-    "generation": ("ratio_to_published", 1 / 3),
+    "generation": ("ratio_to_published", 1 / 3), "directions": ("ratio_to_published", 1 / 5),
+    "lead 4x128x4": ("ratio_to_plain", 1.10), "lead 4x128x1": ("ratio_to_plain", 1.30),
+    "lead update 4x128x4": ("ratio_to_plain", 1.10), "lead update 4x128x1": ("ratio_to_plain", 1.30),
+    "memory of lead": ("ratio_to_plain", 1.10),
 }  # fmt: skip
 
 
@@ -141,8 +147,12 @@ def stepper(
     settings = {"lr": 1e-4, "weight_decay": 0.0}
     u, frozen = random_rotations(targets) if side != PLAIN else ({}, {})
     u = {name: x.to(model.dtype) for name, x in u.items()}
-    if side == OURS:
+    if side in (OURS, LEAD, UPDATE):
         rotations = {x.module.weight: Rotation(u[x.input], frozen[x.name]) for x in targets}
+        if side != OURS:
+            held = {name: x[:, : masks.leading(len(x), HELD)].contiguous() for name, x in u.items()}
+            rotations = {x.module.weight: Rotation(held[x.input], None, None, True, side == LEAD) for x in targets}
+            del u, frozen
         optimizer = RotatedAdamW(model.parameters(), rotations, max_grad_norm=1.0, **settings)
     else:
         if side == PUBLISHED:
@@ -154,7 +164,7 @@ def stepper(
             with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
                 loss = model(**folders.supervised(model, batch), use_cache=False).loss / accumulation
             loss.backward()
-        if side != OURS:
+        if not isinstance(optimizer, RotatedAdamW):
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -164,6 +174,23 @@ def stepper(
 
 def step_case(shape: Shape, micro: int, length: int, accumulation: int) -> dict[str, Callable[[], Any]]:
     return {s: stepper(s, shape, micro, length, accumulation) for s in (PLAIN, OURS, PUBLISHED)}
+
+
+def lead_case(shape: Shape, side: str, step: tuple[int, int, int]) -> dict[str, Callable[[], Any]]:
+    """A step that holds leading directions beside a plain one."""
+    return {PLAIN: stepper(PLAIN, shape, *step), OURS: stepper(side, shape, *step)}
+
+
+def directions_case(shape: Shape) -> dict[str, Callable[[], Any]]:
+    """Decomposition alone: published, one `svd` of every target module's Gram matrix; ours, the leading directions of
+    every distinct input."""
+    model = shape.model()
+    targets = layers.resolve(model, MODULES)
+    grams, _ = gram.capture(model, targets, rows(shape, 32, 128), batch_size=8, pad_id=0)
+    return {
+        OURS: lambda: [basis.held(g, name, HELD) for name, g in grams.items()],
+        PUBLISHED: lambda: [torch.linalg.svd(grams[x.input])[0] for x in targets],
+    }
 
 
 def importance_case(shape: Shape) -> dict[str, Callable[[], Any]]:
@@ -374,7 +401,7 @@ def run(shapes: list[Shape], rounds: int, only: str) -> list[dict[str, Any]]:
             print(f"{name}, {shape.name} ...", file=sys.stderr, flush=True)
             sides = make()
             entry = summarize(name, shape, interleave(sides, times), **more)
-            entries.append(entry | (floors(operations(sides)) if name.startswith(("step", "importance")) else {}))
+            entries.append(entry | (floors(operations(sides)) if name.startswith(("step", "importance", "lead")) else {}))
 
     for shape in shapes:
         for step in STEPS:
@@ -383,6 +410,10 @@ def run(shapes: list[Shape], rounds: int, only: str) -> list[dict[str, Any]]:
         add("basis", shape, lambda s=shape: basis_case(s), max(2, rounds // 3))
         with tempfile.TemporaryDirectory() as folder:
             add("merge", shape, lambda s=shape, f=folder: merge_case(s, Path(f)), rounds)
+        for side, step in itertools.product((LEAD, UPDATE), STEPS):
+            name = f"{side} {'x'.join(map(str, step))}"
+            add(name, shape, lambda s=shape, w=side, t=step: lead_case(s, w, t), rounds)
+        add("directions", shape, lambda s=shape: directions_case(s), max(2, rounds // 3))
         add("generation", shape, lambda s=shape: generation_case(s), max(2, rounds // 3))
         if only in "memory of a step":
             print(f"memory, {shape.name} ...", file=sys.stderr, flush=True)
@@ -395,6 +426,11 @@ def run(shapes: list[Shape], rounds: int, only: str) -> list[dict[str, Any]]:
                 | {"ratio_to_plain_and_bases": peaks[OURS] / (peaks[PLAIN] + allowed)}
                 | {"ratio_to_published": peaks[OURS] / peaks[PUBLISHED]}
             )
+        if only in "memory of lead":
+            print(f"memory of lead, {shape.name} ...", file=sys.stderr, flush=True)
+            peaks = {side: peak_memory(side, shape, STEPS[0]) for side in (PLAIN, LEAD)}
+            ratio = {"ratio_to_plain": peaks[LEAD] / peaks[PLAIN]}
+            entries.append({"name": "memory of lead", "shape": asdict(shape), **peaks} | ratio)
     if only in "memory of a merge":
         print("memory of a merge ...", file=sys.stderr, flush=True)
         entries.append(merge_memory(SHAPES["tiny" if shapes == [SHAPES["tiny"]] else "wide"]))
@@ -436,7 +472,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", default="", help="part of a case's name")
     parser.add_argument("--out", type=Path, default=Path("results/bench.json"))
-    parser.add_argument("--memory-of", choices=(PLAIN, OURS, PUBLISHED, "merge"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=(PLAIN, OURS, PUBLISHED, LEAD, UPDATE, "merge"), help=argparse.SUPPRESS)
     parser.add_argument("--step", nargs=3, type=int, default=STEPS[0], help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -9,6 +9,7 @@ rule compare:
         validation=VALIDATION,
     output:
         **({"suites": f"{R}/suites.csv"} if S.suites else {}),
+        **({"ranks": f"{R}/ranks.csv"} if S.study.curves else {}),
         table=captioned(f"{R}/table.csv", "table"),
         claims=captioned(f"{R}/claims.csv", "claims"),
         draws=f"{R}/draws.csv",
@@ -89,6 +90,7 @@ rule write_report:
         variance=rules.compare.output.variance,
         curve=rules.compare.output.curve,
         suites=rules.compare.output.get("suites", []),
+        ranks=rules.compare.output.get("ranks", []),
         changes=[
             f"{R}/{task}/{arm}/seed{seed}/changes.csv"
             for task, arm, seed in S.cells

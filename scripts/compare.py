@@ -7,7 +7,7 @@ from holdfast.stage import job
 
 
 def main(io: SimpleNamespace) -> None:
-    from holdfast.compare import claims, components, groups, pareto, suites, table
+    from holdfast.compare import claims, components, groups, pareto, ranks, suites, table
     from holdfast.record import csvfiles, files, jsonfiles
     from holdfast.report import tabular
 
@@ -26,6 +26,8 @@ def main(io: SimpleNamespace) -> None:
     files.write_text(Path(io.output.markdown), tabular.markdown(rows) + tabular.suites(of_suites))
     files.write_text(Path(io.output.latex), tabular.latex(rows))
     jsonfiles.write_json(Path(io.output.summary), tabular.summary(rows))
+    if validation:
+        csvfiles.write_csv(Path(io.output.ranks), ranks.rows(found, validation), ranks.COLUMNS)
     csvfiles.write_csv(Path(io.output.variance), components.rows(found), components.COLUMNS)
     pareto.build(found, Path(io.output.pareto))
 

@@ -118,6 +118,15 @@ def test_the_floor_of_a_step_is_two_products_per_module():
     assert counted["ours"] - counted["plain"] == more
 
 
+@pytest.mark.parametrize(("side", "times"), [(bench.LEAD, 8), (bench.UPDATE, 4)])
+def test_the_floor_of_holding_directions_is_two_products_with_k_of_them(side, times):
+    """4 Σ m n k operations for the update, as many for the gradient."""
+    shape = bench.SHAPES["tiny"]
+    counted = bench.operations(bench.lead_case(shape, side, (2, 16, 1)))
+    sizes = (x.module.weight.shape for x in layers.resolve(shape.model(), MODULES))
+    assert counted["ours"] - counted["plain"] == sum(times * m * n * round(bench.HELD * n) for m, n in sizes)
+
+
 def test_the_cost_at_scale_is_counted_from_its_parts(monkeypatch):
     """What is run on a GPU at the shape of a 7B model, here tiny on the CPU."""
     shape = bench.SHAPES["tiny"]

@@ -29,6 +29,7 @@ def build(
     variance: Path,
     curve: Path,
     suites: Path | None = None,
+    ranks: Path | None = None,
     changes: list[Path],
     profiles: list[Path],
     metrics: list[Path],
@@ -73,6 +74,7 @@ def build(
         "risk": tradeoffs.risk(poisoned, csvfiles.read_csv(cost)) if poisoned else "",
         "variances": plots.variances(varied),
         "curves": tradeoffs.equal_utility(curves) if curves else "",
+        "ranks": plots.ranks(csvfiles.read_csv(ranks)) if ranks else "",
         "sweep": tradeoffs.sweep(points, _chosen(resolved)) if points else "",
     }
     costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in csvfiles.read_csv(cost)]

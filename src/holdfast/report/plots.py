@@ -223,3 +223,39 @@ def profiles(masks: dict[str, list[Row]]) -> str:
         return figure
 
     return svg(draw)
+
+
+def ranks(rows: list[Row]) -> str:
+    """Mean ranks of families over tasks and replicates (ranks.csv), the best on top, with their intervals over
+    replicates; a bar on the right joins what the critical difference does not tell apart. Nothing without rows."""
+    if not rows:
+        return ""
+    found = [value_of(r, "rank") for r in rows]
+    gap = value_of(rows[0], "critical_difference")
+    look = looks(r["family"] for r in rows)
+
+    def draw() -> Figure:
+        figure, axis = plt.subplots(figsize=(6.2, 0.9 + 0.3 * len(rows)), layout="constrained")
+        for y, row in enumerate(rows):
+            bar = [[found[y] - value_of(row, "rank_low")], [value_of(row, "rank_high") - found[y]]]
+            colour, marker = look[row["family"]]
+            axis.errorbar(
+                found[y], y, xerr=None if np.isnan(bar).any() else np.maximum(bar, 0), color=colour, marker=marker,
+                ms=5, lw=1, capsize=2,
+            )  # fmt: skip
+        joined: list[tuple[int, int]] = []
+        for first in range(len(rows)):
+            last = max(i for i in range(len(rows)) if found[i] - found[first] <= gap)
+            if last > first and not (joined and joined[-1][1] >= last):
+                joined.append((first, last))
+        for i, (first, last) in enumerate(joined):
+            axis.plot([len(rows) + 0.6 + 0.35 * i] * 2, [first - 0.2, last + 0.2], color="#52606D", lw=3, clip_on=False)
+        axis.set_yticks(range(len(rows)), [r["family"] for r in rows])
+        axis.set(xlim=(0.8, len(rows) + 0.9 + 0.35 * len(joined)), ylim=(len(rows) - 0.5, -0.5))
+        axis.set_xticks([t for t in axis.get_xticks() if 1 <= t <= len(rows)])
+        axis.set_xlabel(
+            f"mean rank over {rows[0]['tasks']} tasks and {rows[0]['replicates']} replicates; critical difference {gap:.1f}"
+        )
+        return figure
+
+    return svg(draw)

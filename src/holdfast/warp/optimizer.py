@@ -117,7 +117,7 @@ class Rotation:
         """An update in the original coordinates without its part on frozen coefficients, in place."""
         assert self.u is not None  # the truncated form has one
         if self.frozen is None:
-            return update.addmm_(update @ self.u, self.u.T, alpha=-1)
+            return torch.addmm(update, update @ self.u, self.u.T, alpha=-1, out=update)
         return update.sub_((update @ self.u).masked_fill_(~self.frozen.bools, 0) @ self.u.T)
 
     def back(self, c: Tensor) -> Tensor:

@@ -1,0 +1,80 @@
+"""Ranks of methods over tasks and replicates: against a textbook example, a simulation, and planted studies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_curves import study
+
+from holdfast.compare import ranks
+from holdfast.report import plots
+
+
+def test_ranks_go_from_the_most_to_the_least_and_ties_share():
+    found = ranks.ranked(np.array([[0.2, 0.9, 0.5], [0.4, 0.4, 0.1], [0.3, 0.3, 0.3]]))
+    assert found.tolist() == [[3, 1, 2], [1.5, 1.5, 3], [2, 2, 2]]
+
+
+@given(st.integers(2, 6), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_ranks_of_a_block_always_sum_to_the_same(families, blocks, random):
+    scores = np.array([[random.choice([0, 0.25, 0.5, 1]) for _ in range(families)] for _ in range(blocks)])
+    assert ranks.ranked(scores).sum(axis=1) == pytest.approx(families * (families + 1) / 2)
+
+
+@pytest.mark.parametrize(("families", "blocks", "q"), [(2, 10, 1.960), (4, 14, 2.569), (10, 30, 3.164)])
+def test_the_critical_difference_has_the_published_q(families, blocks, q):
+    """q of Demšar 2006, table 5 (a), for 0.05."""
+    want = q * (families * (families + 1) / (6 * blocks)) ** 0.5
+    assert ranks.critical_difference(families, blocks) == pytest.approx(want, rel=1e-3)
+
+
+def test_families_that_are_alike_are_seldom_told_apart():
+    """The largest difference of mean ranks passes the critical difference in about 5 % of the studies."""
+    stream, told, tested = np.random.default_rng(0), 0, 0
+    gap = ranks.critical_difference(5, 12)
+    for _ in range(600):
+        scores = stream.random((12, 5))
+        mean = ranks.ranked(scores).mean(axis=0)
+        told += np.ptp(mean) > gap
+        tested += ranks.friedman(scores) < 0.05
+    assert 0.015 < told / 600 < 0.075 and 0.02 < tested / 600 < 0.09
+
+
+def test_friedman_of_what_is_equal_or_too_little_says_nothing():
+    assert ranks.friedman(np.full((4, 3), 0.5)) == 1.0
+    assert ranks.friedman(np.array([[0.1, 0.2, 0.3]])) == 1.0 and ranks.friedman(np.array([[0.1, 0.2]] * 5)) == 1.0
+    assert ranks.friedman(np.array([[0.1, 0.2, 0.3]] * 8)) < 0.01
+
+
+def _points(order):
+    """Sweeps of three families whose models have all of full's utility, from the most refusals to the fewest."""
+    kept = dict(zip(order, (0.9, 0.6, 0.3), strict=False))
+    return [("full.1", "full", [((0.0, 0.9), (0.0, 0.9))] * 3)] + [
+        (f"{name}.1", name, [((rate, 0.9), (rate - 0.01 * unit, 0.9)) for unit in range(3)]) for name, rate in kept.items()
+    ]  # fmt: skip
+
+
+def test_the_one_that_keeps_most_everywhere_comes_first(tmp_path):
+    tests, validations = {}, {}
+    for task, order in {"a": ("warp", "resta", "somf"), "b": ("warp", "somf", "resta")}.items():
+        test, validation = study(tmp_path / task, _points(order), units=3)
+        tests[task], validations[task] = test["gsm8k"], validation["gsm8k"]
+    rows = ranks.rows(tests, validations)
+    assert [(r["family"], r["rank"]) for r in rows] == [("warp", 1), ("resta", 2.5), ("somf", 2.5), ("full", 4)]
+    assert all((r["tasks"], r["replicates"], r["families"]) == (2, 3, 4) for r in rows)
+    assert rows[0]["rank_low"] == rows[0]["rank_high"] == 1  # in every replicate
+    assert rows[0]["critical_difference"] == pytest.approx(ranks.critical_difference(4, 6)) and rows[0]["p"] < 0.01
+    text = plots.ranks([{c: str(r.get(c, "")) for c in ranks.COLUMNS} for r in rows])
+    assert ">warp<" in text and "critical difference 1.9" in text and plots.ranks([]) == ""
+
+
+def test_a_family_that_one_task_lacks_is_not_ranked_and_one_alone_is_nothing(tmp_path):
+    tests, validations = {}, {}
+    for task, order in {"a": ("warp", "resta"), "b": ("resta",)}.items():
+        test, validation = study(tmp_path / task, _points(order), units=3)
+        tests[task], validations[task] = test["gsm8k"], validation["gsm8k"]
+    assert [r["family"] for r in ranks.rows(tests, validations)] == ["resta", "full"]
+    test, validation = study(tmp_path / "c", _points(()), units=3)
+    assert ranks.rows(test, validation) == []
