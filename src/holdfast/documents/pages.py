@@ -46,6 +46,8 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
         csvfiles.read_csv(root / "docs" / name) for name in ("demo/replicated.csv", "real/table.csv", "real/suites.csv")
     )
     readme = _between(_text(root / "README.md"), "results", tabular.overview(demo))
+    claims = csvfiles.read_csv(root / "docs/demo/replicated-claims.csv")
+    readme = _between(readme, "claims", f"{tabular.verdicts(claims)}\n")
     in_short = tabular.overview(real, ("refused", "over-refusal", "utility"))
     return {
         listed: reference.page(root / "config", _text(listed) if check else None),

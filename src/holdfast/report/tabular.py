@@ -113,6 +113,27 @@ def overview(rows: Sequence[Row], shown: Sequence[str] = ("refused", "utility"))
     return "\n".join([*lines, *note]) + "\n"
 
 
+def verdicts(claims: Sequence[Row]) -> str:
+    """How the claims of a study ended, in a sentence per kind: of refusals, and of utility.
+
+    >>> kinds = ["refusal"] * 3 + ["utility"]
+    >>> print(verdicts([{"kind": k, "verdict": v} for k, v in zip(kinds, ["holds", "not resolved", "holds", "holds"])]))
+    Of 3 claims about refusals 2 hold, 0 do not and 1 is not resolved; of 1 about utility 1 holds.
+    """
+    said = []
+    for kind, about in (("refusal", "refusals"), ("utility", "utility")):
+        found = [r["verdict"] for r in claims if r["kind"] == kind]
+        counts = {v: found.count(v) for v in ("holds", "does not hold", "not resolved")}
+        yes, no, open_ = counts.values()
+        start = f"{'of' if said else 'Of'} {len(found)} {'' if said else 'claims '}about {about}"
+        if yes == len(found):
+            said.append(f"{start} {yes} hold{'s' * (yes == 1)}")
+            continue
+        said.append(f"{start} {yes} hold{'s' * (yes == 1)}, {no} {'does' if no == 1 else 'do'} not and {open_} "
+                    f"{'is' if open_ == 1 else 'are'} not resolved")  # fmt: skip
+    return "; ".join(said) + "."
+
+
 def _tex(text: str) -> str:
     return "".join(_TEX.get(c, c) for c in text)
 
