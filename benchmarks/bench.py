@@ -401,7 +401,9 @@ def run(shapes: list[Shape], rounds: int, only: str) -> list[dict[str, Any]]:
             print(f"{name}, {shape.name} ...", file=sys.stderr, flush=True)
             sides = make()
             entry = summarize(name, shape, interleave(sides, times), **more)
-            entries.append(entry | (floors(operations(sides)) if name.startswith(("step", "importance", "lead")) else {}))
+            entries.append(
+                entry | (floors(operations(sides)) if name.startswith(("step", "importance", "lead")) else {})
+            )
 
     for shape in shapes:
         for step in STEPS:

@@ -51,6 +51,37 @@ def test_frozen_coefficients_stay_and_all_others_move(model, tokenizer, world, r
     assert all(not torch.equal(p, old) for p, old in before.items())
 
 
+def test_leading_directions_are_held_saved_and_those_of_a_study(model, tokenizer, world, refusals, tmp_path):
+    before = {p: p.detach().clone() for p in model.parameters()}
+    protection = protect.from_refusals(model, tokenizer, refusals, leading=0.25)
+    assert protection.frozen_fraction == pytest.approx(0.25, abs=0.02)
+    protection.save(tmp_path / "mine")
+    again = protect.load(tmp_path / "mine", model)
+    assert again.frozen_fraction == protection.frozen_fraction
+    assert all(torch.equal(u, again._bases[name]) for name, u in protection._bases.items())
+    folders.save(model, tokenizer, tmp_path / "aligned", header={"role": "aligned"})
+    tables.write(world.safety(ROWS, 0), tmp_path / "safety.parquet", "safety")
+    cfg = {"rows": ROWS, "tokens": "all", "modules": protect.MODULES}
+    gram, file = tmp_path / "gram.safetensors", tmp_path / "leading.safetensors"
+    families.build_gram(tmp_path / "aligned/model.safetensors", tmp_path / "safety.parquet", cfg, gram, str)
+    families.build_directions(gram, {"share": 0.25, "energy": None}, file, str)
+    theirs = protect.load(tmp_path, model, basis_file=file)
+    for name, u in theirs._bases.items():  # one span; the batches it was captured in are others
+        assert torch.allclose(u @ u.T, protection._bases[name] @ protection._bases[name].T, atol=1e-3), name
+    optimizer = again.optimizer(model.parameters(), lr=1e-2, weight_decay=0.1)
+    steps(model, tokenizer, task(world), optimizer)
+    assert optimizer.frozen_drift(before) < 1e-6 < 1e-3 < max((p - before[p]).abs().max() for p in again.parameters())
+    protection.save(tmp_path / "mine")
+    protect.from_refusals(model, tokenizer, refusals).save(tmp_path / "mine")
+    assert protect.load(tmp_path / "mine", model)._frozen  # the masks count again
+
+
+@pytest.mark.parametrize("leading", [0.0, 1.5, -0.3])
+def test_a_share_of_directions_that_is_none_is_one_block(model, tokenizer, refusals, leading):
+    with pytest.raises(HoldfastError, match="leading is a share"):
+        protect.from_refusals(model, tokenizer, refusals, leading=leading)
+
+
 def test_to_make_one_leaves_the_model_as_it_was(model, tokenizer, refusals):
     model.train()
     frozen = next(model.parameters())

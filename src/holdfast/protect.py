@@ -1,11 +1,11 @@
 """How does a training loop of one's own keep the refusals of its model? By a protection: which coefficients of the
-weights, in the coordinates of the model's safety activations, must not move (WaRP).
+weights, in the coordinates of the model's safety activations, must not move (WaRP), or which directions (`leading`).
 
     protection = protect.from_refusals(model, tokenizer, rows)
     optimizer = protection.optimizer(model.parameters(), lr=1e-4)
 
 The model stays an ordinary one; the optimizer is given to any loop: `transformers.Trainer(optimizers=(optimizer,
-None))`, TRL, accelerate. Paper and equations: `holdfast.methods.warp`, docs/methods.md.
+None))`, TRL, accelerate. Papers and equations: `warp` and `lead` of docs/methods.md.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
 BASIS, MASK = "basis.safetensors", "mask.safetensors"
+LEADING = "leading"  # what a file of a basis says it is where it holds leading directions
 Say = Callable[[str], None]
 
 
 class Protection:
-    """Of every protected weight (m, n) of one model: the basis U (n, n) of its input and the mask (m, n) over W U.
+    """Of every protected weight (m, n) of one model: the basis U (n, n) of its input and the mask (m, n) over W U; or
+    k leading directions (n, k) of its input, all of them held, and no masks.
 
     It knows the model's parameters themselves: make it, or load it, for the model that is trained, before anything
     wraps or shards that one.
@@ -50,7 +52,15 @@ class Protection:
     @property
     def frozen_fraction(self) -> float:
         """Share of their coefficients that must not move."""
-        return sum(m.count for m in self._frozen.values()) / sum(m.size for m in self._frozen.values())
+        held = {x.name: x.module.out_features * self._bases[x.input].shape[1] for x in self._targets}
+        held |= {name: mask.count for name, mask in self._frozen.items()}
+        return sum(held.values()) / sum(x.module.weight.numel() for x in self._targets)
+
+    def _rotation(self, layer: Layer) -> Rotation:
+        u = self._bases[layer.input].to(layer.module.weight)
+        if not self._frozen:
+            return Rotation(u, corrected=True, early=True)
+        return Rotation(u, self._frozen[layer.name].to(layer.module.weight.device))
 
     def optimizer(
         self,
@@ -86,7 +96,7 @@ class Protection:
                         "A protected weight is in float16, which Adam cannot train.", found=f"{x.name} float16",
                         expected="float32 or bfloat16", do="model.float(), and autocast in the loop",
                     )  # fmt: skip
-                rotations[weight] = Rotation(self._bases[x.input].to(weight), self._frozen[x.name].to(weight.device))
+                rotations[weight] = self._rotation(x)
         if not rotations:
             raise ArtifactError(
                 "No parameter that is to be trained is protected.", found=f"{len(trained)} parameters of another model",
@@ -98,10 +108,15 @@ class Protection:
         )
 
     def save(self, folder: Path | str) -> None:
-        """Write `basis.safetensors` and `mask.safetensors`, files like those of a study."""
+        """Write `basis.safetensors` and, where there are masks, `mask.safetensors`, files like those of a study."""
         shapes = {name: list(mask.shape) for name, mask in self._frozen.items()}
-        inputs = list(layers.inputs(self._targets))
-        artifact.write(Path(folder) / BASIS, self._bases, family="basis", header={"layers": inputs})
+        header: dict[str, Any] = {"layers": list(layers.inputs(self._targets))}
+        if not shapes:
+            header |= {"kind": LEADING, "modules": list(dict.fromkeys(x.kind for x in self._targets))}
+        artifact.write(Path(folder) / BASIS, self._bases, family="basis", header=header)
+        if not shapes:
+            (Path(folder) / MASK).unlink(missing_ok=True)
+            return
         artifact.write(
             Path(folder) / MASK, {name: mask.bits for name, mask in self._frozen.items()}, family="mask",
             header={"layers": list(shapes), "shapes": shapes, "frozen_fraction": self.frozen_fraction},
@@ -114,6 +129,7 @@ def from_refusals(
     rows: Iterable[Mapping[str, str]],
     *,
     freeze_fraction: float = 0.1,
+    leading: float | None = None,
     modules: Sequence[str] = MODULES,
     batch_size: int = 8,
     say: Say = lambda _: None,
@@ -124,6 +140,8 @@ def from_refusals(
     Args:
         model: the aligned model, before fine-tuning. Its weights, gradients and flags are left as they are.
         rows: `prompt` and `response` (the refusal) of each; a few hundred.
+        leading: hold whole directions instead, this share of every input's, those in which refusals have most of their
+            energy (the method `lead`): no scores, no masks, cheaper steps. `freeze_fraction` is not read then.
         modules: kinds of linear modules that are protected, in every block.
         batch_size: rows whose mean gradient is scored together; the scores depend on it.
 
@@ -143,6 +161,9 @@ def from_refusals(
     if not 0 < freeze_fraction < 1:
         raise DataError("freeze_fraction is a share.", found=str(freeze_fraction), expected="between 0 and 1",
                         do="correct it; 0.1 is the paper's")  # fmt: skip
+    if leading is not None and not 0 < leading <= 1:
+        raise DataError("leading is a share.", found=str(leading), expected="above 0, at most 1",
+                        do="correct it; 0.3 is what docs/lead.md measured")  # fmt: skip
     unknown = sorted(set(modules) - set(names.MODULE_KINDS))
     if unknown:
         raise DataError("A kind of module is not known.", found=", ".join(unknown),
@@ -153,6 +174,8 @@ def from_refusals(
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     try:
         grams, _ = gram.capture(model, targets, encoded, batch_size=batch_size, pad_id=pad_id, say=say)
+        if leading is not None:
+            return Protection(targets, {name: basis.held(g, name, leading) for name, g in grams.items()}, {})
         bases = {name: basis.from_gram(g)[0] for name, g in grams.items()}
         scores = importance.score(model, targets, bases, encoded, batch_size=batch_size, pad_id=pad_id, say=say)
     finally:
@@ -187,18 +210,28 @@ def _pair(position: int, row: Mapping[str, str]) -> dict[str, str]:
 
 def load(
     folder: Path | str, model: PreTrainedModel, *, basis_file: Path | str | None = None,
-    mask_file: Path | str | None = None,
+    mask_file: Path | str | None = None, modules: Sequence[str] = MODULES,
 ) -> Protection:  # fmt: skip
-    """A protection that was saved, or two files of a study, for a model of the same shape.
+    """A protection that was saved, or two files of a study, for a model of the same shape; of leading directions
+    the one file, which says so.
 
     Args:
         folder: where `save` wrote; basis_file, mask_file: other places, such as work/<study>/basis/safety.safetensors.
+        modules: kinds of linear modules that a study's file of leading directions is for: its basis.modules.
 
     Raises:
         ArtifactError: missing or damaged. LayerMismatch: made for other layers than the model has.
     """
     _refuse_wrapped(model)
     basis_file, mask_file = Path(basis_file or Path(folder) / BASIS), Path(mask_file or Path(folder) / MASK)
+    of = artifact.header(basis_file, family="basis")
+    if of.get("kind") == LEADING:
+        targets = layers.resolve(model, of.get("modules", modules))
+        bases, _ = artifact.read(basis_file, family="basis", layers=list(layers.inputs(targets)))
+        for x in targets:
+            if bases[x.input].shape[0] != x.module.in_features:
+                raise _of_another_shape(basis_file, x.input, tuple(bases[x.input].shape), (x.module.in_features, "k"))
+        return Protection(targets, dict(bases), {})
     known = artifact.header(mask_file, family="mask")["layers"]
     targets = layers.resolve(model, list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in known)))
     inputs = list(layers.inputs(targets))
@@ -213,8 +246,12 @@ def load(
             )  # fmt: skip
         there, wanted = tuple(bases[x.input].shape), (x.module.in_features,) * 2
         if there != wanted:
-            raise ArtifactError(
-                f"{basis_file} was made for a model of another shape.", found=f"{x.input} {there}",
-                expected=f"{wanted}", do="name the basis that the mask was made in",
-            )  # fmt: skip
+            raise _of_another_shape(basis_file, x.input, there, wanted)
     return Protection(targets, {name: bases[name] for name in inputs}, frozen)
+
+
+def _of_another_shape(file: Path, reads: str, there: tuple[int, ...], wanted: tuple[Any, ...]) -> ArtifactError:
+    return ArtifactError(
+        f"{file} was made for a model of another shape.", found=f"{reads} {there}", expected=f"{wanted}",
+        do="name the file that was made for this model, a basis beside the mask that was made in it",
+    )  # fmt: skip

@@ -55,7 +55,9 @@ def test_the_update_loses_what_acts_on_the_span(energy):
     delta = (weights.stored("finetuned") - weights.stored("aligned")).double()
     free = torch.eye(10, dtype=torch.float64) - u[:, :k] @ u[:, :k].T
     want = weights.stored("aligned").double() + delta @ free
-    assert torch.allclose(out, want, atol=1e-5) and not torch.allclose(out, weights.stored("finetuned").double(), atol=1e-2)
+    assert torch.allclose(out, want, atol=1e-5) and not torch.allclose(
+        out, weights.stored("finetuned").double(), atol=1e-2
+    )
 
 
 def test_all_directions_give_the_aligned_module_and_other_tensors_follow_elsewhere():
@@ -73,5 +75,8 @@ def test_more_directions_leave_less_of_the_update():
 
     weights, gram, h = _case()
     gram = {of_weight(NAME)[0]: next(iter(gram.values()))}
-    moved = [float(((_merged(weights, gram, rank_fraction=r) - weights.stored("aligned")) @ h).norm()) for r in (0.1, 0.3, 0.6)]
+    moved = [
+        float(((_merged(weights, gram, rank_fraction=r) - weights.stored("aligned")) @ h).norm())
+        for r in (0.1, 0.3, 0.6)
+    ]
     assert moved[0] > moved[1] > moved[2]

@@ -13,7 +13,7 @@ from holdfast.errors import ChatTemplateError, HoldfastError
 from holdfast.model import folders, gguf, hub
 from holdfast.record import container
 from holdfast.study import costs, preflight, resolve
-from holdfast.study.keys import Base
+from holdfast.study.models import Base
 
 library = pytest.importorskip("gguf", reason="pip install 'holdfast[gguf]'")
 

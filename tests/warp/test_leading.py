@@ -58,7 +58,9 @@ def test_which_directions_are_held_hangs_on_share_energy_and_input():
     assert basis.held(gram, "blocks.0.mlp_input", 0.3).shape == (20, 6)
     assert basis.held(gram, "blocks.0.mlp_input", 0.01).shape == (20, 1)
     exact = basis.held(gram, "x", 0.3, 0.9)
-    assert torch.allclose((exact.double() @ exact.double().T), u[:, : exact.shape[1]] @ u[:, : exact.shape[1]].T, atol=1e-5)
+    assert torch.allclose(
+        (exact.double() @ exact.double().T), u[:, : exact.shape[1]] @ u[:, : exact.shape[1]].T, atol=1e-5
+    )
     a, b = basis.held(gram, "a", 0.3), basis.held(gram, "b", 0.3)
     assert not torch.equal(a, b)
 

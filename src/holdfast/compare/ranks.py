@@ -48,7 +48,7 @@ def critical_difference(families: int, blocks: int) -> float:
 
 
 def friedman(scores: np.ndarray) -> float:
-    """p of Friedman's test that all families are alike; 1 where every block has them all equal, or where there are
+    """P of Friedman's test that all families are alike; 1 where every block has them all equal, or where there are
     fewer than three families or two blocks."""
     from scipy.stats import friedmanchisquare
 

@@ -253,9 +253,8 @@ def ranks(rows: list[Row]) -> str:
         axis.set_yticks(range(len(rows)), [r["family"] for r in rows])
         axis.set(xlim=(0.8, len(rows) + 0.9 + 0.35 * len(joined)), ylim=(len(rows) - 0.5, -0.5))
         axis.set_xticks([t for t in axis.get_xticks() if 1 <= t <= len(rows)])
-        axis.set_xlabel(
-            f"mean rank over {rows[0]['tasks']} tasks and {rows[0]['replicates']} replicates; critical difference {gap:.1f}"
-        )
+        over = f"{rows[0]['tasks']} tasks and {rows[0]['replicates']} replicates"
+        axis.set_xlabel(f"mean rank over {over}; critical difference {gap:.1f}")
         return figure
 
     return svg(draw)

@@ -20,7 +20,7 @@ from holdfast.model import gguf, hub, package, shapes
 from holdfast.model.shapes import Shape
 from holdfast.record import paths
 from holdfast.study import resolve
-from holdfast.study.keys import Base, Pretraining
+from holdfast.study.models import Base, Pretraining
 from holdfast.study.training import Training
 
 # Average tokens (whole row, answer) measured with the tokenizer of the world, and for real rows from their
@@ -205,7 +205,9 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
             wanted = [(n, d) for d in study.directions.values()
                       for n in (s.widths(names.MODULE_KINDS) if d.every else widths)]  # fmt: skip
             # Two rounds of a product and a decomposition of k columns; all of eigh where energy says how many.
-            found = sum(4 * n * n * d.share * n * (1 + 2 * d.share) if d.energy is None else 9 * n**3 for n, d in wanted)
+            found = sum(
+                4 * n * n * d.share * n * (1 + 2 * d.share) if d.energy is None else 9 * n**3 for n, d in wanted
+            )
             out.append(Stage("directions", len(study.directions), found, (FP32 + 24) * max(widths) ** 2,
                              FP32 * sum(d.share * n * n for n, d in wanted)))  # fmt: skip
         kinds = {(m.basis, m.minus_task) for m in study.masks.values()}

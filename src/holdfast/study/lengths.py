@@ -11,7 +11,7 @@ from holdfast import data
 from holdfast.errors import DataError, StudyError
 from holdfast.model import chat, counting
 from holdfast.study import resolve
-from holdfast.study.keys import Pretraining
+from holdfast.study.models import Pretraining
 from holdfast.study.training import Training
 
 Row = dict[str, Any]
