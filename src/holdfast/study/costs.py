@@ -205,9 +205,7 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
             wanted = [(n, d) for d in study.directions.values()
                       for n in (s.widths(names.MODULE_KINDS) if d.every else widths)]  # fmt: skip
             # Two rounds of a product and a decomposition of k columns; all of eigh where energy says how many.
-            found = sum(
-                4 * n * n * d.share * n * (1 + 2 * d.share) if d.energy is None else 9 * n**3 for n, d in wanted
-            )
+            found = sum(n**3 * (4 * d.share * (1 + 2 * d.share) if d.energy is None else 9) for n, d in wanted)
             out.append(Stage("directions", len(study.directions), found, (FP32 + 24) * max(widths) ** 2,
                              FP32 * sum(d.share * n * n for n, d in wanted)))  # fmt: skip
         kinds = {(m.basis, m.minus_task) for m in study.masks.values()}
