@@ -51,9 +51,9 @@ def test_friedman_of_what_is_equal_or_too_little_says_nothing():
 def _points(order):
     """Sweeps of three families whose models have all of full's utility, from the most refusals to the fewest."""
     kept = dict(zip(order, (0.9, 0.6, 0.3), strict=False))
-    return [("full.1", "full", [((0.0, 0.9), (0.0, 0.9))] * 3)] + [
-        (f"{name}.1", name, [((rate, 0.9), (rate - 0.01 * unit, 0.9)) for unit in range(3)]) for name, rate in kept.items()
-    ]  # fmt: skip
+    drawn = {name: [((rate, 0.9), (rate - 0.01 * unit, 0.9)) for unit in range(3)] for name, rate in kept.items()}
+    drawn = {"full": [((0.0, 0.9), (0.0, 0.9))] * 3, **drawn}
+    return [(f"{name}.1", name, rates) for name, rates in drawn.items()]
 
 
 def test_the_one_that_keeps_most_everywhere_comes_first(tmp_path):
