@@ -61,7 +61,7 @@ CARD = {
             "warp/test_leading.py::test_the_answer_to_what_lies_in_the_span_never_changes",
         ),
         (
-            "`project: update` is WaRP's column form with `rank_fraction` = `freeze_fraction` and the leading ones frozen",
+            "`project: update` is the column form of WaRP where its mask holds the leading ones",
             "optimizer",
             "methods/test_lead.py::test_update_only_is_the_column_form_of_warp",
         ),

@@ -120,7 +120,7 @@ def verdicts(claims: Sequence[Row]) -> str:
     >>> print(verdicts([{"kind": k, "verdict": v} for k, v in zip(kinds, ["holds", "not resolved", "holds", "holds"])]))
     Of 3 claims about refusals 2 hold, 0 do not and 1 is not resolved; of 1 about utility 1 holds.
     """
-    said = []
+    said: list[str] = []
     for kind, about in (("refusal", "refusals"), ("utility", "utility")):
         found = [r["verdict"] for r in claims if r["kind"] == kind]
         counts = {v: found.count(v) for v in ("holds", "does not hold", "not resolved")}
