@@ -74,6 +74,7 @@ wildcard_constraints:
     arm=one_of(S.arms),
     seed=one_of(map(str, S.study.seeds)),
     role="base|aligned|unaligned",
+    stress=one_of(S.study.stress),
     basis="safety|random|output|permuted",
     rep=f"({'|'.join(S.folders)})",  # what lies in a replicate's folder, or, empty, in the study's own
 

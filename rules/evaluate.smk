@@ -177,6 +177,73 @@ if S.study.curves:
     VALIDATION = [f"{R}/{place}/validation/metrics.json" for place in S.places]
 
 
+STRESSED = []
+
+if S.study.stress:
+
+    def mixed_with(w):
+        """The base model, where a stress mixes with it."""
+        return {"base": home("base", w)} if S.study.stress[w.stress].base else {}
+
+    use rule respond as respond_stressed with:
+        input:
+            unpack(mixed_with),
+            model=rules.finetune.output.model,
+            prompts=rules.prepare_prompts.output[0],
+            tasks=rules.prepare_task.output,
+        output:
+            f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/stress/{{stress}}/responses.parquet",
+        log:
+            f"{L}/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}-{{stress}}.log",
+        params:
+            cfg=lambda w: S.stress_cfg([w.task], w.stress),
+            code=lambda w: code("respond", *datasets([w.task])),
+
+    use rule judge as judge_stressed with:
+        input:
+            responses=rules.respond_stressed.output[0],
+            prompts=rules.prepare_prompts.output[0],
+            tasks=rules.prepare_task.output,
+            opinions=lambda w: opinions_of(
+                f"{w.rep}{w.task}/{w.arm}/seed{w.seed}/stress/{w.stress}", w.task, w.arm
+            ),
+        output:
+            verdicts=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/stress/{{stress}}/verdicts.parquet",
+            metrics=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/stress/{{stress}}/metrics.json",
+        log:
+            f"{L}/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}-{{stress}}.log",
+
+    use rule respond_role as respond_role_stressed with:
+        input:
+            unpack(mixed_with),
+            model=f"{W}/{{rep}}{{role}}/model.safetensors",
+            prompts=rules.prepare_prompts.output[0],
+            tasks=expand(rules.prepare_task.output, task=list(S.study.tasks)),
+        output:
+            f"{R}/{{rep}}models/{{role}}/stress/{{stress}}/responses.parquet",
+        log:
+            f"{L}/{{rep}}respond/{{role}}-{{stress}}.log",
+        params:
+            cfg=lambda w: S.stress_cfg(list(S.study.tasks), w.stress),
+            code=code("respond", *datasets(S.study.tasks)),
+
+    use rule judge_role as judge_role_stressed with:
+        input:
+            responses=rules.respond_role_stressed.output[0],
+            prompts=rules.prepare_prompts.output[0],
+            tasks=expand(rules.prepare_task.output, task=list(S.study.tasks)),
+            opinions=lambda w: opinions_of(
+                f"{w.rep}models/{w.role}/stress/{w.stress}"
+            ),
+        output:
+            verdicts=f"{R}/{{rep}}models/{{role}}/stress/{{stress}}/verdicts.parquet",
+            metrics=f"{R}/{{rep}}models/{{role}}/stress/{{stress}}/metrics.json",
+        log:
+            f"{L}/{{rep}}judge/{{role}}-{{stress}}.log",
+
+    STRESSED = [f"{R}/{place}/metrics.json" for place in S.stressed]
+
+
 CAPABILITIES = []
 
 if S.study.capabilities.tasks:

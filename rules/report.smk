@@ -32,6 +32,31 @@ rule compare:
         "../scripts/compare.py"
 
 
+if STRESSED:
+
+    rule compare_stress:
+        """Comparing the models of {S.name} under stress"""
+        input:
+            metrics=METRICS,
+            stressed=STRESSED,
+            verdicts=[
+                m.replace("metrics.json", "verdicts.parquet")
+                for m in [*METRICS, *STRESSED]
+            ],
+        output:
+            f"{R}/stress.csv",
+        log:
+            f"{L}/compare_stress.log",
+        threads: 1
+        resources:
+            **asks(None, mem_mb=4000, runtime=60),
+        params:
+            cfg={},
+            code=code("compare_stress"),
+        script:
+            "../scripts/compare_stress.py"
+
+
 rule gate:
     """Judging which arms of {S.name} may be shipped"""
     input:
@@ -104,6 +129,7 @@ rule write_report:
         agreement=AGREEMENT,
         capabilities=rules.compare_capabilities.output if CAPABILITIES else [],
         gate=rules.gate.output if S.study.gate else [],
+        stress=rules.compare_stress.output if STRESSED else [],
     output:
         html=captioned(f"{R}/report.html", "report"),
         frontier=captioned(f"{R}/frontier.png", "frontier"),

@@ -15,6 +15,7 @@ def main(io: SimpleNamespace) -> None:
         tasks={Path(p).stem: Path(p) for p in io.input.tasks},
         cfg=io.cfg,
         out=Path(io.output[0]),
+        base=Path(io.input.base) if io.input.get("base") else None,
         say=io.log,
     )
 

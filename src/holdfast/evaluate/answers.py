@@ -13,7 +13,7 @@ import torch
 
 from holdfast import data, names
 from holdfast.errors import ArtifactError, DataError
-from holdfast.evaluate import vllm_backend
+from holdfast.evaluate import stress, vllm_backend
 from holdfast.model import chat, contract, folders, template
 from holdfast.record import provenance, tables
 
@@ -45,11 +45,13 @@ def generate(
     pad_id: int,
     max_new_tokens: int,
     batch_size: int,
+    temperature: float = 0.0,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[tuple[list[int], str]]:
     """(new token ids up to and without the first of `stops`, finish) for every prompt's ids, in order.
 
-    Greedy and nothing else, whatever the checkpoint's generation_config asks for. `finish` is `stop`, `length` (the
+    Greedy, or sampled at a `temperature` from all tokens, and nothing else, whatever the checkpoint's generation_config
+    asks for. `finish` is `stop`, `length` (the
     limit), or `context`: the model has no more positions. Prompts are batched by length and padded on the left, so a
     prompt's neighbours are fixed by the prompt list; in float32 the batching does not change the answer.
     """
@@ -63,7 +65,8 @@ def generate(
     with _plainly(model):
         for chunk in chunks:
             limit = room[chunk[0]]
-            for i, new in zip(chunk, _greedy(model, [encoded[i] for i in chunk], stops, pad_id, limit), strict=True):
+            found = _continued(model, [encoded[i] for i in chunk], stops, pad_id, limit, temperature)
+            for i, new in zip(chunk, found, strict=True):
                 end = next((n for n, token in enumerate(new) if token in stops), None)
                 cut = "length" if limit == max_new_tokens else "context"
                 out[i] = (new, cut) if end is None else (new[:end], "stop")
@@ -72,9 +75,10 @@ def generate(
     return out
 
 
-def _greedy(
-    model: PreTrainedModel, encoded: Sequence[list[int]], stops: Sequence[int], pad_id: int, limit: int
-) -> list[list[int]]:
+def _continued(
+    model: PreTrainedModel, encoded: Sequence[list[int]], stops: Sequence[int], pad_id: int, limit: int,
+    temperature: float,
+) -> list[list[int]]:  # fmt: skip
     """The new tokens of every prompt of a batch, up to a stop token or the limit.
 
     In rounds of `ROUND` tokens: what has ended by then leaves the batch, and is not computed on until the longest has.
@@ -85,11 +89,14 @@ def _greedy(
     ids, mask = batch["input_ids"].to(model.device), batch["attention_mask"].to(model.device)
     begin, cache = ids.shape[1], None
     rows, out = list(range(len(encoded))), [list[int]() for _ in encoded]
+    how: dict[str, Any] = {"do_sample": False}
+    if temperature:
+        how = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     while rows:
         room = limit - (ids.shape[1] - begin)
         config = GenerationConfig(  # type: ignore[no-untyped-call]
-            do_sample=False, num_beams=1, max_new_tokens=min(ROUND, room), eos_token_id=list(stops),
-            pad_token_id=pad_id, return_dict_in_generate=True,
+            num_beams=1, max_new_tokens=min(ROUND, room), eos_token_id=list(stops), pad_token_id=pad_id,
+            return_dict_in_generate=True, **how,
         )  # fmt: skip
         found = model.generate(  # type: ignore[operator]  # what has a language head has it
             ids, attention_mask=mask, past_key_values=cache, generation_config=config
@@ -135,11 +142,18 @@ def answer(
     *,
     max_new_tokens: int,
     batch_size: int,
+    temperature: float = 0.0,
+    opening: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Answer]:
-    """Greedy answers in the order of `prompts`, which may be conversations."""
-    encoded = [chat.encode_prompt(tokenizer, p) for p in prompts]
-    return complete(model, tokenizer, encoded, max_new_tokens=max_new_tokens, batch_size=batch_size, say=say)
+    """Greedy answers in the order of `prompts`, which may be conversations; sampled at a `temperature`. An `opening` is
+    put into the model's mouth: every answer begins with it."""
+    begun = list(tokenizer(opening, add_special_tokens=False)["input_ids"]) if opening else []
+    encoded = [chat.encode_prompt(tokenizer, p) + begun for p in prompts]
+    return complete(
+        model, tokenizer, encoded, max_new_tokens=max_new_tokens, batch_size=batch_size, temperature=temperature,
+        begun=begun, say=say,
+    )  # fmt: skip
 
 
 def complete(
@@ -150,18 +164,22 @@ def complete(
     max_new_tokens: int,
     batch_size: int,
     words: Sequence[str] = (),
+    temperature: float = 0.0,
+    begun: Sequence[int] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Answer]:
-    """Greedy answers to prompts as token ids, in their order.
+    """Greedy answers to prompts as token ids, in their order; sampled at a `temperature`.
 
-    `words`: also the probability of the first token of each of these at the answer's first token.
+    `words`: also the probability of the first token of each of these at the answer's first token. `begun`: tokens that
+    all prompts end with and that are the beginning of their answers.
     """
     model.eval()  # type: ignore[no-untyped-call]
     stops = template.stop_ids(tokenizer, _ends(getattr(model, "generation_config", None)))
     generated = generate(
         model, encoded, stops=stops, pad_id=cast("int", tokenizer.pad_token_id), max_new_tokens=max_new_tokens,
-        batch_size=batch_size, say=say,
+        batch_size=batch_size, temperature=temperature, say=say,
     )  # fmt: skip
+    generated = [([*begun, *ids], finish) for ids, finish in generated]
     first = first_token(model, tokenizer, encoded, words, batch_size=batch_size) if words else [{} for _ in encoded]
     return _worded(tokenizer, generated, first)
 
@@ -264,10 +282,12 @@ def respond(
     tasks: dict[str, Path],
     cfg: dict[str, Any],
     out: Path,
+    base: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Answer the safety prompts and the task rows of one split once; write responses.parquet.
 
+    Under a stress (`cfg["stress"]`) the model is changed first, or asked otherwise; `base` is what it is mixed with.
     Task rows appear in the set `task:<name>` under the id of their row; `generation` is the digest of the settings an
     answer was generated with. Nothing is judged here.
     """
@@ -292,7 +312,7 @@ def respond(
             for r, prompt in zip(rows, asked, strict=True)
         ]  # fmt: skip
         work.append((stored, asked, task["max_new_tokens"]))
-    folder, served = checkpoint.parent, cfg.get("vllm")
+    folder, served, changed = checkpoint.parent, cfg.get("vllm"), cfg.get("stress", {})
     if served:
         tokenizer = template.tokenizer_of(folder)
         template.introduce(tokenizer, cfg.get("system_prompt"))
@@ -300,13 +320,21 @@ def respond(
     else:
         model, tokenizer = folders.load(folder)
         template.introduce(tokenizer, cfg.get("system_prompt"))
-        found = [answer(model, tokenizer, asked, max_new_tokens=limit, batch_size=cfg["batch_size"], say=say)
-                 for _, asked, limit in work]  # fmt: skip
+        stress.apply(model, changed, base)
+        torch.manual_seed(0)
+        openings = [changed.get("prefill", ""), *("" for _ in tasks)]
+        found = [
+            answer(
+                model, tokenizer, asked, max_new_tokens=limit, batch_size=cfg["batch_size"],
+                temperature=changed.get("temperature", 0.0), opening=opening, say=say,
+            )
+            for (_, asked, limit), opening in zip(work, openings, strict=True)
+        ]  # fmt: skip
     out_rows = []
     for (rows, _, limit), answers in zip(work, found, strict=True):
         said = {"system_prompt": cfg["system_prompt"]} if "system_prompt" in cfg else {}
         how = {"vllm": served} if served else {"batch_size": cfg["batch_size"]}
-        settings = provenance.digest({"max_new_tokens": limit, "do_sample": False} | how | said)
+        settings = provenance.digest({"max_new_tokens": limit, "do_sample": False} | how | said | changed)
         out_rows += [
             {**r, "text": a.text, "tokens": a.tokens, "finish": a.finish, "generation": settings}
             for r, a in zip(rows, answers, strict=True)

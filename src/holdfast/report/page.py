@@ -10,7 +10,7 @@ from typing import Any
 from holdfast import names
 from holdfast.compare import choosing, forms
 from holdfast.record import csvfiles, files, jsonfiles, tables
-from holdfast.report import plots, shown, tabular, tradeoffs, verdicts
+from holdfast.report import plots, shown, stressed, tabular, tradeoffs, verdicts
 from holdfast.report.shown import percent
 
 Row = dict[str, Any]
@@ -38,6 +38,7 @@ def build(
     agreement: Path | None = None,
     capabilities: Path | None = None,
     gate: Path | None = None,
+    stress: Path | None = None,
     html: Path,
     frontier: Path,
 ) -> None:
@@ -75,6 +76,7 @@ def build(
         "variances": plots.variances(varied),
         "curves": tradeoffs.equal_utility(curves) if curves else "",
         "ranks": plots.ranks(csvfiles.read_csv(ranks)) if ranks else "",
+        "stress": stressed.heat(csvfiles.read_csv(stress)) if stress else "",
         "sweep": tradeoffs.sweep(points, _chosen(resolved)) if points else "",
     }
     costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in csvfiles.read_csv(cost)]

@@ -17,6 +17,7 @@ from holdfast.study.asked import Capabilities, Choose, Claim, Compare, Constitut
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.models import Aligned, Base, Unaligned, World
 from holdfast.study.replicates import FOLDER, Replicates
+from holdfast.study.stressed import Stress
 from holdfast.study.tasks import Task
 from holdfast.study.training import Resources, Training
 
@@ -180,6 +181,9 @@ class Study(Strict):
         description="Ask for a verdict, ship or not, beside the report; `holdfast gate` has these margins without it.",
     )
     track: Track | None = Field(None, description="Register the study's models in MLflow.")
+    stress: dict[Name, Stress] = Field(
+        {}, description="What is done to every finished model before it is asked once more: stress.csv, by name."
+    )
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="Data draw and order of the fine-tuning.")
     replicates: Replicates = Field(
         1,
@@ -216,6 +220,8 @@ class Study(Strict):
             raise ValueError("curves are chosen on the validation split, so what they say must be of the test split")
         if self.curves and not any(arm.sweep for arm in self.arms.values()):
             raise ValueError("curves go through the points of a sweep, and no arm has one")
+        for name, stress in self.stress.items():
+            self._refuse_stress(name, stress)
         reserved = {"base", "aligned", "unaligned"} & set(self.arms)
         if reserved:
             raise ValueError(f"'{min(reserved)}' is a model role and cannot name an arm")
@@ -223,6 +229,21 @@ class Study(Strict):
         if taken:
             raise ValueError(f"work/<study>/{min(taken)} holds other files, so '{min(taken)}' cannot name a task")
         return self
+
+    def _refuse_stress(self, name: str, stress: Stress) -> None:
+        """ValueError for a stress that this study cannot have."""
+        if unknown := sorted(set(stress.arms or ()) - {*self.arms, "aligned"}):
+            raise ValueError(f"stress.{name}.arms: {unknown[0]} is not an arm of the study")
+        if stress.prefill is not None and self.evaluation.source != WORLD:
+            raise ValueError(
+                f"stress.{name}.prefill is for the fictional world's prompts (evaluation.source: world) only"
+            )
+        if stress.base is not None and not self.has_base:
+            raise ValueError(f"stress.{name}.base mixes with the base model, and the study has none")
+        if stress.system_prompt is not None and self.foundation.source == "tiny":
+            raise ValueError(f"stress.{name}: the tiny model's template has no system message")
+        if self.evaluation.backend == "vllm":
+            raise ValueError(f"stress.{name}: vLLM reads models as they are; evaluation.backend: transformers")
 
     @property
     def baseline(self) -> str | None:

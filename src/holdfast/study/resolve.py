@@ -217,6 +217,12 @@ class Resolved(Compared):
             },
         } | served | _asked_as(e.system_prompt)  # fmt: skip
 
+    def stress_cfg(self, tasks: list[str], name: str) -> dict[str, Any]:
+        """How a model is changed and asked under a stress."""
+        spec = self.study.stress[name].spec()
+        said = self.generation_cfg(tasks)
+        return said | _asked_as(spec["system_prompt"]) if "system_prompt" in spec else said | {"stress": spec}
+
     def divergence_cfg(self) -> dict[str, Any]:
         """How models are compared along the aligned model's answers."""
         return {"batch_size": 8} | _asked_as(self.study.evaluation.system_prompt)

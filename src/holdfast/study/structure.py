@@ -225,6 +225,18 @@ class Structure:
         return [b for b in ("safety", "random", "output", "permuted") if b in wanted or b == "safety"]
 
     @cached_property
+    def stressed(self) -> list[str]:
+        """The folder below results/<study> of every model under every stress."""
+        out = []
+        for name, stress in self.study.stress.items():
+            if stress.arms is None or "aligned" in stress.arms:
+                out += [f"{f}models/aligned/stress/{name}" for f in self.homes("aligned")]
+            for f in self.folders:
+                cells = [c for c in self.models(f) if stress.arms is None or self.arms[c[1]].family in stress.arms]
+                out += [f"{f}{task}/{arm}/seed{seed}/stress/{name}" for task, arm, seed in cells]
+        return out
+
+    @cached_property
     def directions(self) -> dict[str, Directions]:
         """Files of leading directions, by name; they lie beside the bases."""
         return {d.name: d for a in self.arms.values() for d in a.directions.values()}
