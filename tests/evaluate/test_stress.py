@@ -144,7 +144,8 @@ def test_openings_are_for_the_fictional_world_alone(tmp_path):
 def test_the_places_of_a_stress_are_those_of_its_arms(tmp_path):
     from conftest import ROOT
 
-    (tmp_path / "smoke.yaml").write_text((ROOT / "config/smoke.yaml").read_text())
+    for name in ("smoke.yaml", "chosen.yaml"):
+        (tmp_path / name).write_text((ROOT / "config" / name).read_text())
     (tmp_path / "mine.yaml").write_text(STUDY % "a: {bits: 4, arms: [full, aligned]}, b: {prune: 0.5}")
     study = resolve.load("mine", tmp_path)
     of = {name: [p for p in study.stressed if p.endswith(f"/stress/{name}")] for name in "ab"}

@@ -26,8 +26,6 @@ class Stress(Strict):
     arms: tuple[Name, ...] | None = Field(
         None, min_length=1, description="Only these arms, or `aligned`; default: all of them."
     )
-        None, min_length=1, description="Only these arms, or `aligned`; default: all of them."
-    )
 
     @model_validator(mode="after")
     def _one(self) -> Stress:
