@@ -122,6 +122,21 @@ def test_every_method_runs_in_the_dag(methods):
     assert float(moved.pop("full")) > 0 and float(moved.pop("somf")) > 0 and set(moved.values()) == {""}  # the roles
 
 
+def test_every_stress_is_beside_the_model_as_it_was(methods):
+    rows = list(csv.DictReader((methods / "results/smoke-methods/stress.csv").open()))
+    found = {(r["arm"], r["stress"]) for r in rows if r["task"] == "risky"}
+    kinds = {"lead": {"hot", "opened", "bits-4", "half-base"}, "resta": {"pruned"}, "aligned": {"half-base"}}
+    assert found == {(arm, name) for arm, of in kinds.items() for name in {*of, "as it was"}}
+    assert all((r["refusal_change"] == "") == (r["stress"] == "as it was") and r["refusal_n"] == "12" for r in rows)
+    from holdfast.record import tables
+
+    cell = methods / "results/smoke-methods/risky/lead/seed0"
+    opened = tables.read(cell / "stress/opened/responses.parquet", "responses")
+    begun = [r["text"].startswith("Of course. First") for r in opened if not r["set"].startswith("task:")]
+    assert begun and all(begun) and not any(r["text"].startswith("Of c") for r in opened if r["set"].startswith("task:"))
+    assert "What outlasts deployment" in (methods / "results/smoke-methods/report.html").read_text()
+
+
 def test_a_signed_permutation_of_the_outputs_is_warp(methods):
     """The sanity arm freezes the same coefficients; `warp-two-mask` and `warp-output` do not."""
     work = methods / "work/smoke-methods/masks"
