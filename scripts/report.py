@@ -18,7 +18,7 @@ def main(io: SimpleNamespace) -> None:
         pareto=Path(io.input.pareto),
         variance=Path(io.input.variance),
         curve=Path(io.input.curve),
-        ranks=next(map(Path, io.input.get("ranks", [])), None),
+        ranks=Path(io.input.ranks) if io.input.get("ranks") else None,
         suites=Path(io.input.suites) if io.input.get("suites") else None,
         changes=[Path(p) for p in io.input.get("changes", [])],
         profiles=[Path(p) for p in io.input.get("profiles", [])],
