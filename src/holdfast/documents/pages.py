@@ -48,6 +48,8 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
     readme = _between(_text(root / "README.md"), "results", tabular.overview(demo))
     claims = csvfiles.read_csv(root / "docs/demo/replicated-claims.csv")
     readme = _between(readme, "claims", f"{tabular.verdicts(claims)}\n")
+    curves, ranks = (csvfiles.read_csv(root / f"docs/demo/{name}.csv") for name in ("curves", "ranks"))
+    at_equal = _between(_text(root / "docs/curves.md"), "results", tabular.equal_utility(curves))
     in_short = tabular.overview(real, ("refused", "over-refusal", "utility"))
     return {
         listed: reference.page(root / "config", _text(listed) if check else None),
@@ -55,6 +57,7 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
         root / "docs" / "methods.md": catalogue.page(),
         root / "dvc.yaml": remote.definition(resolve.load(remote.DEMO, root / "config"), root),
         root / "README.md": _between(readme, "real", in_short),
+        root / "docs/curves.md": _between(at_equal, "ranks", tabular.ranks(ranks)),
         root / "docs/real/README.md": _between(
             _text(root / "docs/real/README.md"),
             "results",

@@ -113,6 +113,46 @@ def overview(rows: Sequence[Row], shown: Sequence[str] = ("refused", "utility"))
     return "\n".join([*lines, *note]) + "\n"
 
 
+def equal_utility(rows: Sequence[Row]) -> str:
+    """curves.csv for reading: per task and family the refusals at equal utility and the area, most of it first; what
+    did not reach a utility in every draw says in how many it did."""
+    titles = (
+        "points",
+        "within 1",
+        "within 3",
+        "within 5",
+        "area",
+        "over-refusal (3)",
+        "test utility beside full's (3)",
+    )
+    lines = ["", f"| task | arms | {' | '.join(titles)} |", "|---|---|" + "--:|" * len(titles)]
+    for task, group in _by_task(rows).items():
+        found = {(r["family"], r["measure"]): r for r in group}
+        families = dict.fromkeys(r["family"] for r in group)
+        for family in sorted(families, key=lambda f: -float(found[f, "area"]["refusal"] or 0)):
+            kept = (found[family, key] for key in ("within-1", "within-3", "within-5", "area"))
+            cells = [_marked(_cell(r, "refusal"), nothing=f"{r['reached']} reach it") for r in kept]
+            at = found[family, "within-3"]
+            over = f"{100 * float(at['over_refusal']):.0f}" if at["over_refusal"] else "–"
+            price = [at[f"utility_minus_full{end}"] for end in ("", "_low", "_high")]
+            lost = "–"
+            if price[0]:
+                value, low, high = (100 * float(x) for x in price)
+                lost = f"{value:+.1f} <sub>{low:+.0f}…{high:+.0f}</sub>"
+            lines.append(f"| {task} | `{family}` | {at['points']} | {' | '.join([*cells, over, lost])} |")
+    return "\n".join(lines) + "\n"
+
+
+def ranks(rows: Sequence[Row]) -> str:
+    """ranks.csv for reading, the first one first."""
+    lines = ["", "| arms | mean rank | 95 % over replicates |", "|---|--:|--:|"]
+    lines += [
+        f"| `{r['family']}` | {float(r['rank']):.1f} | {float(r['rank_low']):.1f}–{float(r['rank_high']):.1f} |"
+        for r in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def verdicts(claims: Sequence[Row]) -> str:
     """How the claims of a study ended, in a sentence per kind: of refusals, and of utility.
 
