@@ -22,11 +22,11 @@ rule capture_gram:
 
 use rule capture_gram as capture_every_gram with:
     output:
-        f"{W}/{{rep}}gram/all.safetensors",
+        f"{W}/{{rep}}gram/{{gram,{one_of(GRAMS)}}}.safetensors",
     log:
-        f"{L}/{{rep}}gram_all.log",
+        f"{L}/{{rep}}gram_{{gram}}.log",
     params:
-        cfg=S.every_gram_cfg(),
+        cfg=lambda w: S.every_gram_cfg(w.gram),
         code=code("gram"),
 
 

@@ -103,6 +103,18 @@ MUTANTS = [
         ("settings.drop, fusion", "0.0, fusion"),
     ),
     *_of(
+        "methods/soup.py", "merge/test_plain_merges.py -k soup_lies",
+        ("settings.weight)", "1 - settings.weight)"),
+    ),
+    *_of(
+        "methods/task_vectors.py", "merge/test_plain_merges.py",
+        ("alpha=settings.weight", "alpha=1.0"),
+        ('settings.start == "aligned"', 'settings.start == "base"'),
+        ("density=settings.density", "density=0.9"),
+        ("fusion.generator(state, name, i)", "fusion.generator(state, name)"),
+        ('weights["aligned"].sub_(base)', 'weights["aligned"]'),
+    ),
+    *_of(
         "merge/fusion.py", "merge -k 'dare or ties or authors or averaged'",
         (".div_(1 - drop)", ".div_(1.0)"),
         ("generator=stream) >= drop", "generator=stream) < drop"),

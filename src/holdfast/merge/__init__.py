@@ -44,6 +44,16 @@ def resta_dare(
     return _merged("resta-dare", out, settings, aligned=aligned, finetuned=finetuned, unaligned=unaligned, base=base)
 
 
+def soup(aligned: Folder, finetuned: Folder, out: Folder, **settings: Any) -> Record:
+    """Model soup: weight · aligned + (1 − weight) · finetuned."""
+    return _merged("soup", out, settings, aligned=aligned, finetuned=finetuned)
+
+
+def task_vectors(aligned: Folder, finetuned: Folder, out: Folder, *, base: Folder, **settings: Any) -> Record:
+    """Task arithmetic, TIES or DARE of the vectors of safety training and of the task, on the base."""
+    return _merged("task-vectors", out, settings, aligned=aligned, finetuned=finetuned, base=base)
+
+
 def safe_lora(aligned: Folder, finetuned: Folder, out: Folder, *, base: Folder, **settings: Any) -> Record:
     """Safe LoRA: updates that stray are projected on W_aligned − W_base; of an adapter an adapter comes back."""
     return _merged("safe-lora", out, settings, aligned=aligned, finetuned=finetuned, base=base)
