@@ -98,6 +98,8 @@ IDENTITIES = [
     ("soup", {"weight": 0}, "finetuned"),
     ("soup", {"weight": 1}, "aligned"),
     ("task-vectors", {"weight": 0}, "base"),
+    ("lssf", {"strength": 0}, "finetuned"),
+    ("nlsr", {"probability": 0, "spread": 0}, "finetuned"),
 ]
 
 

@@ -64,6 +64,27 @@ def safe_delta(aligned: Folder, finetuned: Folder, out: Folder, *, refusals: Fol
     return _merged("safe-delta", out, settings, aligned=aligned, finetuned=finetuned, refusals=refusals)
 
 
+def lssf(
+    aligned: Folder, finetuned: Folder, out: Folder, *, unaligned: Folder | None = None, base: Folder | None = None,
+    refusals: Folder | None = None, **settings: Any,
+) -> Record:  # fmt: skip
+    """LSSF: the safety vector, projected on a subspace of what modules write on refusals, or with
+    `subspace="vector"` on its own leading directions."""
+    return _merged(
+        "lssf", out, settings, aligned=aligned, finetuned=finetuned, unaligned=unaligned, base=base, refusals=refusals
+    )
+
+
+def nlsr(
+    aligned: Folder, finetuned: Folder, out: Folder, *, refusals: Folder, base: Folder | None = None,
+    unaligned: Folder | None = None, **settings: Any,
+) -> Record:  # fmt: skip
+    """NLSR: critical entries of modules that strayed, put back from an amplified reference; whole updates."""
+    return _merged(
+        "nlsr", out, settings, aligned=aligned, finetuned=finetuned, base=base, unaligned=unaligned, refusals=refusals
+    )
+
+
 def somf(aligned: Folder, finetuned: Folder, out: Folder, *, pairs: Folder, **settings: Any) -> Record:
     """SOMF: a mask over the update that is learned on preference pairs (a file with prompt, chosen, rejected)."""
     return _merged("somf", out, settings, aligned=aligned, finetuned=finetuned, pairs=pairs)
