@@ -103,7 +103,7 @@ def rank(s: torch.Tensor, entropy: float) -> int:
 
 
 def emphases(s: torch.Tensor, first: float) -> torch.Tensor:
-    """a (r,), from `first` at the leading singular value to 1 at the last; all 1 where they do not differ."""
+    """A (r,), from `first` at the leading singular value to 1 at the last; all 1 where they do not differ."""
     import torch
 
     spread = s[0] - s[-1]

@@ -37,7 +37,8 @@ class MethodSettings(Strict):
         """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict},
         {"neurons": NeuronSpec-like dict} for a mask over rows and columns of safety neurons; and for merges
         {"roles": [...]} beside aligned and finetuned, {"gram": kind} for Gram matrices of all linear modules
-        (kinds: names.GRAMS), {"preferences": True}, {"across_tasks": True}. {"imports": [...]} names optional packages."""
+        (kinds: names.GRAMS), {"preferences": True}, {"across_tasks": True}. {"imports": [...]} names optional
+        packages."""
         return {}
 
     def unread(self) -> set[str]:
