@@ -22,11 +22,11 @@ rule capture_gram:
 
 use rule capture_gram as capture_every_gram with:
     output:
-        f"{W}/{{rep}}gram/all.safetensors",
+        f"{W}/{{rep}}gram/{{gram,{one_of(GRAMS)}}}.safetensors",
     log:
-        f"{L}/{{rep}}gram_all.log",
+        f"{L}/{{rep}}gram_{{gram}}.log",
     params:
-        cfg=S.every_gram_cfg(),
+        cfg=lambda w: S.every_gram_cfg(w.gram),
         code=code("gram"),
 
 
@@ -57,10 +57,8 @@ rule find_directions:
     """Finding {wildcards.directions} directions"""
     input:
         lambda w: (
-            rules.capture_every_gram
-            if S.directions[w.directions].every
-            else rules.capture_gram
-        ).output[0],
+            f"{W}/{w.rep}gram/{'all' if S.directions[w.directions].every else 'safety'}.safetensors"
+        ),
     output:
         f"{W}/{{rep}}basis/{{directions}}.safetensors",
     log:

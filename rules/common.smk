@@ -2,6 +2,7 @@
 
 import functools
 
+from holdfast.names import GRAMS
 from holdfast.study import inputs, registry
 
 
@@ -138,7 +139,7 @@ def merge_inputs(w):
             cell.format(task=t) for t in S.arms[arm.of].learning_rates if t != w.task
         ]
     if arm.gram:
-        needs["gram"] = home("aligned", w, "gram/all")
+        needs["gram"] = home("aligned", w, f"gram/{arm.gram}")
     if arm.preferences:
         needs["preferences"] = rules.prepare_preferences.output[0]
     return needs

@@ -29,7 +29,8 @@ STRINGS = re.compile(r'"""(?:.|\n)*?"""|#.*|(?<!f)"(?:[^"\\\n]|\\.)*"')
 CALLED = {
     "methods": {"KIND", "NEEDS", "LEARNING_RATE", "CARD", "Settings", "rows", "prelude", "attach", "optimizer",
                 "extra_loss", "after_step", "low_rank", "fold", "prepare", "merge", "merge_factor"},
-    "merge": {"resta", "resta_dare", "safe_lora", "safe_delta", "somf"},  # for code of other people
+    # for code of other people
+    "merge": {"lssf", "nlsr", "resta", "resta_dare", "safe_lora", "safe_delta", "somf", "soup", "task_vectors"},
     "judges": {"KIND", "OUTCOMES", "SOURCE", "VERSION", "WORDS", "Settings", "opinion", "encode", "read", "ask"},
     "data": {"COLUMNS", "TEXT_COLUMNS", "METRIC", "INSTRUCTION", "HUB_ID", "HUB_CONFIG", "FOLDER", "CSV_HEADER",
              "READS", "PARTS", "SCORER", "example", "score", "real_row"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 SPLITS = ("train", "validation", "test")
 ROLES = ("base", "aligned", "unaligned")  # models beside the cells; a merge calls the model of a cell `finetuned`
 
@@ -17,6 +19,10 @@ MODULE_INPUT = {
     "down_proj": "mlp_hidden",
 }
 MODULE_KINDS = tuple(MODULE_INPUT)
+
+# The Gram matrices of all linear modules that merges ask for: over all tokens that basis.tokens names, the same of
+# inputs of length 1, and over the tokens of answers alone.
+GRAMS: dict[str, dict[str, Any]] = {"all": {}, "unit": {"unit": True}, "response": {"tokens": "response"}}
 
 
 REFUSAL, COMPLIANCE, OTHER = "refusal", "compliance", "other"

@@ -95,6 +95,11 @@ IDENTITIES = [
     ("safe-delta", {"strength": 0, "budget": "published", "tile": 8, "group": 1}, "aligned"),
     ("somf", {"mask": "none"}, "finetuned"),
     ("somf", {"mask": "none", "weight": 0}, "aligned"),
+    ("soup", {"weight": 0}, "finetuned"),
+    ("soup", {"weight": 1}, "aligned"),
+    ("task-vectors", {"weight": 0}, "base"),
+    ("lssf", {"strength": 0}, "finetuned"),
+    ("nlsr", {"probability": 0, "spread": 0}, "finetuned"),
 ]
 
 

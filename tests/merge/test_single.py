@@ -119,7 +119,7 @@ def test_refusals_are_those_that_a_study_would_read(family, world, monkeypatch, 
     assert 0 < len(hazards) < len(rows)
     (family / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     read = []
-    monkeypatch.setattr(single, "_capture", lambda aligned, found, out, say: read.extend(found) or 1 / 0)
+    monkeypatch.setattr(single, "_capture", lambda aligned, found, *_: read.extend(found) or 1 / 0)
     asked = ["realign", "--method", "safe-delta", *MODELS, "--refusals", "rows.jsonl", "--out", "new"]
     assert main(asked) == 70
     assert [r["prompt"] for r in read] == hazards and len({r["id"] for r in read}) == len(read)

@@ -83,15 +83,15 @@ def test_lora_wsr_is_its_formula_in_forward_and_fold(constraint, cell):  # noqa:
 # ---- WaRP -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tokens", ["all", "prompt"])
-def test_the_gram_matrix_sums_over_the_tokens_of_refusals(tokens, model, tokenizer, world, tmp_path):
+@pytest.mark.parametrize(("tokens", "unit"), [("all", False), ("prompt", False), ("response", False), ("all", True)])
+def test_the_gram_matrix_sums_over_the_tokens_of_refusals(tokens, unit, model, tokenizer, world, tmp_path):
     """What block 0 reads is the embedding over its root mean square, times the norm's weight: written out here."""
     with torch.no_grad():
         torch.nn.init.uniform_(model.model.layers[0].input_layernorm.weight, 0.5, 2.0)
     folders.save(model, tokenizer, tmp_path / "aligned", header={"role": "aligned"})
     rows = world.safety(20, 20)
     tables.write(rows, tmp_path / "safety.parquet", "safety")
-    cfg = {"modules": ["q_proj", "up_proj"], "rows": 12, "tokens": tokens}
+    cfg = {"modules": ["q_proj", "up_proj"], "rows": 12, "tokens": tokens} | ({"unit": True} if unit else {})
     families.build_gram(tmp_path / "aligned/model.safetensors", tmp_path / "safety.parquet", cfg, tmp_path / "g", print)
     grams, header = artifact.read(tmp_path / "g", family="gram")
     weight = model.model.layers[0].input_layernorm.weight.detach().double().numpy()
@@ -99,9 +99,10 @@ def test_the_gram_matrix_sums_over_the_tokens_of_refusals(tokens, model, tokeniz
     for row in [r for r in rows if r["kind"] == "hazard"][:12]:
         encoded = chat.encode(tokenizer, row["prompt"], row["response"])
         for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True):
-            if tokens == "all" or label == chat.IGNORE:
+            if tokens == "all" or (label == chat.IGNORE) == (tokens == "prompt"):
                 x = table[token]
                 h = weight * x / math.sqrt((x**2).mean() + model.config.rms_norm_eps)
+                h = h / np.sqrt((h**2).sum()) if unit else h
                 want += np.outer(h, h)
                 count += 1
     assert header["tokens"] == count

@@ -44,6 +44,16 @@ def resta_dare(
     return _merged("resta-dare", out, settings, aligned=aligned, finetuned=finetuned, unaligned=unaligned, base=base)
 
 
+def soup(aligned: Folder, finetuned: Folder, out: Folder, **settings: Any) -> Record:
+    """Model soup: weight · aligned + (1 − weight) · finetuned."""
+    return _merged("soup", out, settings, aligned=aligned, finetuned=finetuned)
+
+
+def task_vectors(aligned: Folder, finetuned: Folder, out: Folder, *, base: Folder, **settings: Any) -> Record:
+    """Task arithmetic, TIES or DARE of the vectors of safety training and of the task, on the base."""
+    return _merged("task-vectors", out, settings, aligned=aligned, finetuned=finetuned, base=base)
+
+
 def safe_lora(aligned: Folder, finetuned: Folder, out: Folder, *, base: Folder, **settings: Any) -> Record:
     """Safe LoRA: updates that stray are projected on W_aligned − W_base; of an adapter an adapter comes back."""
     return _merged("safe-lora", out, settings, aligned=aligned, finetuned=finetuned, base=base)
@@ -52,6 +62,27 @@ def safe_lora(aligned: Folder, finetuned: Folder, out: Folder, *, base: Folder, 
 def safe_delta(aligned: Folder, finetuned: Folder, out: Folder, *, refusals: Folder, **settings: Any) -> Record:
     """Safe Delta: entries of the update that cost little on refusals (a file with prompt and response), compensated."""
     return _merged("safe-delta", out, settings, aligned=aligned, finetuned=finetuned, refusals=refusals)
+
+
+def lssf(
+    aligned: Folder, finetuned: Folder, out: Folder, *, unaligned: Folder | None = None, base: Folder | None = None,
+    refusals: Folder | None = None, **settings: Any,
+) -> Record:  # fmt: skip
+    """LSSF: the safety vector, projected on a subspace of what modules write on refusals, or with
+    `subspace="vector"` on its own leading directions."""
+    return _merged(
+        "lssf", out, settings, aligned=aligned, finetuned=finetuned, unaligned=unaligned, base=base, refusals=refusals
+    )
+
+
+def nlsr(
+    aligned: Folder, finetuned: Folder, out: Folder, *, refusals: Folder, base: Folder | None = None,
+    unaligned: Folder | None = None, **settings: Any,
+) -> Record:  # fmt: skip
+    """NLSR: critical entries of modules that strayed, put back from an amplified reference; whole updates."""
+    return _merged(
+        "nlsr", out, settings, aligned=aligned, finetuned=finetuned, base=base, unaligned=unaligned, refusals=refusals
+    )
 
 
 def somf(aligned: Folder, finetuned: Folder, out: Folder, *, pairs: Folder, **settings: Any) -> Record:

@@ -15,7 +15,7 @@ from holdfast.data import fetch, prepare
 from holdfast.errors import DataError, HoldfastError, UsageError
 from holdfast.merge import driver
 from holdfast.model import adapter, checkpoint, contract
-from holdfast.names import HAZARD, MODULE_KINDS
+from holdfast.names import GRAMS, HAZARD, MODULE_KINDS
 from holdfast.record import artifact
 from holdfast.study import registry
 
@@ -71,7 +71,7 @@ def realign(
     with tempfile.TemporaryDirectory() as temporary:
         gram_file = Path(temporary) / "gram.safetensors"
         if rows:
-            _capture(models["aligned"], rows, gram_file, say)
+            _capture(models["aligned"], rows, gram_file, needs["gram"], say)
         try:
             return driver.run(
                 checkpoints=dict(models),
@@ -153,15 +153,17 @@ def _refusals(path: Path, say: Say) -> list[Row]:
     return kept
 
 
-def _capture(aligned: Path, rows: Sequence[Row], out: Path, say: Say) -> None:
-    """Gram matrices of all linear modules of the aligned model over refusals. It is loaded for that, in float32."""
+def _capture(aligned: Path, rows: Sequence[Row], out: Path, kind: str, say: Say) -> None:
+    """Gram matrices of a kind (`names.GRAMS`) of all linear modules of the aligned model over refusals. It is loaded
+    for that, in float32."""
     from holdfast.model import chat, folders, layers
     from holdfast.warp import gram
 
     model, tokenizer = folders.load(aligned)
     targets = layers.resolve(model, MODULE_KINDS)
     encoded = chat.encode_rows(tokenizer, rows)
-    grams, count = gram.capture(model, targets, encoded, batch_size=32, pad_id=tokenizer.pad_token_id, say=say)
-    header = {"layers": list(layers.inputs(targets)), "tokens": count, "positions": "all",
+    how: Row = {"tokens": "all"} | GRAMS[kind]
+    grams, count = gram.capture(model, targets, encoded, batch_size=32, pad_id=tokenizer.pad_token_id, say=say, **how)
+    header = {"layers": list(layers.inputs(targets)), "tokens": count, "positions": how["tokens"],
               "aligned": checkpoint.Checkpoint(aligned).identity()}  # fmt: skip
     artifact.write(out, grams, family="gram", header=header)

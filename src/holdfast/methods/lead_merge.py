@@ -54,7 +54,7 @@ class Settings(MethodSettings):
 
     def artifacts(self) -> dict[str, Any]:
         """The Gram matrices of all linear modules."""
-        return {"gram": True}
+        return {"gram": "all"}
 
 
 def prepare(settings: Settings, context: Context) -> dict[str, Any]:

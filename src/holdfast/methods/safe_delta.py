@@ -89,7 +89,7 @@ class Settings(MethodSettings):
 
     def artifacts(self) -> dict[str, Any]:
         """The Gram matrices of all linear modules."""
-        return {"roles": [], "gram": True}
+        return {"roles": [], "gram": "all"}
 
 
 def inverse_factor(gram: torch.Tensor, damping: float) -> torch.Tensor:

@@ -109,7 +109,7 @@ class ResolvedArm(Strict):
     kind: str = "train"
     of: str | None = None
     roles: tuple[str, ...] = ()
-    gram: bool = False
+    gram: str | None = None  # a kind of names.GRAMS
     preferences: bool = False
     across_tasks: bool = False
     imports: tuple[str, ...] = ()
@@ -207,10 +207,8 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
                 of=(arm.of or "full") if head.kind == "merge" else None,
                 imports=tuple(first.get("imports", ())),
                 roles=tuple(sorted({r for n in needs.values() for r in n.get("roles", ())})),
-                **{
-                    key: any(n.get(key, False) for n in needs.values())
-                    for key in ("gram", "preferences", "across_tasks")
-                },
+                gram=next((n["gram"] for n in needs.values() if n.get("gram")), None),
+                **{key: any(n.get(key, False) for n in needs.values()) for key in ("preferences", "across_tasks")},
             )
         )
     _refuse_one_name(out, path, where)

@@ -36,9 +36,9 @@ class MethodSettings(Strict):
     def artifacts(self) -> dict[str, Any]:
         """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict},
         {"directions": Directions-like dict} in place of a basis, {"neurons": NeuronSpec-like dict} for a mask over rows
-        and columns of safety neurons; and for merges
-        {"roles": [...]} beside aligned and finetuned, {"gram": True} for the Gram matrices of all linear
-        modules, {"preferences": True}, {"across_tasks": True}. {"imports": [...]} names optional packages."""
+        and columns of safety neurons; and for merges {"roles": [...]} beside aligned and finetuned, {"gram": kind} for
+        Gram matrices of all linear modules (kinds: names.GRAMS), {"preferences": True}, {"across_tasks": True}.
+        {"imports": [...]} names optional packages."""
         return {}
 
     def unread(self) -> set[str]:

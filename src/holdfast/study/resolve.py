@@ -123,10 +123,10 @@ class Resolved(Compared):
         """Rows, tokens and modules that bases and importance scores are taken from."""
         return self.study.basis.model_dump(mode="json")
 
-    def every_gram_cfg(self) -> dict[str, Any]:
-        """Gram matrices of all linear modules, for merges."""
+    def every_gram_cfg(self, kind: str) -> dict[str, Any]:
+        """Gram matrices of all linear modules, for merges; a kind of `names.GRAMS`."""
         cfg = self.basis_cfg()
-        return {"rows": cfg["rows"], "tokens": cfg["tokens"], "modules": list(names.MODULE_KINDS)}
+        return {"rows": cfg["rows"], "tokens": cfg["tokens"], "modules": list(names.MODULE_KINDS)} | names.GRAMS[kind]
 
     def task_importance_cfg(self, task: str) -> dict[str, Any]:
         """As `basis_cfg`, for importance scores on the rows of a task."""

@@ -46,12 +46,13 @@ def build_gram(aligned: Path, safety_table: Path, cfg: dict[str, Any], out: Path
     targets = layers.resolve(model, cfg["modules"])
     encoded, rows = safety_examples(tokenizer, safety_table, cfg)
     grams, count = gram.capture(
-        model, targets, encoded, batch_size=32, pad_id=tokenizer.pad_token_id, tokens=cfg["tokens"], say=say
-    )
+        model, targets, encoded, batch_size=32, pad_id=tokenizer.pad_token_id, tokens=cfg["tokens"],
+        unit=cfg.get("unit", False), say=say,
+    )  # fmt: skip
     header = {
         "layers": list(layers.inputs(targets)), "aligned": container.identity(aligned), "rows": rows,
         "tokens": count, "positions": cfg["tokens"],
-    }  # fmt: skip
+    } | ({"unit": True} if cfg.get("unit") else {})  # fmt: skip
     artifact.write(out, grams, family="gram", header=header)
 
 

@@ -27,12 +27,13 @@ def capture(
     batch_size: int,
     pad_id: int,
     tokens: str = "all",
+    unit: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, torch.Tensor], int]:
     """({input name: (n, n) float32 Gram}, number of tokens summed).
 
-    Sums run in float64 and are rounded once at the end; padding never enters. `tokens="prompt"` uses
-    the prompt positions only.
+    Sums run in float64 and are rounded once at the end; padding never enters. `tokens` names the
+    positions: all, prompt, or response. With `unit` every input counts with length 1, whatever its own.
     """
     grams: dict[str, torch.Tensor] = {}
     keep: dict[str, torch.Tensor] = {}
@@ -41,6 +42,8 @@ def capture(
     def hook(name: str) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
         def add(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
             h = args[0][keep["mask"]].float()
+            if unit:
+                h = torch.nn.functional.normalize(h, dim=-1)
             product = (h.T @ h).double()
             grams[name] = product if name not in grams else grams[name].add_(product)
 
@@ -58,6 +61,8 @@ def capture(
             mask = batch["attention_mask"].bool()
             if tokens == "prompt":
                 mask &= labels == chat.IGNORE
+            elif tokens == "response":
+                mask &= labels != chat.IGNORE
             keep["mask"] = mask
             count += int(mask.sum())
             model(**batch, use_cache=False, **few)

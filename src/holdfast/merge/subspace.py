@@ -1,0 +1,21 @@
+"""Which directions does a linear module write into, on inputs of which only the Gram matrix is kept?"""
+
+from __future__ import annotations
+
+import torch
+
+
+def left(w: torch.Tensor, gram: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """(U (m, k), σ (k,)), float64, σ falling: left singular vectors and singular values of W H, or of W itself.
+
+    W H and W √G with G = H Hᵀ have the same, because (W H)(W H)ᵀ = W G Wᵀ; the root instead of that product keeps
+    small singular values apart, and is (m, n) where the product is (m, m).
+
+    Args:
+        w: (m, n). gram: G (n, n), symmetric.
+    """
+    if gram is not None:
+        values, vectors = torch.linalg.eigh(gram.double())
+        w = w.double() @ (vectors * values.clamp(min=0).sqrt())
+    u, s, _ = torch.linalg.svd(w.double(), full_matrices=False)
+    return u, s
