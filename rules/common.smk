@@ -115,7 +115,7 @@ def cell_artifacts(w):
     needs = {}
     if trains_on_refusals(arm.method):
         needs["safety"] = f"{W}/{S.home('aligned', w.rep)}data/safety.parquet"
-    if S.study.tasks[w.task].harmful_fraction:
+    if S.study.tasks[w.task].harmful_fraction or arm.preferences:
         needs["harmful"] = rules.prepare_preferences.output[0]
     if arm.basis:
         needs["basis"] = home("aligned", w, f"basis/{arm.basis}")

@@ -7,7 +7,7 @@ cannot differ between phases and no token is supervised in one phase and not in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from holdfast.errors import ChatTemplateError
 from holdfast.model import template
@@ -34,11 +34,13 @@ Prompt = str | list[dict[str, str]]
 
 
 class Example(TypedDict):
-    """One supervised example: token ids, a label for each of them, and how many tokens `max_length` cut off."""
+    """One supervised example: token ids, a label for each of them, how many tokens `max_length` cut off, and under
+    names of a method's own a number for each of them."""
 
     input_ids: list[int]
     labels: list[int]
     cut: int
+    values: NotRequired[dict[str, list[float]]]
 
 
 def turns(prompt: Prompt) -> template.Messages:
@@ -190,12 +192,13 @@ def cut_rows(encoded: Sequence[Example]) -> int:
 
 
 def collate(examples: Sequence[Mapping[str, Any]], pad_id: int, side: str = "right") -> dict[str, torch.Tensor]:
-    """Pad a batch to its longest row: int64 tensors input_ids, attention_mask, labels of shape (B, S)."""
+    """Pad a batch to its longest row: int64 tensors input_ids, attention_mask, labels of shape (B, S), and float32 ones
+    of what a method gave its examples (`values`)."""
     import torch
 
     longest = max(len(e["input_ids"]) for e in examples)
 
-    def pad(values: list[int], fill: int) -> list[int]:
+    def pad(values: list[Any], fill: float) -> list[Any]:
         padding = [fill] * (longest - len(values))
         return padding + values if side == "left" else values + padding
 
@@ -205,4 +208,7 @@ def collate(examples: Sequence[Mapping[str, Any]], pad_id: int, side: str = "rig
     }
     if "labels" in examples[0]:
         batch["labels"] = [pad(list(e["labels"]), IGNORE) for e in examples]
-    return {k: torch.tensor(v, dtype=torch.long) for k, v in batch.items()}
+    given = {k: [pad(e["values"][k], 0.0) for e in examples] for k in examples[0].get("values", ())}
+    return {k: torch.tensor(v, dtype=torch.long) for k, v in batch.items()} | {
+        k: torch.tensor(v, dtype=torch.float32) for k, v in given.items()
+    }

@@ -1,0 +1,168 @@
+"""Methods that change the loss, the rows of a step or its gradient, against float64 forms written here; every one of
+them killed and resumed. Each test fails when the equation is changed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from test_methods import METHODS, _train, beside, cell  # noqa: F401 - a fixture
+
+from holdfast.model import chat
+from holdfast.study import registry
+from holdfast.train import loop, progress
+from holdfast.train.beside import Stream
+
+BESIDE = [m for m in METHODS if registry.header(m).kind == "train" and hasattr(registry.load(m), "beside")]
+# In a run of a few steps what the defaults do is not seen.
+SHORT = {"lisa": {"align_steps": 2, "task_steps": 3, "strength": 0.3}}
+
+
+def _start(model):
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+
+def _full(cell, tokenizer, encoded, folder, **training):  # noqa: F811
+    """The weights of plain training, from the model of the cell, which starts again."""
+    model, start = cell[0], _start(cell[0])
+    _train("full", cell, tokenizer, encoded, folder, **training)
+    end = _start(model)
+    model.load_state_dict(start)
+    return end
+
+
+def _apart(one, two):
+    return max(float((one[k] - two[k]).abs().max()) for k in one)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_killed_and_resumed_and_run_again_it_is_the_same(
+    name, cell, tokenizer, encoded, tmp_path, monkeypatch  # noqa: F811
+):  # fmt: skip
+    monkeypatch.setattr(progress, "SAVING", 1e9)  # a checkpoint after every step
+    model, start, steps = cell[0], _start(cell[0]), []
+    training = {"batch_size": 2, "accumulation": 2, "epochs": 2, "log_every_steps": 1}  # twelve steps
+
+    class Killed(BaseException):
+        pass
+
+    def kill(_):
+        steps.append(1)
+        if len(steps) == 8:
+            raise Killed
+
+    _train(name, cell, tokenizer, encoded, tmp_path / "whole", SHORT.get(name), **training)
+    expected = _start(model)
+    model.load_state_dict(start)
+    with pytest.raises(Killed):
+        _train(name, cell, tokenizer, encoded, tmp_path / "broken", SHORT.get(name), after_step=kill,
+               checkpoint_seconds=0.0, **training)  # fmt: skip
+    assert [p.name for p in (tmp_path / "broken/c").glob("checkpoint-*")] == ["checkpoint-7"]
+    model.load_state_dict(start)
+    _train(name, cell, tokenizer, encoded, tmp_path / "broken", SHORT.get(name), after_step=lambda _: steps.append(1),
+           **training)  # fmt: skip
+    assert len(steps) == 8 + 5
+    assert all(torch.equal(v, expected[k]) for k, v in model.state_dict().items())
+    plain = _start(model)
+    model.load_state_dict(start)
+    assert _apart(plain, _full(cell, tokenizer, encoded, tmp_path / "plain", **training)) > 1e-5
+
+
+def test_a_stream_has_every_row_once_a_pass_and_any_batch_again(encoded):
+    stream = Stream(encoded[:6], 4, 0, seed=1)
+    rows = {tuple(e["input_ids"]): i for i, e in enumerate(encoded[:6])}
+
+    def read(stream, i):
+        batch = stream.batch(i)
+        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        return [rows[tuple(ids[:n].tolist())] for ids, n in zip(batch["input_ids"], lengths, strict=True)]
+
+    seen = [row for i in range(6) for row in read(stream, i)]
+    assert all(sorted(seen[k : k + 6]) == list(range(6)) for k in (0, 6, 12, 18)) and len(set(map(tuple, (
+        seen[k : k + 6] for k in (0, 6, 12, 18))))) > 1  # fmt: skip
+    assert [read(stream, i) for i in (5, 0, 3)] == [seen[4 * i : 4 * i + 4] for i in (5, 0, 3)]
+    assert [row for i in range(6) for row in read(Stream(encoded[:6], 4, 0, seed=2), i)] != seen
+
+
+# ---- KL to the aligned model ----------------------------------------------------------------------
+
+
+def _kl(model, aligned, batch):
+    """Mean over answer tokens of Σ p_a (log p_a − log p), token by token in float64, with its graph."""
+    with torch.no_grad():
+        a = aligned(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    b = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    total, count = 0.0, 0
+    for row, labels in enumerate(batch["labels"]):
+        for place in range(1, len(labels)):
+            if labels[place] != chat.IGNORE:
+                p, q = a[row, place - 1].softmax(0), b[row, place - 1].softmax(0)
+                total, count = total + (p * (p.log() - q.log())).sum(), count + 1
+    return total / count
+
+
+def test_the_penalty_is_the_mean_kl_over_answer_tokens_and_pulls_as_it_should(model, tokenizer, encoded):
+    method, aligned, moved = registry.load("kl-safety"), copy.deepcopy(model), copy.deepcopy(model)
+    for p in moved.parameters():
+        torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(1))
+    batch = Stream(encoded[:7], 5, tokenizer.pad_token_id, 0).batch(2)
+    exact, fixed = copy.deepcopy(moved).double(), copy.deepcopy(aligned).double()
+    want = _kl(exact, fixed, batch)
+    (0.7 * want).backward()
+    assert method.divergence(moved, aligned, batch).item() == pytest.approx(want.item(), rel=1e-5) and want > 0.01
+    training = loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=4)
+    made = beside(method, aligned, method.Settings(strength=0.7), training, tokenizer, encoded)
+    made.stream = Stream(encoded[:7], 5, tokenizer.pad_token_id, 0)
+    made.before_step(moved, 2, 10)
+    for (name, ours), theirs in zip(moved.named_parameters(), exact.parameters(), strict=True):
+        assert torch.allclose(ours.grad.double(), theirs.grad, atol=1e-6), name
+    assert method.divergence(aligned, aligned, batch).item() == pytest.approx(0, abs=1e-7)
+    assert not any(p.grad is not None or p.requires_grad for p in made.frozen.parameters())
+
+
+def test_the_penalty_counts_once_a_step_however_many_micro_batches(cell, tokenizer, encoded, tmp_path):  # noqa: F811
+    model, start, found = cell[0], _start(cell[0]), []
+    for size, accumulation in ((8, 1), (2, 4)):
+        _train("kl-safety", cell, tokenizer, encoded, tmp_path / str(size), {"strength": 5.0}, rate=1e-3,
+               batch_size=size, accumulation=accumulation)  # fmt: skip
+        found.append(_start(model))
+        model.load_state_dict(start)
+    plain = _full(cell, tokenizer, encoded, tmp_path / "plain", learning_rate=1e-3)
+    assert _apart(*found) < 1e-5 < 1e-3 < _apart(found[0], plain)
+
+
+def test_the_penalty_keeps_what_the_aligned_model_says_on_refusals_only(
+    cell, tokenizer, encoded, world, tmp_path  # noqa: F811
+):  # fmt: skip
+    model, start, method = cell[0], _start(cell[0]), registry.load("kl-safety")
+    aligned, kl = copy.deepcopy(model), []
+    batch = chat.collate([chat.encode(tokenizer, r["prompt"], r["response"]) for r in world.safety(16, 0)], 0)
+    for strength in (0.0, 1.0, 30.0):
+        _train("kl-safety", cell, tokenizer, encoded, tmp_path / str(strength), {"strength": strength})
+        kl.append(method.divergence(model, aligned, batch).item())
+        model.load_state_dict(start)
+    assert kl[0] > kl[1] > 2 * kl[2] > 0, kl
+    training = loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=4)
+    for prompts, count in (("refused", 16), ("all", 24)):
+        made = beside(method, model, method.Settings(prompts=prompts), training, tokenizer, encoded)
+        assert len(made.stream.encoded) == count and made.stream.size == 8
+
+
+@pytest.mark.parametrize("name", ["kl-safety"])
+def test_strength_zero_is_plain_training(name, cell, tokenizer, encoded, tmp_path):  # noqa: F811
+    expected = _full(cell, tokenizer, encoded, tmp_path / "plain")
+    _train(name, cell, tokenizer, encoded, tmp_path / "zero", {"strength": 0})
+    assert _apart(_start(cell[0]), expected) == 0
+
+
+def test_products_are_rounded_as_those_of_the_loop(model, tokenizer, encoded):
+    method = registry.load("kl-safety")
+    training = loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=4, precision="bf16")
+    batch = Stream(encoded, 5, tokenizer.pad_token_id, 0).batch(0)
+    exact = method.divergence(model, copy.deepcopy(model), batch, bf16=True)
+    assert beside(method, model, method.Settings(), training, tokenizer, encoded).bf16 and float(exact) == 0
+    assert not beside(
+        method, model, method.Settings(), dataclasses.replace(training, precision="fp32"), tokenizer, encoded
+    ).bf16
