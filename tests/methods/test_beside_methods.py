@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from test_methods import METHODS, _train, beside, cell  # noqa: F401 - a fixture
 from holdfast.model import chat
 from holdfast.study import registry
 from holdfast.train import loop, progress
-from holdfast.train.beside import Stream
+from holdfast.train.beside import Beside, Stream, predicted
 
 BESIDE = [m for m in METHODS if registry.header(m).kind == "train" and hasattr(registry.load(m), "beside")]
 # In a run of a few steps what the defaults do is not seen.
@@ -166,3 +167,98 @@ def test_products_are_rounded_as_those_of_the_loop(model, tokenizer, encoded):
     assert not beside(
         method, model, method.Settings(), dataclasses.replace(training, precision="fp32"), tokenizer, encoded
     ).bf16
+
+
+# ---- Token-wise constrained fine-tuning -----------------------------------------------------------
+
+
+def _published_betas(count, beta=0.1):
+    return torch.tensor([5 * beta, 20 * beta, 20 * beta, 20 * beta, 20 * beta, *[beta] * count][:count]).double()
+
+
+def test_the_first_tokens_have_the_published_betas():
+    method = registry.load("constrained-sft")
+    for count in (1, 3, 5, 9):
+        assert method.betas(count, method.Settings()) == pytest.approx(_published_betas(count).tolist())
+    assert method.betas(4, method.Settings(beta=1, early_tokens=2, first_factor=3, early_factor=7)) == [3, 7, 1, 1]
+    assert method.betas(3, method.Settings(beta=1, early_tokens=1, first_factor=3)) == [3, 1, 1]
+    assert method.betas(3, method.Settings(beta=1, early_tokens=0)) == [1, 1, 1]
+
+
+def test_weights_of_tokens_that_gained_and_lost():
+    method = registry.load("constrained-sft")
+    gained, beta = torch.tensor([0.0, 3.0, -3.0, 400.0, -400.0, 1.0]), torch.tensor([2.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    found = method.weights(gained, beta, 1e-3)
+    want = [1.0, 2 / (1 + math.e**3), 2 / (1 + math.e**-3), 1e-3, 2.0, 1.0]
+    assert found.tolist() == pytest.approx(want, rel=1e-6)
+
+
+def test_weighted_tokens_have_the_gradient_of_the_published_objective(model, tokenizer, encoded):
+    """−(2 / β_t) log σ(β_t Δ_t), written out row by row and token by token in float64, and its own gradient."""
+    method, rows = registry.load("constrained-sft"), copy.deepcopy(encoded[:6])
+    training = loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=4)
+    start = copy.deepcopy(model).double()
+    made = beside(method, model, method.Settings(), training, tokenizer, rows)
+    for p in model.parameters():
+        p.data += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(2))
+    exact, total, count = copy.deepcopy(model).double(), 0.0, 0
+    for row in encoded[:6]:
+        ids, labels = torch.tensor([row["input_ids"]]), row["labels"]
+        places = [i for i, label in enumerate(labels) if label != chat.IGNORE]
+        now, then = (m(ids).logits[0].log_softmax(-1) for m in (exact, start))
+        for place, beta in zip(places, _published_betas(len(places)), strict=True):
+            gained = now[place - 1, labels[place]] - then[place - 1, labels[place]].detach()
+            total, count = total - 2 / beta * torch.nn.functional.logsigmoid(beta * gained), count + 1
+    (total / count).backward()
+    losses = made.token_losses(*predicted(model, chat.collate(rows, tokenizer.pad_token_id)))
+    assert len(losses) == count
+    losses.mean().backward()
+    largest = max(float(p.grad.abs().max()) for p in exact.parameters())
+    for (name, ours), theirs in zip(model.named_parameters(), exact.parameters(), strict=True):
+        assert torch.allclose(ours.grad.double(), theirs.grad, atol=1e-5 * largest), name
+
+
+def test_beta_zero_is_plain_training_and_at_the_start_every_weight_is_one(
+    cell, tokenizer, encoded, tmp_path  # noqa: F811
+):  # fmt: skip
+    method, model, start = registry.load("constrained-sft"), cell[0], _start(cell[0])
+    expected, found = _full(cell, tokenizer, encoded, tmp_path / "plain"), []
+    for beta in (0.0, 1e-4, 0.1, 1.0):
+        _train("constrained-sft", cell, tokenizer, encoded, tmp_path / str(beta), {"beta": beta, "momentum": 0.9})
+        found.append(_apart(_start(model), expected))
+        model.load_state_dict(start)
+    assert found[0] == 0 and found[1] < 1e-3 < found[2] < found[3]
+    rows = copy.deepcopy(encoded)
+    training = loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=5)
+    made = beside(method, model, method.Settings(), training, tokenizer, rows)
+    given = predicted(model, chat.collate(rows, tokenizer.pad_token_id))
+    losses, plain = made.token_losses(*given), Beside().token_losses(*given)
+    assert torch.allclose(losses / plain, torch.ones(len(plain)), atol=1e-5)
+    assert all(v == 0 for e in rows for v, label in zip(e["values"]["reference"], e["labels"], strict=True)
+               if label == chat.IGNORE)  # fmt: skip
+
+
+def test_momentum_of_the_constrained_loss_is_the_published_one(model):
+    method, training = registry.load("constrained-sft"), loop.TrainSettings(2e-5, 1, 4, weight_decay=0.1)
+    made = method.optimizer(model, [], method.Settings(), training)
+    assert [g["betas"] for g in made.param_groups] == [(0.5, 0.999)] * 2 and made.param_groups[0]["lr"] == 2e-5
+    assert sum(len(g["params"]) for g in made.param_groups) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_losses_token_by_token_are_the_loss_of_the_loop(precision, cell, tokenizer, encoded, tmp_path):  # noqa: F811
+    """Uneven micro-batches and answers: the mean is over all supervised tokens of the step."""
+
+    class Same(Beside):
+        def token_losses(self, logits, targets, values):
+            return super().token_losses(logits, targets, values)
+
+    training = {"batch_size": 5, "accumulation": 2, "precision": precision, "learning_rate": 1e-3}
+    rows = [*encoded, chat.encode(tokenizer, "why?", "so.")]
+    expected = _full(cell, tokenizer, rows, tmp_path / "plain", **training)
+    loop.train(
+        cell[0], tokenizer, rows, loop.TrainSettings(**training, epochs=2), seed=0, log_file=tmp_path / "t.jsonl",
+        checkpoints=tmp_path / "c", identity="x", beside=Same(),
+    )  # fmt: skip
+    apart = _apart(_start(cell[0]), expected)
+    assert apart < (1e-4 if precision == "bf16" else 1e-5)
