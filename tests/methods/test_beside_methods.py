@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_methods import METHODS, _train, beside, cell  # noqa: F401 - a fixture
 
+from holdfast.errors import TrainingError
 from holdfast.model import chat
 from holdfast.study import registry
 from holdfast.train import loop, progress
@@ -51,7 +52,7 @@ def test_killed_and_resumed_and_run_again_it_is_the_same(
 
     def kill(_):
         steps.append(1)
-        if len(steps) == 8:
+        if len(steps) == 9:
             raise Killed
 
     _train(name, cell, tokenizer, encoded, tmp_path / "whole", SHORT.get(name), **training)
@@ -60,11 +61,11 @@ def test_killed_and_resumed_and_run_again_it_is_the_same(
     with pytest.raises(Killed):
         _train(name, cell, tokenizer, encoded, tmp_path / "broken", SHORT.get(name), after_step=kill,
                checkpoint_seconds=0.0, **training)  # fmt: skip
-    assert [p.name for p in (tmp_path / "broken/c").glob("checkpoint-*")] == ["checkpoint-7"]
+    assert [p.name for p in (tmp_path / "broken/c").glob("checkpoint-*")] == ["checkpoint-8"]
     model.load_state_dict(start)
     _train(name, cell, tokenizer, encoded, tmp_path / "broken", SHORT.get(name), after_step=lambda _: steps.append(1),
            **training)  # fmt: skip
-    assert len(steps) == 8 + 5
+    assert len(steps) == 9 + 4
     assert all(torch.equal(v, expected[k]) for k, v in model.state_dict().items())
     plain = _start(model)
     model.load_state_dict(start)
@@ -262,3 +263,99 @@ def test_losses_token_by_token_are_the_loss_of_the_loop(precision, cell, tokeniz
     )  # fmt: skip
     apart = _apart(_start(cell[0]), expected)
     assert apart < (1e-4 if precision == "bf16" else 1e-5)
+
+
+# ---- Lisa -----------------------------------------------------------------------------------------
+
+
+def _spells(encoded, accumulation=1, size=2, **settings):
+    method = registry.load("lisa")
+    return method.Spells(method.Settings(**settings), Stream(encoded, size, 0, 0), accumulation)
+
+
+def test_spells_take_turns_and_safety_rows_come_as_they_are_counted(encoded):
+    def sequence(align, task, n=12):
+        spells = _spells(encoded, align_steps=align, task_steps=task)
+        return "".join("A" if spells.aligning(i) else "F" for i in range(n)), [i for i in range(n) if spells.begins(i)]
+
+    assert sequence(2, 3) == ("AAFFFAAFFFAA", [0, 2, 5, 7, 10])
+    assert sequence(1, 1, 4) == ("AFAF", [0, 1, 2, 3])
+    assert sequence(0, 3, 5) == ("FFFFF", [0]) and sequence(3, 0, 7) == ("AAAAAAA", [0])
+    spells, task = _spells(encoded, 2, align_steps=2, task_steps=3), [{"labels": i} for i in range(2)]
+    seen = [spells.batches(task, i) for i in range(7)]
+    assert all(seen[i] == task for i in (2, 3, 4))
+    found = [batch["input_ids"] for i in (0, 1, 5, 6) for batch in seen[i]]
+    expected = [spells.stream.batch(i)["input_ids"] for i in range(8)]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert len(spells.batches(task[:1], 0)) == 1
+
+
+def test_lisa_is_its_formula_step_by_step(cell, tokenizer, encoded, world, tmp_path):  # noqa: F811
+    """Ten steps of all rows at once with the two states of the paper, AdamW, clipping and the schedule in float64."""
+    rho, model, start = 3.0, cell[0], _start(cell[0])
+    guide = [chat.encode(tokenizer, r["prompt"], r["response"]) for r in world.safety(16, 8)]
+    exact = copy.deepcopy(model).double()
+    optimizer = torch.optim.AdamW(exact.parameters(), lr=0.0, weight_decay=0.0)
+    batches = {k: chat.collate(rows, tokenizer.pad_token_id) for k, rows in (("A", guide), ("F", encoded))}
+    last = {k: [p.detach().clone() for p in exact.parameters()] for k in "AF"}
+    for step, kind in enumerate("AAFFFAAFFF"):
+        if step and kind != "AAFFFAAFFF"[step - 1]:
+            last["F" if kind == "A" else "A"] = [p.detach().clone() for p in exact.parameters()]
+        loss, other = exact(**batches[kind]).loss, last["F" if kind == "A" else "A"]
+        if step > 1:  # the first tenth
+            loss = loss + rho / 2 * sum((p - a).pow(2).sum() for p, a in zip(exact.parameters(), other, strict=True))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(exact.parameters(), 1.0)
+        optimizer.param_groups[0]["lr"] = 2e-3 * (step and 0.5 * (1 + math.cos(math.pi * (step - 1) / 9)))
+        optimizer.step()
+    given = {"align_steps": 2, "task_steps": 3, "strength": rho}
+    _train("lisa", cell, tokenizer, encoded, tmp_path, given, rate=2e-3, batch_size=24, epochs=10)
+    wanted = {k: v.float() for k, v in exact.state_dict().items()}
+    assert _apart(_start(model), wanted) < 2e-5 < 1e-3 < _apart(start, wanted)
+
+
+def test_one_kind_of_spell_without_a_pull_is_plain_training(cell, tokenizer, encoded, world, tmp_path):  # noqa: F811
+    model, start = cell[0], _start(cell[0])
+    expected = _full(cell, tokenizer, encoded, tmp_path / "plain")
+    _train("lisa", cell, tokenizer, encoded, tmp_path / "task", {"align_steps": 0, "strength": 0})
+    assert _apart(_start(model), expected) == 0
+    model.load_state_dict(start)
+    guide = [chat.encode(tokenizer, r["prompt"], r["response"]) for r in world.safety(16, 8)]
+    whole = {"batch_size": 24, "epochs": 4}  # in which order does not matter
+    expected = _full(cell, tokenizer, guide, tmp_path / "guide", **whole)
+    _train("lisa", cell, tokenizer, encoded, tmp_path / "align", {"task_steps": 0, "strength": 0}, **whole)
+    assert _apart(_start(model), expected) < 1e-5
+
+
+def test_a_stronger_pull_keeps_a_spell_nearer_its_beginning(cell, tokenizer, encoded, tmp_path):  # noqa: F811
+    model, start, moved = cell[0], _start(cell[0]), []
+    for strength in (0.0, 1.0, 30.0):
+        given = {"align_steps": 0, "strength": strength}
+        _train("lisa", cell, tokenizer, encoded, tmp_path / str(strength), given, epochs=4)
+        moved.append(sum(float((v - start[k]).pow(2).sum()) for k, v in model.state_dict().items()))
+        model.load_state_dict(start)
+    assert moved[0] > moved[1] > moved[2] > 0, moved
+
+
+def test_the_pull_rests_at_first_and_is_nothing_where_a_spell_begins(model, encoded):
+    spells = _spells(encoded, align_steps=2, task_steps=3, strength=2.0, rest_fraction=0.1)
+    for step in range(30):
+        model.zero_grad()
+        spells.before_step(model, step, 30)
+        pulled = [p.grad for p in model.parameters()]
+        if step <= 3 or step % 5 in (0, 2):
+            assert all(g is None for g in pulled)
+        else:
+            far = 2.0 * 0.01 * (step % 5 if step % 5 < 2 else step % 5 - 2)
+            assert all(torch.allclose(g, torch.full_like(g, far), atol=1e-6) for g in pulled)
+        with torch.no_grad():
+            for p in model.parameters():
+                p += 0.01
+
+
+def test_a_run_that_would_see_no_task_is_refused(cell, tokenizer, encoded, tmp_path):  # noqa: F811
+    with pytest.raises(TrainingError, match="no row of the task"):
+        _train("lisa", cell, tokenizer, encoded, tmp_path, {"align_steps": 6}, epochs=2)
+    with pytest.raises(ValueError, match="cannot both be 0"):
+        registry.load("lisa").Settings(align_steps=0, task_steps=0)

@@ -4,8 +4,8 @@ Formula: L(θ) = −mean_t (2 / β_t) log σ(β_t Δ_t) with Δ_t = log π_θ(y_
 gradient is that of −mean_t w_t log π_θ(y_t | x, y_<t) with w_t = 2 (1 − σ(β_t Δ_t)) held constant.
 
 A token that the tuned model already says more readily than the model it started from counts less, and the less the
-larger β_t is: 5 β for the first token, 20 β up to the fifth, β for the rest, with β = 0.1. As β goes to 0 every w_t goes
-to 1: plain fine-tuning. As β grows, tokens that have gained stop counting. At the start w_t = 1 everywhere.
+larger β_t is: 5 β for the first token, 20 β up to the fifth, β for the rest, with β = 0.1. As β goes to 0 every w_t
+goes to 1: plain fine-tuning. As β grows, tokens that have gained stop counting. At the start w_t = 1 everywhere.
 
 The authors halve AdamW's memory of gradients (β₁ = 0.5), so that weights which fall act at once; so does `momentum`.
 Trained on in the second form, as the authors' code does, which is stable however small β is. The start model's
