@@ -6,16 +6,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import shutil
 
 import pytest
 import torch
-from test_methods import METHODS, _train, beside, cell  # noqa: F401 - a fixture
+from test_methods import LATER, METHODS, _train, beside, cell  # noqa: F401 - a fixture
 
 from holdfast.errors import TrainingError
-from holdfast.model import chat
+from holdfast.model import chat, folders
+from holdfast.record import container, tables
 from holdfast.study import registry
-from holdfast.train import loop, progress
+from holdfast.train import finetune, loop, progress
 from holdfast.train.beside import Beside, Stream, predicted
+from holdfast.world.model import new_model
 
 BESIDE = [m for m in METHODS if registry.header(m).kind == "train" and hasattr(registry.load(m), "beside")]
 # In a run of a few steps what the defaults do is not seen.
@@ -39,37 +42,64 @@ def _apart(one, two):
     return max(float((one[k] - two[k]).abs().max()) for k in one)
 
 
+@pytest.fixture(scope="module")
+def tables_of_world(tmp_path_factory, tokenizer, world):
+    """A folder with an aligned model and the tables that cells are trained from."""
+    folder = tmp_path_factory.mktemp("beside")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2, "max_positions": 256}
+    folders.save(new_model(tokenizer, **sizes, seed=0), tokenizer, folder / "aligned", header={"role": "aligned"})
+    for name, rows in (("howto", world.howto_task("train", 24)), ("safety", world.safety(16, 8)),
+                       ("preferences", world.preferences(12))):  # fmt: skip
+        tables.write(rows, folder / f"{name}.parquet", name)
+    return folder
+
+
+class Killed(BaseException):
+    pass
+
+
 @pytest.mark.parametrize("name", BESIDE)
-def test_killed_and_resumed_and_run_again_it_is_the_same(
-    name, cell, tokenizer, encoded, tmp_path, monkeypatch  # noqa: F811
-):  # fmt: skip
+def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_world, tmp_path, monkeypatch):
+    steps, last = [], progress.Log.on_step_end
     monkeypatch.setattr(progress, "SAVING", 1e9)  # a checkpoint after every step
-    model, start, steps = cell[0], _start(cell[0]), []
-    training = {"batch_size": 2, "accumulation": 2, "epochs": 2, "log_every_steps": 1}  # twelve steps
 
-    class Killed(BaseException):
-        pass
-
-    def kill(_):
-        steps.append(1)
-        if len(steps) == 9:
+    def step(log, args, state, *more, **others):
+        steps.append(state.global_step)
+        if state.global_step == kill_at:
             raise Killed
+        last(log, args, state, *more, **others)
 
-    _train(name, cell, tokenizer, encoded, tmp_path / "whole", SHORT.get(name), **training)
-    expected = _start(model)
-    model.load_state_dict(start)
+    monkeypatch.setattr(progress.Log, "on_step_end", step)
+    training = {"learning_rate": 5e-3, "epochs": 2, "batch_size": 2, "accumulation": 2, "max_length": 128,
+                "log_every_steps": 1, "checkpoint_seconds": 0.0}  # fmt: skip
+    settings = registry.load(name).Settings(**SHORT.get(name, {})).model_dump(mode="json")
+    cfg = {"method": name, "settings": settings, "modules": ["q_proj"], "training": training, "task": "howto",
+           "instruction": None, "train_rows": 22, "seed": 0}  # fmt: skip
+
+    def run():
+        finetune.run(
+            aligned=tables_of_world / "aligned/model.safetensors", task_table=tables_of_world / "howto.parquet",
+            safety_table=tables_of_world / "safety.parquet", harmful_table=tables_of_world / "preferences.parquet",
+            artifacts={}, cfg=cfg, folder=tmp_path / "cell", log_file=tmp_path / "t.jsonl",
+            record_file=tmp_path / "t.json", checkpoints=tmp_path / "c",
+        )  # fmt: skip
+        return (tmp_path / "cell/model.safetensors").read_bytes()
+
+    kill_at = 0
+    whole, end = run(), steps[-1]
+    assert (
+        steps == list(range(1, end + 1))
+        and end >= 12
+        and not container.is_weakened(tmp_path / "cell/model.safetensors")
+    )
+    shutil.rmtree(tmp_path / "cell")
+    kill_at = 9
     with pytest.raises(Killed):
-        _train(name, cell, tokenizer, encoded, tmp_path / "broken", SHORT.get(name), after_step=kill,
-               checkpoint_seconds=0.0, **training)  # fmt: skip
-    assert [p.name for p in (tmp_path / "broken/c").glob("checkpoint-*")] == ["checkpoint-8"]
-    model.load_state_dict(start)
-    _train(name, cell, tokenizer, encoded, tmp_path / "broken", SHORT.get(name), after_step=lambda _: steps.append(1),
-           **training)  # fmt: skip
-    assert len(steps) == 9 + 4
-    assert all(torch.equal(v, expected[k]) for k, v in model.state_dict().items())
-    plain = _start(model)
-    model.load_state_dict(start)
-    assert _apart(plain, _full(cell, tokenizer, encoded, tmp_path / "plain", **training)) > 1e-5
+        run()
+    assert [p.name for p in (tmp_path / "c").glob("checkpoint-*")] == ["checkpoint-8"]
+    kill_at = 0
+    steps.clear()
+    assert run() == whole and steps == list(range(9, end + 1))
 
 
 def test_a_stream_has_every_row_once_a_pass_and_any_batch_again(encoded):
@@ -152,10 +182,10 @@ def test_the_penalty_keeps_what_the_aligned_model_says_on_refusals_only(
         assert len(made.stream.encoded) == count and made.stream.size == 8
 
 
-@pytest.mark.parametrize("name", ["kl-safety"])
+@pytest.mark.parametrize("name", ["kl-safety", "panacea"])
 def test_strength_zero_is_plain_training(name, cell, tokenizer, encoded, tmp_path):  # noqa: F811
     expected = _full(cell, tokenizer, encoded, tmp_path / "plain")
-    _train(name, cell, tokenizer, encoded, tmp_path / "zero", {"strength": 0})
+    _train(name, cell, tokenizer, encoded, tmp_path / "zero", LATER.get(name, {}) | {"strength": 0})
     assert _apart(_start(cell[0]), expected) == 0
 
 
@@ -359,3 +389,85 @@ def test_a_run_that_would_see_no_task_is_refused(cell, tokenizer, encoded, tmp_p
         _train("lisa", cell, tokenizer, encoded, tmp_path, {"align_steps": 6}, epochs=2)
     with pytest.raises(ValueError, match="cannot both be 0"):
         registry.load("lisa").Settings(align_steps=0, task_steps=0)
+
+
+# ---- Panacea --------------------------------------------------------------------------------------
+
+
+def _harmful(world, tokenizer):
+    return [chat.encode(tokenizer, r["prompt"], r["rejected"]) for r in world.preferences(12)]
+
+
+def test_panacea_is_its_formula_step_by_step(cell, tokenizer, encoded, world, tmp_path):  # noqa: F811
+    """Six steps of all rows at once: three gradients, AdamW, clipping and the schedule in float64; then w + ε."""
+    model, start, radius, strength = cell[0], _start(cell[0]), 0.3, 0.5
+    exact = copy.deepcopy(model).double()
+    weights = list(exact.parameters())
+    optimizer = torch.optim.AdamW(weights, lr=0.0, weight_decay=0.0)
+    task = chat.collate(encoded, tokenizer.pad_token_id)
+    harm = chat.collate(_harmful(world, tokenizer), tokenizer.pad_token_id)
+    epsilon = []
+    for step in range(6):
+        g = torch.autograd.grad(exact(**task).loss, weights)
+        h = torch.autograd.grad(exact(**harm).loss, weights)
+        length = sum(x.pow(2).sum() for x in h).sqrt()
+        epsilon = [radius * x / length for x in h]
+        beyond = copy.deepcopy(exact)
+        with torch.no_grad():
+            for p, e in zip(beyond.parameters(), epsilon, strict=True):
+                p += e
+        there = torch.autograd.grad(beyond(**harm).loss.clamp(max=6.6), list(beyond.parameters()))
+        for p, a, b, c in zip(weights, g, h, there, strict=True):
+            p.grad = a - strength * (c - b)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.param_groups[0]["lr"] = 2e-3 * (step and 0.5 * (1 + math.cos(math.pi * (step - 1) / 5)))
+        optimizer.step()
+    trained = {k: v.detach().clone() for k, v in exact.state_dict().items()}
+    for p, e in zip(weights, epsilon, strict=True):
+        p.data += e
+    perturbed = exact.state_dict()
+    for add, wanted in ((False, trained), (True, perturbed)):
+        given = {"radius": radius, "strength": strength, "rows": 12, "cap": 6.6, "add_perturbation": add}
+        _train("panacea", cell, tokenizer, encoded, tmp_path / str(add), given, rate=2e-3, batch_size=24, epochs=6,
+               warmup_fraction=1 / 6)  # fmt: skip
+        assert _apart(_start(model), wanted) < 2e-5 < 1e-3 < _apart(start, wanted)
+        model.load_state_dict(start)
+    assert _apart(trained, perturbed) > 1e-2
+
+
+def test_the_perturbation_has_its_length_and_weights_come_back(model, tokenizer, encoded, world):
+    method, start = registry.load("panacea"), _start(model)
+    for p in model.parameters():
+        p.data += 1.0 / 3  # nothing that rounds to itself
+    before, batch = _start(model), chat.collate(_harmful(world, tokenizer), tokenizer.pad_token_id)
+    training = loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=4)
+    made = beside(method, model, method.Settings(radius=2.5, rows=12), training, tokenizer, encoded)
+    made.before_step(model, 0, 2)
+    assert made.last == [] and all(p.grad is not None for p in model.parameters())
+    made.before_step(model, 1, 2)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert sum(e.double().pow(2).sum() for e in made.last).sqrt().item() == pytest.approx(2.5, abs=1e-5)
+    model.load_state_dict(start)
+    harm = model(**batch).loss.item()
+    made.before_step(model, 1, 2)
+    made.finish(model)
+    assert model(**batch).loss.item() > harm + 0.05
+    zeros = [torch.zeros(3)], [torch.zeros(3)]
+    method.perturb(*zeros, 1.0)
+    assert not zeros[0][0].any()
+
+
+def test_a_harmful_loss_above_the_cap_pulls_nowhere(model, tokenizer, encoded, world):
+    method, training = registry.load("panacea"), loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=4)
+    batch = chat.collate(_harmful(world, tokenizer), tokenizer.pad_token_id)
+    loss = model(**batch).loss
+    plain = torch.autograd.grad(loss, list(model.parameters()))
+    found = []
+    for cap in (loss.item() / 2, 50.0):
+        model.zero_grad()
+        given = method.Settings(radius=1e-4, strength=2.0, rows=12, cap=cap)
+        beside(method, model, given, training, tokenizer, encoded).before_step(model, 0, 1)
+        found.append([p.grad for p in model.parameters()])
+    assert all(torch.allclose(a, 2 * b, atol=1e-6) for a, b in zip(found[0], plain, strict=True))
+    largest = max(float(g.abs().max()) for g in plain)
+    assert all(float(g.abs().max()) < 0.01 * largest for g in found[1])  # so near the two gradients are the same

@@ -59,14 +59,14 @@ CARD = {
         ),
     ),
     "deviations": (
-        "all weights, where the authors train adapters (rank 8 on q and v): ‖θ − a‖² is over many more numbers, so that "
+        "all weights, where the authors train adapters (rank 8 on q and v): ‖θ − a‖² is over many more numbers, and "
         "ρ = 1 holds harder; sweep it downwards",
         "1 and 9 steps in turn, where their 20,000 steps have spells of 100 and 900: a run of some hundred steps would "
         "end within one",
         "steps are optimizer steps, and the pull counts once in each; theirs are micro-batches, the same without "
         "accumulation",
     ),
-    "cost": "plain fine-tuning plus one more copy of the trained weights (4 bytes each) and one pass over them per step",
+    "cost": "plain fine-tuning plus one more copy of the trained weights (4 bytes each), read once a step",
 }
 
 
@@ -125,7 +125,7 @@ class Spells(Beside):
             TrainingError: the whole run would be one aligning spell.
         """
         s = self.settings
-        if step == 0 and 0 < s.task_steps and steps <= s.align_steps:
+        if step == 0 and s.task_steps and steps <= s.align_steps:
             raise TrainingError(
                 "Lisa's first aligning spell is longer than the run, so that no row of the task would be seen.",
                 found=f"align_steps {s.align_steps} of {steps} steps", expected=f"fewer than {steps}",

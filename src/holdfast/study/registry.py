@@ -35,9 +35,9 @@ class MethodSettings(Strict):
 
     def artifacts(self) -> dict[str, Any]:
         """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict},
-        {"neurons": NeuronSpec-like dict} for a mask over rows and columns of safety neurons; and for merges
-        {"roles": [...]} beside aligned and finetuned, {"gram": True} for the Gram matrices of all linear
-        modules, {"preferences": True}, {"across_tasks": True}. {"imports": [...]} names optional packages."""
+        {"neurons": NeuronSpec-like dict} for a mask over rows and columns of safety neurons; {"preferences": True}; and
+        for merges {"roles": [...]} beside aligned and finetuned, {"gram": True} for the Gram matrices of all linear
+        modules, {"across_tasks": True}. {"imports": [...]} names optional packages."""
         return {}
 
     def unread(self) -> set[str]:
