@@ -6,13 +6,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import random
 import shutil
 
 import pytest
 import torch
 from test_methods import LATER, METHODS, _train, beside, cell  # noqa: F401 - a fixture
 
-from holdfast.errors import TrainingError
+from holdfast.errors import ChatTemplateError, TrainingError
 from holdfast.model import chat, folders
 from holdfast.record import container, tables
 from holdfast.study import registry
@@ -58,7 +59,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("name", [*BESIDE, "derta"])
 def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_world, tmp_path, monkeypatch):
     steps, last = [], progress.Log.on_step_end
     monkeypatch.setattr(progress, "SAVING", 1e9)  # a checkpoint after every step
@@ -471,3 +472,92 @@ def test_a_harmful_loss_above_the_cap_pulls_nowhere(model, tokenizer, encoded, w
     assert all(torch.allclose(a, 2 * b, atol=1e-6) for a, b in zip(found[0], plain, strict=True))
     largest = max(float(g.abs().max()) for g in plain)
     assert all(float(g.abs().max()) < 0.01 * largest for g in found[1])  # so near the two gradients are the same
+
+
+# ---- DeRTa ----------------------------------------------------------------------------------------
+
+
+def test_derta_adds_prefixes_and_transitions_of_the_same_requests(world):
+    method, pairs = registry.load("derta"), world.preferences(40)
+    task = [{"id": f"t{i}", "prompt": f"t{i}", "response": "r"} for i in range(100)]
+    found = method.rows(task, method.Settings(prefix_ratio=0.2, transition_ratio=0.1), seed=0, harmful=pairs)
+    prefixes, transitions = found[100:120], found[120:]
+    assert found[:100] == task and len(transitions) == 10 and len({r["id"] for r in found}) == 130
+    of = {p["id"]: p for p in pairs}
+    for i, row in enumerate(prefixes):
+        pair, words = of[row["id"].removesuffix("/prefix")], row["opening"].split()
+        assert (row["prompt"], row["response"]) == (pair["prompt"], pair["chosen"]) and "anywhere" not in row
+        assert not words if i % 3 == 0 else 1 <= len(words) <= len(pair["rejected"].split()) - 2
+        assert pair["rejected"].startswith(row["opening"])
+    assert len({len(r["opening"].split()) for r in prefixes}) > 4
+    for row, other in zip(transitions, prefixes, strict=False):
+        pair = of[row["id"].removesuffix("/transition")]
+        assert other["id"].startswith(f"{pair['id']}/") and row["anywhere"]
+        assert (row["opening"], row["response"]) == (pair["rejected"], pair["chosen"])
+    again = [method.rows(task, method.Settings(prefix_ratio=0.2, transition_ratio=0.1), seed=k, harmful=pairs)
+             for k in (0, 1)]  # fmt: skip
+    assert again[0] == found != again[1]
+    assert method.rows(task, method.Settings(prefix_ratio=0, transition_ratio=0), seed=0, harmful=pairs) == task
+    assert len(method.rows(task, method.Settings(), seed=0, harmful=pairs)) == 110
+    assert len(method.rows(task, method.Settings(prefix_ratio=1, transition_ratio=0), seed=0, harmful=pairs)) == 140
+    never = method.rows(task, method.Settings(whole_every=0), seed=0, harmful=pairs)
+    assert all(r["opening"] for r in never[100:]) and method.prefix("two words", random.Random(0)) == ""
+
+
+def test_an_opening_is_context_and_the_refusal_is_learned(tokenizer, world, monkeypatch):
+    pair = world.preferences(1)[0]
+    opening = " ".join(pair["rejected"].split()[:6])
+    found = chat.encode(tokenizer, pair["prompt"], pair["chosen"], opening=opening)
+    learned = [i for i in found["labels"] if i != chat.IGNORE]
+    begin = len(found["labels"]) - len(learned)
+    assert (
+        found["labels"] == [chat.IGNORE] * begin + found["input_ids"][begin:] and learned[-1] == tokenizer.eos_token_id
+    )
+    assert tokenizer.decode(learned[:-1]) == f" {pair['chosen']}"
+    said = tokenizer.decode(found["input_ids"][:begin])
+    assert said.startswith(tokenizer.decode(chat.encode_prompt(tokenizer, pair["prompt"]))) and said.endswith(opening)
+    plain = chat.encode(tokenizer, pair["prompt"], pair["chosen"])
+    assert chat.encode(tokenizer, pair["prompt"], pair["chosen"], opening="") == plain
+    row = {"id": "a", "prompt": pair["prompt"], "response": pair["chosen"], "opening": opening}
+    assert chat.encode_rows(tokenizer, [row, {**row, "opening": ""}]) == [found, plain]
+    with pytest.raises(ChatTemplateError, match="a: No response token"):
+        chat.encode_rows(tokenizer, [row], max_length=begin)
+    assert (
+        chat.encode(tokenizer, pair["prompt"], pair["chosen"], begin + 1, opening=opening)["labels"][-1] == learned[0]
+    )
+    monkeypatch.setattr(tokenizer, "model_max_length", begin - 2)
+    with pytest.raises(ChatTemplateError, match="No response token"):
+        chat.encode(tokenizer, pair["prompt"], pair["chosen"], opening=opening)
+
+
+def test_labels_never_begin_within_a_token(tokenizer, monkeypatch):
+    joined = {"content": ""}
+
+    def ids(tokenizer, messages, *, generation):
+        joined["content"] = messages[-1]["content"]
+        text = [1, 2, 3] if generation else [1, 2, 3, 7, 9, 2] if " " in joined["content"] else [1, 2, 3, 7, 8, 2]
+        return text
+
+    monkeypatch.setattr(chat.template, "ids", ids)
+    monkeypatch.setattr(chat.template, "closing", lambda _: 2)
+    with pytest.raises(ChatTemplateError, match="within a token"):
+        chat.encode(tokenizer, "why?", "no", opening="ab")
+
+
+def test_a_transition_asks_for_the_first_word_of_the_refusal_at_every_place(model, tokenizer, world):
+    """The loss of its row against one pass per place over what was said until there."""
+    pair = world.preferences(3)[2]
+    found = chat.encode(tokenizer, pair["prompt"], pair["chosen"], opening=pair["rejected"], anywhere=True)
+    head = chat.encode_prompt(tokenizer, pair["prompt"])
+    answer = tokenizer(pair["rejected"], add_special_tokens=False)["input_ids"]
+    refusal = tokenizer(pair["chosen"], add_special_tokens=False)["input_ids"][0]
+    assert found["input_ids"] == [*head, *answer, tokenizer.eos_token_id]
+    assert found["labels"] == [chat.IGNORE] * len(head) + [refusal] * (len(answer) + 1)
+    with torch.no_grad():
+        whole = model(**chat.collate([found], 0)).loss.item()
+        places = [model(torch.tensor([head + answer[:t]])).logits[0, -1].log_softmax(0)[refusal].item()
+                  for t in range(len(answer) + 1)]  # fmt: skip
+    assert whole == pytest.approx(-sum(places) / len(places), rel=1e-5)
+    short = chat.encode(tokenizer, pair["prompt"], pair["chosen"], len(head) + 4, opening=pair["rejected"],
+                        anywhere=True)  # fmt: skip
+    assert short["labels"] == found["labels"][: len(head) + 4] and short["cut"] == len(answer) + 1 - 4

@@ -1,4 +1,4 @@
-"""Panacea (Wang et al. 2025, arXiv 2501.18100): learn the perturbation that undoes harmful tuning, and add it at the end.
+"""Panacea (Wang et al. 2025, arXiv 2501.18100): learn the perturbation that undoes harmful tuning, and add it last.
 
 Formula: min_w max_{‖ε‖ ≤ ρ} g(w) − λ (h(w + ε) − h(w)), g the task's loss, h the loss of harmful answers;
 ε = ρ ∇h(w) / ‖∇h(w)‖, one norm over all trained weights, in every step anew;
