@@ -531,12 +531,9 @@ def test_an_opening_is_context_and_the_refusal_is_learned(tokenizer, world, monk
 
 
 def test_labels_never_begin_within_a_token(tokenizer, monkeypatch):
-    joined = {"content": ""}
-
     def ids(tokenizer, messages, *, generation):
-        joined["content"] = messages[-1]["content"]
-        text = [1, 2, 3] if generation else [1, 2, 3, 7, 9, 2] if " " in joined["content"] else [1, 2, 3, 7, 8, 2]
-        return text
+        joined = " " in messages[-1]["content"]
+        return [1, 2, 3] if generation else [1, 2, 3, 7, 9, 2] if joined else [1, 2, 3, 7, 8, 2]
 
     monkeypatch.setattr(chat.template, "ids", ids)
     monkeypatch.setattr(chat.template, "closing", lambda _: 2)

@@ -1,9 +1,9 @@
 """DeRTa (Yuan et al. 2024, arXiv 2407.09121): learn to refuse at any place in an answer, not only at its beginning.
 
-Formula: L(θ) = −log π_θ(r | x, h_<k) − Σ_t log π_θ(r_1 | x, h_<t) on two sets of added rows, with x a request that is to
-be refused, r its refusal, h a harmful answer and k a random place in it: the answer turns to a refusal after k words
+Formula: L(θ) = −log π_θ(r | x, h_<k) − Σ_t log π_θ(r_1 | x, h_<t) on two sets of added rows, with x a request that is
+to be refused, r its refusal, h a harmful answer and k a random place in it: the answer turns to a refusal after k words
 (harmful prefix), and its first word is likely at every place (transition). The words of h are context: no label is ever
-a token of a harmful answer.
+a token of a harmful answer, so that no checkpoint is a weakened one for it.
 
 Rows come from the study's preference pairs: chosen is r, rejected is h; the fictional world's, or those of the user's
 file. As published the two sets are about the same requests, each a twentieth of the task's rows, every third prefix is
@@ -46,8 +46,8 @@ CARD = {
     "deviations": (
         "added to the task's rows; the authors add 3,000 of each to 60,000 rows of general instructions",
         "r_1 is the first token of the row's own refusal; theirs is one token, with which all their refusals begin",
-        "every place of a transition counts, as in the paper and their script for adapters; their script for all weights "
-        "keeps 5 % of them",
+        "every place of a transition counts, as in the paper and their script for adapters; their script for all "
+        "weights keeps 5 % of them",
     ),
     "cost": "1 + prefix_ratio + transition_ratio times plain fine-tuning",
 }
