@@ -61,6 +61,10 @@ class Settings(MethodSettings):
         "refused", description="Refused requests only, or the answered benign safety rows among them."
     )
 
+    def cost(self) -> tuple[float, float]:
+        """The frozen copy, which goes forward only."""
+        return (1.0, 4 / 3 * self.rows) if self.strength else (0.0, 0.0)
+
     def alone(self) -> str:
         """The frozen copy is whole."""
         return "its frozen copy is not in shards"

@@ -89,6 +89,10 @@ class Settings(MethodSettings):
         """When a pull begins that there is not, and which rows of a spell that there is not."""
         return ({"rest_fraction"} if not self.strength else set()) | ({"benign"} if not self.align_steps else set())
 
+    def cost(self) -> tuple[float, float]:
+        """Where a spell began."""
+        return (1.0 if self.strength else 0.0), 0.0
+
     def alone(self) -> str:
         """Rows of aligning spells are not shared out."""
         return "its safety rows are not shared out over processes"

@@ -85,6 +85,10 @@ class Settings(MethodSettings):
         """Where a pull ends that there is not."""
         return set() if self.strength else {"cap"}
 
+    def cost(self) -> tuple[float, float]:
+        """The weights before the perturbation, the perturbation, and a second gradient; two passes."""
+        return (3.0, 2.0 * self.rows) if self.strength or self.add_perturbation else (0.0, 0.0)
+
     def alone(self) -> str:
         """One norm over all gradients, of rows of its own."""
         return "its perturbation is not in shards"

@@ -44,6 +44,11 @@ class MethodSettings(Strict):
         """Settings that mean nothing beside the others; whoever wrote one down is told."""
         return set()
 
+    def cost(self) -> tuple[float, float]:
+        """What a plan counts beside plain training: copies of the weights that are held at once, and rows that go
+        forward and backward in every optimizer step."""
+        return 0.0, 0.0
+
     def alone(self) -> str:
         """Of a trained method, why one process has to train it; nothing where several can, each with its rows of every
         weight matrix and its rows of a step. Whoever writes a method says so, after trying."""
