@@ -52,6 +52,7 @@ def tables_of_world(tmp_path_factory, tokenizer, world):
     for name, rows in (("howto", world.howto_task("train", 24)), ("safety", world.safety(16, 8)),
                        ("preferences", world.preferences(12))):  # fmt: skip
         tables.write(rows, folder / f"{name}.parquet", name)
+    tables.write(world.preferences(11), folder / "fewer.parquet", "preferences")
     return folder
 
 
@@ -71,16 +72,16 @@ def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_wor
         last(log, args, state, *more, **others)
 
     monkeypatch.setattr(progress.Log, "on_step_end", step)
-    training = {"learning_rate": 5e-3, "epochs": 2, "batch_size": 2, "accumulation": 2, "max_length": 128,
+    training = {"learning_rate": 5e-3, "epochs": 2, "batch_size": 4, "accumulation": 2, "max_length": 128,
                 "log_every_steps": 1, "checkpoint_seconds": 0.0}  # fmt: skip
     settings = registry.load(name).Settings(**SHORT.get(name, {})).model_dump(mode="json")
     cfg = {"method": name, "settings": settings, "modules": ["q_proj"], "training": training, "task": "howto",
            "instruction": None, "train_rows": 22, "seed": 0}  # fmt: skip
 
-    def run():
+    def run(pairs="preferences"):
         finetune.run(
             aligned=tables_of_world / "aligned/model.safetensors", task_table=tables_of_world / "howto.parquet",
-            safety_table=tables_of_world / "safety.parquet", harmful_table=tables_of_world / "preferences.parquet",
+            safety_table=tables_of_world / "safety.parquet", harmful_table=tables_of_world / f"{pairs}.parquet",
             artifacts={}, cfg=cfg, folder=tmp_path / "cell", log_file=tmp_path / "t.jsonl",
             record_file=tmp_path / "t.json", checkpoints=tmp_path / "c",
         )  # fmt: skip
@@ -89,18 +90,20 @@ def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_wor
     kill_at = 0
     whole, end = run(), steps[-1]
     assert (
-        steps == list(range(1, end + 1))
-        and end >= 12
-        and not container.is_weakened(tmp_path / "cell/model.safetensors")
+        steps == list(range(1, end + 1)) and end >= 6 and not container.is_weakened(tmp_path / "cell/model.safetensors")
     )
     shutil.rmtree(tmp_path / "cell")
-    kill_at = 9
+    kill_at = 4
     with pytest.raises(Killed):
         run()
-    assert [p.name for p in (tmp_path / "c").glob("checkpoint-*")] == ["checkpoint-8"]
+    assert [p.name for p in (tmp_path / "c").glob("checkpoint-*")] == ["checkpoint-3"]
     kill_at = 0
     steps.clear()
-    assert run() == whole and steps == list(range(9, end + 1))
+    assert run() == whole and steps == list(range(4, end + 1))
+    if "preferences" in registry.header(name).needs:
+        for kill_at, pairs in ((3, "preferences"), (1, "fewer")):  # of other rows no checkpoint is taken up
+            with pytest.raises(Killed):
+                run(pairs)
 
 
 def test_a_stream_has_every_row_once_a_pass_and_any_batch_again(encoded):
@@ -195,7 +198,7 @@ def test_products_are_rounded_as_those_of_the_loop(model, tokenizer, encoded):
     training = loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=4, precision="bf16")
     batch = Stream(encoded, 5, tokenizer.pad_token_id, 0).batch(0)
     exact = method.divergence(model, copy.deepcopy(model), batch, bf16=True)
-    assert beside(method, model, method.Settings(), training, tokenizer, encoded).bf16 and float(exact) == 0
+    assert beside(method, model, method.Settings(), training, tokenizer, encoded).bf16 and exact.item() == 0
     assert not beside(
         method, model, method.Settings(), dataclasses.replace(training, precision="fp32"), tokenizer, encoded
     ).bf16
@@ -255,11 +258,11 @@ def test_beta_zero_is_plain_training_and_at_the_start_every_weight_is_one(
 ):  # fmt: skip
     method, model, start = registry.load("constrained-sft"), cell[0], _start(cell[0])
     expected, found = _full(cell, tokenizer, encoded, tmp_path / "plain"), []
-    for beta in (0.0, 1e-4, 0.1, 1.0):
+    for beta in (0.0, 1e-4, 1.0):
         _train("constrained-sft", cell, tokenizer, encoded, tmp_path / str(beta), {"beta": beta, "momentum": 0.9})
         found.append(_apart(_start(model), expected))
         model.load_state_dict(start)
-    assert found[0] == 0 and found[1] < 1e-3 < found[2] < found[3]
+    assert found[0] == 0 and found[1] < 1e-3 < found[2]
     rows = copy.deepcopy(encoded)
     training = loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=5)
     made = beside(method, model, method.Settings(), training, tokenizer, rows)
