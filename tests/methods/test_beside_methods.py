@@ -62,12 +62,12 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("name", [*BESIDE, "derta"])
 def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_world, tmp_path, monkeypatch):
-    steps, last = [], progress.Log.on_step_end
+    steps, last, kill_at = [], progress.Log.on_step_end, {"step": 0}
     monkeypatch.setattr(progress, "SAVING", 1e9)  # a checkpoint after every step
 
     def step(log, args, state, *more, **others):
         steps.append(state.global_step)
-        if state.global_step == kill_at:
+        if state.global_step == kill_at["step"]:
             raise Killed
         last(log, args, state, *more, **others)
 
@@ -87,21 +87,20 @@ def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_wor
         )  # fmt: skip
         return (tmp_path / "cell/model.safetensors").read_bytes()
 
-    kill_at = 0
     whole, end = run(), steps[-1]
     assert (
         steps == list(range(1, end + 1)) and end >= 6 and not container.is_weakened(tmp_path / "cell/model.safetensors")
     )
     shutil.rmtree(tmp_path / "cell")
-    kill_at = 4
+    kill_at["step"] = 4
     with pytest.raises(Killed):
         run()
     assert [p.name for p in (tmp_path / "c").glob("checkpoint-*")] == ["checkpoint-3"]
-    kill_at = 0
+    kill_at["step"] = 0
     steps.clear()
     assert run() == whole and steps == list(range(4, end + 1))
     if "preferences" in registry.header(name).needs:
-        for kill_at, pairs in ((3, "preferences"), (1, "fewer")):  # of other rows no checkpoint is taken up
+        for kill_at["step"], pairs in ((3, "preferences"), (1, "fewer")):  # of other rows no checkpoint is taken up
             with pytest.raises(Killed):
                 run(pairs)
 
