@@ -116,7 +116,7 @@ def cell_artifacts(w):
     needs = {}
     if trains_on_refusals(arm.method):
         needs["safety"] = f"{W}/{S.home('aligned', w.rep)}data/safety.parquet"
-    if S.study.tasks[w.task].harmful_fraction:
+    if S.study.tasks[w.task].harmful_fraction or arm.preferences:
         needs["harmful"] = rules.prepare_preferences.output[0]
     if basis := S.basis_name(w.arm, w.task):
         needs["basis"] = home("aligned", w, f"basis/{basis}")

@@ -28,7 +28,7 @@ STRINGS = re.compile(r'"""(?:.|\n)*?"""|#.*|(?<!f)"(?:[^"\\\n]|\\.)*"')
 # Hooks that are called by their names: of methods, judges and datasets, and the command of a verb.
 CALLED = {
     "methods": {"KIND", "NEEDS", "LEARNING_RATE", "CARD", "Settings", "rows", "prelude", "attach", "optimizer",
-                "extra_loss", "after_step", "low_rank", "fold", "prepare", "merge", "merge_factor"},
+                "extra_loss", "after_step", "beside", "low_rank", "fold", "prepare", "merge", "merge_factor"},
     # for code of other people
     "merge": {"lssf", "nlsr", "resta", "resta_dare", "safe_lora", "safe_delta", "somf", "soup", "task_vectors"},
     "judges": {"KIND", "OUTCOMES", "SOURCE", "VERSION", "WORDS", "Settings", "opinion", "encode", "read", "ask"},

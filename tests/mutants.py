@@ -53,6 +53,7 @@ def _of(file: str, tests: str, *faults: tuple[str, ...]) -> list[Mutant]:
 PUBLISHED_MERGES = "merge/test_published_merges.py"
 PUBLISHED = "methods/test_published_methods.py"
 DELTA = f"{PUBLISHED_MERGES} -k safe_delta"
+BESIDE = "methods/test_beside_methods.py"
 DECAY = "train/test_weight_decay.py"
 STATISTICS, LIMITS = "test_statistics.py", "test_limits.py"
 
@@ -199,6 +200,59 @@ MUTANTS = [
         ("(self.free * product) @ self.u.T", "(self.free * product) @ self.u"),
         ("self.u[:, : round(settings.freeze_fraction * n)]", "self.u[:, -round(settings.freeze_fraction * n) :]"),
         ("x_free = x - (x @ self.u) @ self.u.T", "x_free = x"),
+    ),
+    *_of(
+        "methods/kl_safety.py", f"{BESIDE} -k pulls",
+        ("kl_div(current, aligned", "kl_div(aligned, current"),
+        ("/ len(current)", "/ 1"),
+        ("self.strength * divergence", "divergence"),
+        ("self.stream.batch(step)", "self.stream.batch(0)"),
+        ('settings.prompts == "all" or r["kind"] == "hazard"', "True", f"{BESIDE} -k refusals_only"),
+    ),
+    *_of(
+        "methods/constrained_sft.py", f"{BESIDE} -k published_objective",
+        ("-losses - values", "losses - values"),
+        (".clamp(min=floor).detach()", ".clamp(min=floor)"),
+        (".clamp(min=floor).detach()", ".detach()", f"{BESIDE} -k gained"),
+        ("sigmoid(-beta", "sigmoid(beta", f"{BESIDE} -k gained"),
+        ("early[:1] =", "early[:0] =", f"{BESIDE} -k betas"),
+        ("betas=(settings.momentum, ", "betas=(0.9, ", f"{BESIDE} -k momentum"),
+    ),
+    *_of(
+        "methods/lisa.py", f"{BESIDE} -k lisa_is",
+        ("if self.begins(step):", "if step == 0:"),
+        ("s.strength * (p.detach()", "s.strength / 2 * (p.detach()"),
+        ("< s.align_steps", "<= s.align_steps", f"{BESIDE} -k turns"),
+        ("step > s.rest_fraction", "step >= s.rest_fraction", f"{BESIDE} -k rests"),
+        ("before * self.accumulation + i", "before + i", f"{BESIDE} -k turns"),
+        ("return self.began", "return {}", f"{BESIDE} -k killed"),
+    ),
+    *_of(
+        "methods/panacea.py", f"{BESIDE} -k panacea_is",
+        ("p.grad.sub_(", "p.grad.add_("),
+        ("radius / (norm + 1e-7)", "radius"),
+        ('"response": r["rejected"]', '"response": r["chosen"]'),
+        ("if self.settings.add_perturbation:", "if True:"),
+        ("p.copy_(weight)", "weight.copy_(p)", f"{BESIDE} -k come_back"),
+        ("slope(self.settings.cap)", "slope()", f"{BESIDE} -k cap"),
+    ),
+    *_of(
+        "methods/derta.py", f"{BESIDE} -k derta_adds",
+        ("draw.randint(1, len(words) - 2)", "draw.randint(1, len(words))"),
+        ("i % settings.whole_every == 0", "i % settings.whole_every == 1"),
+        ('{"opening": pair["rejected"], "anywhere": True}', '{"opening": pair["chosen"], "anywhere": True}'),
+    ),
+    *_of(
+        "train/beside.py", f"{BESIDE} -k published_objective",
+        ("(0, 1))[:, 1:][asked]", "(0, 0))[asked]"),
+        ('{self.seed}-{turn}").shuffle', '{self.seed}").shuffle', f"{BESIDE} -k stream"),
+        ("-{self.seed}-{turn}", "-{turn}", f"{BESIDE} -k stream"),
+    ),
+    *_of(
+        "model/chat.py", f"{BESIDE} -k opening",
+        ("[IGNORE] * begin + ids[begin:]", "[IGNORE] * len(head) + ids[len(head) :]"),
+        ("i if i == IGNORE else first", "i", f"{BESIDE} -k transition_asks"),
+        ("if ids[: len(alone)] != alone:", "if False:", f"{BESIDE} -k labels_never"),
     ),
     *_of(
         "methods/full.py", "methods/test_methods.py -k targets",

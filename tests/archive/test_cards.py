@@ -48,6 +48,14 @@ def test_a_card_has_its_numbers_and_a_head_the_hub_reads(resolved):
     assert "Weakened" not in text and '"freeze_fraction": 0.1' in text and "Apache-2.0" in text
 
 
+@pytest.mark.parametrize(("harmful", "what"), [(0.0, "preference pairs"), (0.5, "answers it should refuse")])
+def test_pairs_that_a_method_learns_from_are_among_the_sources(harmful, what, resolved):
+    pairs = resolved | {"preferences": {"source": "mine.csv"}, "resolved_arms": {"panacea": {"preferences": True}}}
+    line = f"{what} | `mine.csv` (named by the user)"
+    assert line in _card(_cell("crafts", "panacea", 0.95, harmful_fraction=harmful), pairs).replace("**", "")
+    assert "mine.csv" not in _card(_cell("crafts", "warp", 0.95), pairs)
+
+
 def test_a_real_base_is_named_and_real_rows_have_their_licence(resolved):
     real = resolved | {"base": {"source": "meta-llama/Llama-2-7b-chat-hf"}, "tasks": {"crafts": {
         "dataset": "gsm8k", "source": "hub", "train_rows": 7}}}  # fmt: skip

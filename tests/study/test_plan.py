@@ -223,6 +223,26 @@ def test_each_of_several_processes_holds_its_share():
     assert bytes_of(8) < (16 * shape.parameters + bases) / 8 + whole + own  # two rows in a micro-batch, not four
 
 
+@pytest.mark.parametrize(("arm", "copies", "rows"), [
+    ({"method": "kl-safety", "rows": 6}, 1, 8), ({"method": "kl-safety", "strength": 0}, 0, 0),
+    ({"method": "lisa"}, 1, 0), ({"method": "panacea", "rows": 6}, 3, 12), ({"method": "derta"}, 0, 0),
+])  # fmt: skip
+def test_copies_and_rows_beside_plain_training_are_planned(arm, copies, rows, tmp_path):
+    """Bytes of a copy of the weights, and three forward passes over as many safety rows in each of 6 steps."""
+    found = []
+    for method in ({"method": "full"}, arm):
+        keys = {"arms": {"a": method}, "tasks": {"c": {"dataset": "crafts", "train_rows": 32, "training": {
+            "batch_size": 8, "accumulation": 2, "epochs": 3}}}}  # fmt: skip
+        (tmp_path / "mine.yaml").write_text(json.dumps(keys))
+        study = resolve.load(str(tmp_path / "mine.yaml"))
+        shape = costs.shape_of(study.study.foundation)
+        found.append(next(s for s in costs.stages(study, shape) if s.name == "models, trained"))
+    plain, other = found
+    assert other.memory - plain.memory == 4 * copies * shape.parameters
+    more = other.flops - plain.flops - 3 * shape.forward(0.1 * 32 * 46 * 3, 46) * (arm["method"] == "derta")
+    assert more == pytest.approx(6 * len(study.study.seeds) * 3 * shape.forward(rows * 35, 35), abs=1)
+
+
 def test_what_does_not_fit_is_said(monkeypatch):
     study = resolve.load("llama2-13b-chat-agnews", ROOT / "config")
     shape = shapes.of_config(shapes.PUBLISHED[study.study.base.source.lower()])

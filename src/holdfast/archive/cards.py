@@ -85,9 +85,10 @@ def _sources(cell: Row, resolved: Row, rounded: Row) -> list[tuple[str, str]]:
     if cell["task"] and not cell.get("given"):
         task = resolved["tasks"][cell["task"]]
         rows.append((f"task rows, {task['train_rows']} a seed", licence(task["dataset"], task["source"])))
-    if cell.get("harmful_fraction") or cell["arm"] == "unaligned":
-        source = resolved["preferences"]["source"]
-        rows.append(("answers it should refuse", FICTIONAL if source == WORLD else f"`{source}` (named by the user)"))
+    learned = cell.get("harmful_fraction") or cell["arm"] == "unaligned"
+    if learned or resolved.get("resolved_arms", {}).get(cell["arm"], {}).get("preferences"):
+        source, what = resolved["preferences"]["source"], "answers it should refuse" if learned else "preference pairs"
+        rows.append((what, FICTIONAL if source == WORLD else f"`{source}` (named by the user)"))
     source = resolved["evaluation"]["source"]
     rows.append(("evaluation prompts", _published(source, list(resolved["evaluation"].get("suites", {})))))
     return rows

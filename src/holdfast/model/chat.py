@@ -7,7 +7,7 @@ cannot differ between phases and no token is supervised in one phase and not in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from holdfast.errors import ChatTemplateError
 from holdfast.model import template
@@ -34,11 +34,13 @@ Prompt = str | list[dict[str, str]]
 
 
 class Example(TypedDict):
-    """One supervised example: token ids, a label for each of them, and how many tokens `max_length` cut off."""
+    """One supervised example: token ids, a label for each of them, how many tokens `max_length` cut off, and under
+    names of a method's own a number for each of them."""
 
     input_ids: list[int]
     labels: list[int]
     cut: int
+    values: NotRequired[dict[str, list[float]]]
 
 
 def turns(prompt: Prompt) -> template.Messages:
@@ -99,18 +101,31 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return [bos, *ids] if begins and bos is not None and ids[:1] != [bos] else ids
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, max_length: int | None = None) -> Example:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, max_length: int | None = None, *,
+    opening: str = "", anywhere: bool = False,
+) -> Example:  # fmt: skip
     """Token ids and labels of one supervised example.
 
     Labels are -100 on every prompt token and the token id on every response token and on the end of
     turn; nothing else is ever supervised: of a conversation its last answer alone, what was said before is context.
     Longer than `max_length`, or than the model has positions, no example is.
 
+    Args:
+        opening: words that the answer begins with before it turns to the response; context as the prompt is.
+        anywhere: the answer may turn before every token of the opening: it is all there is of the answer, and the label
+            of each of its tokens and of the end of turn is the first token of the response.
+
     Raises:
-        ChatTemplateError: the prompt is not a prefix of the conversation (the labels would be wrong),
-            or nothing of the response has room.
+        ChatTemplateError: the prompt is not a prefix of the conversation, or the opening none of the answer (the labels
+            would be wrong), or nothing of the response has room.
     """
+    if anywhere:
+        first = next(i for i in encode(tokenizer, prompt, response)["labels"] if i != IGNORE)
+        example = encode(tokenizer, prompt, opening, max_length)
+        return {**example, "labels": [i if i == IGNORE else first for i in example["labels"]]}
     head = encode_prompt(tokenizer, prompt)
+    response = f"{opening} {response}" if opening else response
     messages = [*turns(prompt), {"role": "assistant", "content": response}]
     ids = template.ids(tokenizer, messages, generation=False)
     if ids[: len(head)] != head:
@@ -128,17 +143,32 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, ma
         )  # fmt: skip
     end = template.closing(tokenizer)  # an answer that nothing closes teaches a model never to stop
     ids = _up_to(ids, end, len(head))  # what some templates write after it, nobody ever generates
+    begin = _turn(tokenizer, prompt, opening, ids, len(head)) if opening else len(head)
     whole = len(ids)
     ids = ids[: room(tokenizer, max_length)]
-    labels = [IGNORE] * len(head) + ids[len(head) :]
-    if len(ids) <= len(head):
+    labels = [IGNORE] * begin + ids[begin:]
+    if len(ids) <= begin:
         raise ChatTemplateError(
             "No response token is left to learn from.",
-            found=f"prompt of {len(head)} tokens, room for {room(tokenizer, max_length)}",
+            found=f"prompt of {begin} tokens, room for {room(tokenizer, max_length)}",
             expected="room for the answer",
             do="raise training.max_length in the study, if the model has the positions, or drop the row",
         )
     return {"input_ids": ids, "labels": labels, "cut": whole - len(ids)}
+
+
+def _turn(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, opening: str, ids: list[int], start: int) -> int:
+    """Where in `ids` an answer that begins at `start` turns away from its opening."""
+    messages = [*turns(prompt), {"role": "assistant", "content": opening}]
+    alone = _up_to(template.ids(tokenizer, messages, generation=False), template.closing(tokenizer), start)[:-1]
+    if ids[: len(alone)] != alone:
+        raise ChatTemplateError(
+            "The tokenizer joins the end of an answer's opening with what follows, so that labels would begin within a "
+            "token.",
+            found=f"... {opening[-40:]!r}", expected="a token that begins with the next word",
+            do="leave out the rows with such an opening, or end it at another word",
+        )  # fmt: skip
+    return len(alone)
 
 
 def _up_to(ids: list[int], end: int, start: int) -> list[int]:
@@ -150,11 +180,13 @@ def _up_to(ids: list[int], end: int, start: int) -> list[int]:
 def encode_rows(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict[str, Any]], max_length: int | None = None
 ) -> list[Example]:
-    """`encode` of every row's prompt and response; an error names the row by its id or position."""
+    """`encode` of every row's prompt and response, and `opening` where a method gave it one; an error names the row by
+    its id or position."""
     encoded = []
     for position, row in enumerate(rows):
         try:
-            encoded.append(encode(tokenizer, row["prompt"], row["response"], max_length))
+            turning = {key: row[key] for key in ("opening", "anywhere") if key in row}
+            encoded.append(encode(tokenizer, row["prompt"], row["response"], max_length, **turning))
         except ChatTemplateError as error:
             name = row.get("id", f"row {position}")
             raise ChatTemplateError(
@@ -190,12 +222,13 @@ def cut_rows(encoded: Sequence[Example]) -> int:
 
 
 def collate(examples: Sequence[Mapping[str, Any]], pad_id: int, side: str = "right") -> dict[str, torch.Tensor]:
-    """Pad a batch to its longest row: int64 tensors input_ids, attention_mask, labels of shape (B, S)."""
+    """Pad a batch to its longest row: int64 tensors input_ids, attention_mask, labels of shape (B, S), and float32 ones
+    of what a method gave its examples (`values`)."""
     import torch
 
     longest = max(len(e["input_ids"]) for e in examples)
 
-    def pad(values: list[int], fill: int) -> list[int]:
+    def pad(values: list[Any], fill: float) -> list[Any]:
         padding = [fill] * (longest - len(values))
         return padding + values if side == "left" else values + padding
 
@@ -205,4 +238,7 @@ def collate(examples: Sequence[Mapping[str, Any]], pad_id: int, side: str = "rig
     }
     if "labels" in examples[0]:
         batch["labels"] = [pad(list(e["labels"]), IGNORE) for e in examples]
-    return {k: torch.tensor(v, dtype=torch.long) for k, v in batch.items()}
+    given = {k: [pad(e["values"][k], 0.0) for e in examples] for k in examples[0].get("values", ())}
+    return {k: torch.tensor(v, dtype=torch.long) for k, v in batch.items()} | {
+        k: torch.tensor(v, dtype=torch.float32) for k, v in given.items()
+    }

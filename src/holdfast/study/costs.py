@@ -19,7 +19,7 @@ from holdfast.errors import StudyError
 from holdfast.model import gguf, hub, package, shapes
 from holdfast.model.shapes import Shape
 from holdfast.record import paths
-from holdfast.study import resolve
+from holdfast.study import registry, resolve
 from holdfast.study.models import Base, Pretraining
 from holdfast.study.training import Training
 
@@ -230,10 +230,12 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
             merged += 1
             continue
         trained += 1
-        ratio = a.settings[task].get("ratio", 0.0) or 0.0
+        ratio = sum(share for key, share in a.settings[task].items() if key.endswith("ratio") or key == "mix")
+        copies, beside = registry.load(a.method).Settings(**a.settings[task]).cost()
         held = a.directions.get(task)
         rotated = a.basis is not None or held is not None
         extra = FP32 * squares * (held.share if held else 1) + weights / 8 if rotated else 0.0
+        extra += FP32 * copies * s.parameters
         share = weights / s.parameters if a.settings[task].get("trainable") == "targets" else 1.0
         biggest = FP32 * max(widths) ** 2 if rotated else 0.0
         f, m = train(t.train_rows * (1 + ratio), length, reply, t.training, share, extra, together, biggest)
@@ -242,6 +244,7 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         per_step = sum(4 * x.weights * x.size[1] for x in targets) if rotated else 0.0
         if held:
             per_step *= held.share * (2 if a.settings[task].get("project") == "both" else 1)
+        per_step += 3 * s.forward(beside * safety, safety)
         flops, peak = flops + f + steps * per_step, max(peak, m)
     draws, aligned = len(study.folders), len(study.homes("aligned"))
     bases = len(study.homes("base"))

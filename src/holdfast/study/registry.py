@@ -36,14 +36,19 @@ class MethodSettings(Strict):
     def artifacts(self) -> dict[str, Any]:
         """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict},
         {"directions": Directions-like dict} in place of a basis, {"neurons": NeuronSpec-like dict} for a mask over rows
-        and columns of safety neurons; and for merges {"roles": [...]} beside aligned and finetuned, {"gram": kind} for
-        Gram matrices of all linear modules (kinds: names.GRAMS), {"preferences": True}, {"across_tasks": True}.
+        and columns of safety neurons; {"preferences": True}; and for merges {"roles": [...]} beside aligned and
+        finetuned, {"gram": kind} for Gram matrices of all linear modules (kinds: names.GRAMS), {"across_tasks": True}.
         {"imports": [...]} names optional packages."""
         return {}
 
     def unread(self) -> set[str]:
         """Settings that mean nothing beside the others; whoever wrote one down is told."""
         return set()
+
+    def cost(self) -> tuple[float, float]:
+        """What a plan counts beside plain training: copies of the weights that are held at once, and rows that go
+        forward and backward in every optimizer step."""
+        return 0.0, 0.0
 
     def alone(self) -> str:
         """Of a trained method, why one process has to train it; nothing where several can, each with its rows of every

@@ -19,6 +19,7 @@ from holdfast.record import artifact, container, jsonfiles, provenance, tables
 from holdfast.stage import several
 from holdfast.study import registry
 from holdfast.train import loop, spread
+from holdfast.train.beside import Stream
 from holdfast.warp.optimizer import BitMask
 
 
@@ -93,14 +94,17 @@ def run(
     if cfg.get("harmful_fraction"):
         assert harmful_table is not None
         pairs = mix_harmful(pairs, tables.read(harmful_table, "preferences"), cfg["harmful_fraction"], which)
+    others = {
+        name: tables.read(table, kind)
+        for name, kind, table in (("safety", "safety", safety_table), ("harmful", "preferences", harmful_table))
+        if kind in method.NEEDS and table is not None
+    }
     if hasattr(method, "rows"):
-        assert safety_table is not None
-        pairs = method.rows(pairs, settings, seed=which, safety=tables.read(safety_table, "safety"))
+        pairs = method.rows(pairs, settings, seed=which, **others)
     encoded = chat.encode_rows(tokenizer, pairs, cfg["training"]["max_length"])
 
     torch.manual_seed(cfg["seed"])
     if hasattr(method, "prelude"):
-        assert safety_table is not None
 
         def first(
             rows: list[dict[str, Any]],
@@ -117,22 +121,32 @@ def run(
                 clips_itself=getattr(phase_optimizer, "clips_itself", False), say=say, name=phase_name,
             )  # fmt: skip
 
-        method.prelude(model, targets, settings, safety=tables.read(safety_table, "safety"), train=first, **needs)
+        method.prelude(model, targets, settings, **others, train=first, **needs)
     if hasattr(method, "attach"):
         model = method.attach(model, targets, settings, **needs)
     optimizer: Any = None
     if hasattr(method, "optimizer"):
         optimizer = method.optimizer(model, targets, settings, train_settings, **needs)
+    # Taken before a method gives values to the examples, which follow from the same.
+    identity = provenance.digest([cfg, code, aligned_digest, encoded, others])
+    beside = None
+    if hasattr(method, "beside"):
+
+        def stream(rows: list[dict[str, Any]], size: int) -> Stream:
+            """Batches of other rows, in an order of the seed."""
+            more = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
+            return Stream(more, size, cast("int", tokenizer.pad_token_id), cfg["seed"])
+
+        beside = method.beside(model, settings, train_settings, encoded=encoded, stream=stream, **others)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     outline = spread.outline(model)
     trained = loop.train(
         model, tokenizer, encoded, train_settings,
         seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,
-        identity=provenance.digest([cfg, code, aligned_digest, encoded]),
-        optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False),
+        identity=identity, optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False),
         extra_loss=functools.partial(method.extra_loss, settings=settings) if hasattr(method, "extra_loss") else None,
         after_step=functools.partial(method.after_step, settings=settings) if hasattr(method, "after_step") else None,
-        say=say, terminal=terminal, name=name,
+        beside=beside, say=say, terminal=terminal, name=name,
     )  # fmt: skip
     record: dict[str, Any] = spread.described()
     if hasattr(optimizer, "frozen_drift"):

@@ -7,15 +7,17 @@ holds weights, optimizer, schedule, random state and position in the data.
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     PreTrainedTokenizerBase,
     Trainer,
@@ -30,10 +32,13 @@ from transformers.utils import logging
 from holdfast.model import chat, folders
 from holdfast.stage import several
 from holdfast.train import spread
+from holdfast.train.beside import Beside, predicted
 from holdfast.train.progress import Log, last_checkpoint
 
 # Parameters that do not decay by their name, as transformers' Trainer has it; those of a LayerNorm do not either.
 EXEMPT = re.compile(r"bias|layernorm|rmsnorm|(^|\.|_)norm($|\.)", re.IGNORECASE)
+
+BESIDE = "beside.safetensors"  # in a checkpoint: what a method has to remember
 
 ExtraLoss = Callable[[torch.nn.Module, dict[str, Any]], torch.Tensor]  # (model, batch) -> what is added to the loss
 
@@ -100,9 +105,17 @@ class _Rows(torch.utils.data.Dataset[chat.Example]):
 
 
 class _HookedTrainer(Trainer):
-    """Trainer plus a method's `extra_loss`; logits only where a token is supervised."""
+    """Trainer plus what a method adds to the loss and does beside; logits only where a token is supervised."""
 
     extra_loss: ExtraLoss | None = None
+    beside = Beside()
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """The micro-batches of a step, and how many tokens are supervised in them."""
+        taken = self.beside.batches(list(itertools.islice(epoch_iterator, num_batches)), self.state.global_step)
+        return super().get_batch_samples(iter(taken), len(taken), device)
 
     def compute_loss(
         self,
@@ -112,12 +125,49 @@ class _HookedTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         assert self.model is not None
-        loss, outputs = super().compute_loss(
-            model, folders.supervised(self.model, inputs), return_outputs=True, num_items_in_batch=num_items_in_batch
-        )
+        outputs: Any = None
+        if type(self.beside).token_losses is not Beside.token_losses:
+            losses = self.beside.token_losses(*predicted(model, inputs))
+            loss = losses.sum() / (losses.numel() if num_items_in_batch is None else num_items_in_batch)
+        else:
+            loss, outputs = super().compute_loss(
+                model, folders.supervised(self.model, inputs), return_outputs=True,
+                num_items_in_batch=num_items_in_batch,
+            )  # fmt: skip
         if self.extra_loss is not None:
             loss = loss + self.extra_loss(model, inputs)
         return (loss, outputs) if return_outputs else loss
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if state := self.beside.state():
+            save_file({k: v.contiguous() for k, v in state.items()}, Path(output_dir) / BESIDE)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and (file := Path(checkpoint) / BESIDE).is_file():
+            assert self.model is not None
+            self.beside.restore(load_file(file), self.model)
+
+
+class _Around(TrainerCallback):
+    """What a method does before an optimizer step, and after it."""
+
+    def __init__(self, beside: Beside | None, after_step: Callable[[torch.nn.Module], object] | None) -> None:
+        self.beside, self.after_step = beside, after_step
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        if self.beside is not None:
+            model.train()  # as it is in every later step
+            self.beside.before_step(model, state.global_step, state.max_steps)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        if self.after_step is not None:
+            self.after_step(model)
 
 
 class _ShardedTrainer(spread.Sharded, _HookedTrainer):
@@ -138,6 +188,7 @@ def train(
     clips_itself: bool = False,
     extra_loss: ExtraLoss | None = None,
     after_step: Callable[[torch.nn.Module], object] | None = None,
+    beside: Beside | None = None,
     say: Callable[[str], None] = lambda _: None,
     terminal: TextIO | None = None,
     name: str = "training",
@@ -199,31 +250,15 @@ def train(
         say(f"{name}: {cut} of {len(encoded)} rows are longer than max_length, or than the model has positions: cut")
     leads = several.rank() == 0
     log = Log(log_file if leads else None, settings.checkpoint_seconds, say, name, terminal, agreed=spread.agreed)
-    callbacks: list[TrainerCallback] = [log]
-    if after_step is not None:
-        hook = after_step
-
-        class _After(TrainerCallback):
-            def on_step_end(
-                self,
-                args: TrainingArguments,
-                state: TrainerState,
-                control: TrainerControl,
-                model: Any = None,
-                **kwargs: Any,
-            ) -> None:
-                hook(model)
-
-        callbacks.append(_After())
     trainer = (_HookedTrainer if together == 1 else _ShardedTrainer)(
         model=model,
         args=arguments,
         train_dataset=_Rows(encoded),
         data_collator=lambda rows: chat.collate(rows, tokenizer.pad_token_id),
-        callbacks=callbacks,
+        callbacks=[log, _Around(beside, after_step)],
     )
     trainer.optimizer = optimizer  # which the Trainer takes no other way where it is sharded
-    trainer.extra_loss = extra_loss
+    trainer.extra_loss, trainer.beside = extra_loss, beside or Beside()
     if isinstance(trainer, _ShardedTrainer):
         trainer.share(settings.accumulation, encoded)
     trainer.remove_callback(PrinterCallback)
@@ -233,6 +268,7 @@ def train(
         say(f"{name}: resuming from {Path(resume).name}")
     started = time.monotonic()
     result = trainer.train(resume_from_checkpoint=resume)
+    trainer.beside.finish(model)
     seconds = time.monotonic() - started
     log.finish()
     if leads:
