@@ -644,6 +644,8 @@ CASES = [
             prepare=lambda: write("mine.yaml", {"distributed_type": "MULTI_GPU", "fsdp_config": {"fsdp_version": 2}})),
     command("processes launched by a file that says what the study says", lambda: several.refuse_config(Path("mine.yaml")), "fsdp_activation_checkpointing: True",
             prepare=lambda: write("mine.yaml", {"distributed_type": "FSDP", "fsdp_config": {"fsdp_version": 2, "fsdp_activation_checkpointing": True}})),
+    command("a word where --config has a number", lambda: preflight.check_options({"study": "x", "share": "never"}), "share=never", "share=1, or 0"),
+    command("a name that --config does not know", lambda: preflight.check_options({"gpus": 2}), "gpus=2", "study, accelerate, gpu"),
     command("fewer GPUs than processes", lambda: several.refuse_devices(4, ["0", "1"]), "fewer GPUs", "2 here"),
     command("generated files outside a checkout", lambda: main(["documents"]), "a checkout of holdfast"),
     command("an audit of a study that does not exist", lambda: main(["audit", "nope"]), "There is no study file"),
