@@ -18,6 +18,7 @@ from holdfast.study import preflight
 from holdfast.track import reach
 
 min_version("9.20")
+preflight.options(config)
 # For every job (glibc): freed memory is kept for reuse.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))

@@ -819,7 +819,7 @@ MUTANTS = [
         ("    poll.register(of_snakemake, select.POLLIN)\n", ""),
         ('request["secret"] != os.environ[SECRET]', "False"),
         ("        os.kill(job, signal.SIGKILL)\n", "        pass\n"),
-        ("    signal.signal(signal.SIGINT, signal.default_int_handler)\n", ""),
+        ("    signal.signal(signal.SIGINT, shared.keyboard)\n", ""),
         ("    atexit.register(lambda: shared.last())\n", ""),
         ("    _die_with_parent(parent)\n", ""),
         ('    os.chdir(request["folder"])\n', "", "stage/test_sharing.py", "all jobs of a run work in one folder"),

@@ -540,6 +540,8 @@ def test_processes_that_train_together_ask_for_their_gpus_on_one_node(tmp_path):
     spread = {rule: "gpu=2, nodes=1, cpus_per_task=2" in said for rule, said in asked}
     assert {rule for rule, many in spread.items() if many} == {"train_aligned", "finetune"}
     assert all("gpu=1," in said for rule, said in asked if rule in ("train_base", "capture_gram", "score_importance"))
+    out = snakemake(folder, "gpu=two", "-n")
+    assert out.returncode == 2 and "UsageError: 'gpu' of snakemake --config is a whole number." in out.stderr
     edit(folder / "profiles/fsdp.yaml", "fsdp_version: 2", "fsdp_version: 1")
     out = snakemake(folder, "-n")
     said = "EngineError: profiles/fsdp.yaml does not say how several processes share a training."

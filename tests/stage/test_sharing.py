@@ -41,6 +41,20 @@ process = dict(pid=os.getpid(), server=int(Path(f"/proc/{{parent}}/stat").read_t
 Path("said.json").write_text(json.dumps(dict(process, fork=fork is not None, why=why)))
 {body}
 """
+# A package that takes processes away, from whom the file `full` names.
+FULL = """
+import os
+once, server = os.fork, os.getpid()
+def fork():
+    try:
+        full = open("full").read()
+    except FileNotFoundError:
+        full = ""
+    if full == ("the server" if os.getpid() == server else "who attends"):
+        raise OSError(12, "Cannot allocate memory")
+    return once()
+os.fork = fork
+"""
 STAGE = """
 import sys
 from types import SimpleNamespace
@@ -71,15 +85,16 @@ class Run:
         own = {alive.VARIABLE: str(place), sharing.VARIABLE: "secret", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         self.env = env | own
 
-    def begin(self, text: str, **variables: str) -> subprocess.Popen:
+    def begin(self, text: str, before=None, **variables: str) -> subprocess.Popen:
         script = self.folder / "job.py"
         script.write_text(text)
         (self.folder / "said.json").unlink(missing_ok=True)
         pipe = subprocess.PIPE
         return subprocess.Popen([sys.executable, script], cwd=self.folder, env=self.env | variables, stdin=pipe,
-                                stdout=pipe, stderr=pipe, text=True, start_new_session=True)  # fmt: skip
+                                stdout=pipe, stderr=pipe, text=True, start_new_session=True,
+                                preexec_fn=before)  # fmt: skip
 
-    def job(self, body: str = "", preload=("heavy",), **variables: str) -> subprocess.Popen:
+    def job(self, body: str = "", preload=("heavy",), **variables) -> subprocess.Popen:
         return self.begin(JOB.format(body=body, preload=list(preload)), **variables)
 
     def said(self, body: str = "", preload=("heavy",), code: int = 0, **variables: str) -> dict:
@@ -172,6 +187,16 @@ def test_a_keyboard_ends_both_and_lets_the_job_clean_up(run):
     assert gone(found["pid"]) and not gone(found["server"])
 
 
+def test_a_keyboard_that_does_not_reach_snakemake_does_not_reach_a_job(run):
+    """A shell script that starts Snakemake with `&` has it ignore Ctrl-C, and all that it starts."""
+    ask = "os.kill(os.getpid(), signal.SIGINT)\nprint(fork is not None, signal.getsignal(signal.SIGINT))"
+    outs = []
+    for variables in ({}, {"OMP_NUM_THREADS": "2"}):
+        job = run.job(ask, before=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), **variables)
+        outs.append(job.communicate("", timeout=60)[0])
+    assert outs == ["True 1\n", "False 1\n"]  # SIG_IGN
+
+
 def test_all_of_it_ends_with_snakemake(run):
     job = run.job("time.sleep(60)")
     found = run.seen()
@@ -214,6 +239,30 @@ def test_a_job_starts_anew_where_the_server_dies_and_says_so(run):
     (run.folder / "deadly.py").write_text("import os\nos._exit(7)\n")
     said = run.said("print('done')", preload=["deadly"])
     assert not said["fork"] and said["why"] and said["out"] == "done\n"
+
+
+def test_where_no_process_can_be_made_one_job_starts_anew_and_the_others_go_on(run):
+    (run.folder / "full.py").write_text(FULL)
+    job = run.job("print(sys.stdin.readline())", preload=["full"])
+    first = run.seen()
+    for which in ("the server", "who attends"):
+        (run.folder / "full").write_text(which)
+        said = run.said(preload=["full"])
+        assert not said["fork"] and said["why"] == "[Errno 12] Cannot allocate memory", which
+    (run.folder / "full").unlink()
+    assert run.said(preload=["full"])["server"] == first["server"]
+    assert job.communicate("goes on")[0] == "goes on\n" and job.returncode == 0
+
+
+def test_where_no_name_may_be_taken_nobody_waits_for_it(run):
+    (run.folder / "sitecustomize.py").write_text(
+        "import socket\nclass Socket(socket.socket):\n    def bind(self, name):\n        raise PermissionError(13, 'no')\n"
+        "socket.socket = Socket\n"
+    )
+    began = time.monotonic()
+    said = run.said("print('done')")
+    assert not said["fork"] and said["why"] and said["out"] == "done\n"
+    assert time.monotonic() - began < sharing._SECONDS / 2
 
 
 def test_what_is_not_installed_stops_nothing(run):

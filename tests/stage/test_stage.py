@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 
+# What who launched Snakemake may have said of itself.
+LAUNCHED = {"WORLD_SIZE": "3", "RANK": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1", "PMI_SIZE": "4",
+            "OMPI_COMM_WORLD_SIZE": "4", "ACCELERATE_MIXED_PRECISION": "bf16", "FSDP_VERSION": "2",
+            "TORCHELASTIC_RUN_ID": "x"}  # fmt: skip
 SCRIPT = """
 import sys, os
 from types import SimpleNamespace
@@ -18,6 +23,7 @@ from holdfast.errors import DataError
 io = job.start(fake, hide=("scipy",))
 io.log("a line")
 print("printed")
+assert [k for k in os.environ if k in sys.argv[3:]] == ["PMIX_RANKS"]
 assert io.threads == 2 and os.environ["OMP_NUM_THREADS"] == "2" and io.terminal is None
 try:
     import scipy
@@ -35,7 +41,9 @@ else:
 
 def _run(tmp_path, kind):
     log = tmp_path / "log"
-    out = subprocess.run([sys.executable, "-c", SCRIPT, log, kind], capture_output=True, text=True)
+    said = LAUNCHED | {"PMIX_RANKS": "1"}  # the last is no such name
+    command = [sys.executable, "-c", SCRIPT, log, kind, *said]
+    out = subprocess.run(command, capture_output=True, text=True, env=os.environ | said)
     return out, log.read_text()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,9 +92,26 @@ def cell(tmp_path, model, tokenizer, world):
     return start
 
 
+# What a user's own file may say besides, and a launcher that started Snakemake: nothing of it counts.
+OTHER = """
+distributed_type: FSDP
+mixed_precision: fp16
+num_processes: 7
+main_process_port: 1
+use_cpu: true
+fsdp_config: {fsdp_version: 2, fsdp_state_dict_type: FULL_STATE_DICT, fsdp_cpu_ram_efficient_loading: true}
+"""
+LAUNCHED = {"WORLD_SIZE": "3", "RANK": "2", "LOCAL_RANK": "0", "MASTER_PORT": "1", "PMI_SIZE": "4",
+            "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_MIXED_PRECISION": "bf16"}  # fmt: skip
+
+
 def launched(script):
     """A job's process, as Snakemake starts it."""
-    env = os.environ | {"HOLDFAST_ACCELERATE": str(ROOT / "profiles/fsdp.yaml"), "TMPDIR": str(script.parent)}
+    config, more = ROOT / "profiles/fsdp.yaml", {}
+    if script.parent.name == "killed":
+        config, more = script.with_name("other.yaml"), LAUNCHED
+        config.write_text(OTHER)
+    env = os.environ | more | {"HOLDFAST_ACCELERATE": str(config), "TMPDIR": str(script.parent)}
     return subprocess.Popen([sys.executable, script], env=env, stderr=subprocess.PIPE, text=True)
 
 
@@ -101,8 +119,13 @@ def ended(process, folder):
     """The folder of a job that ended well."""
     _, said = process.communicate(timeout=600)
     assert process.returncode == 0, (folder / "log").read_text()[-3000:] + said
-    assert not said and not list(folder.glob("holdfast-*")), "nothing on the terminal, no folder left"
+    assert not said and not left(folder), "nothing on the terminal, no folder left"
     return folder
+
+
+def left(folder):
+    """Folders of accelerate, torch or ours in TMPDIR."""
+    return [p.name for pattern in ("holdfast-*", "torchelastic_*") for p in folder.glob(pattern)]
 
 
 def ranks(script):
@@ -167,11 +190,12 @@ def test_the_stage_in_two_processes_killed_and_resumed(cell, tmp_path):
     assert {k: mine[k] for k in same} == {k: alone[k] for k in same}
 
 
-# What becomes of processes, without a model: what a rank does, and what the job does then.
+# What becomes of processes, without a model: what a rank does, what the job does then, and its last word.
 ENDS = {
-    "an error of the input": ("raise DataError('It is broken.', found='x', expected='y', do='z')", 2),
-    "a bug": ("1 / 0", 1),
-    "a killed rank": ("if rank: os.kill(os.getpid(), 9)\ntime.sleep(60)", 1),
+    "an error of the input": ("raise DataError('It is broken.', found='x', expected='y', do='z')", 2, "  do:       z"),
+    "a bug": ("1 / 0", 1, "process 0 of 2 failed, exit code 1"),
+    "a killed rank": ("if rank: os.kill(os.getpid(), 9)\ntime.sleep(60)", 1,
+                      "process 1 of 2 failed, killed by SIGKILL, which is what a machine does that is out of memory"),
 }  # fmt: skip
 STUB = """
 import os, sys, time
@@ -191,7 +215,7 @@ print("printed")
 
 @pytest.mark.parametrize("how", ENDS)
 def test_how_a_job_of_several_processes_ends(how, tmp_path):
-    body, code = ENDS[how]
+    body, code, last = ENDS[how]
     (tmp_path / "script.py").write_text(STUB.format(log=str(tmp_path / "log"), body=body))
     job = launched(tmp_path / "script.py")
     _, said = job.communicate(timeout=120)
@@ -199,7 +223,8 @@ def test_how_a_job_of_several_processes_ends(how, tmp_path):
     block = "DataError: It is broken.\n  found:    x\n  expected: y\n  do:       z\n"
     assert job.returncode == code and log.count("a line\n") == 1 and log.count("printed\n") <= 1
     assert said == (block if code == 2 else "") and log.count(block) == (code == 2)
-    assert not ranks(tmp_path / "script.py")
+    assert not ranks(tmp_path / "script.py") and not left(tmp_path)
+    assert [re.sub("process . of", "process 0 of", x) if how == "a bug" else x for x in log.splitlines()][-1] == last
     assert ("ZeroDivisionError" in log) == (how == "a bug") and "ChildFailedError" not in log
 
 
@@ -207,6 +232,10 @@ def test_how_a_job_of_several_processes_ends(how, tmp_path):
     ("", [], "TypeError"), (None, [], "FileNotFoundError"),
     ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 1}", [], "fsdp_version: 1"),
     ("distributed_type: MULTI_GPU\nfsdp_config: {fsdp_version: 2}", [], "MULTI_GPU"),
+    ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2, fsdp_offload_params: true}", [], "fsdp_offload_params: True"),
+    ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2, fsdp_activation_checkpointing: true}", [],
+     "fsdp_activation_checkpointing: True"),
+    ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\ndynamo_config: {dynamo_backend: INDUCTOR}", [], "INDUCTOR"),
     ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}", ["0"], "1 here"),
 ])  # fmt: skip
 def test_what_cannot_be_launched_is_said_before(text, devices, found, tmp_path, monkeypatch):

@@ -54,6 +54,8 @@ def start(
     alive.end_with_snakemake()
     cfg = snakemake.params.get("cfg")
     processes, inside = several.asked(cfg), several.world() > 1
+    if not inside:
+        several.forget_launchers(os.environ)
     # A stage whose bytes depend on its thread count fixes it as a parameter.
     threads = max(1, int(snakemake.params.get("threads", snakemake.threads)) // processes)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):

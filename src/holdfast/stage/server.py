@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import errno
 import gc
 import importlib
 import json
@@ -31,9 +32,11 @@ _DIE_WITH_PARENT = 1  # of prctl
 
 
 class Shared(ModuleType):
-    """What a job has to know that runs here: who waits for it, and where it says what it does last of all."""
+    """What a job has to know that runs here: who waits for it, what Ctrl-C does to it, and where it says what it does
+    last of all."""
 
     waiting: int
+    keyboard: Any
     last: Callable[[], None] = staticmethod(lambda: None)
 
 
@@ -43,10 +46,10 @@ def serve(name: str, snakemake: int, hide: Sequence[str], preload: Sequence[str]
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         listener.bind(f"\0{name}")
-    except OSError:  # another one was sooner
-        os._exit(0)
+    except OSError as error:  # another one was sooner, unless names may not be taken here
+        os._exit(error.errno != errno.EADDRINUSE)
     listener.listen(64)  # who asks from now on waits for the imports
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the jobs, and for Snakemake
+    shared.keyboard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the jobs, and for Snakemake
     sys.modules.update(dict.fromkeys(hide))  # type: ignore[arg-type]
     gc.disable()
     for module in preload:
@@ -64,9 +67,19 @@ def serve(name: str, snakemake: int, hide: Sequence[str], preload: Sequence[str]
         if listener.fileno() in events:
             connection, _ = listener.accept()
             threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - no paths
-            if os.fork() == 0:
+            if _fork(connection) == 0:
                 return _attend(connection, [listener.fileno(), of_snakemake], own, threads)
             connection.close()
+
+
+def _fork(connection: socket.socket) -> int:
+    """As `os.fork`; -1 where there can be no more processes. Who asks is told why, and what runs here goes on."""
+    try:
+        return os.fork()
+    except OSError as error:
+        with suppress(OSError):
+            connection.send(str(error).encode())
+        return -1
 
 
 def _jobs() -> bool:
@@ -88,7 +101,9 @@ def _attend(connection: socket.socket, opened: list[int], server: int, threads: 
     if threads > 1:  # a fork would have one of them, and what the others held for ever
         connection.send(f"{threads} threads run where one should".encode())
         os._exit(1)
-    parent, job = os.getpid(), os.fork()
+    parent, job = os.getpid(), _fork(connection)
+    if job < 0:
+        os._exit(1)
     if job == 0:
         for descriptor in (*opened, connection.detach()):
             os.close(descriptor)
@@ -127,7 +142,7 @@ def _become(request: dict[str, Any], streams: list[int], who: int, parent: int) 
     """Be as a process that was started for this job alone; returns its script. Of one group with the process that waits
     it is already, as all that a Snakemake starts."""
     _die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, shared.keyboard)
     for own, given in enumerate(streams):
         os.dup2(given, own)
         os.close(given)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from holdfast.data import scorers, table
 from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file, on_hub
-from holdfast.errors import DataError, HoldfastError, StudyError
+from holdfast.errors import DataError, HoldfastError, StudyError, UsageError
 from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template, weights
 from holdfast.names import HAZARD
 from holdfast.record import paths, provenance
@@ -22,6 +22,8 @@ from holdfast.stage import alive, devices, several
 from holdfast.study import gating, lengths, packages, resolve, unread
 
 BIG_FILE_BYTES = 200_000_000
+# What `snakemake --config` may say, and the least number of what is one; yes and no are 1 and 0.
+OPTIONS = {"study": None, "accelerate": None, "gpu": 0, "tflops": 0, "portable": 0, "share": 0}
 POOL = 1.25  # times the rows of a draw: with less, draws hardly differ
 
 
@@ -39,6 +41,38 @@ def study(name: str, root: Path | str = ".", *, dry: bool = False) -> resolve.Re
         return resolved
     except HoldfastError as error:
         _leave(error)
+
+
+def options(config: Mapping[str, Any]) -> None:
+    """As `study`: what was said by `snakemake --config`."""
+    try:
+        check_options(config)
+    except HoldfastError as error:
+        _leave(error)
+
+
+def check_options(config: Mapping[str, Any]) -> None:
+    """Refuse what nothing reads, and words where a number belongs.
+
+    Raises:
+        UsageError: the first one.
+    """
+    for key, value in config.items():
+        if key not in OPTIONS:
+            raise UsageError(
+                f"Nothing reads {key!r} of snakemake --config.", found=f"{key}={value}", expected=", ".join(OPTIONS),
+                do="correct the name, or leave it out; what makes a model other stands in the study",
+            )  # fmt: skip
+        whole = key != "tflops"
+        try:
+            sound = OPTIONS[key] is None or (int if whole else float)(value) >= OPTIONS[key]
+        except (TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise UsageError(
+                f"{key!r} of snakemake --config is a {'whole ' if whole else ''}number.", found=f"{key}={value}",
+                expected=f"{key}=1, or 0 for none" if whole else f"{key}=100", do="correct it, or leave it out",
+            )  # fmt: skip
 
 
 def together(processes: int, config: str, *, on_gpus_here: bool) -> None:

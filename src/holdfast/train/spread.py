@@ -176,6 +176,9 @@ class Sharded(Trainer):
         named = {n: cast("DTensor", p) for n, p in self.model.named_parameters() if p.requires_grad}
         return named, self.optimizer, self.lr_scheduler
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing: weights are saved with the optimizer's state, whatever accelerate is told of checkpoints."""
+
     @torch.no_grad()
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Every process its own shards, as they are: nothing is gathered."""
