@@ -55,6 +55,7 @@ localrules:
     all,
     cards,
     compare,
+    compare_attacks,
     compare_capabilities,
     create_store,
     gate,
@@ -98,6 +99,7 @@ include: "rules/take.smk"
 include: "rules/realign.smk"
 include: "rules/evaluate.smk"
 include: "rules/judge.smk"
+include: "rules/attack.smk"
 include: "rules/report.smk"
 include: "rules/track.smk"
 

@@ -1,8 +1,9 @@
 """What rules of several families ask: digests of code, wildcards, and the inputs that depend on the study."""
 
 import functools
+from types import SimpleNamespace
 
-from holdfast.study import inputs, registry
+from holdfast.study import attacks, inputs, registry
 
 
 @functools.cache

@@ -104,6 +104,8 @@ rule write_report:
         agreement=AGREEMENT,
         capabilities=rules.compare_capabilities.output if CAPABILITIES else [],
         gate=rules.gate.output if S.study.gate else [],
+        attack=ATTACK_TABLE,
+        trials=TRIALS,
     output:
         html=captioned(f"{R}/report.html", "report"),
         frontier=captioned(f"{R}/frontier.png", "frontier"),
