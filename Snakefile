@@ -55,7 +55,6 @@ localrules:
     all,
     cards,
     compare,
-    compare_attacks,
     compare_capabilities,
     create_store,
     gate,

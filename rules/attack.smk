@@ -119,6 +119,7 @@ if S.study.attack:
             f"{R}/attack.csv",
         log:
             f"{L}/compare_attacks.log",
+        localrule: True
         threads: 1
         resources:
             **asks(None, mem_mb=4000, runtime=60),

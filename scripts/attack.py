@@ -17,7 +17,7 @@ def main(io: SimpleNamespace) -> None:
         code=io.code,
         say=io.log,
         terminal=io.terminal,
-        name="/".join(io.wildcards),
+        name="/".join(filter(None, io.wildcards)),
     ).run(
         folder=Path(io.output.model).parent,
         record_file=Path(io.output.record),

@@ -68,12 +68,13 @@ def best_so_far(trials: Sequence[Mapping[str, Any]], needed: float) -> list[floa
 
 
 def until_half(trials: Sequence[Mapping[str, Any]], needed: float, aligned: float) -> int | None:
-    """How many trials it took until half of the aligned model's refusals were gone; None if that never was.
+    """How many trials it took until half of the aligned model's refusals were gone; None if that never was, or if it
+    had none.
 
     >>> until_half([{"refusal": 0.6, "utility": 1.0}, {"refusal": 0.45, "utility": 1.0}], 0.4, 0.9)
     2
     """
-    left = best_so_far(trials, needed)
+    left = best_so_far(trials, needed) if aligned > 0 else []
     return next((i for i, share in enumerate(left, 1) if share is not None and share <= aligned / 2 + _DIGITS), None)
 
 

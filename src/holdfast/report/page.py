@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import names
-from holdfast.compare import choosing, forms
+from holdfast.compare import attacks, choosing, forms
 from holdfast.record import csvfiles, files, jsonfiles, tables
 from holdfast.report import plots, shown, tabular, tradeoffs, verdicts
 from holdfast.report.shown import percent
@@ -38,6 +38,8 @@ def build(
     agreement: Path | None = None,
     capabilities: Path | None = None,
     gate: Path | None = None,
+    attack: Path | None = None,
+    trials: list[Path] | None = None,
     html: Path,
     frontier: Path,
 ) -> None:
@@ -75,6 +77,7 @@ def build(
         "variances": plots.variances(varied),
         "curves": tradeoffs.equal_utility(curves) if curves else "",
         "ranks": plots.ranks(csvfiles.read_csv(ranks)) if ranks else "",
+        "attack": plots.attacks(attacks.gathered(trials)) if trials else "",
         "sweep": tradeoffs.sweep(points, _chosen(resolved)) if points else "",
     }
     costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in csvfiles.read_csv(cost)]
@@ -111,6 +114,8 @@ def build(
         agreement=shown.agreement(jsonfiles.read_json(agreement)) if agreement else None,
         capabilities=[shown.capability_row(r) for r in csvfiles.read_csv(capabilities)] if capabilities else [],
         gate=_gated(gate) if gate else None,
+        attack=[shown.attack_row(r) for r in csvfiles.read_csv(attack)] if attack else [],
+        attacker=resolved.get("attack") or {},
         baseline=(resolved.get("compare") or {}).get("baseline", forms.BASELINE),
         figures=figures,
         cell_id=shown.cell_id,
