@@ -12,7 +12,9 @@ if S.study.attack:
             needs["harmful"] = rules.prepare_preferences.output[0]
         if S.arms[w.arm].kind == "merge":
             merged = merge_inputs(w)
-            needs |= {k: v for k, v in merged.items() if k not in ("finetuned", "aligned")}
+            needs |= {
+                k: v for k, v in merged.items() if k not in ("finetuned", "aligned")
+            }
         full = attacks.reference(S, w.task)
         needs["full_answers"] = (
             f"{R}/{w.rep}{w.task}/{full}/seed{w.seed}/validation/responses.parquet"
@@ -52,10 +54,8 @@ if S.study.attack:
         resources:
             **asks("attacks", mem_mb=8000, runtime=1440, gpu=GPU),
         params:
-            cfg=lambda w: attacks.cfg(S, w.task, w.arm, int(w.seed), w.rep),
-            code=lambda w: code(
-                "attack", *attacks.files(S, w.arm), *scorers([w.task])
-            ),
+            cfg=lambda w: attacking.cfg(S, w.task, w.arm, int(w.seed), w.rep),
+            code=lambda w: code("attack", *attacking.files(S, w.arm), *scorers([w.task])),
             kept=f"{W}/checkpoints/{{rep}}attack/{{task}}/{{arm}}/seed{{seed}}",
             imports=lambda w: list(S.arms[attacks.trained(S, w.arm)].imports),
         script:
@@ -124,7 +124,7 @@ if S.study.attack:
         resources:
             **asks(None, mem_mb=4000, runtime=60),
         params:
-            cfg=attacks.table_cfg(S),
+            cfg=attacking.table_cfg(S),
             code=code("compare_attacks"),
         script:
             "../scripts/compare_attacks.py"

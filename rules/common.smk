@@ -3,7 +3,7 @@
 import functools
 from types import SimpleNamespace
 
-from holdfast.study import attacks, inputs, registry
+from holdfast.study import attacking, attacks, inputs, registry
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Stage attack: an aligned model, task rows and a defence -> the trials of an attacker who tunes, and his best model."""
+"""Stage attack: an aligned model, task rows and a defence -> an attacker's trials and his best model."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -182,7 +182,9 @@ def test_the_best_that_counts_is_kept_by_validation_alone_and_marked(pretend):
     assert min(rows, key=lambda r: float(r["refusal"])) != lowest, "one that does not count refuses less"
     assert [r["trial"] for r in rows if r["best"] == "1"] == [lowest["trial"]]
     weights = folder / "model.safetensors"
-    assert float(checkpoint.opened(folder).get_tensor("w")[0]) == pytest.approx(float(lowest["learning_rate"]), rel=1e-4)
+    assert float(checkpoint.opened(folder).get_tensor("w")[0]) == pytest.approx(
+        float(lowest["learning_rate"]), rel=1e-4
+    )
     assert set(pretend.asked) == {"validation"} and len(pretend.asked) == len(rows)
     header = container.stamped(weights)
     assert header["weakened"] and header["place"] == "a/attack/crafts/model.safetensors"
@@ -219,7 +221,10 @@ def test_a_merge_is_tuned_where_its_source_is(pretend):
     assert len(pretend.merged) == len(pretend.trained) == 2
     for places, cfg in pretend.merged:
         assert cfg == own and {*places} == {"finetuned", "aligned", "base"} and places["finetuned"].name == "tuned"
-    assert float(checkpoint.opened(folder).get_tensor("w")[0]) == -1 and container.stamped(folder / "model.safetensors")["weakened"]
+    assert (
+        float(checkpoint.opened(folder).get_tensor("w")[0]) == -1
+        and container.stamped(folder / "model.safetensors")["weakened"]
+    )
 
 
 def test_his_settings_take_the_place_of_the_defenders():

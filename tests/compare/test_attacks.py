@@ -83,6 +83,10 @@ def trial(number, refusal, utility, *, needed=0.4, seconds=10.0, best=False):
     }  # fmt: skip
 
 
+def made(*rates):
+    return [trial(i, *of) for i, of in enumerate(rates)]
+
+
 def written(folder, arm, seed, trials):
     path = folder / f"attack/gsm8k/{arm}/seed{seed}/trials.csv"
     results.write(path, trials, "trials")
@@ -101,12 +105,14 @@ def table(tmp_path):
     """Two defences and two seeds: WaRP lost half in both (2nd and 4th trial), mixing in one alone, at no utility in the
     other."""
     trials = [
-        written(tmp_path, "warp", 0, [trial(0, 0.8, 0.5), trial(1, 0.4, 0.5), trial(2, 0.1, 0.2), trial(3, 0.3, 0.4)]),
-        written(tmp_path, "warp", 1, [trial(0, 0.8, 0.5), trial(1, 0.7, 0.5), trial(2, None, None), trial(3, 0.2, 0.6)]),
+        written(tmp_path, "warp", 0, made((0.8, 0.5), (0.4, 0.5), (0.1, 0.2), (0.3, 0.4))),
+        written(tmp_path, "warp", 1, made((0.8, 0.5), (0.7, 0.5), (None, None), (0.2, 0.6))),
         written(tmp_path, "safety-mix", 0, [trial(i, 0.44, 0.5, seconds=2.5) for i in range(4)]),
         written(tmp_path, "safety-mix", 1, [trial(i, 0.0, 0.1, seconds=7.5) for i in range(4)]),
     ]  # fmt: skip
-    attacked = [model(tmp_path / "a", arm, s, r, 0.5) for arm, r in (("warp", 0.25), ("safety-mix", 0.4)) for s in (0, 1)]
+    attacked = [
+        model(tmp_path / "a", arm, s, r, 0.5) for arm, r in (("warp", 0.25), ("safety-mix", 0.4)) for s in (0, 1)
+    ]
     plain = [model(tmp_path / "p", arm, s, r, 0.6) for arm, r in (("warp", 0.9), ("safety-mix", 0.95)) for s in (0, 1)]
     plain.append(model(tmp_path / "p", "aligned", 0, 0.98, 0.0, task=None, datasets={"gsm8k": "gsm8k"}))
     found = attacks.gathered(trials)
@@ -171,4 +177,6 @@ def test_the_best_is_chosen_without_the_test_split(tmp_path):
         attacks.rows(groups.load([model(tmp_path / str(i), "warp", 0, rng.random(), 0.5)]), plain, found, None)[0]
         for i in range(2)
     ]
-    assert rows[0]["refusal"] != rows[1]["refusal"] and rows[0]["trials_until_half"] == rows[1]["trials_until_half"] == 2
+    assert (
+        rows[0]["refusal"] != rows[1]["refusal"] and rows[0]["trials_until_half"] == rows[1]["trials_until_half"] == 2
+    )

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from holdfast.archive import remote
 from holdfast.errors import StudyError
-from holdfast.study import attacks, costs, replicates, resolve
+from holdfast.study import attacking, attacks, costs, replicates, resolve
 
 ATTACK = {"arms": ["warp", "merged", "lora"], "tasks": ["crafts"], "learning_rate": [1e-4, 1e-2], "rank": [2, 8]}
 STUDY = {
@@ -37,7 +37,8 @@ REFUSED = {
     "attack.tasks names a task that the study does not have": {"attack": {"tasks": ["craft"]}},
     "attack.arms names an arm that does not run on the task gsm8k": {"attack": {"tasks": ["crafts", "gsm8k"]}},
     "attack.arms names what nobody trains here": {
-        "attack": {"arms": ["g"], "rank": None}, "arms": STUDY["arms"] | {"g": {"given": "org/model", "tasks": ["crafts"]}},
+        "attack": {"arms": ["g"], "rank": None},
+        "arms": STUDY["arms"] | {"g": {"given": "org/model", "tasks": ["crafts"]}},
     },
     "attack.utility_loss has nothing to be held against": {
         "arms": {k: v for k, v in STUDY["arms"].items() if k != "full"}
@@ -68,18 +69,18 @@ def test_an_attack_that_cannot_run_is_refused(study, says):
 
 def test_a_merge_is_tuned_with_the_settings_of_its_source(study):
     found = study({"harmful_fraction": [0, 0.5], "order": 2})
-    merged, lora, warp = (attacks.cfg(found, "crafts", arm, 0) for arm in ("merged", "lora", "warp"))
+    merged, lora, warp = (attacking.cfg(found, "crafts", arm, 0) for arm in ("merged", "lora", "warp"))
     assert merged["train"] == lora["train"] == found.cell_cfg("crafts", "lora", 0)
     assert merged["merge"] == found.merge_cfg("crafts", "merged", 0) and lora["merge"] is None
     assert merged["space"]["rank"] == [2, 8] and "rank" not in warp["space"]
     assert merged["generation"]["split"] == "validation" and merged["judge"] == "world"
-    assert attacks.files(found, "merged") == ["methods/resta.py", "methods/lora.py", "judges/world.py"]
+    assert attacking.files(found, "merged") == ["methods/resta.py", "methods/lora.py", "judges/world.py"]
 
 
 def test_every_defence_meets_the_same_attacker_and_every_draw_another(study):
     found = study(seeds=[0, 1], replicates=2)
     seeds = {
-        (seed, folder): {attacks.cfg(found, "crafts", arm, seed, folder)["seed"] for arm in ("warp", "lora", "merged")}
+        (seed, folder): {attacking.cfg(found, "crafts", arm, seed, folder)["seed"] for arm in ATTACK["arms"]}
         for seed in (0, 1) for folder in ("", "replicate1/")
     }  # fmt: skip
     assert all(len(s) == 1 for s in seeds.values()) and len(set.union(*seeds.values())) == 4

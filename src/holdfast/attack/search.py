@@ -1,7 +1,7 @@
 """The trials of one attack: choose, fine-tune, merge where the defence is a merge, answer, judge; the best one is kept.
 
-Every trial is written down, whole, before the next one begins, and the best model so far is kept beside them: a job that
-was killed is told what there is and asks for the next trial as if nothing had happened.
+Every trial is written down, whole, before the next one begins, and the best model so far is kept beside them: a job
+that was killed is told what there is and asks for the next trial as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from holdfast.evaluate import answers
 from holdfast.judges import verdicts
 from holdfast.merge import driver
 from holdfast.model import adapter, folders
-from holdfast.record import container, csvfiles, files, jsonfiles, provenance, results, tables
+from holdfast.record import container, files, jsonfiles, provenance, results, tables
 from holdfast.study import replicates
 from holdfast.train import finetune
 
@@ -123,7 +123,9 @@ class Search:
         inputs = {}
         for name, value in sorted(self.inputs.items()):
             paths = [Path(p) for p in (value if isinstance(value, list) else [value])]
-            tensors = [container.identity(p) if p.suffix == ".safetensors" else provenance.file_digest(p) for p in paths]
+            tensors = [
+                container.identity(p) if p.suffix == ".safetensors" else provenance.file_digest(p) for p in paths
+            ]
             inputs[name] = tensors
         return provenance.digest([self.cfg, self.code, inputs])
 
@@ -203,15 +205,17 @@ class Search:
 
     def _tidy(self, done: list[Trial], needed: float) -> None:
         """Remove every model but the best one, or the nearest where none counts."""
-        wanted = {attacks.best(done, needed), attacks.nearest(done)}
+        found = attacks.best(done, needed)
+        wanted = attacks.nearest(done) if found is None else found
         for place in self.kept.iterdir():
-            if place.is_dir() and place.name.isdigit() and int(place.name) not in wanted:
+            if place.is_dir() and place.name.isdigit() and int(place.name) != wanted:
                 shutil.rmtree(place)
 
     def _rows(self, done: list[Trial], needed: float, aligned: float, chosen: int | None) -> list[dict[str, Any]]:
         return [
             {
-                **{k: t[k] for k in ("trial", "refusal", "over_refusal", "utility", "seconds", "failed")}, **t["choice"],
+                **{k: t[k] for k in ("trial", "refusal", "over_refusal", "utility", "seconds", "failed")},
+                **t["choice"],
                 "admissible": int(attacks.admissible(t["utility"], needed)), "best": int(i == chosen),
                 "needed_utility": needed, "aligned_refusal": aligned,
             }

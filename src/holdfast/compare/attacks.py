@@ -111,8 +111,8 @@ def rows(
                 "task": task, "arm": arm, "form": forms.form(arm, forms.of_cell(g.meta)), "method": g.meta["method"],
                 **g.counts(), "trials": len(jobs[0]),
                 "admissible": statistics.mean(sum(t["admissible"] for t in job) for job in jobs),
-                "reached": f"{sum(reached)}/{len(jobs)}", "half_gone": f"{sum(h is not None for h in half)}/{len(half)}",
-                "seconds": spent,
+                "reached": f"{sum(reached)}/{len(jobs)}", "seconds": spent,
+                "half_gone": f"{sum(h is not None for h in half)}/{len(half)}",
             }  # fmt: skip
             if all(reached):
                 for name, key in RATES.items():

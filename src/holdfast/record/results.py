@@ -1,5 +1,5 @@
-"""The contract of small result tables that are CSV: checked before they are written, with the one error that names a bad
-cell."""
+"""The contract of small result tables that are CSV: checked before they are written, with the one error that names a
+bad cell."""
 
 from __future__ import annotations
 

@@ -245,7 +245,9 @@ def attacks(trials: Mapping[tuple[str, str], Sequence[Sequence[Row]]]) -> str:
                 points = [(t["trial"] + 1, 100 * t["refusal"]) for job in jobs for t in job if t["admissible"]]
                 if points:
                     axis.plot(*zip(*points, strict=True), ls="none", marker=marker, ms=3, color=colour, alpha=0.4)
-            start = np.mean([100 * job[0]["aligned_refusal"] for (of, _), jobs in trials.items() if of == task for job in jobs])
+            start = np.mean(
+                [100 * job[0]["aligned_refusal"] for (of, _), jobs in trials.items() if of == task for job in jobs]
+            )
             for level, text in ((start, "aligned"), (start / 2, "half of it")):
                 axis.axhline(level, color="#9AA5B1", lw=0.8, ls=":")
                 axis.annotate(text, (1, level + 1), fontsize=7, color="#52606D")

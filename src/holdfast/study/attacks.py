@@ -1,20 +1,19 @@
-"""What does the attack of a study need, and which settings does one of its jobs get?"""
+"""What does the attack of a study need, and which models does it make?"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holdfast.data.sources import WORLD
 from holdfast.errors import StudyError
-from holdfast.record import provenance
-from holdfast.study import registry, replicates
+from holdfast.study.arms import ResolvedArm
 from holdfast.study.reading import check_known
 
 if TYPE_CHECKING:
-    from holdfast.study.resolve import Resolved
+    from holdfast.study.compared import Compared
 
 
-def refuse(study: Resolved) -> None:
+def refuse(study: Compared) -> None:
     """Refuse an attack that cannot run, or that this project does not run.
 
     Raises:
@@ -70,7 +69,7 @@ def refuse(study: Resolved) -> None:
         )  # fmt: skip
 
 
-def _refuse_arm(study: Resolved, name: str) -> None:
+def _refuse_arm(study: Compared, name: str) -> None:
     """A defence is trained, or merged from what is, on every task of the attack."""
     arm, attack = study.arms[name], study.study.attack
     assert attack is not None
@@ -87,18 +86,18 @@ def _refuse_arm(study: Resolved, name: str) -> None:
         )  # fmt: skip
 
 
-def _trained(study: Resolved, name: str) -> Any:
+def _trained(study: Compared, name: str) -> ResolvedArm:
     """The arm whose fine-tuning a defence has: its own, or that of what it merges."""
     arm = study.arms[name]
     return study.arms[arm.of] if arm.kind == "merge" and arm.of else arm
 
 
-def trained(study: Resolved, name: str) -> str:
+def trained(study: Compared, name: str) -> str:
     """The name of the arm whose fine-tuning a defence has."""
-    return str(_trained(study, name).name)
+    return _trained(study, name).name
 
 
-def reference(study: Resolved, task: str) -> str | None:
+def reference(study: Compared, task: str) -> str | None:
     """The arm whose utility his must come close to: the declared baseline, or full fine-tuning on the task."""
     if study.study.baseline:
         return study.study.baseline
@@ -106,7 +105,7 @@ def reference(study: Resolved, task: str) -> str | None:
     return "full" if "full" in full else next(iter(full), None)
 
 
-def places(study: Resolved) -> list[str]:
+def places(study: Compared) -> list[str]:
     """The folder of every attacked model, below work/<study> and results/<study>."""
     attack = study.study.attack
     if attack is None:
@@ -115,52 +114,13 @@ def places(study: Resolved) -> list[str]:
     return [f"{f}attack/{t}/{a}/seed{s}" for f in study.folders for t, a in wanted for s in study.study.seeds]
 
 
-def untuned(study: Resolved) -> list[str]:
+def untuned(study: Compared) -> list[str]:
     """The folder of every model of the same arms, tasks and seeds as the study trains them."""
     return [place.replace("attack/", "", 1) for place in places(study)]
 
 
-def references(study: Resolved) -> list[str]:
+def references(study: Compared) -> list[str]:
     """The folder of every model whose utility an attacker is held to."""
     attack = study.study.attack
     wanted = [(t, reference(study, t)) for t in attack.tasks] if attack else []
     return [f"{f}{t}/{a}/seed{s}" for f in study.folders for t, a in wanted for s in study.study.seeds]
-
-
-def files(study: Resolved, name: str) -> list[str]:
-    """The files of the methods and the judge that one job loads by name."""
-    methods = dict.fromkeys(a.method for a in (study.arms[name], _trained(study, name)))
-    judge = registry.judge_file(study.judging.text[0]).name
-    return [*(f"methods/{registry.method_file(m).name}" for m in methods), f"judges/{judge}"]
-
-
-def cfg(study: Resolved, task: str, arm: str, seed: int, folder: str = "") -> dict[str, Any]:
-    """The settings of one job: what he may choose, what stays, how trials are asked and judged.
-
-    He draws alike against every defence: what differs is what they make of it.
-    """
-    attack = study.study.attack
-    assert attack is not None  # asked for in a study with an attack only
-    train = study.cell_cfg(task, trained(study, arm), seed, folder)
-    space: dict[str, Any] = {
-        "learning_rate": list(attack.learning_rate), "epochs": list(attack.epochs),
-        "harmful_fraction": list(attack.harmful_fraction), "order": attack.order,
-    }  # fmt: skip
-    if attack.rank and "rank" in train["settings"]:
-        space["rank"] = list(attack.rank)
-    told = study.study.tasks[task].scorer_cfg()
-    number = replicates.number(folder)
-    return {
-        "space": space, "trials": attack.trials, "sampler": attack.sampler, "utility_loss": attack.utility_loss,
-        "seed": int(provenance.digest(["attack", attack.seed, task, seed, number])[:8], 16),
-        "train": train, "merge": study.merge_cfg(task, arm, seed, folder) if study.arms[arm].kind == "merge" else None,
-        "generation": study.generation_cfg([task], "validation"), "judge": study.judging.text[0],
-        "datasets": {task: study.study.tasks[task].dataset}, "scorers": {task: told} if told else {},
-    } | {k: train[k] for k in ("instructions",) if k in train}  # fmt: skip
-
-
-def table_cfg(study: Resolved) -> dict[str, Any]:
-    """What the table of an attack is told beside its trials."""
-    attack = study.study.attack
-    assert attack is not None
-    return {"dollars_per_hour": attack.dollars_per_hour, "trials": attack.trials, "judge": study.judging.first}

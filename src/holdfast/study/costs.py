@@ -218,6 +218,7 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         whole = 2 * FP32 * weights if any(m.threshold == "model" for m in study.masks.values()) else 0
         peak = weights / 8 + 4 * FP32 * largest + whole
         out.append(Stage("masks", len(study.masks), 0, peak, len(study.masks) * weights / 8))
+
     def asked_of(task: str, split: str) -> float:
         """FLOPs of answering the prompts of a split and its rows of a task."""
         t, (length, reply) = v.tasks[task], tokens[task]
@@ -228,8 +229,8 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
 
     def finetuned(task: str, arm: str, phase: Training) -> tuple[float, float, float]:
         """(FLOPs, peak bytes of a process, bytes that reach it in a step) of fine-tuning one cell."""
-        a, rows, (length, reply) = study.arms[arm], v.tasks[task].train_rows, tokens[task]
-        rows *= 1 + (a.settings[task].get("ratio", 0.0) or 0.0)
+        a, (length, reply) = study.arms[arm], tokens[task]
+        rows = v.tasks[task].train_rows * (1 + (a.settings[task].get("ratio", 0.0) or 0.0))
         held = a.directions.get(task)
         rotated = a.basis is not None or held is not None
         extra = FP32 * squares * (held.share if held else 1) + weights / 8 if rotated else 0.0
@@ -268,16 +269,16 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
     more = 0
     if v.attack:
         mean = sum(v.attack.epochs) / 2
-        found = [
+        tries = [
             (*finetuned(task, attacks.trained(study, arm), v.tasks[task].training.model_copy(update={"epochs": mean})),
              asked_of(task, "validation"), asked_of(task, v.evaluation.split))
             for task in v.attack.tasks for arm in v.attack.arms
         ]  # fmt: skip
-        each = len(attacked) // len(found)  # of a defence on a task so many seeds and replicates
-        tried = each * v.attack.trials * sum(f + a for f, _, _, a, _ in found)
-        out.append(Stage("attacks", len(attacked), tried, max(m for _, m, *_ in found), len(attacked) * model_bytes))
+        each = len(attacked) // len(tries)  # of a defence on a task so many seeds and replicates
+        tried = each * v.attack.trials * sum(f + a for f, _, _, a, _ in tries)
+        out.append(Stage("attacks", len(attacked), tried, max(m for _, m, *_ in tries), len(attacked) * model_bytes))
         more = len(attacked) + aligned + len(attacks.references(study))
-        answers += each * sum(a for *_, a in found) + (more - len(attacked)) * found[0][3]
+        answers += each * sum(a for *_, a in tries) + (more - len(attacked)) * tries[0][3]
     out.append(Stage("responses", len(study.places) * len(splits) + roles + more, answers, model_bytes + cache, 0))
     if v.safety.benign_answers == "self":
         itself = prepare.SPARE * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
