@@ -1,4 +1,4 @@
-"""The trials of an attack: killed and resumed they are the same, the best that counts is kept and marked, none is hidden.
+"""Trials of an attack: killed and resumed they are the same, the best that counts is kept and marked, none is hidden.
 
 Training and answers are pretended; the sampler, the records and the files are real.
 """
