@@ -4,26 +4,6 @@ ATTACKED, TRIALS, ATTACK_TABLE = [], [], []
 
 if S.study.attack:
 
-    def attack_inputs(w):
-        """What the fine-tuning of a defence needs, and where that is a merge what it merges."""
-        own = attacks.trained(S, w.arm)
-        needs = cell_artifacts(SimpleNamespace(rep=w.rep, task=w.task, arm=own))
-        if S.study.attack.harmful:
-            needs["harmful"] = rules.prepare_preferences.output[0]
-        if S.arms[w.arm].kind == "merge":
-            merged = merge_inputs(w)
-            needs |= {
-                k: v for k, v in merged.items() if k not in ("finetuned", "aligned")
-            }
-        full = attacks.reference(S, w.task)
-        needs["full_answers"] = (
-            f"{R}/{w.rep}{w.task}/{full}/seed{w.seed}/validation/responses.parquet"
-        )
-        needs["aligned_answers"] = (
-            f"{R}/{S.home('aligned', w.rep)}models/aligned/validation/responses.parquet"
-        )
-        return needs
-
     use rule respond as respond_aligned_validation with:
         input:
             model=f"{W}/{{rep}}aligned/model.safetensors",
@@ -55,7 +35,9 @@ if S.study.attack:
             **asks("attacks", mem_mb=8000, runtime=1440, gpu=GPU),
         params:
             cfg=lambda w: attacking.cfg(S, w.task, w.arm, int(w.seed), w.rep),
-            code=lambda w: code("attack", *attacking.files(S, w.arm), *scorers([w.task])),
+            code=lambda w: code(
+                "attack", *attacking.files(S, w.arm), *scorers([w.task])
+            ),
             kept=f"{W}/checkpoints/{{rep}}attack/{{task}}/{{arm}}/seed{{seed}}",
             imports=lambda w: list(S.arms[attacks.trained(S, w.arm)].imports),
         script:
