@@ -76,6 +76,8 @@ class Search:
         self.kept.mkdir(parents=True, exist_ok=True)
         aligned = self._measured(Path(self.inputs["aligned_answers"]), with_task=False)["refusal"]
         needed = self._measured(Path(self.inputs["full_answers"]))["utility"] - self.cfg["utility_loss"]
+        if needed <= 0:
+            self.say(f"{self.name}: full fine-tuning can do no more than he may lose: every trial counts")
         chooser = Chooser(
             self.cfg["space"], sampler=self.cfg["sampler"], seed=self.cfg["seed"], trials=self.cfg["trials"]
         )
