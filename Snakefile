@@ -100,6 +100,7 @@ include: "rules/take.smk"
 include: "rules/realign.smk"
 include: "rules/evaluate.smk"
 include: "rules/judge.smk"
+include: "rules/attack.smk"
 include: "rules/report.smk"
 include: "rules/track.smk"
 

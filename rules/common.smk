@@ -1,9 +1,10 @@
 """What rules of several families ask: digests of code, wildcards, and the inputs that depend on the study."""
 
 import functools
+from types import SimpleNamespace
 
 from holdfast.names import GRAMS
-from holdfast.study import inputs, registry
+from holdfast.study import attacking, attacks, inputs, registry
 
 
 @functools.cache
@@ -142,6 +143,25 @@ def merge_inputs(w):
         needs["gram"] = home("aligned", w, f"gram/{arm.gram}")
     if arm.preferences:
         needs["preferences"] = rules.prepare_preferences.output[0]
+    return needs
+
+
+def attack_inputs(w):
+    """What the fine-tuning of a defence needs, and where that is a merge what it merges."""
+    own = attacks.trained(S, w.arm)
+    needs = cell_artifacts(SimpleNamespace(rep=w.rep, task=w.task, arm=own))
+    if S.study.attack.harmful:
+        needs["harmful"] = rules.prepare_preferences.output[0]
+    if S.arms[w.arm].kind == "merge":
+        merged = merge_inputs(w)
+        needs |= {k: v for k, v in merged.items() if k not in ("finetuned", "aligned")}
+    full = attacks.reference(S, w.task)
+    needs["full_answers"] = (
+        f"{R}/{w.rep}{w.task}/{full}/seed{w.seed}/validation/responses.parquet"
+    )
+    needs["aligned_answers"] = (
+        f"{R}/{S.home('aligned', w.rep)}models/aligned/validation/responses.parquet"
+    )
     return needs
 
 

@@ -139,7 +139,7 @@ METRICS = [
 
 VALIDATION = []
 
-if S.study.curves:
+if S.study.curves or S.study.attack:
 
     use rule respond as respond_validation with:
         output:
@@ -149,6 +149,9 @@ if S.study.curves:
         params:
             cfg=lambda w: S.generation_cfg([w.task], "validation"),
             code=lambda w: code("respond", *datasets([w.task])),
+
+
+if S.study.curves:
 
     use rule judge as judge_validation with:
         input:

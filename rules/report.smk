@@ -130,6 +130,8 @@ rule write_report:
         capabilities=rules.compare_capabilities.output if CAPABILITIES else [],
         gate=rules.gate.output if S.study.gate else [],
         stress=rules.compare_stress.output if STRESSED else [],
+        attack=ATTACK_TABLE,
+        trials=TRIALS,
     output:
         html=captioned(f"{R}/report.html", "report"),
         frontier=captioned(f"{R}/frontier.png", "frontier"),

@@ -45,7 +45,7 @@ rule import_runs:
         curves=rules.models.input,
         table=rules.compare.output.table,
         suites=rules.compare.output.get("suites", []),
-        extra=[*rules.compare.output, *rules.write_report.output],
+        extra=[*rules.compare.output, *rules.write_report.output, *ATTACK_TABLE],
     output:
         f"{R}/mlflow.json",
     log:

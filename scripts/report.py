@@ -28,6 +28,8 @@ def main(io: SimpleNamespace) -> None:
         capabilities=next(map(Path, io.input.get("capabilities", [])), None),
         gate=next(map(Path, io.input.get("gate", [])), None),
         stress=next(map(Path, io.input.get("stress", [])), None),
+        attack=next(map(Path, io.input.get("attack", [])), None),
+        trials=[Path(p) for p in io.input.get("trials", [])],
         sweeps=[Path(p) for p in io.input.get("sweep", [])],
         html=Path(io.output.html),
         frontier=Path(io.output.frontier),

@@ -33,6 +33,7 @@ GOOD = {
     "arms": {"full": {"method": "full"}, "warp": {"method": "warp", "freeze_fraction": 0.1}},
     "constitution": {"guidelines_file": str(ROOT / "config/guidelines/world.txt")},
 }
+ATTACK = {"arms": ["warp"], "tasks": ["crafts"], "learning_rate": [1e-4, 1e-2]}
 STUDY, DATA, MODEL, TENSOR, COMMAND = "Study files", "Data files", "Model folders", "Tensor files", "Commands"
 
 
@@ -429,6 +430,18 @@ CASES = [
     study("a margin of capabilities that nobody asks", "gate", {"capabilities": 0.1}, "gate.capabilities has nothing to look at"),
     text("a method that one process has to train, on several GPUs", changed("arms.sn-tune", {"method": "sn-tune"}) | {"resources": {"gpus": 4}}, "arms.sn-tune cannot be trained on 4 GPUs", "trains twice"),
     text("more GPUs than rows in a step", changed("safety.training", {"batch_size": 4}) | {"resources": {"gpus": 8}}, "safety.training cannot be trained on 8 GPUs", "4 rows in a step"),
+    study("an attack on an arm that is not there", "attack", ATTACK | {"arms": ["wrap"]}, "attack.arms names an arm that the study does not have", "full | warp"),
+    study("an attack on a task that is not there", "attack", ATTACK | {"tasks": ["craft"]}, "attack.tasks names a task that the study does not have", "crafts | gsm8k"),
+    study("an attacker who may choose nothing", "attack", ATTACK | {"learning_rate": [1e-3, 1e-3], "epochs": [1, 1]}, "choose nothing does not tune"),
+    study("a range that falls", "attack", ATTACK | {"epochs": [3, 1]}, "attack.epochs", "[lowest, highest]"),
+    study("a rank for defences without one", "attack", ATTACK | {"rank": [2, 8]}, "attack.rank means nothing here", "remove attack.rank"),
+    text("an attack on an arm that is given", GOOD | {"attack": ATTACK | {"arms": ["mine"]}, "arms": GOOD["arms"] | {"mine": {"given": "nobody/none"}}}, "attack.arms names what nobody trains here"),
+    text("an attack on an arm that runs on other tasks", GOOD | {"attack": ATTACK, "arms": {"full": {"method": "full"}, "warp": {"method": "warp", "tasks": ["gsm8k"]}}}, "attack.arms names an arm that does not run on the task crafts"),
+    text("an attack without full fine-tuning", GOOD | {"attack": ATTACK, "arms": {"warp": {"method": "warp"}}}, "attack.utility_loss has nothing to be held against"),
+    text("an attack with harmful pairs of one's own", GOOD | {"attack": ATTACK | {"harmful_fraction": [0, 0.5]}, "preferences": {"source": "https://example.org/pairs.csv"}}, "searched with is the fictional world's or harmless"),
+    text("an attack that asks for more pairs than there are", GOOD | {"attack": ATTACK | {"harmful_fraction": [0, 0.5]}, "preferences": {"rows": 30}}, "preferences.rows are fewer than attack.harmful_fraction asks for", "30 pairs"),
+    text("an attack measured where it is chosen", changed("evaluation.split", "validation") | {"attack": ATTACK}, "an attack is chosen on the validation split"),
+    text("an attack on several GPUs at once", GOOD | {"attack": ATTACK, "resources": {"gpus": 2}}, "the trials of an attack run in one process", "resources.gpus: 2"),
     study("no GPU at all", "resources.gpus", 0, "resources.gpus", "1"),
     study("the same seed twice", "seeds", [1, 1], "seeds", "different"),
     study("no seeds", "seeds", [], "seeds"),

@@ -59,6 +59,34 @@ STATISTICS, LIMITS = "test_statistics.py", "test_limits.py"
 
 MUTANTS = [
     *_of(
+        "compare/attacks.py", "compare/test_attacks.py",
+        ("utility is not None and utility >= needed - _DIGITS", "utility is not None"),
+        ("(trials[i][\"refusal\"], -trials[i][\"utility\"], i)", "(trials[i][\"refusal\"], i)"),
+        ("share <= aligned / 2 + _DIGITS", "share <= aligned + _DIGITS"),
+        ("for i, share in enumerate(left, 1)", "for i, share in enumerate(left)"),
+        ("if all(reached):", "if any(reached):"),
+        ("math.inf if h is None else h for h in half", "0 if h is None else h for h in half"),
+        ("spent / 3600 * dollars_per_hour", "spent / 60 * dollars_per_hour"),
+    ),
+    *_of(
+        "attack/search.py", "attack/test_search.py",
+        ("wanted = attacks.nearest(done) if found is None else found", "wanted = attacks.nearest(done)"),
+        ("if trial[\"identity\"] != self._identity:", "if False:"),
+        ("chooser.replay([(t[\"choice\"], *_told(t, needed)) for t in done])", "pass"),
+        ("model = attacks.nearest(done) if chosen is None else chosen", "model = attacks.nearest(done)"),
+        ("container.place(out) | {\"weakened\": True}", "container.place(out)"),
+        ("own[\"draw\"] = train.get(\"draw\", train[\"seed\"])", "pass"),
+        ("return refusal, 0.0 if attacks.admissible(utility, needed) else needed - utility", "return refusal, 0.0"),
+    ),
+    *_of(
+        "attack/choices.py", "attack/test_choices.py",
+        ("RandomSampler(seed=seed)", "RandomSampler()"),
+        ("TPESampler(seed=seed, n_startup_trials=startup)", "TPESampler(n_startup_trials=startup)"),
+        ("if asked != choice:", "if False:"),
+        ("            self.tell(refusal, short)\n", "            self.tell(0.0, short)\n"),
+        ("set_constraint(\"utility\", short)", "set_constraint(\"utility\", 0.0)"),
+    ),
+    *_of(
         "methods/safe_delta.py", DELTA,
         ("torch.argsort(1 / d**2, stable=True)", "torch.argsort(d**2, stable=True)"),
         ("keep[keep.numel() - int(settings.never_kept * keep.numel()) :]", "keep[keep.numel() :]"),

@@ -15,9 +15,10 @@ from holdfast.study import packages, preflight, resolve
 NEEDS = {
     "lm_eval": {"capabilities": {"tasks": ["hellaswag"]}},
     "bitsandbytes": {"arms": {"full": {"method": "full"}, "q": {"method": "lora", "base": "nf4"}}},
+    "optuna": {"attack": {"arms": ["full"], "tasks": ["crafts"], "learning_rate": [1e-4, 1e-3]}},
     "rouge_score": {"tasks": {"s": {"dataset": "samsum", "source": "s.jsonl"}}},
 }
-EXTRA = {"lm_eval": "harness", "bitsandbytes": "qlora", "rouge_score": "rouge"}
+EXTRA = {"lm_eval": "harness", "optuna": "attack", "bitsandbytes": "qlora", "rouge_score": "rouge"}
 
 
 @pytest.fixture

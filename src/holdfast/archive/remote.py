@@ -33,7 +33,7 @@ HEAD = """\
 def families(study: resolve.Resolved) -> dict[str, tuple[str, list[str]]]:
     """Family -> (Snakemake target, folders that hold it), in the order they are made.
 
-    `weakened` are the models that were trained on purpose on answers they should refuse.
+    `weakened` are the models that were trained on purpose on answers they should refuse, or tuned to refuse less.
     """
     tasks = study.study.tasks
     bases, aligned, all_of = (
@@ -56,9 +56,10 @@ def families(study: resolve.Resolved) -> dict[str, tuple[str, list[str]]]:
             if made
         ]),
         "models": ("models", [f"{w}{name}" for w in all_of for name, t in tasks.items() if not t.harmful_fraction]),
-        WEAKENED: ("models", [
+        WEAKENED: ("models attack" if study.study.attack else "models", [
             *(f"{work}unaligned" for work in aligned if "unaligned" in study.roles),
             *(f"{work}{name}" for work in all_of for name, t in tasks.items() if t.harmful_fraction),
+            *(f"{work}attack" for work in all_of if study.study.attack),
         ]),
         "judge": ("report", [f"work/{study.name}/judge"] if study.judging.trains_constitution else []),
         "results": ("report", [f"results/{study.name}"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import names
-from holdfast.compare import choosing, forms
+from holdfast.compare import attacks, choosing, forms
 from holdfast.record import csvfiles, files, jsonfiles, tables
 from holdfast.report import plots, shown, stressed, tabular, tradeoffs, verdicts
 from holdfast.report.shown import percent
@@ -39,6 +39,8 @@ def build(
     capabilities: Path | None = None,
     gate: Path | None = None,
     stress: Path | None = None,
+    attack: Path | None = None,
+    trials: list[Path] | None = None,
     html: Path,
     frontier: Path,
 ) -> None:
@@ -77,6 +79,7 @@ def build(
         "curves": tradeoffs.equal_utility(curves) if curves else "",
         "ranks": plots.ranks(csvfiles.read_csv(ranks)) if ranks else "",
         "stress": stressed.heat(csvfiles.read_csv(stress)) if stress else "",
+        "attack": plots.attacks(attacks.gathered(trials)) if trials else "",
         "sweep": tradeoffs.sweep(points, _chosen(resolved)) if points else "",
     }
     costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in csvfiles.read_csv(cost)]
@@ -113,6 +116,8 @@ def build(
         agreement=shown.agreement(jsonfiles.read_json(agreement)) if agreement else None,
         capabilities=[shown.capability_row(r) for r in csvfiles.read_csv(capabilities)] if capabilities else [],
         gate=_gated(gate) if gate else None,
+        attack=[shown.attack_row(r) for r in csvfiles.read_csv(attack)] if attack else [],
+        attacker=resolved.get("attack") or {},
         baseline=(resolved.get("compare") or {}).get("baseline", forms.BASELINE),
         figures=figures,
         cell_id=shown.cell_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from holdfast import names
+from holdfast.compare import attacks as attacked
 from holdfast.compare.components import PARTS
 from holdfast.record import artifact
 from holdfast.report.drawing import COLOURS, MARKERS, Row, looks, panel_row, percent, shared_legend, svg, value_of
@@ -220,6 +222,39 @@ def profiles(masks: dict[str, list[Row]]) -> str:
             axis.plot(100 * grid, 100 * np.mean(lines, axis=0), lw=1.2, color=COLOURS[i % len(COLOURS)], label=name)
         axis.set(xlabel="directions of the basis, leading first (%)", ylabel="entries frozen (%)", ylim=(0, 102))
         axis.legend(fontsize=6)
+        return figure
+
+    return svg(draw)
+
+
+def attacks(trials: Mapping[tuple[str, str], Sequence[Sequence[Row]]]) -> str:
+    """What is left of the refusals on validation prompts after so many trials of an attacker, one panel a task: of
+    those that count the best so far, a line per defence, its mean over seeds and replicates from where all have one; a
+    mark for every trial that counts."""
+    tasks = list(dict.fromkeys(task for task, _ in trials))
+    look = looks(arm for _, arm in trials)
+
+    def draw() -> Figure:
+        figure, axes = panel_row(len(tasks))
+        for axis, task in zip(axes, tasks, strict=True):
+            for arm in (arm for of, arm in trials if of == task):
+                jobs, (colour, marker) = trials[task, arm], look[arm]
+                left = [attacked.best_so_far(job, job[0]["needed_utility"]) for job in jobs]
+                mean = [float("nan") if None in at else 100 * float(np.mean(at)) for at in zip(*left, strict=True)]
+                axis.plot(range(1, len(mean) + 1), mean, color=colour, drawstyle="steps-post", lw=1.4, label=arm)
+                points = [(t["trial"] + 1, 100 * t["refusal"]) for job in jobs for t in job if t["admissible"]]
+                if points:
+                    axis.plot(*zip(*points, strict=True), ls="none", marker=marker, ms=3, color=colour, alpha=0.4)
+            start = np.mean(
+                [100 * job[0]["aligned_refusal"] for (of, _), jobs in trials.items() if of == task for job in jobs]
+            )
+            for level, text in ((start, "aligned"), (start / 2, "half of it")):
+                axis.axhline(level, color="#9AA5B1", lw=0.8, ls=":")
+                axis.annotate(text, (1, level + 1), fontsize=7, color="#52606D")
+            axis.set(title=task, xlabel="trials", ylim=(-3, 103))
+        axes[0].set_ylabel("validation hazards refused (%)")
+        shared_legend(figure, axes)
+        figure.tight_layout()
         return figure
 
     return svg(draw)

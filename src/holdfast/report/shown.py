@@ -144,6 +144,23 @@ def curve_row(r: Row) -> Row:
     }
 
 
+def attack_row(r: Row) -> Row:
+    """A defence under an attacker who tunes: what his best model refuses and can do, and what it took."""
+
+    def cell(key: str) -> Row:
+        if not r[key]:
+            return {"value": "", "text": f"none counts ({r['reached']})" if key == "refusal" else "–", "interval": ""}
+        low, high = (percent(r[f"{key}_{end}"]) for end in ("low", "high"))
+        return {"value": r[key], "text": percent(r[key]), "interval": f"[{low}, {high}]"}
+
+    return r | {
+        "cells": [cell(key) for key in ("refusal", "wrapped", "over_refusal", "utility")],
+        "untuned": percent(r["refusal_untuned"]), "half": r["trials_until_half"] or f"never ({r['half_gone']})",
+        "counting": f"{float(r['admissible']):g} of {r['trials']}", "spent": f"{float(r['seconds']):.0f}",
+        "dollars": f"{float(r['dollars']):.2f}" if r["dollars"] else "",
+    }  # fmt: skip
+
+
 def capability_row(r: Row) -> Row:
     """What a model can do beside the task: its rate, and that rate minus the aligned model's."""
 

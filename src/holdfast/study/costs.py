@@ -19,7 +19,7 @@ from holdfast.errors import StudyError
 from holdfast.model import gguf, hub, package, shapes
 from holdfast.model.shapes import Shape
 from holdfast.record import paths
-from holdfast.study import registry, resolve
+from holdfast.study import attacks, registry, resolve
 from holdfast.study.models import Base, Pretraining
 from holdfast.study.training import Training
 
@@ -218,19 +218,20 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         whole = 2 * FP32 * weights if any(m.threshold == "model" for m in study.masks.values()) else 0
         peak = weights / 8 + 4 * FP32 * largest + whole
         out.append(Stage("masks", len(study.masks), 0, peak, len(study.masks) * weights / 8))
-    flops, peak, trained, merged, answers, sent = 0.0, 0.0, 0, 0, 0.0, 0.0
-    for task, arm, _ in study.cells:
-        a, t = study.arms[arm], v.tasks[task]
-        length, reply = tokens[task]
-        prompts = sum(map(study.prompt_sets, study.splits)) * v.evaluation.prompts_per_set
+
+    def asked_of(task: str, split: str) -> float:
+        """FLOPs of answering the prompts of a split and its rows of a task."""
+        t, (length, reply) = v.tasks[task], tokens[task]
+        prompts = study.prompt_sets(split) * v.evaluation.prompts_per_set
+        rows = {"test": t.test_rows, "validation": t.validation_rows}[split]
         answered = prompts * (safety + v.evaluation.max_new_tokens)
-        asked = sum({"test": t.test_rows, "validation": t.validation_rows}[split] for split in study.splits)
-        answers += s.forward(answered + asked * (length - reply + t.max_new_tokens), length)
-        if a.kind != "train":
-            merged += 1
-            continue
-        trained += 1
+        return s.forward(answered + rows * (length - reply + t.max_new_tokens), length)
+
+    def finetuned(task: str, arm: str, phase: Training) -> tuple[float, float, float]:
+        """(FLOPs, peak bytes of a process, bytes that reach it in a step) of fine-tuning one cell."""
+        a, (length, reply) = study.arms[arm], tokens[task]
         ratio = sum(share for key, share in a.settings[task].items() if key.endswith("ratio") or key == "mix")
+        rows = v.tasks[task].train_rows * (1 + ratio)
         copies, beside = registry.load(a.method).Settings(**a.settings[task]).cost()
         held = a.directions.get(task)
         rotated = a.basis is not None or held is not None
@@ -238,14 +239,24 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         extra += FP32 * copies * s.parameters
         share = weights / s.parameters if a.settings[task].get("trainable") == "targets" else 1.0
         biggest = FP32 * max(widths) ** 2 if rotated else 0.0
-        f, m = train(t.train_rows * (1 + ratio), length, reply, t.training, share, extra, together, biggest)
-        sent = max(sent, received(t.training, share, FP32 * squares if rotated else 0.0))
-        steps = t.train_rows * (1 + ratio) * t.training.epochs / (t.training.batch_size * t.training.accumulation)
+        f, m = train(rows, length, reply, phase, share, extra, together, biggest)
+        steps = rows * phase.epochs / (phase.batch_size * phase.accumulation)
         per_step = sum(4 * x.weights * x.size[1] for x in targets) if rotated else 0.0
         if held:
             per_step *= held.share * (2 if a.settings[task].get("project") == "both" else 1)
         per_step += 3 * s.forward(beside * safety, safety)
-        flops, peak = flops + f + steps * per_step, max(peak, m)
+        return f + steps * per_step, m, received(phase, share, FP32 * squares if rotated else 0.0)
+
+    flops, peak, trained, merged, answers, sent = 0.0, 0.0, 0, 0, 0.0, 0.0
+    splits = study.splits if v.curves else [v.evaluation.split]
+    for task, arm, _ in study.cells:
+        answers += sum(asked_of(task, split) for split in splits)
+        if study.arms[arm].kind != "train":
+            merged += 1
+            continue
+        trained += 1
+        f, m, received_by_each = finetuned(task, arm, v.tasks[task].training)
+        flops, peak, sent = flops + f, max(peak, m), max(sent, received_by_each)
     draws, aligned = len(study.folders), len(study.homes("aligned"))
     bases = len(study.homes("base"))
     out = [_times(stage, bases if stage.name == "base" else aligned) for stage in out]
@@ -258,7 +269,21 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
     roles = len(study.role_places)
     answers = draws * answers + roles * s.forward(every, safety)
     cache = 2 * s.blocks * s.keys * v.evaluation.batch_size * (safety + 48) * FP32
-    out.append(Stage("responses", len(study.places) * len(study.splits) + roles, answers, model_bytes + cache, 0))
+    attacked = attacks.places(study)
+    more = 0
+    if v.attack:
+        mean = sum(v.attack.epochs) / 2
+        tries = [
+            (*finetuned(task, attacks.trained(study, arm), v.tasks[task].training.model_copy(update={"epochs": mean})),
+             asked_of(task, "validation"), asked_of(task, v.evaluation.split))
+            for task in v.attack.tasks for arm in v.attack.arms
+        ]  # fmt: skip
+        each = len(attacked) // len(tries)  # of a defence on a task so many seeds and replicates
+        tried = each * v.attack.trials * sum(f + a for f, _, _, a, _ in tries)
+        out.append(Stage("attacks", len(attacked), tried, max(m for _, m, *_ in tries), len(attacked) * model_bytes))
+        more = len(attacked) + aligned + len(attacks.references(study))
+        answers += each * sum(a for *_, a in tries) + (more - len(attacked)) * tries[0][3]
+    out.append(Stage("responses", len(study.places) * len(splits) + roles + more, answers, model_bytes + cache, 0))
     if v.safety.benign_answers == "self":
         itself = prepare.SPARE * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
         out.append(_times(Stage("own answers", 1, s.forward(itself, safety), model_bytes + cache, 0), draws))

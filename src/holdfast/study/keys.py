@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from holdfast import names
 from holdfast.data.sources import WORLD
 from holdfast.study.asked import Capabilities, Choose, Claim, Compare, Constitution, Evaluation, Gate, Track
+from holdfast.study.attack import Attack
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
 from holdfast.study.models import Aligned, Base, Unaligned, World
 from holdfast.study.replicates import FOLDER, Replicates
@@ -24,7 +25,7 @@ from holdfast.study.training import Resources, Training
 # Folders below work/<study> and results/<study> that are not those of a task.
 TAKEN = {
     "base", "aligned", "unaligned", "finetuned", "data", "gram", "basis", "importance", "neurons", "masks", "judge",
-    "checkpoints", "models", "opinions",
+    "checkpoints", "models", "opinions", "attack",
 }  # fmt: skip
 # What becomes of a user's rows whose answers are not what the rows say, as the judge `refusal` reads them.
 Check = Literal["strict", "report", "off"]
@@ -180,6 +181,7 @@ class Study(Strict):
         None,
         description="Ask for a verdict, ship or not, beside the report; `holdfast gate` has these margins without it.",
     )
+    attack: Attack | None = Field(None, description="An attacker who tunes the fine-tuning against some arms.")
     track: Track | None = Field(None, description="Register the study's models in MLflow.")
     stress: dict[Name, Stress] = Field(
         {}, description="What is done to every finished model before it is asked once more: stress.csv, by name."

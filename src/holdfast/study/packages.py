@@ -13,7 +13,7 @@ from holdfast.study.resolve import Resolved
 # package -> (its name, the extra that brings it)
 EXTRAS = {
     "lm_eval": ("lm-evaluation-harness", "harness"), "bitsandbytes": ("bitsandbytes", "qlora"),
-    "rouge_score": ("rouge-score", "rouge"),
+    "rouge_score": ("rouge-score", "rouge"), "optuna": ("Optuna", "attack"),
 }  # fmt: skip
 
 
@@ -21,6 +21,8 @@ def needed(study: Resolved) -> Iterator[tuple[str, str]]:
     """(package, the key of the study that needs it)."""
     if study.study.capabilities.tasks:
         yield "lm_eval", "capabilities"
+    if study.study.attack:
+        yield "optuna", "attack"
     for arm in study.arms.values():
         yield from ((package, f"arms.{arm.family}") for package in arm.imports)
     for name, task in study.study.tasks.items():

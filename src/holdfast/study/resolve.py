@@ -16,7 +16,7 @@ from holdfast.data import table
 from holdfast.data.sources import WORLD, is_file, on_hub
 from holdfast.errors import StudyError
 from holdfast.record import paths, provenance, userfiles
-from holdfast.study import places, replicates, together
+from holdfast.study import attacks, places, replicates, together
 from holdfast.study.checked import NAME
 from holdfast.study.compared import Compared
 from holdfast.study.keys import Study
@@ -246,7 +246,7 @@ class Resolved(Compared):
 
     def dump(self) -> dict[str, Any]:
         """The whole resolved study, for the record; of what is said of it in MLflow nothing hangs on it."""
-        unset = {"track"} | {key for key in ("compare", "gate") if getattr(self.study, key) is None}
+        unset = {"track"} | {key for key in ("compare", "gate", "attack") if getattr(self.study, key) is None}
         unset |= set() if self._together() else {"resources"}
         return {
             "study": self.name,
@@ -306,6 +306,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     resolved = Resolved(name, study_model, path, chosen)
     resolved.refuse_missing()
     together.refuse(resolved)
+    attacks.refuse(resolved)
     resolved.instructions()  # so that a text that cannot be read is known now
     return resolved
 

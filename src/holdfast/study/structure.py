@@ -84,8 +84,9 @@ class Structure:
 
     @property
     def splits(self) -> list[str]:
-        """The splits that models are asked: the evaluated one, and for curves validation too."""
-        return [self.study.evaluation.split, *(["validation"] if self.study.curves else [])]
+        """The splits that any model is asked: the evaluated one, and for curves and attacks validation too."""
+        validation = self.study.curves or self.study.attack is not None
+        return [self.study.evaluation.split, *(["validation"] if validation else [])]
 
     def prompt_sets(self, split: str, which: Collection[str] = (HAZARD, LOOKALIKE, WRAPPED)) -> int:
         """How many sets of `prompts_per_set` prompts a model is asked for a split, at most: every suite has its own."""
@@ -207,6 +208,7 @@ class Structure:
     def pairs_are_read(self) -> bool:
         """Whether anything of this study learns from preference pairs."""
         poisoned = any(t.harmful_fraction for t in self.study.tasks.values())
+        poisoned |= self.study.attack is not None and self.study.attack.harmful
         return poisoned or self.trains_twin or any(a.preferences for a in self.arms.values())
 
     def of_kind(self, kind: str) -> list[str]:
