@@ -15,7 +15,8 @@ from holdfast.evaluate import answers, divergence
 from holdfast.model import layers as layering
 from holdfast.train import loop
 from holdfast.warp import basis, gram, importance
-from holdfast.warp.optimizer import BitMask, RotatedAdamW, Rotation
+from holdfast.warp.bits import BitMask
+from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

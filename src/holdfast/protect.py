@@ -20,7 +20,8 @@ from holdfast.model import chat, checkpoint, layers
 from holdfast.model.layers import Layer
 from holdfast.record import artifact
 from holdfast.warp import basis, gram, importance, masks
-from holdfast.warp.optimizer import BitMask, RotatedAdamW, Rotation
+from holdfast.warp.bits import BitMask
+from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
 if TYPE_CHECKING:
     import torch

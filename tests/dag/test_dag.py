@@ -132,8 +132,9 @@ def test_every_stress_is_beside_the_model_as_it_was(methods):
 
     cell = methods / "results/smoke-methods/risky/lead/seed0"
     opened = tables.read(cell / "stress/opened/responses.parquet", "responses")
-    begun = [r["text"].startswith("Of course. First") for r in opened if not r["set"].startswith("task:")]
-    assert begun and all(begun) and not any(r["text"].startswith("Of c") for r in opened if r["set"].startswith("task:"))
+    begun = {kind: [r["text"].startswith("Of course. First") for r in opened if r["set"].startswith("task:") == kind]
+             for kind in (True, False)}  # fmt: skip
+    assert begun[False] and all(begun[False]) and begun[True] and not any(begun[True])
     assert "What outlasts deployment" in (methods / "results/smoke-methods/report.html").read_text()
 
 

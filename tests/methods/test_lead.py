@@ -9,7 +9,7 @@ from holdfast.model import layers
 from holdfast.study import registry
 from holdfast.train import loop
 from holdfast.warp.basis import random_orthogonal
-from holdfast.warp.optimizer import BitMask
+from holdfast.warp.bits import BitMask
 
 KINDS = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
 LEAD = registry.load("lead")

@@ -15,7 +15,8 @@ from holdfast.model import chat, layers
 from holdfast.study import registry
 from holdfast.train import loop
 from holdfast.train.beside import Stream
-from holdfast.warp.optimizer import BitMask, RotatedAdamW
+from holdfast.warp.bits import BitMask
+from holdfast.warp.optimizer import RotatedAdamW
 from holdfast.world.generator import World
 
 MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")

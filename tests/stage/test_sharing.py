@@ -256,8 +256,8 @@ def test_where_no_process_can_be_made_one_job_starts_anew_and_the_others_go_on(r
 
 def test_where_no_name_may_be_taken_nobody_waits_for_it(run):
     (run.folder / "sitecustomize.py").write_text(
-        "import socket\nclass Socket(socket.socket):\n    def bind(self, name):\n        raise PermissionError(13, 'no')\n"
-        "socket.socket = Socket\n"
+        "import socket\nclass Socket(socket.socket):\n    def bind(self, name):\n"
+        "        raise PermissionError(13, 'no')\nsocket.socket = Socket\n"
     )
     began = time.monotonic()
     said = run.said("print('done')")

@@ -10,7 +10,7 @@ from holdfast.model import folders, layers
 from holdfast.record import artifact, tables
 from holdfast.study import registry
 from holdfast.train import loop, neurons
-from holdfast.warp.optimizer import BitMask
+from holdfast.warp.bits import BitMask
 
 
 @torch.no_grad()

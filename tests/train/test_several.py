@@ -232,10 +232,12 @@ def test_how_a_job_of_several_processes_ends(how, tmp_path):
     ("", [], "TypeError"), (None, [], "FileNotFoundError"),
     ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 1}", [], "fsdp_version: 1"),
     ("distributed_type: MULTI_GPU\nfsdp_config: {fsdp_version: 2}", [], "MULTI_GPU"),
-    ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2, fsdp_offload_params: true}", [], "fsdp_offload_params: True"),
+    ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2, fsdp_offload_params: true}", [],
+     "fsdp_offload_params: True"),
     ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2, fsdp_activation_checkpointing: true}", [],
      "fsdp_activation_checkpointing: True"),
-    ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\ndynamo_config: {dynamo_backend: INDUCTOR}", [], "INDUCTOR"),
+    ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}\ndynamo_config: {dynamo_backend: INDUCTOR}", [],
+     "INDUCTOR"),
     ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}", ["0"], "1 here"),
 ])  # fmt: skip
 def test_what_cannot_be_launched_is_said_before(text, devices, found, tmp_path, monkeypatch):

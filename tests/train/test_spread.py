@@ -17,7 +17,7 @@ from holdfast.model import folders, layers
 from holdfast.study import registry
 from holdfast.train import loop, spread
 from holdfast.warp.basis import random_orthogonal
-from holdfast.warp.optimizer import BitMask
+from holdfast.warp.bits import BitMask
 
 MODULES = ("q_proj", "up_proj")
 # Of 24 rows; steps of 9 are 4 and 5 rows, in two micro-batches each, and the last one 3 and 3, in one.

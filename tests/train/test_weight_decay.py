@@ -22,7 +22,8 @@ from holdfast.study import registry
 from holdfast.study.keys import Safety, Task
 from holdfast.train import loop
 from holdfast.warp.basis import random_orthogonal
-from holdfast.warp.optimizer import BitMask, RotatedAdamW
+from holdfast.warp.bits import BitMask
+from holdfast.warp.optimizer import RotatedAdamW
 
 TINY = {
     "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from holdfast.model.layers import Layer
-    from holdfast.warp.optimizer import BitMask
+    from holdfast.warp.bits import BitMask
 
 KIND = "train"
 NEEDS = ("aligned", "basis", "mask")

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from holdfast.model.layers import Layer
     from holdfast.train.loop import TrainSettings
-    from holdfast.warp.optimizer import BitMask, RotatedAdamW
+    from holdfast.warp.bits import BitMask
+    from holdfast.warp.optimizer import RotatedAdamW
 
 KIND = "train"
 NEEDS = ("aligned", "basis", "mask")

@@ -73,8 +73,8 @@ def config_file() -> Path:
 
 
 def refuse_config(path: Path) -> None:
-    """Refuse a file that does not say FSDP2 on one machine, which is what the training loop knows, or says more: weights
-    on the host, for which nothing is written, and what a study says itself or would round otherwise.
+    """Refuse a file that does not say FSDP2 on one machine, which is what the training loop knows, or says more:
+    weights on the host, for which nothing is written, and what a study says itself or would round otherwise.
 
     Raises:
         EngineError: no such file, or it says something else.

@@ -64,8 +64,9 @@ def check_options(config: Mapping[str, Any]) -> None:
                 do="correct the name, or leave it out; what makes a model other stands in the study",
             )  # fmt: skip
         whole = key != "tflops"
+        least = OPTIONS[key]
         try:
-            sound = OPTIONS[key] is None or (int if whole else float)(value) >= OPTIONS[key]
+            sound = least is None or (int if whole else float)(value) >= least
         except (TypeError, ValueError):
             sound = False
         if not sound:

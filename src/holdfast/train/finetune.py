@@ -20,7 +20,7 @@ from holdfast.stage import several
 from holdfast.study import registry
 from holdfast.train import loop, spread
 from holdfast.train.beside import Stream
-from holdfast.warp.optimizer import BitMask
+from holdfast.warp.bits import BitMask
 
 
 def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest: str) -> dict[str, Any]:
