@@ -208,7 +208,9 @@ if S.study.stress:
             prompts=rules.prepare_prompts.output[0],
             tasks=rules.prepare_task.output,
             opinions=lambda w: opinions_of(
-                f"{w.rep}{w.task}/{w.arm}/seed{w.seed}/stress/{w.stress}", w.task, w.arm
+                f"{w.rep}{w.task}/{w.arm}/seed{w.seed}/stress/{w.stress}",
+                w.task,
+                w.arm,
             ),
         output:
             verdicts=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/stress/{{stress}}/verdicts.parquet",
@@ -235,9 +237,7 @@ if S.study.stress:
             responses=rules.respond_role_stressed.output[0],
             prompts=rules.prepare_prompts.output[0],
             tasks=expand(rules.prepare_task.output, task=list(S.study.tasks)),
-            opinions=lambda w: opinions_of(
-                f"{w.rep}models/{w.role}/stress/{w.stress}"
-            ),
+            opinions=lambda w: opinions_of(f"{w.rep}models/{w.role}/stress/{w.stress}"),
         output:
             verdicts=f"{R}/{{rep}}models/{{role}}/stress/{{stress}}/verdicts.parquet",
             metrics=f"{R}/{{rep}}models/{{role}}/stress/{{stress}}/metrics.json",

@@ -288,11 +288,14 @@ MUTANTS = [
     ),
     *_of(
         "methods/safety_mix.py", "methods -k 'safety_mix or safe_instr'",
-        ("random.Random(42 if", "random.Random(43 if"),
+        ("stream = 42 if", "stream = 43 if"),
         ('refused and settings.draw == "published"', "False"),
         ("return int(n * ratio)", "return round(n * ratio)"),
         ("max(1, round(n * ratio))", "round(n * ratio)"),
-        ('(r["kind"] == "hazard") == refused', "True"),
+    ),
+    *_of(
+        "data/draws.py", "methods -k 'safety_mix or safe_instr'",
+        ('(r["kind"] == HAZARD) == refused', "True"),
     ),
     *_of(
         "methods/warp.py", PUBLISHED,
@@ -622,9 +625,61 @@ MUTANTS = [
         ('h = args[0][keep["mask"]].float()', 'h = args[0][keep["mask"]].float().cpu()'),
     ),
     *_of(
-        "warp/optimizer.py", "test_device.py",
+        "warp/optimizer.py", "warp/test_leading.py",
+        ("return torch.addmm(update, update @ self.u", "return torch.addmm(0 * update, update @ self.u"),
+        ("        if rotation.early:\n            return self._whole(rotation).correct(gradient)\n", ""),
+        ("if rotation.frozen is None and not rotation.corrected:", "if rotation.frozen is None:"),
+        ("frozen += weight.shape[0] * rotation.u.shape[1]", "frozen += rotation.u.shape[1]"),
+    ),
+    *_of(
+        "warp/basis.py", "warp/test_leading.py",
+        ("for _ in range(2):", "for _ in range(1):"),
+        ("int((share < energy).sum()) + 1", "int((share < energy).sum())"),
+        ("zlib.crc32(name.encode())", "0"),
+    ),
+    *_of(
+        "methods/lead.py", "methods/test_lead.py",
+        ('early=settings.project == "both"', "early=True"),
+        ("restrict(model, layers, settings.trainable)", 'restrict(model, layers, "targets")'),
+        ("int(settings.mix * len(task_rows))", "int(2 * settings.mix * len(task_rows))"),
+    ),
+    *_of(
+        "methods/lead_merge.py", "merge/test_lead_merge.py",
+        ("return weights[settings.elsewhere]", 'return weights["finetuned"]'),
+        ("alpha=-1", "alpha=1"),
+    ),
+    *_of(
+        "compare/ranks.py", "compare/test_ranks.py",
+        ("rankdata(-np.asarray(scores)", "rankdata(np.asarray(scores)"),
+        ("/ (6 * blocks)", "/ (12 * blocks)"),
+        ("all(name in of for of in found.values())", "True"),
+        ("by_unit = ranks.mean(axis=0)", "by_unit = ranks.max(axis=0)"),
+    ),
+    *_of(
+        "evaluate/stress.py", "evaluate/test_stress.py",
+        ("2 ** (bits - 1) - 1", "2 ** bits - 1"),
+        ("weight.abs().amax(dim=1, keepdim=True)", "weight.abs().amax()"),
+        ("weight.abs().flatten().argsort", "weight.flatten().argsort"),
+        ("if layers.of_weight(name) is None:", "if weight.dim() < 2:"),
+        ("weight.lerp_(other[name].to(weight), share)", "weight.lerp_(other[name].to(weight), 1 - share)"),
+    ),
+    *_of(
+        "evaluate/answers.py", "evaluate/test_stress.py",
+        ("chat.encode_prompt(tokenizer, p) + begun", "chat.encode_prompt(tokenizer, p)"),
+        ("[*begun, *ids]", "[*ids]"),
+        ('"temperature": temperature, "top_k"', '"temperature": 1.0, "top_k"'),
+    ),
+    *_of(
+        "study/structure.py", "evaluate/test_stress.py",
+        ('if stress.arms is None or "aligned" in stress.arms:', "if True:"),
+    ),
+    *_of(
+        "warp/bits.py", "test_device.py",
         ("mask.cpu().numpy()).to(mask.device)", "mask.cpu().numpy())"),
         ("order = torch.arange(7, -1, -1, device=self.bits.device, dtype", "order = torch.arange(7, -1, -1, dtype"),
+    ),
+    *_of(
+        "warp/optimizer.py", "test_device.py",
         ('state["exp_avg"] = torch.zeros_like(gradient)', 'state["exp_avg"] = torch.zeros_like(gradient).cpu()'),
     ),
     *_of(
