@@ -91,6 +91,11 @@ def from_home(what, name=None):
     return f"{W}/{name or f'{what}/model'}.safetensors"
 
 
+def mixed_with(w):
+    """The base model, where a stress mixes with it."""
+    return {"base": home("base", w)} if S.study.stress[w.stress].base else {}
+
+
 def basis_inputs(w):
     """The output side needs the model's weights; the permuted basis is the safety basis with more."""
     needs = {"gram": rules.capture_gram.output[0]}

@@ -184,10 +184,6 @@ STRESSED = []
 
 if S.study.stress:
 
-    def mixed_with(w):
-        """The base model, where a stress mixes with it."""
-        return {"base": home("base", w)} if S.study.stress[w.stress].base else {}
-
     use rule respond as respond_stressed with:
         input:
             unpack(mixed_with),

@@ -29,11 +29,15 @@ class Stress(Strict):
 
     @model_validator(mode="after")
     def _one(self) -> Stress:
-        said = [k for k in KINDS if getattr(self, k) is not None]
+        said = list(self.spec())
         if len(said) != 1:
             raise ValueError(f"a stress is one change: {' | '.join(KINDS)}; found {', '.join(said) or 'none'}")
         return self
 
     def spec(self) -> dict[str, Any]:
         """The change and nothing else."""
-        return {k: getattr(self, k) for k in KINDS if getattr(self, k) is not None}
+        said = {
+            "temperature": self.temperature, "prefill": self.prefill, "system_prompt": self.system_prompt,
+            "bits": self.bits, "prune": self.prune, "base": self.base,
+        }  # fmt: skip
+        return {k: v for k, v in said.items() if v is not None}
