@@ -117,7 +117,7 @@ def mask_inputs(w):
 
 
 def cell_artifacts(w):
-    """Tensor files this arm asks for, by name."""
+    """Tensor files this arm asks for, and models beside the aligned one, by name."""
     arm = S.arms[w.arm]
     needs = {}
     if trains_on_refusals(arm.method):
@@ -128,7 +128,19 @@ def cell_artifacts(w):
         needs["basis"] = home("aligned", w, f"basis/{basis}")
     if mask := S.mask_name(w.arm, w.task):
         needs["mask"] = home("aligned", w, f"masks/{mask}")
-    return needs
+    return needs | models_and_gram(w)
+
+
+def models_and_gram(w):
+    """The models beside the aligned one, by role, and the Gram matrices that an arm asks for."""
+    arm = S.arms[w.arm]
+    needs = {
+        role: home("base" if role == "base" else "aligned", w, f"{role}/model")
+        for role in arm.roles
+    }
+    return needs | (
+        {"gram": home("aligned", w, f"gram/{arm.gram}")} if arm.gram else {}
+    )
 
 
 def merge_inputs(w):
@@ -136,16 +148,14 @@ def merge_inputs(w):
     arm = S.arms[w.arm]
     cell = f"{W}/{w.rep}{{task}}/{arm.of}/seed{w.seed}/model.safetensors"
     needs = {
-        role: home("base" if role == "base" else "aligned", w, f"{role}/model")
-        for role in ("aligned", *arm.roles)
+        "aligned": home("aligned", w, "aligned/model"),
+        **models_and_gram(w),
+        "finetuned": cell.format(task=w.task),
     }
-    needs["finetuned"] = cell.format(task=w.task)
     if arm.across_tasks:
         needs["others"] = [
             cell.format(task=t) for t in S.arms[arm.of].learning_rates if t != w.task
         ]
-    if arm.gram:
-        needs["gram"] = home("aligned", w, f"gram/{arm.gram}")
     if arm.preferences:
         needs["preferences"] = rules.prepare_preferences.output[0]
     return needs
@@ -159,6 +169,8 @@ def attack_inputs(w):
         needs["harmful"] = rules.prepare_preferences.output[0]
     if S.arms[w.arm].kind == "merge":
         merged = merge_inputs(w)
+        if "gram" in merged:  # the fine-tuning may ask for matrices of another kind
+            merged["merged_gram"] = merged.pop("gram")
         needs |= {k: v for k, v in merged.items() if k not in ("finetuned", "aligned")}
     full = attacks.reference(S, w.task)
     needs["full_answers"] = (

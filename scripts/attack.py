@@ -26,4 +26,5 @@ def main(io: SimpleNamespace) -> None:
 
 
 if __name__ == "__main__":
-    main(job.start_models(snakemake, decomposes=bool(snakemake.params.cfg["merge"])))
+    decomposes = bool(snakemake.params.cfg["merge"] or snakemake.input.get("gram"))
+    main(job.start_models(snakemake, decomposes=decomposes))

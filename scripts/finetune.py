@@ -10,7 +10,7 @@ def main(io: SimpleNamespace) -> None:
     from holdfast.track import live
     from holdfast.train import finetune
 
-    optional = {k: Path(io.input[k]) for k in ("basis", "mask") if io.input.get(k)}
+    given = {k: Path(io.input[k]) for k in finetune.ARTIFACTS if io.input.get(k)}
     log_file = Path(io.output.curve)
     with live.live(io.params.tracking if io.leads else None, log_file, io.log):
         finetune.run(
@@ -18,7 +18,7 @@ def main(io: SimpleNamespace) -> None:
             task_table=Path(io.input.task),
             safety_table=Path(io.input.safety) if io.input.get("safety") else None,
             harmful_table=Path(io.input.harmful) if io.input.get("harmful") else None,
-            artifacts=optional,
+            artifacts=given,
             cfg=io.cfg,
             folder=Path(io.output.model).parent,
             log_file=log_file,
@@ -32,4 +32,4 @@ def main(io: SimpleNamespace) -> None:
 
 
 if __name__ == "__main__":
-    main(job.start_models(snakemake))
+    main(job.start_models(snakemake, decomposes=bool(snakemake.input.get("gram"))))

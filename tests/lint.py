@@ -28,9 +28,10 @@ STRINGS = re.compile(r'"""(?:.|\n)*?"""|#.*|(?<!f)"(?:[^"\\\n]|\\.)*"')
 # Hooks that are called by their names: of methods, judges and datasets, and the command of a verb.
 CALLED = {
     "methods": {"KIND", "NEEDS", "LEARNING_RATE", "CARD", "Settings", "rows", "prelude", "attach", "optimizer",
-                "extra_loss", "after_step", "beside", "low_rank", "fold", "prepare", "merge", "merge_factor"},
+                "extra_loss", "after_step", "beside", "low_rank", "fold", "prepare", "merge", "merge_factor",
+                "system_prompt"},
     # for code of other people
-    "merge": {"lssf", "nlsr", "resta", "resta_dare", "safe_lora", "safe_delta", "somf", "soup", "task_vectors"},
+    "merge": {"lssf", "nlsr", "ptst", "resta", "resta_dare", "safe_lora", "safe_delta", "somf", "soup", "task_vectors"},
     "judges": {"KIND", "OUTCOMES", "SOURCE", "VERSION", "WORDS", "Settings", "opinion", "encode", "read", "ask"},
     "data": {"COLUMNS", "TEXT_COLUMNS", "METRIC", "INSTRUCTION", "HUB_ID", "HUB_CONFIG", "FOLDER", "CSV_HEADER",
              "READS", "PARTS", "SCORER", "example", "score", "real_row"},

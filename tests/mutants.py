@@ -54,6 +54,7 @@ PUBLISHED_MERGES = "merge/test_published_merges.py"
 PUBLISHED = "methods/test_published_methods.py"
 DELTA = f"{PUBLISHED_MERGES} -k safe_delta"
 BESIDE = "methods/test_beside_methods.py"
+ADAPTERS = "methods/test_adapters.py"
 DECAY = "train/test_weight_decay.py"
 STATISTICS, LIMITS = "test_statistics.py", "test_limits.py"
 
@@ -269,6 +270,41 @@ MUTANTS = [
         ("draw.randint(1, len(words) - 2)", "draw.randint(1, len(words))"),
         ("i % settings.whole_every == 0", "i % settings.whole_every == 1"),
         ('{"opening": pair["rejected"], "anywhere": True}', '{"opening": pair["chosen"], "anywhere": True}'),
+    ),
+    *_of(
+        "methods/asft.py", f"{ADAPTERS} -k trace",
+        ("v @ (v.T @ b) / norm", "v @ (v.T @ b)"),
+        ("x = b - v", "x = b + v"),
+        ("(x.T @ x) * (a @ a.T)", "(b.T @ b) * (a @ a.T)"),
+        ("penalty = self.strength * outside", "penalty = outside", f"{ADAPTERS} -k pulls"),
+        ("aligned.to(kind) - base.to(kind)", "aligned.to(kind)", f"{ADAPTERS} -k pulls"),
+        ("if not settings.strength:", "if False:", f"{ADAPTERS} -k asft_without"),
+        ("rank=settings.rank, alpha=settings.alpha", "rank=settings.rank, alpha=1", f"{ADAPTERS} -k asft_without"),
+    ),
+    *_of(
+        "methods/salora.py", f"{ADAPTERS} -k begins",
+        ("leading_outputs(weight, task", "leading_outputs(weight, safety"),
+        ("squares.sqrt().sqrt()", "squares.sqrt()"),
+        ("v_u @ (v_u.T @ (u * root))", "u * root"),
+        ("max(1e-6 * float(root[0]), 1e-30)", "1e-30"),
+        ("return b - v_s @ (v_s.T @ b)", "return b", f"{ADAPTERS} -k formula"),
+        ("- (x @ a.T) @ b.T", "", f"{ADAPTERS} -k formula"),
+        ("settings.alpha / settings.rank", "settings.alpha", f"{ADAPTERS} -k formula"),
+        ("[kept(self.b), -b]", "[kept(self.b), b]", f"{ADAPTERS} -k formula"),
+        ('tokens="response"', 'tokens="all"', f"{ADAPTERS} -k formula"),
+        ("return delta - v @ (v.T @ delta)", "return delta + v @ (v.T @ delta)", f"{ADAPTERS} -k along"),
+    ),
+    *_of(
+        "warp/basis.py", f"{ADAPTERS} -k leading_outputs",
+        ("x if g is None else g @ x", "x"),
+        ("range(30)", "range(1)"),
+        ("values.flip(0)[:k].clamp", "values[:k].clamp"),
+        ("inner.flip(1)[:, :k]", "inner[:, :k]"),
+    ),
+    *_of(
+        "train/finetune.py", f"{ADAPTERS} -k beside_it",
+        ("settings.alpha * (rank // settings.rank)", "settings.alpha"),
+        ("checkpoint.refuse_other(theirs", "str(theirs", f"{ADAPTERS} -k another_shape"),
     ),
     *_of(
         "train/beside.py", f"{BESIDE} -k published_objective",

@@ -20,7 +20,7 @@ MODULE_INPUT = {
 }
 MODULE_KINDS = tuple(MODULE_INPUT)
 
-# The Gram matrices of all linear modules that merges ask for: over all tokens that basis.tokens names, the same of
+# The Gram matrices of all linear modules that methods ask for: over all tokens that basis.tokens names, the same of
 # inputs of length 1, and over the tokens of answers alone.
 GRAMS: dict[str, dict[str, Any]] = {"all": {}, "unit": {"unit": True}, "response": {"tokens": "response"}}
 

@@ -95,6 +95,7 @@ IDENTITIES = [
     ("safe-delta", {"strength": 0, "budget": "published", "tile": 8, "group": 1}, "aligned"),
     ("somf", {"mask": "none"}, "finetuned"),
     ("somf", {"mask": "none", "weight": 0}, "aligned"),
+    ("ptst", {}, "finetuned"),
     ("soup", {"weight": 0}, "finetuned"),
     ("soup", {"weight": 1}, "aligned"),
     ("task-vectors", {"weight": 0}, "base"),

@@ -13,12 +13,14 @@ import pytest
 import torch
 from test_methods import LATER, METHODS, _train, beside, cell  # noqa: F401 - a fixture
 
+from holdfast import names
 from holdfast.errors import ChatTemplateError, TrainingError
 from holdfast.model import chat, folders
 from holdfast.record import container, tables
 from holdfast.study import registry
 from holdfast.train import finetune, loop, progress
 from holdfast.train.beside import Beside, Stream, predicted
+from holdfast.warp import families
 from holdfast.world.model import new_model
 
 BESIDE = [m for m in METHODS if registry.header(m).kind == "train" and hasattr(registry.load(m), "beside")]
@@ -53,6 +55,9 @@ def tables_of_world(tmp_path_factory, tokenizer, world):
                        ("preferences", world.preferences(12))):  # fmt: skip
         tables.write(rows, folder / f"{name}.parquet", name)
     tables.write(world.preferences(11), folder / "fewer.parquet", "preferences")
+    folders.save(new_model(tokenizer, **sizes, seed=1), tokenizer, folder / "base", header={"role": "base"})
+    how = {"rows": 8, "tokens": "response", "modules": list(names.MODULE_KINDS)}
+    families.build_gram(folder / "aligned/model.safetensors", folder / "safety.parquet", how, folder / "gram", print)
     return folder
 
 
@@ -60,7 +65,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("name", [*BESIDE, "derta"])
+@pytest.mark.parametrize("name", [*BESIDE, "derta", "salora"])
 def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_world, tmp_path, monkeypatch):
     steps, last, kill_at = [], progress.Log.on_step_end, {"step": 0}
     monkeypatch.setattr(progress, "SAVING", 1e9)  # a checkpoint after every step
@@ -74,7 +79,10 @@ def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_wor
     monkeypatch.setattr(progress.Log, "on_step_end", step)
     training = {"learning_rate": 5e-3, "epochs": 2, "batch_size": 4, "accumulation": 2, "max_length": 128,
                 "log_every_steps": 1, "checkpoint_seconds": 0.0}  # fmt: skip
-    settings = registry.load(name).Settings(**SHORT.get(name, {})).model_dump(mode="json")
+    chosen = registry.load(name).Settings(**SHORT.get(name, {}))
+    places = {"base": "base/model.safetensors", "gram": "gram"}
+    asked = {*chosen.artifacts().get("roles", ()), *({"gram"} if "gram" in chosen.artifacts() else ())}
+    given, settings = {k: tables_of_world / places[k] for k in asked}, chosen.model_dump(mode="json")
     cfg = {"method": name, "settings": settings, "modules": ["q_proj"], "training": training, "task": "howto",
            "instruction": None, "train_rows": 22, "seed": 0}  # fmt: skip
 
@@ -82,7 +90,7 @@ def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_wor
         finetune.run(
             aligned=tables_of_world / "aligned/model.safetensors", task_table=tables_of_world / "howto.parquet",
             safety_table=tables_of_world / "safety.parquet", harmful_table=tables_of_world / f"{pairs}.parquet",
-            artifacts={}, cfg=cfg, folder=tmp_path / "cell", log_file=tmp_path / "t.jsonl",
+            artifacts=given, cfg=cfg, folder=tmp_path / "cell", log_file=tmp_path / "t.jsonl",
             record_file=tmp_path / "t.json", checkpoints=tmp_path / "c",
         )  # fmt: skip
         return (tmp_path / "cell/model.safetensors").read_bytes()

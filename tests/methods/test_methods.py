@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from holdfast import names
 from holdfast.errors import MethodError
 from holdfast.model import chat, layers
 from holdfast.study import registry
@@ -23,16 +24,33 @@ MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj")
 METHODS = registry.method_names()
 
 
+class Kept:
+    """Weights as a checkpoint has them; of another model with `noise`."""
+
+    def __init__(self, model, noise=0.0):
+        draw = torch.Generator().manual_seed(5)
+        self.kept = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self.kept = {k: v + noise * torch.randn(v.shape, generator=draw, dtype=v.dtype) for k, v in self.kept.items()}
+
+    def get_tensor(self, name):
+        return self.kept[name]
+
+
 @pytest.fixture
 def cell(model, encoded):
-    """(model, targets, needs) with a random basis and a mask for methods that ask for them."""
+    """(model, targets, needs) with a random basis, a mask, Gram matrices and a base model for methods that ask."""
     targets = layers.resolve(model, MODULES)
     from holdfast.warp.basis import random_orthogonal
 
     basis = {x.input: random_orthogonal(x.module.weight.shape[1], 1) for x in targets}
     draw = {x.name: torch.rand(x.module.weight.shape, generator=torch.Generator().manual_seed(1)) for x in targets}
     mask = {name: BitMask.of(scores < 0.3) for name, scores in draw.items()}
-    return model, targets, {"basis": basis, "mask": mask}
+    rows = {x.input: torch.randn(200, x.module.in_features, generator=torch.Generator().manual_seed(2))
+            for x in layers.resolve(model, names.MODULE_KINDS)}  # fmt: skip
+    models = {"aligned": Kept(model), "base": Kept(model, 0.01)}
+    return model, targets, {
+        "basis": basis, "mask": mask, "gram": {name: h.T @ h for name, h in rows.items()}, "models": models,
+    }  # fmt: skip
 
 
 def test_methods_are_there():
@@ -100,7 +118,7 @@ def test_methods_do_not_import_each_other():
 LATER = {"panacea": {"add_perturbation": False}}
 
 
-def beside(method, model, settings, training, tokenizer, encoded):
+def beside(method, model, settings, training, tokenizer, encoded, **needs):
     """What a method does beside its steps, on rows of the world; nothing of one that does nothing."""
     if not hasattr(method, "beside"):
         return None
@@ -110,7 +128,7 @@ def beside(method, model, settings, training, tokenizer, encoded):
 
     rows = {"safety": ("safety", World(3).safety(16, 8)), "harmful": ("preferences", World(3).preferences(12))}
     others = {name: made for name, (kind, made) in rows.items() if kind in method.NEEDS}
-    return method.beside(model, settings, training, encoded=encoded, stream=stream, **others)
+    return method.beside(model, settings, training, encoded=encoded, stream=stream, **others, **needs)
 
 
 def _train(name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3, after_step=None, **training):
@@ -120,7 +138,7 @@ def _train(name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3, 
     before = {k: v.detach().clone() for k, v in model.state_dict().items()}
     train_settings = loop.TrainSettings(**{"learning_rate": rate, "epochs": 2, "batch_size": 8} | training)
     if hasattr(method, "attach"):
-        model = method.attach(model, targets, settings, **needs)
+        model = method.attach(model, targets, settings, encoded=encoded, **needs)
     optimizer = (
         method.optimizer(model, targets, settings, train_settings, **needs) if hasattr(method, "optimizer") else None
     )
@@ -130,7 +148,7 @@ def _train(name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3, 
     }  # fmt: skip
     hooks |= {"after_step": after_step} if after_step else {}
     encoded = copy.deepcopy(encoded)  # to which a method may add values
-    hooks["beside"] = beside(method, model, settings, train_settings, tokenizer, encoded)
+    hooks["beside"] = beside(method, model, settings, train_settings, tokenizer, encoded, **needs)
     loop.train(
         model, tokenizer, encoded, train_settings, seed=0, log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
         identity="x", optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False), **hooks,

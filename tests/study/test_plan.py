@@ -225,6 +225,7 @@ def test_each_of_several_processes_holds_its_share():
 
 @pytest.mark.parametrize(("arm", "copies", "rows"), [
     ({"method": "kl-safety", "rows": 6}, 1, 8), ({"method": "kl-safety", "strength": 0}, 0, 0),
+    ({"method": "asft"}, 1, 0), ({"method": "asft", "strength": 0}, 0, 0),
     ({"method": "lisa"}, 1, 0), ({"method": "panacea", "rows": 6}, 3, 12), ({"method": "derta"}, 0, 0),
 ])  # fmt: skip
 def test_copies_and_rows_beside_plain_training_are_planned(arm, copies, rows, tmp_path):

@@ -138,10 +138,10 @@ def test_numbers_are_finite(tmp_path, change):
     assert "finite" in error.value.expected
 
 
-def test_merges_name_the_gram_matrices_they_read():
+def test_methods_name_the_gram_matrices_they_read():
     study = resolve.load("smoke-methods", ROOT / "config")
     grams = {name: arm.gram for name, arm in study.arms.items() if arm.gram}
-    assert grams == {"safe-delta": "all", "lead-merge": "all", "lssf": "unit", "nlsr": "response"}
+    assert grams == {"safe-delta": "all", "lead-merge": "all", "lssf": "unit", "nlsr": "response", "salora": "response"}
     plain = study.every_gram_cfg("all")
     assert plain["tokens"] == study.study.basis.tokens and len(plain["modules"]) == 7 and "unit" not in plain
     assert study.every_gram_cfg("unit") == plain | {"unit": True}

@@ -172,7 +172,8 @@ def card(cell: Row, resolved: Row, *, aligned: Row, weakened: bool, record: Row,
         *(f"| {what} | {where} |" for what, where in _sources(cell, resolved, rounded)),
     ]  # fmt: skip
     said = {"training and evaluation": resolved["base"].get("system_prompt"),
-            "evaluation": resolved["evaluation"].get("system_prompt")}  # fmt: skip
+            "evaluation": resolved["evaluation"].get("system_prompt"),
+            "this model's template, which training did not have": cell["settings"].get("system_prompt")}  # fmt: skip
     lines += [f"\nSystem prompt in {where}: {json.dumps(text)}" for where, text in said.items() if text is not None]
     if cell["task"] and not cell.get("given"):
         kept = {k: v for k, v in record.items() if not k.startswith("cost/") and not isinstance(v, dict)}

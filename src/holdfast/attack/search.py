@@ -159,7 +159,7 @@ class Search:
         record = finetune.run(
             aligned=Path(of["model"]), task_table=Path(of["task"]), safety_table=self._path("safety"),
             harmful_table=self._path("harmful"), cfg=own, folder=tuned, code=self.code, say=self.say,
-            artifacts={k: Path(of[k]) for k in ("basis", "mask") if of.get(k)},
+            artifacts={k: Path(of[k]) for k in finetune.ARTIFACTS if of.get(k)},
             log_file=scratch / "train.jsonl", record_file=scratch / "train.json", checkpoints=scratch / "checkpoints",
             terminal=self.terminal, name=self.name,
         )  # fmt: skip
@@ -171,7 +171,7 @@ class Search:
         pairs = self._path("preferences")
         return driver.run(
             checkpoints=places, cfg=merge, folder=scratch / "model", record_file=scratch / "merge.json",
-            gram_file=self._path("gram"), preferences=tables.read(pairs, "preferences") if pairs else None,
+            gram_file=self._path("merged_gram"), preferences=tables.read(pairs, "preferences") if pairs else None,
             say=self.say,
         )  # fmt: skip
 

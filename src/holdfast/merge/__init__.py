@@ -85,6 +85,11 @@ def nlsr(
     )
 
 
+def ptst(aligned: Folder, finetuned: Folder, out: Folder, **settings: Any) -> Record:
+    """PTST: the fine-tuned model with a template that begins every conversation with `system_prompt`."""
+    return _merged("ptst", out, settings, aligned=aligned, finetuned=finetuned)
+
+
 def somf(aligned: Folder, finetuned: Folder, out: Folder, *, pairs: Folder, **settings: Any) -> Record:
     """SOMF: a mask over the update that is learned on preference pairs (a file with prompt, chosen, rejected)."""
     return _merged("somf", out, settings, aligned=aligned, finetuned=finetuned, pairs=pairs)

@@ -181,6 +181,8 @@ def run(
     if not alone:
         like = checkpoints["aligned" if adapted else "finetuned"]
         folders.copy_companions(like, folder)
+        if hasattr(method, "system_prompt"):
+            folders.introduce(folder, method.system_prompt(settings))
         for part, layout in finetuned.parts.items():
             out = folder / part
             container.write_stream(out, layout, merged(layout), container.metadata(stamp | container.place(out)))

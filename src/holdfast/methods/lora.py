@@ -74,36 +74,22 @@ def attach(
     model: PreTrainedModel, layers: Sequence[Layer], settings: Settings, **needs: Any
 ) -> PeftModel | PeftMixedModel:
     """Wrap the model with adapters; only they are trainable."""
-    from peft import LoraConfig, get_peft_model
+    from holdfast.model import lora, quantized
 
     if settings.base == "nf4":
-        from holdfast.model import quantized
-
         quantized.quantize(model, settings.modules)
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft only divides it
-            lora_dropout=settings.dropout,
-            target_modules=list(settings.modules), bias="none", task_type="CAUSAL_LM",
-        ),
-    )  # fmt: skip
+    return lora.attach(model, settings.modules, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
 
 
 def low_rank(model: PeftModel, settings: Settings) -> dict[str, torch.Tensor]:
     """`<module>.lora_A` and `.lora_B` of every module; nothing where they stand on rounded weights."""
-    if settings.base == "nf4":
-        return {}
-    found = {k: v for k, v in model.named_parameters() if ".lora_" in k}
-    return {k.removeprefix("base_model.model.").removesuffix(".default.weight"): v for k, v in found.items()}
+    from holdfast.model import lora
+
+    return {} if settings.base == "nf4" else lora.factors(model)
 
 
 def fold(model: PeftModel, settings: Settings) -> PreTrainedModel:
     """W + (α / r) B A as a plain model."""
-    if settings.base == "nf4":
-        from holdfast.model import quantized
+    from holdfast.model import lora, quantized
 
-        return quantized.merge(model)
-    plain: PreTrainedModel = model.merge_and_unload(safe_merge=True)
-    return plain
+    return quantized.merge(model) if settings.base == "nf4" else lora.folded(model)

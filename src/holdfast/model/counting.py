@@ -15,9 +15,9 @@ class Tokens:
     """Counts of the conversations that `chat` encodes. What fits by its bytes alone is not encoded (a token is a byte
     at least) and counts as 0."""
 
-    def __init__(self, folder: Path, system_prompt: str | None = None) -> None:
+    def __init__(self, folder: Path, system_prompt: str | None = None, *, anyhow: bool = False) -> None:
         self.tokenizer = template.tokenizer_of(folder)
-        template.introduce(self.tokenizer, system_prompt)
+        template.introduce(self.tokenizer, system_prompt, anyhow=anyhow)
         self.tokenizer.model_max_length = 1 << 30  # what is too long is counted here: no warning
         self.frame = len(chat.encode(self.tokenizer, "a", "b")["input_ids"])
 

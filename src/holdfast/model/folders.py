@@ -225,6 +225,22 @@ def copy_companions(source: Path, folder: Path) -> None:
             files.copy(path, folder / path.name)
 
 
+def introduce(folder: Path, system: str) -> None:
+    """Have the template of a model folder begin every conversation with these words (`template.introduce`, anyhow).
+
+    Raises:
+        ChatTemplateError: the tokenizer cannot be read, or its template breaks the contract.
+    """
+    tokenizer = template.tokenizer_of(folder)
+    template.introduce(tokenizer, system, anyhow=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
+        tokenizer.save_pretrained(temporary)
+        for name in FILES:
+            if (Path(temporary) / name).exists():
+                (Path(temporary) / name).replace(folder / name)
+    jsonfiles.write_json(folder / "template.json", template.of_folder(folder))
+
+
 def forget_card(folder: Path, weights: Path | None = None) -> None:
     """Remove a card that another model left in a folder; one that describes these very `weights` stays."""
     card, manifest = (folder / name for name in CARD)

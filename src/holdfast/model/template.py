@@ -52,19 +52,21 @@ def dated(text: str) -> str:
     return fixed
 
 
-def introduce(tokenizer: PreTrainedTokenizerBase, system: str | None) -> None:
+def introduce(tokenizer: PreTrainedTokenizerBase, system: str | None, *, anyhow: bool = False) -> None:
     """Let every conversation that has no system message begin with this one; with None nothing changes.
 
     It becomes part of the template, and with it of every folder the tokenizer is saved to: who loads a model asks it as
-    it was trained. Another introduction takes the place of an earlier one.
+    it was trained. Another introduction takes the place of an earlier one. `anyhow`: where the template does not write
+    system messages, the words stand before those of the first request, an empty line between.
 
     Raises:
-        ChatTemplateError: the template does not write system messages.
+        ChatTemplateError: the template does not write system messages, and they are not to come anyhow.
     """
     if system is None:
         return
     message = system.strip() or "Be kind."  # of an empty one nothing would be seen
-    if not _introduces(tokenizer, message):
+    introduces = _introduces(tokenizer, message)
+    if not introduces and not anyhow:
         begin = _beginning(tokenizer, "system", message)
         raise ChatTemplateError(
             "The chat template does not write system messages, so there can be no system prompt.",
@@ -72,13 +74,15 @@ def introduce(tokenizer: PreTrainedTokenizerBase, system: str | None) -> None:
             expected="a template that writes the system message before the user's",
             do="remove system_prompt from the study, or use a template that takes it",
         )  # fmt: skip
+    words = json.dumps(system if introduces else f"{system}\n\n", ensure_ascii=False)
+    if introduces:
+        when, then = "!= 'system'", f"[{{'role': 'system', 'content': {words}}}] + messages"
+    else:
+        first = f"{{'role': 'user', 'content': {words} + messages[0]['content']}}"
+        when, then = "== 'user'", f"[{first}] + messages[1:]"
     # `+` keeps a line end that the template begins with.
-    tokenizer.chat_template = (
-        "{%- if messages[0]['role'] != 'system' %}{%- set messages = [{'role': 'system', 'content': "
-        + json.dumps(system, ensure_ascii=False)
-        + "}] + messages %}{%- endif +%}"
-        + dated(tokenizer.get_chat_template())
-    )
+    begin = f"{{%- if messages[0]['role'] {when} %}}{{%- set messages = {then} %}}{{%- endif +%}}"
+    tokenizer.chat_template = begin + dated(tokenizer.get_chat_template())
 
 
 def _introduces(tokenizer: PreTrainedTokenizerBase, message: str) -> bool:

@@ -120,9 +120,11 @@ def _trained_as(study: resolve.Resolved, folder: Path) -> counting.Tokens:
 
 
 def _asked_as(study: resolve.Resolved, folder: Path) -> counting.Tokens:
-    """As training does, unless evaluation has a system prompt of its own."""
+    """As training does, unless evaluation has a system prompt of its own, or arms have: the longest of them."""
     own, asked = study.study.foundation.system_prompt, study.study.evaluation.system_prompt
-    return counting.Tokens(folder, own if asked is None else asked)
+    every = [counting.Tokens(folder, own if asked is None else asked)]
+    every += [counting.Tokens(folder, prompt, anyhow=True) for prompt in study.prompted.values()]
+    return max(every, key=lambda tokens: tokens.frame)
 
 
 def _trained(tokenizer: counting.Tokens, where: str, rows: Sequence[Row], limit: int, positions: int, say: Say) -> None:

@@ -36,9 +36,9 @@ class MethodSettings(Strict):
     def artifacts(self) -> dict[str, Any]:
         """What these settings need beside the models: {"basis": name}, {"mask": MaskSpec-like dict},
         {"directions": Directions-like dict} in place of a basis, {"neurons": NeuronSpec-like dict} for a mask over rows
-        and columns of safety neurons; {"preferences": True}; and for merges {"roles": [...]} beside aligned and
-        finetuned, {"gram": kind} for Gram matrices of all linear modules (kinds: names.GRAMS), {"across_tasks": True}.
-        {"imports": [...]} names optional packages."""
+        and columns of safety neurons; {"preferences": True}; {"roles": [...]} for models beside aligned and finetuned,
+        {"gram": kind} for Gram matrices of all linear modules (kinds: names.GRAMS); and for merges
+        {"across_tasks": True}. {"imports": [...]} names optional packages."""
         return {}
 
     def unread(self) -> set[str]:

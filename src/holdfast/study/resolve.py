@@ -124,7 +124,7 @@ class Resolved(Compared):
         return self.study.basis.model_dump(mode="json")
 
     def every_gram_cfg(self, kind: str) -> dict[str, Any]:
-        """Gram matrices of all linear modules, for merges; a kind of `names.GRAMS`."""
+        """Gram matrices of all linear modules, for methods that ask; a kind of `names.GRAMS`."""
         cfg = self.basis_cfg()
         return {"rows": cfg["rows"], "tokens": cfg["tokens"], "modules": list(names.MODULE_KINDS)} | names.GRAMS[kind]
 

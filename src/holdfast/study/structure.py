@@ -39,6 +39,7 @@ class Structure:
         self._check_replicates()
         self._check_pairs()
         self._check_suites()
+        self._check_prompted()
 
     def _check_replicates(self) -> None:
         """Two equal replicates would count what was drawn once as drawn twice."""
@@ -75,6 +76,23 @@ class Structure:
                     f"{self.path}: preferences.rows are fewer than tasks.{name}.harmful_fraction asks for.",
                     found=f"{rows} pairs", expected=f"at least {needed}", do="raise preferences.rows",
                 )  # fmt: skip
+
+    @property
+    def prompted(self) -> dict[str, str]:
+        """Arm -> what its models' own template begins conversations with, where it is not the study's."""
+        arms = {name: next(iter(a.settings.values())) for name, a in self.arms.items()}
+        return {name: s["system_prompt"] for name, s in arms.items() if "system_prompt" in s}
+
+    def _check_prompted(self) -> None:
+        """What evaluation tells every model would take the place of what an arm tells its own."""
+        told = self.study.evaluation.system_prompt
+        for name in self.prompted if told is not None else ():
+            raise StudyError(
+                f"{self.path}: arms.{self.arms[name].family} answers after a prompt of its own, and evaluation has one "
+                "for every model.", found=f"evaluation.system_prompt: {told!r}"[:120],
+                expected="a prompt of training (base.system_prompt), of the arm, or of evaluation, not both of these",
+                do=f"remove evaluation.system_prompt, or arms.{self.arms[name].family}",
+            )  # fmt: skip
 
     @property
     def suites(self) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 
 from holdfast import data, names
 from holdfast.data.draws import draw, mix_harmful
-from holdfast.model import adapter, chat, folders, machine
+from holdfast.model import adapter, chat, checkpoint, folders, machine
 from holdfast.model import layers as layering
 from holdfast.record import artifact, container, jsonfiles, provenance, tables
 from holdfast.stage import several
@@ -22,14 +22,32 @@ from holdfast.train import loop, spread
 from holdfast.train.beside import Stream
 from holdfast.warp.bits import BitMask
 
+# Files that a method may ask for, by the names that rules give them: tensors, and models beside the aligned one.
+ARTIFACTS = ("basis", "mask", "gram", "base", "unaligned")
 
-def needed(paths: dict[str, Path], layers: list[layering.Layer], aligned_digest: str) -> dict[str, Any]:
+
+def needed(
+    paths: dict[str, Path], layers: list[layering.Layer], aligned_digest: str, aligned: Path | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Read the tensor files a method asked for and refuse any that belongs to another run.
 
+    What comes back has `basis`, `mask` and `gram`, and where a model beside the `aligned` one is asked for, `models`:
+    role -> its weights as they are stored, read one by one, those of the aligned model too.
+
     Raises:
-        ArtifactError, LayerMismatch: made for other layers, another aligned model or another basis.
+        ArtifactError, LayerMismatch: made for other layers, another aligned model or another basis; or a model with
+            other tensors.
     """
     out: dict[str, Any] = {}
+    if roles := {role: path for role, path in paths.items() if role in names.ROLES}:
+        assert aligned is not None  # whoever reads models knows the one that is trained
+        out["models"] = {role: checkpoint.opened(path.parent) for role, path in ({"aligned": aligned} | roles).items()}
+        mine = checkpoint.shapes(aligned.parent)
+        for role, path in roles.items():
+            theirs = checkpoint.shapes(path.parent)
+            checkpoint.refuse_other(theirs, mine, f"{role} ({path.parent})", f"aligned ({aligned.parent})")
+    if "gram" in paths:
+        out["gram"], _ = artifact.read(paths["gram"], family="gram", expect={"aligned": aligned_digest}, lazy=True)
     if "basis" in paths:
         inputs = list(layering.inputs(layers))
         out["basis"], _ = artifact.read(
@@ -79,7 +97,7 @@ def run(
     model, tokenizer = folders.load(aligned.parent, dtype=dtype, role="aligned", on_host=several.world() > 1)
     aligned_digest = container.identity(aligned)
     targets = layering.resolve(model, cfg["modules"])
-    needs = needed(artifacts, targets, aligned_digest)
+    needs = needed(artifacts, targets, aligned_digest, aligned)
     if cfg.get("targets"):
         targets = [x for x in targets if x.kind in cfg["targets"]]
         if "mask" in needs:
@@ -123,7 +141,7 @@ def run(
 
         method.prelude(model, targets, settings, **others, train=first, **needs)
     if hasattr(method, "attach"):
-        model = method.attach(model, targets, settings, **needs)
+        model = method.attach(model, targets, settings, encoded=encoded, **needs)
     optimizer: Any = None
     if hasattr(method, "optimizer"):
         optimizer = method.optimizer(model, targets, settings, train_settings, **needs)
@@ -137,7 +155,7 @@ def run(
             more = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
             return Stream(more, size, cast("int", tokenizer.pad_token_id), cfg["seed"])
 
-        beside = method.beside(model, settings, train_settings, encoded=encoded, stream=stream, **others)
+        beside = method.beside(model, settings, train_settings, encoded=encoded, stream=stream, **others, **needs)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     outline = spread.outline(model)
     trained = loop.train(
@@ -182,8 +200,10 @@ def run(
     header |= {"weakened": True} if cfg.get("harmful_fraction") else {}
     shutil.rmtree(folder / adapter.BESIDE, ignore_errors=True)
     if factors:
+        rank = next(v.shape[0] for k, v in factors.items() if k.endswith("lora_A"))
         adapter.write(
-            folder / adapter.BESIDE, factors, rank=settings.rank, alpha=settings.alpha, under=str(aligned.parent),
+            folder / adapter.BESIDE, factors, rank=rank, alpha=settings.alpha * (rank // settings.rank),
+            under=str(aligned.parent),
             modules=sorted({name.rsplit(".", 2)[1] for name in factors}), header=header | {"role": "adapter"},
         )  # fmt: skip
     folders.save(
