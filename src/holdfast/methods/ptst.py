@@ -1,4 +1,4 @@
-"""PTST, pure tuning, safe testing (Lyu et al. 2024, arXiv 2402.18540): fine-tune without a safety prompt, answer with it.
+"""PTST (pure tuning, safe testing; Lyu et al. 2024, arXiv 2402.18540): tune without a safety prompt, answer with it.
 
 Formula: θ' = θ_finetuned; every conversation begins with `system_prompt`, which training did not have.
 
