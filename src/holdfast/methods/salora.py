@@ -6,8 +6,8 @@ B₀ = V_u V_uᵀ U √S,  A₀ = √S Vᵀ,  U S Vᵀ ≈ W of rank r,  V_u as 
 
 What a module writes along V_s, about what it writes on refusals, stays as in the aligned model whatever it reads:
 V_sᵀ (W' − W) = 0. The published form trains B and A on top of W − s C B₀ A₀; here W stays as it is and the same start
-is subtracted in every pass, which is the same function, equals the aligned model to the last bit at the start, and folds
-without W having been rounded twice. C is never formed: C B = B − V_s (V_sᵀ B).
+is subtracted in every pass, which is the same function, equals the aligned model to the last bit at the start, and
+folds without W having been rounded twice. C is never formed: C B = B − V_s (V_sᵀ B).
 
 A module with no more outputs than `safety_directions` does not move at all.
 """
