@@ -216,9 +216,13 @@ MUTANTS = [
         ("container.check_seal(path)", "pass"),
     ),
     *_of(
-        "methods/lora.py", f"{PUBLISHED} -k lora",
-        ("lora_alpha=settings.alpha,", "lora_alpha=settings.rank,"),
-        ("r=settings.rank,", "r=8,", "methods/test_methods.py -k lora"),
+        "model/lora.py", f"{PUBLISHED} -k lora",
+        ("lora_alpha=alpha,", "lora_alpha=rank,"),
+        ("r=rank,", "r=8,", "methods/test_methods.py -k lora"),
+    ),
+    *_of(
+        "methods/ptst.py", "merge/test_ptst.py",
+        ('return weights["finetuned"]', 'return weights["aligned"]'),
     ),
     *_of(
         "methods/lora_wsr.py", f"{PUBLISHED} -k lora_wsr",

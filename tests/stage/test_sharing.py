@@ -180,7 +180,9 @@ def test_a_job_ends_with_the_script_that_waits_for_it(run, how):
 
 
 def test_a_keyboard_ends_both_and_lets_the_job_clean_up(run):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests of a background job have it ignored
     job = run.job("try:\n    time.sleep(60)\nfinally:\n    Path('clean').touch()")
+    signal.signal(signal.SIGINT, before)
     found = run.seen()
     os.killpg(job.pid, signal.SIGINT)
     assert job.wait(timeout=60) != 0 and (run.folder / "clean").exists() and "KeyboardInterrupt" in job.stderr.read()

@@ -71,5 +71,8 @@ def merge(name: str, weights: Weights, settings: Settings, state: dict[str, Any]
     reads = found[0]
     if reads not in state["held"]:
         state["held"] = {reads: basis.held(state["grams"][reads], reads, settings.rank_fraction, settings.energy)}
-    u, update = state["held"][reads], weights.update()
+    u = state["held"][reads]
+    if u.shape[0] == u.shape[1]:  # nothing of the update is left, to the last bit
+        return weights["aligned"]
+    update = weights.update()
     return weights["aligned"].add_(update.addmm_(update @ u, u.T, alpha=-1))
