@@ -272,6 +272,28 @@ MUTANTS = [
         ('{"opening": pair["rejected"], "anywhere": True}', '{"opening": pair["chosen"], "anywhere": True}'),
     ),
     *_of(
+        "model/template.py", "merge/test_ptst.py -k asked_after",
+        ('"!= \'system\'"', '"!= \'user\'"'),
+        ("{words} + messages[0]['content']", "messages[0]['content'] + {words}", "merge/test_ptst.py -k without_system"),
+        ("+ messages[1:]", "+ messages", "merge/test_ptst.py -k without_system"),
+    ),
+    *_of(
+        "merge/driver.py", "merge/test_ptst.py -k asked_after",
+        ('if hasattr(method, "system_prompt"):', "if False:"),
+    ),
+    *_of(
+        "model/folders.py", "merge/test_ptst.py -k asked_after",
+        ('jsonfiles.write_json(folder / "template.json", template.of_folder(folder))', "pass"),
+    ),
+    *_of(
+        "study/structure.py", "merge/test_ptst.py -k 'every_model or shares'",
+        ("for name in self.prompted if told is not None else ():", "for name in ():"),
+    ),
+    *_of(
+        "study/lengths.py", "merge/test_ptst.py -k counts",
+        ("key=lambda tokens: tokens.frame", "key=lambda tokens: -tokens.frame"),
+    ),
+    *_of(
         "methods/asft.py", f"{ADAPTERS} -k trace",
         ("v @ (v.T @ b) / norm", "v @ (v.T @ b)"),
         ("x = b - v", "x = b + v"),

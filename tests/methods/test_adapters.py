@@ -165,7 +165,9 @@ def test_salora_is_its_formula_in_forward_fold_and_adapter(cell, encoded):  # no
         a, b = module.a.detach().double(), module.b.detach().double()
         wanted[layer.weight] = 1.5 * c @ (b @ a - b0.double() @ a0.double())
     folded = salora.fold(wrapped, settings)
-    assert torch.allclose(loose, folded(input_ids=ids).logits, atol=1e-4) and not torch.allclose(loose, plain, atol=1e-2)
+    assert torch.allclose(loose, folded(input_ids=ids).logits, atol=1e-4) and not torch.allclose(
+        loose, plain, atol=1e-2
+    )
     for name, delta in wanted.items():
         assert torch.allclose(folded.state_dict()[name].double() - before[name], delta, atol=1e-6), name
         key = name.removesuffix(".weight")

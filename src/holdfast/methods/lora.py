@@ -78,9 +78,7 @@ def attach(
 
     if settings.base == "nf4":
         quantized.quantize(model, settings.modules)
-    return lora.attach(
-        model, settings.modules, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout
-    )
+    return lora.attach(model, settings.modules, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
 
 
 def low_rank(model: PeftModel, settings: Settings) -> dict[str, torch.Tensor]:

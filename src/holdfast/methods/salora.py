@@ -1,13 +1,13 @@
-"""SaLoRA (Li et al., ICLR 2025, arXiv 2501.01765): LoRA that cannot write where refusals write, begun where the task does.
+"""SaLoRA (Li et al., ICLR 2025, arXiv 2501.01765): LoRA that cannot write where refusals do, begun where the task does.
 
 Formula: W' = W + s C (B A − B₀ A₀),  s = α / r,  C = I − V_s V_sᵀ,  B, A = B₀, A₀ at the start,
 V_s the leading eigenvectors of W G_s Wᵀ, G_s = Σ x xᵀ over answer tokens of refusals,
 B₀ = V_u V_uᵀ U √S,  A₀ = √S Vᵀ,  U S Vᵀ ≈ W of rank r,  V_u as V_s with G_u over answer tokens of the task.
 
-What a module writes along V_s, about what it writes on refusals, stays as in the aligned model whatever it reads:
-V_sᵀ (W' − W) = 0. The published form trains B and A on top of W − s C B₀ A₀; here W stays as it is and the same start is
-subtracted in every pass, which is the same function, equals the aligned model to the last bit at the start, and folds
-without W having been rounded twice. C is never formed: C B = B − V_s (V_sᵀ B).
+What a module writes along V_s, where most of what it writes on refusals is, stays as in the aligned model whatever it
+reads: V_sᵀ (W' − W) = 0. The published form trains B and A on top of W − s C B₀ A₀; here W stays as it is and the same
+start is subtracted in every pass, which is the same function, equals the aligned model to the last bit at the start,
+and folds without W having been rounded twice. C is never formed: C B = B − V_s (V_sᵀ B).
 
 A module with no more outputs than `safety_directions` does not move at all.
 """

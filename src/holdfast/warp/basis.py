@@ -65,8 +65,8 @@ def leading_outputs(weight: torch.Tensor, gram: torch.Tensor | None, k: int) -> 
     """(V (m, k), eigenvalues (k,)), float64, falling: the leading eigenvectors of W G Wᵀ, which is never formed, for a
     weight (m, n) and the Gram matrix (n, n) of its inputs; without one of W Wᵀ, the left singular vectors of W.
 
-    Thirty rounds of subspace iteration with ten columns more than are asked for, then a decomposition within them: exact
-    where the module has no more outputs than that.
+    Thirty rounds of subspace iteration with ten columns more than are asked for, then a decomposition within them:
+    exact where the module has no more outputs than that.
     """
     w = weight.double()
     g = None if gram is None else gram.to(w)
