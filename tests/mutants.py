@@ -274,8 +274,8 @@ MUTANTS = [
     *_of(
         "model/template.py", "merge/test_ptst.py -k asked_after",
         ('"!= \'system\'"', '"!= \'user\'"'),
-        ("{words} + messages[0]['content']", "messages[0]['content'] + {words}", "merge/test_ptst.py -k without_system"),
-        ("+ messages[1:]", "+ messages", "merge/test_ptst.py -k without_system"),
+        ("{words} + messages[0]['content']", "messages[0]['content'] + {words}", "merge/test_ptst.py -k words"),
+        ("+ messages[1:]", "+ messages", "merge/test_ptst.py -k words"),
     ),
     *_of(
         "merge/driver.py", "merge/test_ptst.py -k asked_after",
@@ -283,7 +283,7 @@ MUTANTS = [
     ),
     *_of(
         "model/folders.py", "merge/test_ptst.py -k asked_after",
-        ('jsonfiles.write_json(folder / "template.json", template.of_folder(folder))', "pass"),
+        ('(folder / "template.json", template.of_folder(folder))', '(folder / "other.json", {})'),
     ),
     *_of(
         "study/structure.py", "merge/test_ptst.py -k 'every_model or shares'",

@@ -49,8 +49,8 @@ CARD = {
     "deviations": (
         "λ counts once an optimizer step; the authors' code adds it to every micro-batch after the loss was divided by "
         "their number, so that theirs grows with the accumulation",
-        "adapters, rate and schedule are those of this project's LoRA arm; the authors train q and v with r = 8, α = 32 "
-        "and 5e-5, falling by epoch",
+        "adapters, rate and schedule are those of this project's LoRA arm; the authors train q and v, r = 8, α = 32, "
+        "at 5e-5 and less from epoch to epoch",
     ),
     "cost": "LoRA, one more copy of the adapted weights (float32), and about 12 m n r operations per module and "
     "optimizer step",

@@ -4,8 +4,8 @@ Formula: θ' = θ_finetuned; every conversation begins with `system_prompt`, whi
 
 Nothing is trained: the arm takes the models of another (`of`) as they are and writes the prompt into their chat
 template, so that whoever loads one asks it so: this study, its task rows too, and whoever deploys it. A conversation
-that brings a system message keeps its own. Where a template has no system messages, as the tiny model's, the words stand
-before the first request, an empty line between.
+that brings a system message keeps its own. Where a template has no system messages, as the tiny model's, the words
+stand before the first request, an empty line between.
 
 The paper's prompts are those that chat models were published with; the default here is one in our words.
 """
