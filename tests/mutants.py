@@ -276,6 +276,28 @@ MUTANTS = [
         ('{"opening": pair["rejected"], "anywhere": True}', '{"opening": pair["chosen"], "anywhere": True}'),
     ),
     *_of(
+        "model/template.py", "merge/test_ptst.py -k asked_after",
+        ('"!= \'system\'"', '"!= \'user\'"'),
+        ("{words} + messages[0]['content']", "messages[0]['content'] + {words}", "merge/test_ptst.py -k words"),
+        ("+ messages[1:]", "+ messages", "merge/test_ptst.py -k words"),
+    ),
+    *_of(
+        "merge/driver.py", "merge/test_ptst.py -k asked_after",
+        ('if hasattr(method, "system_prompt"):', "if False:"),
+    ),
+    *_of(
+        "model/folders.py", "merge/test_ptst.py -k asked_after",
+        ('(folder / "template.json", template.of_folder(folder))', '(folder / "other.json", {})'),
+    ),
+    *_of(
+        "study/structure.py", "merge/test_ptst.py -k 'every_model or shares'",
+        ("for name in self.prompted if told is not None else ():", "for name in ():"),
+    ),
+    *_of(
+        "study/lengths.py", "merge/test_ptst.py -k counts",
+        ("key=lambda tokens: tokens.frame", "key=lambda tokens: -tokens.frame"),
+    ),
+    *_of(
         "methods/asft.py", f"{ADAPTERS} -k trace",
         ("v @ (v.T @ b) / norm", "v @ (v.T @ b)"),
         ("x = b - v", "x = b + v"),
@@ -288,21 +310,20 @@ MUTANTS = [
     *_of(
         "methods/salora.py", f"{ADAPTERS} -k begins",
         ("leading_outputs(weight, task", "leading_outputs(weight, safety"),
-        ("squares.sqrt().sqrt()", "squares.sqrt()"),
+        ("rows.norm(dim=1).sqrt()", "rows.norm(dim=1)"),
         ("v_u @ (v_u.T @ (u * root))", "u * root"),
-        ("max(1e-6 * float(root[0]), 1e-30)", "1e-30"),
+        ("root.clamp(min=1e-150)", "root"),
         ("return b - v_s @ (v_s.T @ b)", "return b", f"{ADAPTERS} -k formula"),
         ("- (x @ a.T) @ b.T", "", f"{ADAPTERS} -k formula"),
         ("settings.alpha / settings.rank", "settings.alpha", f"{ADAPTERS} -k formula"),
         ("[kept(self.b), -b]", "[kept(self.b), b]", f"{ADAPTERS} -k formula"),
         ('tokens="response"', 'tokens="all"', f"{ADAPTERS} -k formula"),
-        ("return delta - v @ (v.T @ delta)", "return delta + v @ (v.T @ delta)", f"{ADAPTERS} -k along"),
+        ("self.scale * (b.double() @ a.double())", "b.double() @ a.double()", f"{ADAPTERS} -k formula"),
     ),
     *_of(
         "warp/basis.py", f"{ADAPTERS} -k leading_outputs",
         ("x if g is None else g @ x", "x"),
         ("range(30)", "range(1)"),
-        ("values.flip(0)[:k].clamp", "values[:k].clamp"),
         ("inner.flip(1)[:, :k]", "inner[:, :k]"),
     ),
     *_of(

@@ -49,8 +49,8 @@ CARD = {
     "deviations": (
         "λ counts once an optimizer step; the authors' code adds it to every micro-batch after the loss was divided by "
         "their number, so that theirs grows with the accumulation",
-        "adapters, rate and schedule are those of this project's LoRA arm; the authors train q and v with r = 8, α = 32"
-        " and 5e-5 and a rate that falls by epoch",
+        "adapters, rate and schedule are those of this project's LoRA arm; the authors train q and v, r = 8, α = 32, "
+        "at 5e-5 and less from epoch to epoch",
     ),
     "cost": "LoRA, one more copy of the adapted weights (float32), and about 12 m n r operations per module and "
     "optimizer step",
@@ -96,8 +96,8 @@ def outside(v: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
     norm = torch.linalg.matrix_norm(v).clamp(min=torch.finfo(v.dtype).tiny)
     x = b - v @ (v.T @ b) / norm
-    found: torch.Tensor = ((x.T @ x) * (a @ a.T)).sum()
-    return found
+    total: torch.Tensor = ((x.T @ x) * (a @ a.T)).sum()
+    return total
 
 
 class Narrowed(Beside):

@@ -1,11 +1,11 @@
-"""PTST (pure tuning, safe testing; Lyu et al. 2024, arXiv 2402.18540): tune without a safety prompt, answer with it.
+"""PTST (pure tuning, safe testing; Lyu et al. 2024, arXiv 2402.18540): tune without a safety prompt, answer after one.
 
 Formula: θ' = θ_finetuned; every conversation begins with `system_prompt`, which training did not have.
 
 Nothing is trained: the arm takes the models of another (`of`) as they are and writes the prompt into their chat
 template, so that whoever loads one asks it so: this study, its task rows too, and whoever deploys it. A conversation
-that brings a system message keeps its own. Where a template has no system messages, as Mistral's of that paper and the
-tiny model's here, the words stand before the first request, an empty line between.
+that brings a system message keeps its own. Where a template has no system messages, as the tiny model's, the words
+stand before the first request, an empty line between.
 
 The paper's prompts are those that chat models were published with; the default here is one in our words.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 KIND = "merge"
 NEEDS = ("aligned",)
 CARD = {
-    "paper": "Lyu et al. 2024, arXiv 2402.18540",
+    "paper": "Lyu et al. 2024, arXiv 2402.18540 (vfleaking/PTST at fa6386a)",
     "fidelity": "faithful",
     "equations": (
         (
@@ -45,7 +45,10 @@ CARD = {
             "merge/test_ptst.py::test_without_system_messages_the_words_stand_before_the_first_request",
         ),
     ),
-    "deviations": ("a prompt in our words as the default; name the one that your model was published with",),
+    "deviations": (
+        "a prompt in our words as the default; name the one that your model was published with",
+        "without system messages no marks around the words; the authors' code writes Llama 2's",
+    ),
     "cost": "a copy of the weights; the tokens of the prompt in every answer",
 }
 PROMPT = (

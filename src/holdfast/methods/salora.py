@@ -4,10 +4,10 @@ Formula: W' = W + s C (B A − B₀ A₀),  s = α / r,  C = I − V_s V_sᵀ,  
 V_s the leading eigenvectors of W G_s Wᵀ, G_s = Σ x xᵀ over answer tokens of refusals,
 B₀ = V_u V_uᵀ U √S,  A₀ = √S Vᵀ,  U S Vᵀ ≈ W of rank r,  V_u as V_s with G_u over answer tokens of the task.
 
-What a module writes along V_s, about what it writes on refusals, stays as in the aligned model whatever it reads:
-V_sᵀ (W' − W) = 0. The published form trains B and A on top of W − s C B₀ A₀; here W stays as it is and the same start
-is subtracted in every pass, which is the same function, equals the aligned model to the last bit at the start, and
-folds without W having been rounded twice. C is never formed: C B = B − V_s (V_sᵀ B).
+What a module writes along V_s, where most of what it writes on refusals is, stays as in the aligned model whatever it
+reads: V_sᵀ (W' − W) = 0. The published form trains B and A on top of W − s C B₀ A₀; here W stays as it is and the same
+start is subtracted in every pass, which is the same function, equals the aligned model to the last bit at the start,
+and folds without W having been rounded twice. C is never formed: C B = B − V_s (V_sᵀ B).
 
 A module with no more outputs than `safety_directions` does not move at all.
 """
@@ -99,12 +99,12 @@ def beginning(
     weight's type."""
     from holdfast.warp import basis
 
-    v_s, _ = basis.leading_outputs(weight, safety, settings.safety_directions)
-    v_u, _ = basis.leading_outputs(weight, task, settings.task_directions)
-    u, squares = basis.leading_outputs(weight, None, settings.rank)
-    root = squares.sqrt().sqrt()  # √S
-    # Uᵀ W = S Vᵀ; of a W of lower rank the rest of it is rounding.
-    a = (u.T @ weight.double()) / root.clamp(min=max(1e-6 * float(root[0]), 1e-30))[:, None]
+    v_s = basis.leading_outputs(weight, safety, settings.safety_directions)
+    v_u = basis.leading_outputs(weight, task, settings.task_directions)
+    u = basis.leading_outputs(weight, None, settings.rank)
+    rows = u.T @ weight.double()  # S Vᵀ
+    root = rows.norm(dim=1).sqrt()
+    a = rows / root.clamp(min=1e-150)[:, None]
     b = v_u @ (v_u.T @ (u * root))
     return v_s.to(weight.dtype), a.to(weight.dtype), b.to(weight.dtype)
 
@@ -142,9 +142,8 @@ def adapted(
         @torch.no_grad()
         def update(self) -> torch.Tensor:
             """ΔW (m, n) in float64."""
-            a, b = (x.double() for x in self.factors())
-            v, delta = v_s.double(), self.scale * (b @ a)
-            return delta - v @ (v.T @ delta)
+            a, b = self.factors()
+            return self.scale * (b.double() @ a.double())
 
     return Adapted()
 

@@ -61,9 +61,9 @@ def held(gram: torch.Tensor, name: str, share: float, energy: float | None = Non
     return leading(gram, masks.leading(gram.shape[0], share), zlib.crc32(name.encode()))
 
 
-def leading_outputs(weight: torch.Tensor, gram: torch.Tensor | None, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(V (m, k), eigenvalues (k,)), float64, falling: the leading eigenvectors of W G Wᵀ, which is never formed, for a
-    weight (m, n) and the Gram matrix (n, n) of its inputs; without one of W Wᵀ, the left singular vectors of W.
+def leading_outputs(weight: torch.Tensor, gram: torch.Tensor | None, k: int) -> torch.Tensor:
+    """V (m, k), float64: the leading eigenvectors of W G Wᵀ, which is never formed, for a weight (m, n) and the Gram
+    matrix (n, n) of its inputs; without one of W Wᵀ, the left singular vectors of W.
 
     Thirty rounds of subspace iteration with ten columns more than are asked for, then a decomposition within them:
     exact where the module has no more outputs than that.
@@ -79,8 +79,8 @@ def leading_outputs(weight: torch.Tensor, gram: torch.Tensor | None, k: int) -> 
     q = torch.randn(w.shape[0], min(w.shape[0], k + 10), generator=generator, dtype=w.dtype).to(w)
     for _ in range(30):
         q = torch.linalg.qr(product(q)).Q
-    values, inner = torch.linalg.eigh(q.T @ product(q))
-    return fix_signs(q @ inner.flip(1)[:, :k]), values.flip(0)[:k].clamp(min=0)
+    _, inner = torch.linalg.eigh(q.T @ product(q))
+    return fix_signs(q @ inner.flip(1)[:, :k])
 
 
 def random_orthogonal(n: int, seed: int) -> torch.Tensor:
