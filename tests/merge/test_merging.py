@@ -106,7 +106,7 @@ IDENTITIES = [
 
 
 def test_every_merge_method_has_an_identity():
-    assert {name for name, _, _ in IDENTITIES} == set(MERGES) - {"lead-merge"}  # which holds a direction at least
+    assert {name for name, _, _ in IDENTITIES} == set(MERGES)
 
 
 @pytest.mark.parametrize(("name", "settings", "role"), IDENTITIES)
