@@ -221,8 +221,13 @@ MUTANTS = [
         ("r=rank,", "r=8,", "methods/test_methods.py -k lora"),
     ),
     *_of(
-        "methods/ptst.py", "merge/test_ptst.py",
+        "methods/lora.py", f"{PUBLISHED} -k lora",
+        ("alpha=settings.alpha,", "alpha=settings.rank,"),
+    ),
+    *_of(
+        "methods/ptst.py", "merge/test_ptst.py -k asked_after",
         ('return weights["finetuned"]', 'return weights["aligned"]'),
+        ("return settings.system_prompt", "return PROMPT"),
     ),
     *_of(
         "methods/lora_wsr.py", f"{PUBLISHED} -k lora_wsr",
@@ -695,7 +700,7 @@ MUTANTS = [
     *_of(
         "warp/basis.py", "warp/test_leading.py",
         ("for _ in range(2):", "for _ in range(1):"),
-        ("int((share < energy).sum()) + 1", "int((share < energy).sum())"),
+        ("int((share < energy).sum()) + 1)", "int((share < energy).sum()))"),
         ("zlib.crc32(name.encode())", "0"),
     ),
     *_of(

@@ -9,13 +9,14 @@ from holdfast.compare import changes
 from holdfast.errors import ArtifactError
 from holdfast.model import folders
 from holdfast.record import artifact, csvfiles
+from holdfast.warp import basis
 
 
 def test_the_subspace_is_the_fewest_directions_with_the_energy():
     values = torch.tensor([6.0, 3.0, 0.9, 0.1])
-    assert [changes.subspace(values, e) for e in (0.5, 0.6, 0.9, 0.95, 1.0)] == [1, 1, 2, 3, 4]
-    assert changes.subspace(torch.zeros(3)) == 3  # no energy: every direction
-    assert changes.subspace(torch.tensor([1.0])) == 1
+    assert [basis.subspace(values, e) for e in (0.5, 0.6, 0.9, 0.95, 1.0)] == [1, 1, 2, 3, 4]
+    assert basis.subspace(torch.zeros(3), 0.9) == 3  # no energy: every direction
+    assert basis.subspace(torch.tensor([1.0]), 0.9) == 1
 
 
 def test_a_change_inside_and_one_outside():

@@ -185,7 +185,7 @@ def test_a_keyboard_ends_both_and_lets_the_job_clean_up(run):
     signal.signal(signal.SIGINT, before)
     found = run.seen()
     os.killpg(job.pid, signal.SIGINT)
-    assert job.wait(timeout=60) != 0 and (run.folder / "clean").exists() and "KeyboardInterrupt" in job.stderr.read()
+    assert job.wait(timeout=10) != 0 and (run.folder / "clean").exists() and "KeyboardInterrupt" in job.stderr.read()
     assert gone(found["pid"]) and not gone(found["server"])
 
 
@@ -250,9 +250,7 @@ def test_where_no_process_can_be_made_one_job_starts_anew_and_the_others_go_on(r
     for which in ("the server", "who attends"):
         (run.folder / "full").write_text(which)
         said = run.said(preload=["full"])
-        assert not said["fork"] and said["why"] in ("[Errno 12] Cannot allocate memory", "[Errno 32] Broken pipe"), (
-            which
-        )
+        assert not said["fork"] and said["why"] == "[Errno 12] Cannot allocate memory", which
     (run.folder / "full").unlink()
     assert run.said(preload=["full"])["server"] == first["server"]
     assert job.communicate("goes on")[0] == "goes on\n" and job.returncode == 0

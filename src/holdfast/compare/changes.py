@@ -16,14 +16,6 @@ ENERGY = 0.9  # of the safety activations: the directions that carry it are the 
 COLUMNS = ("block", "module", "changed", "relative_norm", "inside", "directions")
 
 
-def subspace(eigenvalues: torch.Tensor, energy: float = ENERGY) -> int:
-    """How many leading directions carry the share `energy` of the activations' energy; at least one."""
-    import torch
-
-    share = torch.cumsum(eigenvalues.double(), 0) / eigenvalues.double().sum().clamp(min=1e-300)
-    return min(len(eigenvalues), int((share < energy).sum()) + 1)
-
-
 def measure(before: torch.Tensor, after: torch.Tensor, basis: torch.Tensor | None, directions: int) -> dict[str, Any]:
     """Of one weight W (m, n), before and after: the share of entries that changed, ‖ΔW‖ / ‖W‖, and the share of
     ‖ΔW‖² in the first `directions` columns of `basis` (n, n); `inside` is empty without a basis, and without a change.
@@ -52,10 +44,12 @@ def build(model: Path, *, aligned: Path, basis: Path, out: Path) -> list[dict[st
     """
     from safetensors import safe_open
 
+    from holdfast.warp.basis import subspace
+
     for path in (model, aligned):
         container.check_seal(path)
     bases, header = artifact.read(basis, family="basis", lazy=True)
-    sizes = {name: subspace(bases[f"{name}.eigenvalues"]) for name in header["layers"]}
+    sizes = {name: subspace(bases[f"{name}.eigenvalues"], ENERGY) for name in header["layers"]}
     rows: list[dict[str, Any]] = []
     with safe_open(model, framework="pt") as after, safe_open(aligned, framework="pt") as before:
         for name in before.keys():  # noqa: SIM118 - not a mapping

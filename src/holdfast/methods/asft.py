@@ -52,7 +52,7 @@ CARD = {
         "adapters, rate and schedule are those of this project's LoRA arm; the authors train q and v, r = 8, α = 32, "
         "at 5e-5 and less from epoch to epoch",
     ),
-    "cost": "LoRA, one more copy of the adapted weights (float32), and about 12 m n r operations per module and "
+    "cost": "LoRA, one more copy of the adapted weights (float32), and about 8 m n r operations per module and "
     "optimizer step",
 }
 

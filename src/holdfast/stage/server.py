@@ -79,6 +79,8 @@ def _fork(connection: socket.socket) -> int:
     except OSError as error:
         with suppress(OSError):
             connection.send(str(error).encode())
+            connection.settimeout(1)
+            connection.recv(1)  # what is asked, or that who asks has gone: of a sooner end the reason would be lost
         return -1
 
 

@@ -42,12 +42,21 @@ def leading(gram: torch.Tensor, k: int, seed: int = 0) -> torch.Tensor:
     return q.contiguous()
 
 
+def subspace(eigenvalues: torch.Tensor, energy: float) -> int:
+    """How many leading directions carry the share `energy` of the activations' energy; at least one.
+
+    Args:
+        eigenvalues: (n,), the largest first.
+    """
+    share = torch.cumsum(eigenvalues.double(), 0) / eigenvalues.double().sum().clamp(min=1e-300)
+    return min(len(eigenvalues), int((share < energy).sum()) + 1)
+
+
 def carrying(gram: torch.Tensor, energy: float) -> torch.Tensor:
     """(n, k) float32: the fewest leading eigenvectors that carry the share `energy` of a Gram matrix's trace. How many
     that are only a whole decomposition tells."""
     u, values = from_gram(gram)
-    share = torch.cumsum(values.double(), 0) / values.double().sum().clamp(min=1e-300)
-    return u[:, : min(len(values), int((share < energy).sum()) + 1)].contiguous()
+    return u[:, : subspace(values, energy)].contiguous()
 
 
 def held(gram: torch.Tensor, name: str, share: float, energy: float | None = None) -> torch.Tensor:
