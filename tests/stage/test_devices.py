@@ -59,13 +59,13 @@ def test_a_job_waits_until_one_is_free_and_a_killed_one_gives_its_own_back(job):
 
 
 def test_who_wants_several_waits_for_all_and_holds_none_meanwhile(job):
-    first = job(3, 60)
+    first = job(3, 20)
     assert len(has(first)) == 3
     two = job(2, 60)
     assert "waiting for 2 of 4" in two.stdout.readline()
     time.sleep(1)
-    (one,) = (has(job(1, 60)),)  # the one that is left is not held by who waits for two
-    assert len(one) == 1
+    one = has(job(1, 60))  # the one that is left is not held by who waits for two
+    assert len(one) == 1 and first.poll() is None
     first.kill()
     assert len(has(two)) == 2
 
