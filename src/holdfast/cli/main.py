@@ -17,7 +17,7 @@ from holdfast import __version__
 from holdfast.errors import HoldfastError, UsageError
 
 VERBS = (
-    "table", "gate", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate",
+    "table", "answers", "gate", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate",
     "fit", "harness", "real", "server", "documents",
 )  # fmt: skip
 FAULT = 70  # as sysexits.h has it
