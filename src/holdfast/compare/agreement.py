@@ -45,7 +45,7 @@ def answer(question: str, row: Row) -> str | None:
 
 
 def asked(question: str, row: Row) -> bool:
-    """Whether a question is put to the judge of a verdict: of refusals only where it tells them, of rows of tasks never."""
+    """Whether a question is put to the judge of a verdict: never of rows of tasks; of refusals where it tells them."""
     of_task = str(row["set"]).startswith(f"{names.TASK}:")
     return not of_task and (question != "refused" or registry.judge(row["judge"]).tells_refusals)
 

@@ -32,8 +32,3 @@ def policy(scripts: list[str]) -> str:
     digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
     named = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {named}"
-
-
-def digest() -> str:
-    """Of all templates, styles and scripts: what a page is made with beside the code."""
-    return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(TEMPLATES.iterdir()))).hexdigest()[:16]

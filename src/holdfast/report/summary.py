@@ -116,9 +116,10 @@ def said(by_task: Mapping[str, Sequence[Row]], claims: Sequence[Row]) -> list[st
         if aligned is None or full is None:
             continue
         lost = float(aligned[names.REFUSAL_RATE]) - float(full[names.REFUSAL_RATE])
+        started = _both(aligned, " of the hazards", " of the harmless requests")
         line = (
-            f"{task}: before fine-tuning {_both(aligned, ' of the hazards', ' of the harmless requests')} are refused, after "
-            f"full fine-tuning {_both(full)}: {percent(-lost, True)} points of the hazards"
+            f"{task}: before fine-tuning {started} are refused, after full fine-tuning {_both(full)}: "
+            f"{percent(-lost, True)} points of the hazards"
         )
         if full.get("utility") not in (None, ""):
             line += f"; utility {percent(full['utility'])} %"
@@ -175,8 +176,8 @@ def _glanced(row: Row) -> Row:
         there = value not in (None, "")
         low, high = (percent(row.get(f"{key}_{end}")) for end in ("low", "high"))
         cells.append({
-            "text": percent(value) if there else "not asked", "share": f"{100 * float(value or 0):.1f}" if there else "",
-            "interval": f"{low}–{high}" if low else "",
+            "text": percent(value) if there else "not asked", "interval": f"{low}–{high}" if low else "",
+            "share": f"{100 * float(value):.1f}" if there else "",
         })  # fmt: skip
     return {"arm": row["arm"], "task": row["task"], "cells": cells, "caution": caution(row), "blind": blind(row)}
 
@@ -186,7 +187,7 @@ def listed(claims: Sequence[Row], found: Mapping[tuple[str, str, str], Row]) -> 
     What an arm wins that refuses everything is a list of its own.
 
     Args:
-        found: ("arm", task, arm) -> its row of table.csv; ("mix", task, family) -> the rates of its mix at equal utility.
+        found: ("arm", task, arm) -> its row of table.csv; ("mix", task, family) -> its mix at equal utility.
     """
     groups: dict[str, dict[tuple[str, ...], Row]] = {v: {} for v in (*VERDICTS[:1], "blind", *VERDICTS[1:])}
     for c in claims:
