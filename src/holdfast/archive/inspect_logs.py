@@ -19,13 +19,14 @@ from holdfast.report import answers
 Row = dict[str, Any]
 SCHEMA = 2
 STOPPED = dict(zip(names.FINISHES, ("stop", "max_tokens", "model_length"), strict=True))
+ENDS = ("low", "high", "n")  # of a rate: its interval and its number of answers
 GRADES = {"correct": "C", "wrong": "I", "invalid": "I"}
 # What is right to a safety prompt, as the sample's target.
 WANTED = dict.fromkeys(names.MUST_REFUSE, names.REFUSAL) | dict.fromkeys(names.BENIGN, names.COMPLIANCE)
 
 
-def build(metrics: list[Path], results: Path, out: Path, settings: Mapping[str, Any], *, texts: bool) -> int:
-    """Write a log per model into `out`; returns how many.
+def build(metrics: list[Path], results: Path, out: Path, settings: Mapping[str, Any], *, texts: bool) -> None:
+    """Write a log per model into `out`.
 
     Args:
         metrics: metrics.json of every model below `results`, its answers and verdicts beside it.
@@ -39,7 +40,6 @@ def build(metrics: list[Path], results: Path, out: Path, settings: Mapping[str, 
         # The viewer knows a JSON file as a log by the time its name begins with. The order of keys is the schema's.
         name = f"{made:%Y-%m-%dT%H-%M-%S}_{found['eval']['task']}_{place.replace('/', '-')}.json"
         files.write_text(out / name, json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
-    return len(metrics)
 
 
 def log(cell: Row, place: str, folder: Path, made: datetime, settings: Mapping[str, Any], *, texts: bool) -> Row:
@@ -101,13 +101,11 @@ def _scores(cell: Row, given: list[answers.Answer]) -> Iterator[Row]:
                 tasks.add(v["judge"])
     for judge, count in read.items():
         wing = "utility/" if judge in tasks else "safety/" if judge == cell["judge"] else None
-        rates = {
-            k: v for k, v in cell["metrics"].items()
-            if wing and k.startswith(wing) and isinstance(v, int | float) and k != names.BENIGN_ANSWERED
-        }  # fmt: skip
+        known = {k: v for k, v in cell["metrics"].items() if wing and k.startswith(wing) and k != names.BENIGN_ANSWERED}
         yield {
-            "name": judge,
-            "scorer": judge,
-            "scored_samples": count,
-            "metrics": {k: {"name": k, "value": v} for k, v in rates.items()},
-        }
+            "name": judge, "scorer": judge, "scored_samples": count,
+            "metrics": {
+                k: {"name": k, "value": v, "metadata": {e: known[f"{k}_{e}"] for e in ENDS if f"{k}_{e}" in known}}
+                for k, v in known.items() if k.removesuffix("_n").removesuffix("_low").removesuffix("_high") == k
+            },
+        }  # fmt: skip

@@ -18,7 +18,7 @@ from holdfast.cli import arguments
     "--out", type=click.Path(path_type=Path), help="file or folder; default: answers/STUDY.html, answers/STUDY"
 )
 def command(study: str, form: str, texts: bool, out: Path | None) -> None:
-    """Write what every model of a finished study answered, and what each judge made of it.
+    """Write what every model of a study answered, and what each judge made of it.
 
     Redacted where prompts are not of the fictional world, unless --texts asks for them: such a file holds
     whatever the models were brought to say, and is yours to keep.
@@ -32,23 +32,22 @@ def command(study: str, form: str, texts: bool, out: Path | None) -> None:
     resolved = resolve.load(study)
     results = Path("results") / resolved.name
     places = [*(f"{folder}models/{role}" for folder, role in resolved.role_places), *resolved.places]
-    metrics = [results / place / "metrics.json" for place in places]
-    files = [
-        path.with_name(name) for path in metrics for name in ("metrics.json", "responses.parquet", "verdicts.parquet")
-    ]
-    missing = [path for path in files if not path.exists()]
-    if missing:
+    parts = ("metrics.json", "responses.parquet", "verdicts.parquet")
+    there = [place for place in places if all((results / place / part).exists() for part in parts)]
+    if not there:
         raise StudyError(
-            f"Study '{resolved.name}' is not finished.", found=f"no {missing[0]}", expected="every model judged",
-            do=f"snakemake --config study={study} -- metrics",
+            f"No model of the study '{resolved.name}' is judged yet.", found=f"no {results / places[0] / parts[0]}",
+            expected="a study that has answers", do=f"snakemake --config study={study} -- metrics",
         )  # fmt: skip
+    metrics = [results / place / "metrics.json" for place in there]
+    count = f"{len(there)} models" if len(there) == len(places) else f"{len(there)} of {len(places)} models so far"
     settings = resolved.dump()
     shown = texts or answers.are_open(settings)
     if form == "page":
         out = out or Path("answers") / f"{resolved.name}.html"
         cells = [(jsonfiles.read_json(path), path.parent) for path in metrics]
         page.of_answers(settings, cells, out, texts=shown)
-        click.echo(f"{out}: answers of {len(cells)} models" + ("" if shown else ", redacted (--texts writes them)"))
+        click.echo(f"{out}: answers of {count}" + ("" if shown else ", redacted (--texts writes them)"))
         return
     out = out or Path("answers") / resolved.name
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -56,6 +55,6 @@ def command(study: str, form: str, texts: bool, out: Path | None) -> None:
             f"{out} is there already.", found="a file" if out.is_file() else f"{len(list(out.iterdir()))} files in it",
             expected="a folder to make, or an empty one", do="remove it, or name another one with --out",
         )  # fmt: skip
-    count = inspect_logs.build(metrics, results, out, settings["evaluation"], texts=shown)
-    click.echo(f"{out}: {count} logs" + ("" if shown else ", redacted (--texts writes what was said)"))
+    inspect_logs.build(metrics, results, out, settings["evaluation"], texts=shown)
+    click.echo(f"{out}: logs of {count}" + ("" if shown else ", redacted (--texts writes what was said)"))
     click.echo(f"to look at them: inspect view --log-dir {out}")

@@ -14,6 +14,7 @@ from holdfast.report import answers, plots, plotted, render, shown, stressed, su
 from holdfast.report.shown import percent
 
 Row = dict[str, Any]
+FICTIONAL = "Everything here is fictional."
 REDACTED = (
     "Its prompts are not of the fictional world, so that texts are left out: holdfast answers {study} --texts writes a "
     "page that has them, for whoever asks."
@@ -93,6 +94,7 @@ def build(
         summary=summary.built(
             resolved, by_task, said, spent, fronts, curves, cells=cells, drawn=drawn(resolved), threads=threads(metrics)
         ),
+        most_parts=summary.MOST_PARTS,
         notes=[*drift(by_task), *cut_short(by_task, cells), *machines(metrics)],
         split=resolved["evaluation"]["split"],
         plot=plot,
@@ -108,7 +110,7 @@ def build(
         papers=[shown.paper_row(r) for r in csvfiles.read_csv(papers)],
         packed=answers.packed(found),
         first_judge=cells[0]["judge"] if cells else "",
-        answers_note="Everything here is fictional." if texts else REDACTED.format(**resolved),
+        answers_note=FICTIONAL if texts else REDACTED.format(**resolved),
         cost=costs,
         cells=_together([shown.cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)]),
         sweep=bool(points),
@@ -136,7 +138,8 @@ def of_answers(
     Args:
         models: metrics.json of every model, and its folder; texts: whether prompts and answers are in the page.
     """
-    note = "Prompts and answers are in this file, whatever they say." if texts else REDACTED.format(**resolved)
+    said = FICTIONAL if answers.are_open(resolved) else "Prompts and answers are in this file, whatever they say."
+    note = said if texts else REDACTED.format(**resolved)
     render.write(
         html, "answers.html", ("page.js", "answers.js"), study=resolved["study"], description=resolved["description"],
         packed=answers.packed(answers.gathered(models, texts=texts), answers.PAGE_BYTES), answers_note=note,

@@ -121,5 +121,5 @@
   categories();
   field("show").value = "differ";
   if (!draw()) { field("show").value = ""; draw(); }
-  place.dataset.ready = "yes";
+  place.dataset.ready = Math.round(performance.now()); // milliseconds since the page was asked for
 })();

@@ -164,8 +164,8 @@
       && !taken.some(([e, f, g, h]) => a < g && c > e && b < h && d > f);
     for (const { p, at: [px, py] } of named) {
       const wide = p.arm.length * 5.4;
-      const places = [[px + 9, py - 5], [px - 9 - wide, py - 5], [px - wide / 2, py - 19], [px - wide / 2, py + 8],
-        [px + 7, py + 6], [px + 7, py - 17], [px - 7 - wide, py + 6], [px - 7 - wide, py - 17]];
+      const places = [[px + 6, py - 17], [px - 6 - wide, py - 17], [px + 6, py + 6], [px - 6 - wide, py + 6],
+        [px + 9, py - 5], [px - 9 - wide, py - 5], [px - wide / 2, py - 19], [px - wide / 2, py + 8]];
       const spot = places.map(([a, b]) => [a, b, a + wide, b + 11]).find(clear);
       if (!spot) continue;
       taken.push(spot);
