@@ -39,27 +39,36 @@ def models(
         jsonfiles.write_json(path, cell | {"model": f"work/s/{arm}/model.safetensors", "by_category": {
             "xstest: hex": {names.REFUSAL_RATE: refusal}}})  # fmt: skip
         known = tables.read(path.with_name("verdicts.parquet"), "verdicts")
-        answers = [
-            {k: r[k] for k in ("id", "set", "base_id", "category")}
-            | {"prompt": prompt, "text": says(arm, r), "tokens": 3, "finish": "stop"}
-            for r in known
-        ]  # fmt: skip
+        known = [r | ({"judge": "gsm8k"} if r["set"].startswith(names.TASK) else {}) for r in known]
         others = [
             r | {"judge": judge, "outcome": _other(r["outcome"]) if i % 10 == 0 else r["outcome"]}
             for judge in judges[1:] for i, r in enumerate(known) if not r["set"].startswith(names.TASK)
         ]  # fmt: skip
         tables.write(known + others, path.with_name("verdicts.parquet"), "verdicts")
-        tables.write(answers, path.with_name("responses.parquet"), "responses")
         files.append(path)
+    answered(files, says, prompt)
     return files
+
+
+def answered(files: Sequence[Path], says: Says = lambda *_: "no", prompt: str = "How?") -> None:
+    """Answers to the verdicts of these models."""
+    for path in files:
+        arm = jsonfiles.read_json(path)["arm"]
+        rows = {(r["set"], r["id"]): r for r in reversed(tables.read(path.with_name("verdicts.parquet"), "verdicts"))}
+        answers = [
+            {k: r[k] for k in ("id", "set", "base_id", "category")}
+            | {"prompt": prompt, "text": says(arm, r), "tokens": 3, "finish": "stop"}
+            for r in reversed(rows.values())
+        ]  # fmt: skip
+        tables.write(answers, path.with_name("responses.parquet"), "responses")
 
 
 def _other(outcome: str) -> str:
     return names.COMPLIANCE if outcome == names.REFUSAL else names.REFUSAL
 
 
-def report(folder: Path, files: Sequence[Path], **changes) -> Path:
-    """report.html of these models; `changes` are keys of the resolved study."""
+def report(folder: Path, files: Sequence[Path], *, gated: bool = True, **changes) -> Path:
+    """report.html of these models, with a gate or without; `changes` are keys of the resolved study."""
     found = groups.load(files)
     table.build(found, files, **{k: folder / f"{k}.csv" for k in ("table", "cost", "claims")})
     pareto.build(found, folder / "pareto.csv")
@@ -68,7 +77,8 @@ def report(folder: Path, files: Sequence[Path], **changes) -> Path:
     both = [row | {"suite": name} for name in ("xstest", "advbench") for row in suites.rows(found, ["hazard"])]
     csvfiles.write_csv(folder / "suites.csv", both, suites.COLUMNS)
     cfg = {"study": "s", "arm": None, "level": 0.05, "margins": {"refusals": 0.05, "utility": 0.1}, "baseline": None}
-    jsonfiles.write_json(folder / "gate.json", gate.judge(found, cfg))
+    if gated:
+        jsonfiles.write_json(folder / "gate.json", gate.judge(found, cfg))
     csvfiles.write_csv(folder / "papers.csv", [], ("task",))
     artifact.write(folder / "basis.safetensors", {"blocks.0.mlp_input": np.eye(4, dtype=np.float32),
                    "blocks.0.mlp_input.eigenvalues": np.ones(4, dtype=np.float32)}, family="basis",
@@ -81,7 +91,7 @@ def report(folder: Path, files: Sequence[Path], **changes) -> Path:
     page.build(
         resolved | changes, table=folder / "table.csv", claims=folder / "claims.csv", cost=folder / "cost.csv",
         papers=folder / "papers.csv", pareto=folder / "pareto.csv", variance=folder / "variance.csv",
-        curve=folder / "curves.csv", suites=folder / "suites.csv", gate=folder / "gate.json",
+        curve=folder / "curves.csv", suites=folder / "suites.csv", gate=folder / "gate.json" if gated else None,
         changes=[], profiles=[], metrics=list(files),
         basis=folder / "basis.safetensors", sweeps=[], html=folder / "report.html", frontier=folder / "frontier.png",
     )  # fmt: skip

@@ -232,7 +232,7 @@ def _beside(rows: Mapping[str, Row | None]) -> str:
     said = []
     for arm, row in rows.items():
         over = (row or {}).get(names.OVER_REFUSAL)
-        text = f"{arm} {percent(over)} %" if over not in (None, "") else f"{arm} not asked"
+        text = f"{arm} {percent(over)} %" if over not in (None, "") else f"{arm} not measured"
         said.append(text + (" (refuses everything)" if caution(row).startswith("refuses everything") else ""))
     return "harmless refused: " + ", ".join(said)
 
