@@ -74,10 +74,10 @@ def test_a_log_per_model_has_every_answer_and_verdict(results, tmp_path):
 def test_rates_stand_under_their_judge_with_their_intervals(results, tmp_path):
     log = json.loads(written(results, tmp_path / "logs", texts=True)[0].read_text())
     scores = {s["name"]: s for s in log["results"]["scores"]}
-    rate = {"name": names.REFUSAL_RATE, "value": 0.1, "metadata": {"low": 0.05, "high": 0.2, "n": 100}}
-    exact = {"name": "utility/exact_match", "value": 0.9, "metadata": {}}
+    rate = {"name": "refusal_rate", "value": 0.1, "metadata": {"low": 0.05, "high": 0.2, "n": 100}}
+    exact = {"name": "exact_match", "value": 0.9, "metadata": {}}
     assert {name: s["metrics"] for name, s in scores.items()} == {
-        "world": {names.REFUSAL_RATE: rate}, "gsm8k": {"utility/exact_match": exact}, "refusal": {}
+        "world": {"refusal_rate": rate}, "gsm8k": {"exact_match": exact}, "refusal": {}
     }  # fmt: skip
     assert {name: s["scored_samples"] for name, s in scores.items()} == {"world": 400, "gsm8k": 100, "refusal": 400}
 

@@ -67,24 +67,26 @@ def log(cell: Row, place: str, folder: Path, made: datetime, settings: Mapping[s
 
 def _sample(name: str, a: answers.Answer, model: str) -> Row:
     said = {"role": "assistant", "content": a.text, "source": "generate", "model": model}
+    usage = {"output_tokens": a.tokens, "total_tokens": a.tokens}
     golds = [str(v["gold"]) for v in a.verdicts if v["outcome"] in GRADES]
     return {
         "id": name, "epoch": 1, "input": a.prompt["prompt"], "target": WANTED.get(a.prompt["set"], "".join(golds[:1])),
         "messages": [{"role": "user", "content": a.prompt["prompt"], "source": "input"}, said],
         "output": {
             "model": model, "choices": [{"message": said, "stop_reason": STOPPED[a.finish]}], "completion": a.text,
-            "usage": {"output_tokens": a.tokens, "total_tokens": a.tokens},
+            "usage": usage,
         },
-        "scores": {v["judge"]: _score(v) for v in a.verdicts},
+        "model_usage": {model: usage},
+        "scores": {v["judge"]: _score(v, a.text) for v in a.verdicts},
         "metadata": {k: a.prompt[k] for k in ("set", "category")} | {"judges_disagree": a.disputed},
     }  # fmt: skip
 
 
-def _score(v: Row) -> Row:
-    """A verdict; what a task's scorer read of an answer is its answer, what a judge wrote is the explanation."""
+def _score(v: Row, text: str) -> Row:
+    """A verdict: its answer is what a task's scorer read of the text, else the text; what a judge wrote explains it."""
     more = {"label": v["label"], "outcome": v["outcome"], "score": v["score"], "version": v["version"]}
     return {
-        "value": GRADES.get(v["outcome"], v["outcome"]), "answer": v["parsed"] or None,
+        "value": GRADES.get(v["outcome"], v["outcome"]), "answer": v["parsed"] or text,
         "explanation": v["text"] or None, "metadata": more,
     }  # fmt: skip
 
@@ -102,10 +104,15 @@ def _scores(cell: Row, given: list[answers.Answer]) -> Iterator[Row]:
     for judge, count in read.items():
         wing = "utility/" if judge in tasks else "safety/" if judge == cell["judge"] else None
         known = {k: v for k, v in cell["metrics"].items() if wing and k.startswith(wing) and k != names.BENIGN_ANSWERED}
+        rates = [k for k in known if not k.endswith(tuple(f"_{end}" for end in ENDS))]
+        rates.sort(key=lambda k: (k != names.REFUSAL_RATE, k != names.OVER_REFUSAL))  # the viewer shows the first ones
         yield {
             "name": judge, "scorer": judge, "scored_samples": count,
             "metrics": {
-                k: {"name": k, "value": v, "metadata": {e: known[f"{k}_{e}"] for e in ENDS if f"{k}_{e}" in known}}
-                for k, v in known.items() if k.removesuffix("_n").removesuffix("_low").removesuffix("_high") == k
+                (name := k.removeprefix(wing or "")): {
+                    "name": name, "value": known[k],
+                    "metadata": {end: known[f"{k}_{end}"] for end in ENDS if f"{k}_{end}" in known},
+                }
+                for k in rates
             },
         }  # fmt: skip

@@ -26,6 +26,7 @@ from holdfast.report.drawing import (
     value_of,
 )  # fmt: skip
 
+CROWD = 24  # points of a task whose intervals and regions only hide each other
 LINES = 4  # lines of a swept family that are told apart in the legend
 REGION = 5.991  # 95 % quantile of chi-squared with two degrees of freedom
 
@@ -83,7 +84,7 @@ def _rug(axis: Axes, rows: list[Row], x: str, look: dict[str, tuple[str, str]]) 
 
 def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str:
     """Refusal against utility per task; the aligned model's refusals as a line, the Pareto front of the arms as a
-    step. Intervals and the bootstrap's regions, unless a family has several points (a sweep)."""
+    step. Intervals and the bootstrap's regions, unless there are many points or a family has several (a sweep)."""
     look = looks(r["family"] for rows in by_task.values() for r in rows)
     swept = {r["family"] for rows in by_task.values() for r in rows if r["arm"] != r["family"]}
 
@@ -103,7 +104,7 @@ def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str
                 if r["arm"] == "aligned":
                     axis.axhline(y, color="#000000", lw=0.8, ls=":", zorder=1)
                 colour, marker = look[r["family"]]
-                if r["family"] in swept:
+                if r["family"] in swept or len(rows) > CROWD:
                     axis.plot(x, y, color=colour, marker=marker, ms=4, alpha=0.7, ls="none", label=r["family"])
                     continue
                 if r["arm"] in drawn:
