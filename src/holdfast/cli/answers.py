@@ -18,7 +18,7 @@ from holdfast.cli import arguments
     "--out", type=click.Path(path_type=Path), help="file or folder; default: answers/STUDY.html, answers/STUDY"
 )
 def command(study: str, form: str, texts: bool, out: Path | None) -> None:
-    """Write what every model of a study answered, and what each judge made of it.
+    """Write what the models answered and the judges made of it.
 
     Redacted where prompts are not of the fictional world, unless --texts asks for them: such a file holds
     whatever the models were brought to say, and is yours to keep.
