@@ -117,6 +117,8 @@ def test_too_many_answers_are_cut_to_the_same_share_of_every_set(models):
     kept = unpacked(text)["prompts"]
     counts = {s: sum(p["set"] == s for p in kept) for s in dict.fromkeys(p["set"] for p in data["prompts"])}
     assert len(counts) == 5 and len(set(counts.values())) == 1 and 5 <= min(counts.values()) < 40
+    places = [i for i, p in enumerate(data["prompts"]) if p in kept]
+    assert max(b - a for a, b in zip(places, places[1:], strict=False)) <= 2 * 500 / len(kept)  # evenly
     assert unpacked(text)["asked"] == 500
 
 

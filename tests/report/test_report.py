@@ -50,6 +50,8 @@ def test_no_script_runs_but_the_pages_own(html, tmp_path):
     assert re.findall(r"<script>(.*?)</script>", text, re.S) == [
         (render.TEMPLATES / name).read_text() for name in ("page.js", "plot.js", "answers.js")
     ]  # fmt: skip
+    allowed = re.search(r"; script-src ([^\"]*)", text)[1].split()
+    assert len(allowed) == 3 and all(a.startswith("&#39;sha256-") for a in allowed)
     (tmp_path / "evil.html").write_text(text.replace("<main>", f"<main>{EVIL}", 1))
     out = browser.probe(tmp_path / "evil.html", "return 1;", folder=tmp_path)
     assert "ran" not in out["failures"] and any("script-src" in f and "inline" in f for f in out["failures"])

@@ -48,9 +48,9 @@
       return { at, ticks };
     }
     const share = axis.unit === "%", pad = Math.max((high - low) * 0.08, share ? 2 : high * 0.05, 1e-9);
-    low = whole && share ? 0 : Math.max(0, low - pad);
+    low = whole && share ? 0 : low - pad;
     high = whole && share ? 100 : share ? Math.min(100, high + pad) : high + pad;
-    if (low < 0.15 * high) low = 0;
+    if (low < 0.15 * high) low = 0; // also what a margin would put below it
     const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 2.5, 5, 10].map(m => m * power).find(s => s >= rough);
     for (let t = Math.ceil(low / step - 1e-9) * step; t <= high + 1e-9; t += step) ticks.push(Number(t.toPrecision(6)));
