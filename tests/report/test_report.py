@@ -85,6 +85,11 @@ def test_answers_and_rows_that_were_cut_are_said(html):
     assert (whole.count("7.0 % cut"), by_suite.count("7.0 % cut")) == (4, 4) and "read a beginning" in text
 
 
+def test_a_column_that_nobody_has_a_number_in_is_left_out():
+    rows = [{names.REFUSAL_RATE: "0.5", names.WRAPPED_REFUSAL_RATE: "", "utility_minus_full": "0.1"}, {"utility": "0"}]
+    assert shown.columns(rows, "mine") == [(0, "refusal"), (5, "utility"), (7, "utility − mine")]
+
+
 def test_several_suites_have_a_table_each_with_their_licence(html):
     text = html.read_text()
     section = text.split('<section id="suites">')[1].split("</section>")[0]

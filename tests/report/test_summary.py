@@ -52,6 +52,7 @@ def test_a_model_that_refuses_everything_is_said_to_and_wins_nothing(study):
     ended = {g["verdict"]: " ".join(line["title"] for line in g["first"] + g["rest"]) for g in found["claims"]}
     assert "RESTA gives refusals back" in ended["blind"] and "RESTA" not in ended["holds"]
     assert "WaRP keeps more refusals than full fine-tuning" in ended["holds"]
+    assert found["said"][-1].endswith("Of those that hold 1 says nothing: the arm refuses whatever it is asked.")
     assert next(g["title"] for g in found["claims"] if g["verdict"] == "blind").startswith("Holds in numbers, and says")
 
 

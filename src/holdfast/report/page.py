@@ -122,7 +122,7 @@ def build(
         gate=_gated(gate) if gate else None,
         attack=[shown.attack_row(r) for r in csvfiles.read_csv(attack)] if attack else [],
         attacker=resolved.get("attack") or {},
-        baseline=(resolved.get("compare") or {}).get("baseline", forms.BASELINE),
+        columns=shown.columns(rows, (resolved.get("compare") or {}).get("baseline", forms.BASELINE)),
         figures=figures,
         cell_id=shown.cell_id,
         known={shown.cell_id(c["task"], c["arm"]) for c in cells},
