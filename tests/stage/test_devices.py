@@ -92,6 +92,6 @@ def test_without_a_word_all_cards_are_seen_and_without_a_card_none(monkeypatch, 
 @pytest.mark.parametrize(("said", "wanted"), [("3", 1), ("0,1", 2), ("0,1,2,3", 0), ("", 1)])
 def test_what_a_scheduler_gave_is_taken_as_it_is(monkeypatch, tmp_path, said, wanted):
     monkeypatch.setenv(devices.VARIABLE, said)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
     devices.claim(wanted, lambda text: pytest.fail(text))
     assert os.environ[devices.VARIABLE] == said and not list(tmp_path.iterdir())
