@@ -149,7 +149,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
         html = large(folder / "results/s", given.models)
-        print(f"{given.models} models: {html.stat().st_size:,} bytes")
+        count = len(list(html.parent.glob("*/metrics.json")))
+        print(f"{count} models: {html.stat().st_size:,} bytes")
         if browser.CHROMIUM:
             print(", ".join(f"{what} {seconds:.2f} s" for what, seconds in opened(html, Path(temporary)).items()))
 
