@@ -42,12 +42,3 @@ document.body.append(out); }});"""
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     return json.loads(html.unescape(re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)[1]))
-
-
-def picture(page: Path, png: Path, *, folder: Path, size: tuple[int, int] = (1400, 1000), flags: tuple[str, ...] = ()):
-    """The top of a page, `size` pixels, as a PNG."""
-    subprocess.run(
-        [CHROMIUM, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", *flags,
-         f"--window-size={size[0]},{size[1]}", f"--screenshot={png}", page.as_uri()],
-        capture_output=True, timeout=120, check=True,
-    )  # fmt: skip

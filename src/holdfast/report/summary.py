@@ -243,7 +243,7 @@ def _beside(rows: Mapping[str, Row | None]) -> str:
     for arm, row in rows.items():
         over = (row or {}).get(names.OVER_REFUSAL)
         text = f"{arm} {percent(over)} %" if over not in (None, "") else f"{arm} not measured"
-        said.append(text + (" (refuses everything)" if caution(row).startswith("refuses everything") else ""))
+        said.append(text + (f" ({caution(row).split(':')[0]})" if blind(row) else ""))
     return "harmless refused: " + ", ".join(said)
 
 
