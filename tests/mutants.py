@@ -838,6 +838,22 @@ MUTANTS = [
         ("zip(own, holm([r[\"p\"] for r in own]), strict=True)", "zip(own, [r[\"p\"] for r in own], strict=True)"),
         ('{} if p < 1 - CONFIDENCE else {"verdict": "not resolved"}', "{}"),
     ),
+    # What a page praises, and what it shows.
+    *_of(
+        "report/summary.py", "report/test_summary.py",
+        ("EVERYTHING = 0.9", "EVERYTHING = 0.999"),
+        (' and blind(rows[c["arm"]])', " and False"),
+        ('"beside": "" if utility else _beside(rows)', '"beside": ""'),
+        ('what = "mix" if c["kind"] == EQUAL else "arm"', 'what = "arm"'),
+    ),
+    *_of(
+        "report/answers.py", "report/test_browser_of_answers.py -k 'unless or evenly or cut'",
+        ('r["text"] if texts else REDACTED', 'r["text"]'),
+        ('{"prompt": r["prompt"] if texts else REDACTED}', '{"prompt": r["prompt"]}'),
+        ("if int((i + 1) * share) > int(i * share)", "if i < share * len(of)"),
+        ('v if texts else v | dict.fromkeys(("text", "parsed", "gold"), "")', "v",
+         "archive/test_inspect_logs.py -k unless"),
+    ),
     *_of(
         "compare/forms.py", "compare/test_claims.py -k 'control or names or called or baseline'",
         ("if name == wanted or _apart(arms[one], arms[name]) <= 1", "if _apart(arms[one], arms[name]) <= 1"),

@@ -170,9 +170,9 @@ def test_bash_completes_verbs_studies_and_options():
     assert out.returncode == 0 and "complete -o nosort -F" in out.stdout
 
 
-def test_every_verb_stands_in_the_readme_and_no_module_is_a_command():
-    readme = (ROOT / "README.md").read_text()
-    assert not [verb for verb in VERBS if f"holdfast {verb}" not in readme]
+def test_every_verb_stands_in_the_pages_and_no_module_is_a_command():
+    pages = "".join(path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")))
+    assert not [verb for verb in VERBS if f"holdfast {verb}" not in pages]
     for path in [
         ROOT / "README.md",
         ROOT / "Makefile",
