@@ -22,6 +22,7 @@ rule compare:
         summary=f"{R}/summary.json",
     log:
         f"{L}/compare.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
@@ -47,6 +48,7 @@ if STRESSED:
             f"{R}/stress.csv",
         log:
             f"{L}/compare_stress.log",
+        localrule: True
         threads: 1
         resources:
             **asks(None, mem_mb=4000, runtime=60),
@@ -67,6 +69,7 @@ rule gate:
         f"{R}/gate.json",
     log:
         f"{L}/gate.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
@@ -86,6 +89,7 @@ rule papers:
         f"{R}/papers.csv",
     log:
         f"{L}/papers.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=1000, runtime=10),
@@ -146,6 +150,7 @@ rule write_report:
         frontier=captioned(f"{R}/frontier.png", "frontier"),
     log:
         f"{L}/report.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
@@ -184,6 +189,7 @@ if S.study.choose:
             f"config/{Path(S.study.choose.file).stem}.csv",
         log:
             f"{L}/choose.log",
+        localrule: True
         threads: 1
         resources:
             **asks(None, mem_mb=1000, runtime=10),
