@@ -18,8 +18,8 @@ BESIDE = {
     "config/README.md": "study-keys.md", "examples/README.md": "optimizer.md",
 }  # fmt: skip
 CARRIED = "files"  # its folder of files that are linked to
-FENCE = re.compile(r"^( *)(`{3,}).*?^\1\2`*\s*?$|`[^`\n]+`", re.M | re.S)
-LINK = re.compile(r"(\]\()([^)\s]+)([^)]*\))")
+CODE = re.compile(r"^( *)(`{3,}).*?^\1\2`*\s*?$|`[^`\n]+`", re.M | re.S)
+LINK = re.compile(r"(?<=\]\()(?P<target>[^)\s]+)")
 NUMBERED = re.compile(r"<!-- (?:= .+?|/) -->")  # around a number that is written from a file
 
 
@@ -31,12 +31,16 @@ def pages(root: Path) -> dict[str, Path]:
     }
 
 
-def links(text: str) -> Iterator[re.Match[str]]:
-    """Every link and picture of a page outside code: groups before, target, after."""
-    inside = [m.span() for m in FENCE.finditer(text)]
-    for found in LINK.finditer(text):
-        if not any(start <= found.start(2) < end for start, end in inside):
+def _outside_code(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    inside = [m.span() for m in CODE.finditer(text)]
+    for found in pattern.finditer(text):
+        if not any(start <= found.start() < end for start, end in inside):
             yield found
+
+
+def links(text: str) -> Iterator[re.Match[str]]:
+    """Every link and picture of a page outside code; its target is the group `target`."""
+    return _outside_code(LINK, text)
 
 
 def target(root: Path, page: Path, link: str) -> tuple[Path | None, str]:
@@ -60,7 +64,7 @@ def carried(root: Path) -> list[Path]:
     files = set()
     for page in pages(root).values():
         for found in links(page.read_text(encoding="utf-8")):
-            file, _ = target(root, page, found[2])
+            file, _ = target(root, page, found["target"])
             if file is not None and file.is_file() and place(root, file).startswith(f"{CARRIED}/"):
                 files.add(file)
     return sorted(files)
@@ -68,15 +72,16 @@ def carried(root: Path) -> list[Path]:
 
 def rewritten(root: Path, page: Path, text: str) -> str:
     """The text of a page with its links as they are on the site."""
-    here, pieces, done = Path(place(root, page)).parent, [], 0
+    here, changes = Path(place(root, page)).parent, {m.span(): "" for m in _outside_code(NUMBERED, text)}
     for found in links(text):
-        file, anchor = target(root, page, found[2])
-        if file is None or file == page.resolve():
-            continue
-        there = os.path.relpath(place(root, file), here) + (f"#{anchor}" if anchor else "")
-        pieces += [text[done : found.start(2)], there]
-        done = found.end(2)
-    return NUMBERED.sub("", "".join([*pieces, text[done:]]))
+        file, anchor = target(root, page, found["target"])
+        if file is not None and file != page.resolve():
+            changes[found.span()] = os.path.relpath(place(root, file), here) + (f"#{anchor}" if anchor else "")
+    pieces, done = [], 0
+    for (start, end), new in sorted(changes.items()):
+        pieces += [text[done:start], new]
+        done = end
+    return "".join([*pieces, text[done:]])
 
 
 # ---- called by MkDocs -----------------------------------------------------------------------------
