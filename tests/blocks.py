@@ -1,8 +1,8 @@
 """The fenced blocks of the pages: what each is, whether it runs, and what it should print.
 
-A block that cannot run says why in a comment on the line above: `<!-- not run: needs a cluster -->`, or which test runs it:
-`<!-- run by tests/... -->`. A `text` block right below one that runs is what it prints, `...` standing for anything. A block
-below a line that is only a file's name in backticks and a colon is that file.
+A block that cannot run says why in a comment on the line above: `<!-- not run: needs a cluster -->`, or which test
+runs it: `<!-- run by tests/... -->`. A `text` block right below one that runs is what it prints, `...` standing for
+anything. A block below a line that is only a file's name in backticks and a colon is that file.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     Full fine-tuning leaves <!-- = demo/replicated.csv task=agnews arm=full refused -->...<!-- / --> of them.
 
-names a file below docs/, the one row that is meant, a column, and perhaps a form. `holdfast documents` writes what stands
-between the two comments: the number, linked to its file, with its 95 % interval.
+names a file below docs/, the one row that is meant, a column, and perhaps a form. `holdfast documents` writes what
+stands between the two comments: the number, linked to its file, with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def _signed(value: float, digits: int) -> str:
 
 
 def written(row: dict[str, Any], column: str, form: str) -> tuple[str, str]:
-    """(the number, its interval) of one row: `rate` a share in percent with its interval, `%` without, `number` in percent
-    without its sign, `points` a difference in points (`points.1` with one digit), `text` as it stands in the file.
+    """(the number, its interval) of one row: `rate` a share in percent with its interval, `%` without, `number` without
+    its sign too, `points` a difference in points (`points.1` with one digit), `text` as it stands in the file.
 
     >>> written({"effect": "-0.0173", "low": "-0.052", "high": "0.018"}, "effect", "points.1")
     ('−1.7', ' [−5.2, 1.8]')

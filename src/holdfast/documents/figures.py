@@ -88,10 +88,13 @@ def rotation() -> str:
         ((185.0, 165.0), -turn, ("x₁", "x₂"), "as the model has them"),
         ((535.0, 165.0), 0.0, ("u₁", "u₂"), "in the safety basis U"),
     ):
-        parts += [_arrow((middle[0] - 135, middle[1]), (middle[0] + 145, middle[1]), GREY),
-                  _arrow((middle[0], middle[1] + 110), (middle[0], middle[1] - 115), GREY),
-                  _text((middle[0] + 150, middle[1] + 20), axes[0], fill=GREY),
-                  _text((middle[0] + 18, middle[1] - 108), axes[1], fill=GREY), _text((middle[0], 302), title)]
+        parts += [
+            _arrow((middle[0] - 135, middle[1]), (middle[0] + 145, middle[1]), GREY),
+            _arrow((middle[0], middle[1] + 110), (middle[0], middle[1] - 115), GREY),
+            _text((middle[0] + 150, middle[1] + 20), axes[0], fill=GREY),
+            _text((middle[0] + 18, middle[1] - 108), axes[1], fill=GREY),
+            _text((middle[0], 302), title),
+        ]
         for x, y in cloud:
             at = (round(middle[0] + x * math.cos(angle) - y * math.sin(angle), 1),
                   round(middle[1] + x * math.sin(angle) + y * math.cos(angle), 1))  # fmt: skip
@@ -127,19 +130,25 @@ def mask() -> str:
 def merges() -> str:
     """Arithmetic on finished weights: what is added, projected or mixed."""
     base, aligned, tuned = (110.0, 265.0), (190.0, 95.0), (560.0, 215.0)
-    added, between, projected = (tuned[0] + 40, tuned[1] - 85), (375.0, 155.0), (211.0, 51.0)  # aligned + its projection
+    added, between, projected = (
+        (tuned[0] + 40, tuned[1] - 85),
+        (375.0, 155.0),
+        (211.0, 51.0),
+    )  # aligned + its projection
     return _svg(320, "Merges: a safety vector is added, the update is projected, or two models are mixed", [
         _arrow(base, (aligned[0] - 4, aligned[1] + 9), KEEP, width=3),
         _arrow(aligned, (tuned[0] - 9, tuned[1] - 3), TASK, width=3),
         _arrow(tuned, (added[0] - 4, added[1] + 9), KEEP, width=3, dash="7 4"),
         _arrow((tuned[0] - 6, tuned[1] - 7), (projected[0] + 9, projected[1] + 4), GREY, dash="4 4"),
         _arrow(aligned, (projected[0] - 2, projected[1] + 4), KEEP, width=3),
-        _text((138, 200), "safety vector", fill=KEEP, size=13, anchor="end"), _text((300, 160), "update", fill=TASK, size=13),
+        _text((138, 200), "safety vector", fill=KEEP, size=13, anchor="end"),
+        _text((300, 160), "update", fill=TASK, size=13),
         _dot(base), _text((110, 290), "base (or unaligned twin)"),
         _dot(aligned), _text((172, 100), "aligned", anchor="end", bold=True),
         _dot(tuned, LOST), _text((560, 240), "fine-tuned", fill=LOST),
         _dot(added, KEEP), _text((added[0] + 12, added[1] - 10), "RESTA: add it", fill=KEEP),
-        _dot(projected, KEEP), _text((projected[0] + 12, 42), "Safe LoRA: only the part of the update along it", fill=KEEP, anchor="start"),
+        _dot(projected, KEEP),
+        _text((projected[0] + 12, 42), "Safe LoRA: only the part of the update along it", fill=KEEP, anchor="start"),
         _dot(between, KEEP), _text((between[0] - 8, between[1] + 40), "soup: between the two", fill=KEEP),
     ])  # fmt: skip
 
@@ -155,7 +164,8 @@ def judges() -> str:
     return _svg(320, "From prompts to rates: answers are stored once, and every judge reads the same ones", [
         *parts, _arrow((182, 91), (221, 138), GREY), _arrow((182, 221), (221, 172), GREY),
         *_card((590, 106), (112, 100), ("refusal", "compliance", "other")),
-        _text((472, 38), "judges", bold=True), _text((646, 38), "verdicts", bold=True), _text((100, 38), "prompts", bold=True),
+        _text((472, 38), "judges", bold=True), _text((646, 38), "verdicts", bold=True),
+        _text((100, 38), "prompts", bold=True),
         _text((25, 295), "refusal rate: hazards that are refused · over-refusal: harmless prompts that are refused",
               anchor="start", fill=GREY, size=13),
     ])  # fmt: skip

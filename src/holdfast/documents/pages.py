@@ -70,7 +70,9 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
     return {
         ("README.md", "real"): tabular.overview(learned, ("refused", "over-refusal", "utility")),
         ("README.md", "claims"): f"{tabular.verdicts(claims)}\n",
-        ("docs/five-minutes.md", "crafts"): tabular.markdown([r for r in demo if r["task"] == "crafts" and r["arm"] in tables.MAIN]),
+        ("docs/five-minutes.md", "crafts"): tabular.markdown(
+            [r for r in demo if r["task"] == "crafts" and r["arm"] in tables.MAIN]
+        ),
         ("docs/commands.md", "targets"): tables.targets(_text(docs.parent / "Makefile")),
         ("docs/results.md", "results"): tabular.overview(demo),
         ("docs/results.md", "claims"): f"{tabular.verdicts(claims)}\n",

@@ -16,23 +16,23 @@ Row = dict[str, Any]
 HEAD = """\
 # Which remedy?
 
-Written by `holdfast documents` from result files; no number here is typed. Percent of hazards refused, with 95 % intervals
-where they are shown.
+Written by `holdfast documents` from result files; no number here is typed. Percent of hazards refused, with 95 %
+intervals where they are shown.
 
 1. **Is the fine-tune finished?** Then only the second table is yours. `holdfast realign` does one of them in minutes:
    [your own model](own-models.md).
-2. **What have you got?** The last table says what each remedy needs beside the aligned model. Refusals are prompts with answers that
-   decline; a twin is the aligned model, taught on purpose not to refuse.
-3. **Who chooses the rows?** If somebody may slip harmful rows in, look at the column with 1 % of them first: no remedy here holds
-   where half of the rows are harmful ([results](results.md#how-cheaply-is-safety-lost)).
+2. **What have you got?** The last table says what each remedy needs beside the aligned model. Refusals are prompts with
+   answers that decline; a twin is the aligned model, taught on purpose not to refuse.
+3. **Who chooses the rows?** If somebody may slip harmful rows in, look at the column with 1 % of them first: no remedy
+   here holds where half of the rows are harmful ([results](results.md#how-cheaply-is-safety-lost)).
 4. **Look at over-refusal beside refusal.** A model that refuses everything has kept its refusals.
-5. **Then try it on your model.** These are a tiny model of a made-up world and one real model of 135 M parameters with one seed.
-   `holdfast gate` says of yours: ship, do not, or not resolved ([the gate](gate.md)).
+5. **Then try it on your model.** These are a tiny model of a made-up world and one real model of 135 M parameters with
+   one seed. `holdfast gate` says of yours: ship, do not, or not resolved ([the gate](gate.md)).
 
 *World* is the mean of refusals over all utilities from none to full fine-tuning's, three replicates
-([curves.csv](demo/curves.csv), [what that means](curves.md)). *1 % harmful* is one seed of crafts ([risk.csv](demo/risk.csv)).
-*Real* is SmolLM2-135M-Instruct fine-tuned on headlines, one seed ([table.csv](real/table.csv), [the page](real/README.md)); utility is
-beside full fine-tuning, in points.
+([curves.csv](demo/curves.csv), [what that means](curves.md)). *1 % harmful* is one seed of crafts
+([risk.csv](demo/risk.csv)). *Real* is SmolLM2-135M-Instruct fine-tuned on headlines, one seed
+([table.csv](real/table.csv), [the page](real/README.md)); utility is beside full fine-tuning, in points.
 """
 REFUSALS = "refusals"
 NEEDS = dict.fromkeys(("safety", "basis", "gram", "mask", "directions", "neurons"), REFUSALS) | {
@@ -103,7 +103,9 @@ class Measured:
                 said.append(f"{word}: keeps {' '.join(written(row, 'refusal', '%')).strip()} of the refusals")
             over, aligned = self.demo.get((name, task)), self.demo["aligned", task]
             if over and float(over[f"{names.OVER_REFUSAL}_low"]) > float(aligned[f"{names.OVER_REFUSAL}_high"]):
-                said.append(f"{word}: refuses {''.join(written(over, names.OVER_REFUSAL, 'rate'))} of harmless requests")
+                said.append(
+                    f"{word}: refuses {''.join(written(over, names.OVER_REFUSAL, 'rate'))} of harmless requests"
+                )
         for where, r in self.claims:
             if r["arm"] != name or r["compared_with"] not in NOT_REMEDIES or r["verdict"] not in FAILED:
                 continue
@@ -152,5 +154,6 @@ def page(docs: Path) -> str:
         f"{HEAD}{''.join(_section(kind, heads, found) for kind in TITLES)}\n"
         "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
         f"\n## What each needs and costs, and when it failed\n{facts}"
-        f"\n## Here, but not measured yet\n\n{rest}. Their equations are tested; no study with results below docs/ has run them.\n"
+        f"\n## Here, but not measured yet\n\n{rest}. Their equations are tested; no study with results below docs/ "
+        "has run them.\n"
     )

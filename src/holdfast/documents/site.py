@@ -1,7 +1,7 @@
 """Which files are pages of the site, and where a link of a page leads there. MkDocs calls the two hooks at the end.
 
-Pages are the Markdown files of docs/, and those in `BESIDE`. Their links are those of the repository, so that they can be
-read there too; a link to a file that is no page takes the file along, below files/, and the site is whole by itself.
+Pages are the Markdown files of docs/, and those in `BESIDE`. Their links are those of the repository, so that they can
+be read there too; a link to a file that is no page takes the file along, below files/: the site is whole by itself.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from holdfast import names
 
 Row = dict[str, Any]
 TASKS = {"agnews": "headlines", "gsm8k": "stories", "crafts": "crafts"}  # of the fictional world, in words
-SPREADS = {"base": "sd_base", "aligned": "sd_aligned", "rows": "sd_draw", "order": "sd_order", "rounding": "sd_rounding",
-           "prompts": "sd_prompts"}  # fmt: skip
+SPREADS = {"base": "sd_base", "aligned": "sd_aligned", "rows": "sd_draw", "order": "sd_order",
+           "rounding": "sd_rounding", "prompts": "sd_prompts"}  # fmt: skip
 RATES = {names.REFUSAL_RATE: "refusals", "utility": "utility"}
 SHARES = "harmful-"
 ABLATION = {
@@ -61,7 +61,9 @@ def shares(rows: Sequence[Row]) -> str:
     """Refusals of every arm that was trained on rows of which a growing share is harmful; most of them first."""
     tasks = sorted({r["task"] for r in rows if r["task"].startswith(SHARES)}, key=lambda t: int(t.removeprefix(SHARES)))
     found = {(r["arm"], r["task"]): r for r in rows if r["harmful_fraction"]}
-    arms = sorted({a for a, t in found if t in tasks}, key=lambda a: -sum(_rate(found[a, t]) for t in tasks))
+    arms = sorted(
+        dict.fromkeys(a for a, t in found if t in tasks), key=lambda a: -sum(_rate(found[a, t]) for t in tasks)
+    )
     return table(
         ["arm", *(f"{t.removeprefix(SHARES)} % harmful" for t in tasks)],
         [[f"`{a}`", *(_percent(found[a, t], names.REFUSAL_RATE) for t in tasks)] for a in arms],
