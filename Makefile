@@ -96,7 +96,8 @@ site: $(STAMP) ## the documentation as a site in site/, searchable, also from a 
 site-serve: site ## the same at http://127.0.0.1:8000, built again when a page changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-pictures: $(STAMP) ## take the pictures of docs/mlflow.md again, in Chromium (STUDY=name, which must be in the store)
+pictures: $(STAMP) ## take the pictures of the report, the plan and MLflow again, in Chromium (STUDY=name, finished and in the store)
+	$(BIN)/python tests/screens.py $(STUDY)
 	$(BIN)/python tests/pictures.py $(STUDY)
 
 dist: $(STAMP) ## sdist and wheel in dist/, tried in an environment of their own

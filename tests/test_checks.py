@@ -27,7 +27,9 @@ ERRORS = [sys.executable, "tests/bad_input.py", "--check"]
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clean") / "p"
-    kept = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "work", "results", "logs", "ml*", "dist", "build")
+    kept = shutil.ignore_patterns(
+        ".*", "__pycache__", "*.egg-info", "work", "results", "logs", "ml*", "dist", "build", "site"
+    )
     shutil.copytree(ROOT, folder, ignore=kept)
     return folder
 

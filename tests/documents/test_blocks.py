@@ -100,6 +100,31 @@ def run(block: blocks.Block, folder: Path) -> str:
 
 
 @pytest.mark.dag
+def test_every_file_that_a_study_leaves_is_told_of(project):
+    told = (ROOT / "docs/files.md").read_text()
+    results = project / "results/smoke"
+    files = {p.name for p in results.iterdir() if p.is_file()} | {p.name for p in (results / "crafts").rglob("*.*")}
+    assert [name for name in sorted(files) if f"`{name}`" not in told] == []
+    folders = {p.name for p in (project / "work/smoke").iterdir() if f"`{p.name}/`" not in told}
+    assert folders <= {"agnews", "crafts"}
+
+
+@pytest.mark.dag
+def test_pictures_of_a_study_are_taken_again(project, tmp_path, monkeypatch):
+    import browser
+    import screens
+    from PIL import Image
+
+    if browser.CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    monkeypatch.chdir(project)
+    assert screens.main(["smoke", "--out", str(tmp_path)]) == 0
+    for name in ("plan", "report"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.width == screens.WIDTH and len(picture.convert("L").getcolors()) > 20, name
+
+
+@pytest.mark.dag
 @pytest.mark.parametrize("name", RUNNING)
 def test_the_blocks_of_a_page_run_and_print_what_it_says(name, folder):
     PREPARED.get(name, lambda _: None)(folder)
