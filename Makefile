@@ -91,7 +91,7 @@ documents: $(STAMP) ## regenerate every generated file
 
 site: $(STAMP) ## the documentation as a site in site/, searchable, also from a file
 	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[site]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 site-serve: site ## the same at http://127.0.0.1:8000, built again when a page changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
