@@ -104,6 +104,15 @@ SWEEPS = [
 ]
 
 
+# What the page is made with beside code: templates, style and scripts.
+PAGE = provenance.digest(
+    [
+        provenance.file_digest(path)
+        for path in sorted((provenance.PACKAGE / "report/templates").iterdir())
+    ]
+)
+
+
 rule write_report:
     """Writing the report of {S.name}"""
     input:
@@ -142,7 +151,7 @@ rule write_report:
         **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg=S.dump(),
-        code=code("report"),
+        code=code("report") + PAGE,
     script:
         "../scripts/report.py"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from holdfast import data, names
 from holdfast.data import draws, fetch, leaks, questions, sources, table, written
-from holdfast.data.sources import SUITES
+from holdfast.data.sources import ANSWERED, SUITES, WRITTEN
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
 from holdfast.suites import published
@@ -18,7 +19,7 @@ from holdfast.world.generator import World
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
-Refuses = Callable[[str, str], bool]
+Reads = Callable[[str, str], bool]  # what a judge says of a request and its answer
 GIVEN = "given"  # of a row whose prompt became a question: the prompt before, which no table has
 SPARE = 1.2  # times as many requests a base is asked as answers are needed: some refuse
 
@@ -27,7 +28,7 @@ def _nobody(_: str) -> None:
     """Tell nobody."""
 
 
-def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None = None) -> list[Row]:
+def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Reads | None = None) -> list[Row]:
     """Rows of the safety table: the world's, or the user's file with prompt, response and kind. Of more rows than are
     asked for, the first; another `draw` takes others, and in another order. Without benign rows where the base answers
     those itself.
@@ -41,7 +42,7 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None
         return World(cfg["world"]["seed"]).safety(cfg["hazards"], benign, cfg.get("draw", 0))
     raw = fetch.records(cfg["source"], cfg["columns"])
     _refuse_hidden(raw, cfg["source"], "kind", "safety")
-    rows = worded(raw, cfg["source"], lambda i: {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"})
+    rows = worded(raw, cfg["source"], _unnamed)
     if cfg.get("refusals") == "written":
         for r in rows:
             if r["kind"] == names.HAZARD:
@@ -74,6 +75,11 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None
     return out
 
 
+def _unnamed(i: int) -> dict[str, str]:
+    """What a safety row is that does not say it."""
+    return {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"}
+
+
 def _questions(rows: list[Row], share: float, draw: int, say: Say) -> list[Row]:
     """The rows, of which a share is asked as a question where that can be done, and then keeps what was given."""
     rng, out = random.Random(f"holdfast-questions-{draw}"), []
@@ -90,13 +96,29 @@ def trained_on(rows: Sequence[Row]) -> list[Row]:
     return [*rows, *(r | {"prompt": r[GIVEN]} for r in rows if GIVEN in r)]
 
 
-def benign_prompts(cfg: dict[str, Any]) -> list[str]:
-    """What a base is asked for answers of its own: ours, or those of the user's file; in the order of the draw."""
-    if cfg["source"] == "written":
-        return list(written.harmless(cfg["draw"]))
-    prompts = [data.word(r, "prompt", "").strip() for r in fetch.records(cfg["source"], {})]
+def benign_prompts(cfg: dict[str, Any], complies: Reads | None = None) -> list[str]:
+    """What a base is asked for answers of its own: ours, or those of the user's file; in the order of the draw.
+
+    `answered` takes what the safety source itself answers, every second one as long as there are some, and ours: people
+    word requests in more ways than we do, and a model learns to refuse whatever is not worded as ours are.
+
+    Args:
+        complies: says of a request and its answer whether that helps; `answered` needs it.
+    """
+    ours = list(written.harmless(cfg["draw"]))
+    if cfg["source"] == WRITTEN:
+        return ours
+    if cfg["source"] == ANSWERED:
+        raw, source = fetch.records(cfg["safety"]["source"], cfg["safety"]["columns"]), cfg["safety"]["source"]
+        rows = fetch.checked(worded(raw, source, _unnamed), "safety", source)
+        prompts = [r["prompt"] for r in rows if complies is not None and complies(r["prompt"], r["response"])]
+    else:
+        prompts = [data.word(r, "prompt", "").strip() for r in fetch.records(cfg["source"], {})]
     prompts = [p for p in dict.fromkeys(prompts) if p]
-    return random.Random(f"holdfast-benign-{cfg['draw']}").sample(prompts, len(prompts))
+    found = random.Random(f"holdfast-benign-{cfg['draw']}").sample(prompts, len(prompts))
+    if cfg["source"] != ANSWERED:
+        return found
+    return [p for pair in itertools.zip_longest(found, ours) for p in pair if p]
 
 
 def preference_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
