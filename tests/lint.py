@@ -51,7 +51,7 @@ def dead_code() -> int:
     with tempfile.TemporaryDirectory() as folder:
         used = Path(folder) / "rules.py"
         used.write_text(words_of_the_rules(), encoding="utf-8")
-        return subprocess.run([BIN / "vulture", "src", "scripts", "benchmarks", "examples", used]).returncode
+        return subprocess.run([BIN / "vulture", "src", "scripts", "benchmarks", "examples", "parity", used]).returncode
 
 
 def _names(tree: ast.AST, own: str) -> set[tuple[str, str]]:
@@ -75,7 +75,7 @@ def unused() -> int:
     looks at bare names only. What a definition says of itself does not count."""
     source, wrong, used, defined = Path("src/holdfast"), [], set(), {}
     for path in [*sorted(source.rglob("*.py")), *Path("scripts").glob("*.py"), *Path("benchmarks").glob("*.py"),
-                 *Path("examples").glob("*.py")]:  # fmt: skip
+                 *Path("examples").glob("*.py"), *Path("parity").glob("*.py")]:  # fmt: skip
         inside = path.is_relative_to(source)
         parts = [p for p in path.relative_to(source).with_suffix("").parts if p != "__init__"] if inside else []
         own = ".".join(["holdfast", *parts]) if inside else str(path)
