@@ -1,5 +1,5 @@
-"""NLSR: the statements of the authors' code for the low-rank part of a weight, for the mask of its largest entries, and
-`Adaptive_Search_Operation` for who is restored.
+"""NLSR: the statements of the authors' code for the low-rank part of a weight, for the mask of its largest entries and
+for the amplified reference, and `Adaptive_Search_Operation` for who is restored.
 
 Activations are random, and every module's Bernoulli draw is read as its probability. What works on the factors of
 adapters, the cosines and the exchange of entries, has no counterpart in whole updates and is not compared.
@@ -75,6 +75,20 @@ def compare(theirs: code.Code) -> list[code.Row]:
             float(other),
             0.02,
             "their svd_lowrank has no column to spare; they keep the entries above, here the largest κ",
+        )
+    )
+    a, b = tiny.normal(4, 32, seed=4), tiny.normal(24, 4, seed=5)
+    factors = [SimpleNamespace(data=x.clone()) for x in (a, b)]
+    for factor in factors:
+        names = {"name": "lora", "moderate_model_param": factor, "args": SimpleNamespace(alpha=0.9)}
+        theirs.statements("src/expo-lora.py", "if 'lora' in name", "if 'lora' in name", names)
+    ours = 1.9 * b @ a  # θ_aligned + α (θ_aligned − θ_weak) − θ_weak, of an adapter on θ_weak
+    rows.append(
+        code.Row(
+            "amplified update, α = 0.9",
+            tiny.far(ours, factors[1].data @ factors[0].data),
+            0.42,
+            "they multiply both factors by 2 α, the update by 3.24; the equation, followed here, by 1 + α",
         )
     )
     return rows

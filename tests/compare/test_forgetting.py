@@ -121,6 +121,13 @@ def test_the_table_has_every_category_and_holm_over_the_arms():
     assert set(rows[0]) == set(forgetting.COLUMNS)
 
 
+def test_what_was_never_refused_cannot_be_lost():
+    arms = {"aligned": group("aligned", [0, 0], "ab"), "arm": group("arm", [0, 1], "ab")}
+    (row,) = forgetting.rows({"t": arms})
+    assert row["category"] == "all" and "lost" not in row and row["p"] == 1.0
+    assert forgetting.rows({"t": {"base": group("base", [1, 1], "ab")}}) == []
+
+
 def test_wordings_of_one_request_are_one_request():
     """Twenty copies of three requests know no more than three."""
     categories = ["a"] * 20 + ["b"] * 20 + ["b"] * 20
