@@ -139,6 +139,12 @@ def test_wordings_of_one_request_are_one_request():
     alone = forgetting.rows({"t": {"aligned": group("aligned", [1] * 60, categories),
                                    "arm": group("arm", after, categories)}})  # fmt: skip
     assert alone[0]["p"] < 0.001
+    # One of two wordings lost in either category: the same of every request.
+    half, pairs, kinds = [0, 1] * 8 + [1, 0] * 8, [f"x{i // 2}" for i in range(32)], ["a"] * 16 + ["b"] * 16
+    (even, *_) = forgetting.rows(
+        {"t": {"aligned": group("aligned", [1] * 32, kinds, pairs), "arm": group("arm", half, kinds, pairs)}}
+    )
+    assert even["p"] == 1.0
 
 
 def test_every_model_is_held_against_the_one_it_starts_from():
