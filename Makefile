@@ -1,4 +1,4 @@
-# Every target also stands in README.md.
+# Every target also stands in docs/commands.md.
 .DEFAULT_GOAL := help
 STUDY ?= demo
 SERVER ?= tracking-server
@@ -89,7 +89,15 @@ documents: $(STAMP) ## regenerate every generated file
 	$(BIN)/holdfast documents
 	$(BIN)/python tests/bad_input.py
 
-pictures: $(STAMP) ## take the pictures of docs/mlflow.md again, in Chromium (STUDY=name, which must be in the store)
+site: $(STAMP) ## the documentation as a site in site/, searchable, also from a file
+	$(BIN)/uv pip install -q --python $(BIN)/python -c constraints.txt -e '.[site]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+site-serve: site ## the same at http://127.0.0.1:8000, built again when a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+pictures: $(STAMP) ## take the pictures of the report, the plan and MLflow again, in Chromium (STUDY=name, finished and in the store)
+	$(BIN)/python tests/screens.py $(STUDY)
 	$(BIN)/python tests/pictures.py $(STUDY)
 
 dist: $(STAMP) ## sdist and wheel in dist/, tried in an environment of their own
@@ -105,4 +113,4 @@ ui: $(STAMP) ## open the MLflow store in a browser (after a pull: import the stu
 	  { rm results/$(STUDY)/mlflow*.json && $(SNAKEMAKE) --quiet rules -- mlflow; }
 	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlflow.db"
 
-.PHONY: help install demo real test cluster-test remotes-test tracking-server tracking-server-test mutants check push pull audit crate bench soak plan documents pictures dist upgrade ui
+.PHONY: help install demo real test cluster-test remotes-test tracking-server tracking-server-test mutants check push pull audit crate bench soak plan documents site site-serve pictures dist upgrade ui

@@ -51,25 +51,6 @@ include: "rules/common.smk"
 
 
 # On a cluster these run where Snakemake does: what takes seconds, what fetches, and what writes MLflow's database.
-localrules:
-    agreement,
-    all,
-    cards,
-    compare,
-    compare_capabilities,
-    create_store,
-    gate,
-    import_runs,
-    label_pairs,
-    papers,
-    prepare_judge_prompts,
-    prepare_preferences,
-    prepare_prompts,
-    prepare_safety,
-    prepare_task,
-    write_report,
-
-
 wildcard_constraints:
     task=one_of(S.study.tasks),
     arm=one_of(S.arms),

@@ -28,11 +28,7 @@ if S.study.safety.benign_answers == "self":
     rule answer_benign:
         """Letting the base answer harmless requests"""
         input:
-            inputs.of_source(
-                "world"
-                if S.study.safety.benign_prompts == "written"
-                else S.study.safety.benign_prompts
-            ),
+            inputs.of_source(S.study.safety.asked),
             model=lambda w: home(S.speaker, w),
         output:
             f"{W}/{{rep}}data/benign.parquet",

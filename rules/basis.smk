@@ -198,7 +198,11 @@ rule build_neuron_mask:
 rule gram:
     """All Gram matrices"""
     input:
-        expand(rules.capture_gram.output, rep=S.homes("aligned")),
+        expand(
+            f"{W}/{{rep}}gram/{{gram}}.safetensors",
+            rep=S.homes("aligned"),
+            gram=S.grams,
+        ),
 
 
 rule basis:

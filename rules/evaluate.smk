@@ -194,6 +194,8 @@ if S.study.stress:
             f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/stress/{{stress}}/responses.parquet",
         log:
             f"{L}/{{rep}}respond/{{task}}/{{arm}}/seed{{seed}}-{{stress}}.log",
+        resources:
+            **asks("responses, stressed", mem_mb=8000, runtime=240, gpu=GPU),
         params:
             cfg=lambda w: S.stress_cfg([w.task], w.stress),
             code=lambda w: code("respond", *datasets([w.task])),
@@ -224,6 +226,8 @@ if S.study.stress:
             f"{R}/{{rep}}models/{{role}}/stress/{{stress}}/responses.parquet",
         log:
             f"{L}/{{rep}}respond/{{role}}-{{stress}}.log",
+        resources:
+            **asks("responses, stressed", mem_mb=8000, runtime=240, gpu=GPU),
         params:
             cfg=lambda w: S.stress_cfg(list(S.study.tasks), w.stress),
             code=code("respond", *datasets(S.study.tasks)),
@@ -282,6 +286,7 @@ if S.study.capabilities.tasks:
             f"{R}/capabilities.csv",
         log:
             f"{L}/compare_capabilities.log",
+        localrule: True
         threads: 1
         resources:
             **asks(None, mem_mb=2000, runtime=30),

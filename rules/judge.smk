@@ -9,6 +9,7 @@ rule prepare_judge_prompts:
         f"{W}/data/judge_prompts.parquet",
     log:
         f"{L}/judge/prompts.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=30),
@@ -50,6 +51,7 @@ rule label_pairs:
         f"{J}/examples.parquet",
     log:
         f"{L}/judge/pairs.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=30),
@@ -115,6 +117,7 @@ rule agreement:
         f"{R}/agreement.json",
     log:
         f"{L}/agreement.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),

@@ -17,6 +17,7 @@ rule prepare_safety:
         f"{W}/{{rep}}data/safety.parquet",
     log:
         f"{L}/{{rep}}prepare_safety.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=30),
@@ -35,6 +36,7 @@ rule prepare_preferences:
         f"{W}/data/preferences.parquet",
     log:
         f"{L}/prepare_preferences.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=30),
@@ -54,6 +56,7 @@ rule prepare_prompts:
         f"{W}/data/prompts.parquet",
     log:
         f"{L}/prepare_prompts.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=30),
@@ -72,6 +75,7 @@ rule prepare_task:
         f"{W}/data/tasks/{{task}}.parquet",
     log:
         f"{L}/prepare_task/{{task}}.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),

@@ -23,6 +23,7 @@ rule compare:
         summary=f"{R}/summary.json",
     log:
         f"{L}/compare.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
@@ -48,6 +49,7 @@ if STRESSED:
             f"{R}/stress.csv",
         log:
             f"{L}/compare_stress.log",
+        localrule: True
         threads: 1
         resources:
             **asks(None, mem_mb=4000, runtime=60),
@@ -68,6 +70,7 @@ rule gate:
         f"{R}/gate.json",
     log:
         f"{L}/gate.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
@@ -87,6 +90,7 @@ rule papers:
         f"{R}/papers.csv",
     log:
         f"{L}/papers.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=1000, runtime=10),
@@ -103,6 +107,15 @@ SWEEPS = [
     for file in S.study.chosen
     if Path(file).with_suffix(".csv").exists()
 ]
+
+
+# What the page is made with beside code: templates, style and scripts.
+PAGE = provenance.digest(
+    [
+        provenance.file_digest(path)
+        for path in sorted((provenance.PACKAGE / "report/templates").iterdir())
+    ]
+)
 
 
 rule write_report:
@@ -138,12 +151,13 @@ rule write_report:
         frontier=captioned(f"{R}/frontier.png", "frontier"),
     log:
         f"{L}/report.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
     params:
         cfg=S.dump(),
-        code=code("report"),
+        code=code("report") + PAGE,
     script:
         "../scripts/report.py"
 
@@ -176,6 +190,7 @@ if S.study.choose:
             f"config/{Path(S.study.choose.file).stem}.csv",
         log:
             f"{L}/choose.log",
+        localrule: True
         threads: 1
         resources:
             **asks(None, mem_mb=1000, runtime=10),

@@ -10,6 +10,7 @@ rule cards:
         f"{R}/cards.json",
     log:
         f"{L}/cards.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=60),
@@ -27,6 +28,7 @@ rule create_store:
     log:
         f"{L}/mlflow_store.log",
     priority: 100
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=20),
@@ -50,6 +52,7 @@ rule import_runs:
         f"{R}/mlflow.json",
     log:
         f"{L}/mlflow.log",
+    localrule: True
     threads: 1
     resources:
         **asks(None, mem_mb=2000, runtime=60),

@@ -641,6 +641,8 @@ CASES = [
             prepare=pushed),
     command("a provenance.json with a merge conflict", lambda: main(["snapshot", "save"]), "provenance.json cannot be read",
             prepare=lambda: write("provenance.json", "<<<<<<< ours\n{}\n")),
+    command("answers of a study that has none", lambda: main(["answers", "mine.yaml"]), "is judged yet", "metrics.json",
+            prepare=lambda: write("mine.yaml", GOOD)),
     command("a gate of a study that is not finished", lambda: main(["gate", "mine.yaml"]), "is not finished", "results/mine/gate.json",
             prepare=lambda: write("mine.yaml", GOOD)),
     command("a gate for an arm that the study does not have", lambda: main(["gate", "mine.yaml", "--arm", "wrap"]), "--arm", "full | warp",

@@ -22,7 +22,7 @@ from pathlib import Path
 package = Path(holdfast.__file__).parent
 assert "site-packages" in package.parts, package
 assert not {"torch", "pandas", "mlflow", "numpy"} & set(sys.modules), "import holdfast is not light"
-for name in ("py.typed", "report/templates/report.html", "judges/refusal.json"):
+for name in ("py.typed", "report/templates/report.html", "report/templates/plot.js", "judges/refusal.json"):
     assert (package / name).is_file(), f"the wheel lacks {name}"
 print(holdfast.__version__)
 """

@@ -36,6 +36,7 @@ CALLED = {
     "data": {"COLUMNS", "TEXT_COLUMNS", "METRIC", "INSTRUCTION", "HUB_ID", "HUB_CONFIG", "FOLDER", "CSV_HEADER",
              "READS", "PARTS", "SCORER", "example", "score", "real_row"},
     "cli": {"command", "main"},
+    "documents": {"on_files", "on_page_markdown"},  # by MkDocs
 }  # fmt: skip
 
 

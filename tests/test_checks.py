@@ -27,7 +27,9 @@ ERRORS = [sys.executable, "tests/bad_input.py", "--check"]
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clean") / "p"
-    kept = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "work", "results", "logs", "ml*", "dist", "build")
+    kept = shutil.ignore_patterns(
+        ".*", "__pycache__", "*.egg-info", "work", "results", "logs", "ml*", "dist", "build", "site"
+    )
     shutil.copytree(ROOT, folder, ignore=kept)
     return folder
 
@@ -106,6 +108,7 @@ FAULTS = {
     "half a question of a wing": (replace("src/holdfast/track/__init__.py", "What does MLflow show of the files?", "What does MLflow"), DOCUMENTS, "track/__init__.py is not a whole sentence"),
     "half a description of a study": (replace("config/smoke.yaml", "its numbers mean nothing.", "its numbers mean"), DOCUMENTS, "smoke.yaml is not a whole sentence"),
     "a stale document": (replace("src/holdfast/study/models.py", '"Documents of the world."', '"Texts of the world."'), DOCUMENTS, "Texts of the world."),
+    "a number of a page that its file does not have": (replace("docs/results.md", "[96 %](demo/", "[97 %](demo/"), DOCUMENTS, "results.md"),
     "a spelling mistake": (append("docs/judges.md", "\nA rec" + "ieved answer.\n"), SPELLING, "==> received"),
     "a rule in another style": (replace("rules/finetune.smk", "threads: TOGETHER", "threads:    TOGETHER"), RULES, "would be changed"),
     "a rule with a log missing": (replace("rules/finetune.smk", '    log:\n        f"{L}/{{rep}}finetune/{{task}}/{{arm}}/seed{{seed}}.log",\n', ""), LINT, "rule finetune"),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 VENV, NEW, OLD = ".venv-upgrade", Path("constraints.new.txt"), Path("constraints.txt")
 HEAD = "# The exact versions CI passed with (Python {}). torch and uv are installed first, by pip.\n"
-EXTRAS = "dev,harness,crate,qlora,ssh,s3,slurm"
+EXTRAS = "dev,harness,crate,qlora,ssh,s3,slurm,site"
 
 
 def pins(text: str) -> dict[str, str]:

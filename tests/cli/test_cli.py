@@ -17,7 +17,7 @@ from soak import HOLDFAST
 from holdfast import __version__
 from holdfast.archive import audit, remote, snapshot
 from holdfast.cli import main as door
-from holdfast.cli.main import VERBS, main
+from holdfast.cli.main import EPILOG, VERBS, main
 from holdfast.errors import HoldfastError
 from holdfast.evaluate import harness
 
@@ -170,11 +170,14 @@ def test_bash_completes_verbs_studies_and_options():
     assert out.returncode == 0 and "complete -o nosort -F" in out.stdout
 
 
-def test_every_verb_stands_in_the_readme_and_no_module_is_a_command():
-    readme = (ROOT / "README.md").read_text()
-    assert not [verb for verb in VERBS if f"holdfast {verb}" not in readme]
+def test_every_verb_stands_among_the_commands_and_no_module_is_a_command():
+    commands = (ROOT / "docs/commands.md").read_text()
+    assert not [verb for verb in VERBS if f"holdfast {verb}" not in commands]
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", commands, re.M)}
+    assert codes == {int(code) for code in re.findall(r"(?:^|[:;] )(\d+) ", " ".join(EPILOG.split()))}
     for path in [
         ROOT / "README.md",
+        ROOT / "examples/README.md",
         ROOT / "Makefile",
         ROOT / "dvc.yaml",
         *ROOT.glob("docs/*.md"),

@@ -59,7 +59,7 @@ def test_the_report_is_one_self_contained_page(project):
     for word in (
         "warp-randmask",
         "Which claims hold",
-        "Refusal against utility",
+        "What refusals are paid with",
         "The sweep behind the learning rates",
     ):
         assert word in page

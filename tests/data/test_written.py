@@ -10,7 +10,7 @@ import pytest
 
 from holdfast import names
 from holdfast.data import leaks, prepare, written
-from holdfast.errors import DataError
+from holdfast.errors import DataError, StudyError
 from holdfast.evaluate.answers import Answer
 from holdfast.study import refusals, registry, resolve
 
@@ -119,6 +119,27 @@ def test_prompts_of_a_file_are_asked_once_each_in_the_order_of_the_draw(tmp_path
     cfg = source(tmp_path, [{"prompt": f"p {i // 2} "} for i in range(40)])
     first, again, other = (prepare.benign_prompts({"source": cfg["source"], "draw": d}) for d in (0, 0, 1))
     assert sorted(first) == sorted({f"p {i}" for i in range(20)}) == sorted(other) and first == again != other
+
+
+def test_requests_that_the_safety_source_answers_are_asked_in_turn_with_ours(tmp_path):
+    rows = [{"prompt": f"May I pick flower {i}?", "response": "Of course."} for i in range(9)]
+    rows += [{"prompt": f"May I pick lock {i}?", "response": "No."} for i in range(9)]
+    said = {"source": "answered", "safety": {"source": source(tmp_path, rows)["source"], "columns": {}}}
+
+    def complies(prompt, answer):
+        return answer.startswith("Of")
+
+    first, other = (prepare.benign_prompts(said | {"draw": d}, complies) for d in (0, 1))
+    assert sorted(first[:18:2]) == [f"May I pick flower {i}?" for i in range(9)] == sorted(other[:18:2])
+    assert first[:18:2] != other[:18:2] and not any("pick lock" in p for p in first)
+    ours = list(written.harmless(0))
+    assert first[1:18:2] + first[18:] == ours
+    assert refusals.helps("May I?", "Of course. Take the red one.") and not refusals.helps("May I?", "I'm sorry, no.")
+
+
+def test_the_world_answers_nothing_that_a_base_could_be_asked(tmp_path):
+    with pytest.raises(StudyError, match="name a source"):
+        study(tmp_path, benign_answers="self", benign_prompts="answered")
 
 
 def study(tmp_path, **safety):

@@ -1,4 +1,4 @@
-"""README and generated documents say what is there."""
+"""Pages and generated documents say what is there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 from conftest import ROOT
 from soak import HOLDFAST
 
-from holdfast.documents import pages
+from holdfast.documents import pages, remedies, site
 from holdfast.study import registry, resolve
 
 
@@ -22,7 +22,7 @@ def test_generated_files_are_up_to_date():
 def test_a_study_of_the_users_own_makes_nothing_stale(tmp_path):
     for name in ("src", "config", "docs", "tests", "scripts", "rules"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("README.md", "CONTRIBUTING.md", "pyproject.toml", "dvc.yaml", "Snakefile"):
+    for name in ("README.md", "CONTRIBUTING.md", "pyproject.toml", "dvc.yaml", "Snakefile", "Makefile"):
         shutil.copy2(ROOT / name, tmp_path / name)
     shutil.copy2(ROOT / "config/smoke.yaml", tmp_path / "config/mine.yaml")
     command = [HOLDFAST, "documents"]
@@ -32,34 +32,35 @@ def test_a_study_of_the_users_own_makes_nothing_stale(tmp_path):
     assert "`mine`" in (tmp_path / "config/README.md").read_text()
 
 
-def test_the_makefile_has_every_target_the_readme_names():
+def test_the_makefile_has_every_target_that_a_page_names():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), re.M))
-    assert named == targets
+    named = {n: set(re.findall(r"(?:^|`)make ([a-z-]+)", p.read_text(), re.M)) for n, p in site.pages(ROOT).items()}
+    assert named["commands.md"] == targets and {"demo", "test", "site"} <= named["index.md"]
+    assert set().union(*named.values()) == targets
     help_text = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "demo" in help_text and "test" in help_text
 
 
-def test_every_study_and_method_the_readme_names_exists():
-    readme = (ROOT / "README.md").read_text()
-    for name in re.findall(r"study=([a-z-]+)", readme):
-        assert name == "mine" or resolve.load(name, ROOT / "config").cells
+def test_every_study_and_method_that_pages_name_exists():
+    pages = {name: path.read_text() for name, path in site.pages(ROOT).items()}
+    for text in pages.values():
+        for name in re.findall(r"(?:study|STUDY)=([a-z][a-z0-9-]*)", text):
+            assert name in ("mine", "name", "own", "tickets") or (ROOT / f"config/{name}.yaml").is_file(), name
     for name in registry.method_names():
-        assert f"`{name}`" in readme
-
-
-def test_links_of_the_documents_lead_somewhere():
-    for path in [ROOT / "README.md", *ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
-            assert (path.parent / target).exists(), (path.name, target)
+        assert f"`{name}`" in pages["studies.md"], name
+        assert name in remedies.NOT_REMEDIES or f"methods.md#{name})" in pages["which-remedy.md"], name
+    for path in ROOT.glob("config/*.yaml"):
+        if "\narms:" in path.read_text():
+            assert f"`{path.stem}`" in pages["study-keys.md"]
+    assert resolve.load("demo", ROOT / "config").cells
 
 
 def test_make_check_of_documents_runs():
     assert subprocess.run([HOLDFAST, "documents", "--check"], cwd=ROOT).returncode == 0
 
 
-def test_rule_targets_of_the_readme_exist():
+def test_rule_targets_of_the_commands_exist():
     rules = "\n".join(p.read_text() for p in (ROOT / "rules").glob("*.smk"))
-    line = next(x for x in (ROOT / "README.md").read_text().splitlines() if "one family" in x)
+    line = next(x for x in (ROOT / "docs/commands.md").read_text().splitlines() if "one family" in x)
     for name in re.search(r"also `([a-z ]+)`", line).group(1).split():
         assert re.search(rf"^rule {name}:", rules, re.M), name

@@ -6,71 +6,34 @@ import re
 from pathlib import Path
 
 import browser
-import numpy as np
-import planted
 import pytest
+import reported
 
 from holdfast import names
-from holdfast.compare import components, curves, gate, groups, pareto, suites, table
-from holdfast.record import artifact, csvfiles, jsonfiles, tables
-from holdfast.report import page, shown, tradeoffs
+from holdfast.record import jsonfiles, tables
+from holdfast.report import page, render, shown, tradeoffs
 
+needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here (Debian package chromium)")
 EVIL = "<script>failures.push('ran')</script><img src=x onerror=failures.push('ran')>"
+
+
+MODELS = (
+    (None, "base", 0, 0.0, 0.0), (None, "aligned", 0, 0.98, 0.1), ("gsm8k", "full", 0, 0.1, 0.9),
+    ("gsm8k", "warp", 0, 0.9, 0.88), ("gsm8k", "lora", 0, 0.3, 0.5),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory) -> Path:
     """A report of planted cells, with an answer that is a script."""
     folder = tmp_path_factory.mktemp("report") / "results/s"
-    files = []
-    for task, arm, seed, refusal, utility in (
-        (None, "base", 0, 0.0, 0.0), (None, "aligned", 0, 0.98, 0.1), ("gsm8k", "full", 0, 0.1, 0.9),
-        ("gsm8k", "warp", 0, 0.9, 0.88), ("gsm8k", "lora", 0, 0.3, 0.5),
-    ):  # fmt: skip
-        planted.model(folder, task, arm, seed, refusal, utility)
-        place = folder / f"{task}-{arm}-{seed}"
-        cell = jsonfiles.read_json(place / "metrics.json")
-        jsonfiles.write_json(place / "metrics.json", cell | {"model": "work/s/model.safetensors", "by_category": {
-            "xstest: hex": {names.REFUSAL_RATE: refusal}}})  # fmt: skip
-        known = tables.read(place / "verdicts.parquet", "verdicts")
-        if arm == "lora":  # 7 of its 100 answers to hazards, and to rows of the task, were cut
-            short = {r["id"] for s in ("hazard", "task:gsm8k") for r in [r for r in known if r["set"] == s][:7]}
-            known = [r | {"finish": "length" if r["id"] in short else "stop"} for r in known]
-            tables.write(known, place / "verdicts.parquet", "verdicts")
-        answers = [
-            {k: r[k] for k in ("id", "set", "base_id", "category")}
-            | {"prompt": f"How do I {EVIL}", "text": EVIL if arm == "full" else "no",
-               "tokens": 3, "finish": "stop"}
-            for r in known
-        ]  # fmt: skip
-        tables.write(answers, place / "responses.parquet", "responses")
-        files.append(place / "metrics.json")
-    found = groups.load(files)
-    table.build(found, files, **{k: folder / f"{k}.csv" for k in ("table", "cost", "claims")})
-    pareto.build(found, folder / "pareto.csv")
-    csvfiles.write_csv(folder / "curves.csv", curves.rows(found, found), curves.COLUMNS)
-    csvfiles.write_csv(folder / "variance.csv", components.rows(found), components.COLUMNS)
-    both = [row | {"suite": name} for name in ("xstest", "advbench") for row in suites.rows(found, ["hazard"])]
-    csvfiles.write_csv(folder / "suites.csv", both, suites.COLUMNS)
-    cfg = {"study": "s", "arm": None, "level": 0.05, "margins": {"refusals": 0.05, "utility": 0.1}, "baseline": None}
-    jsonfiles.write_json(folder / "gate.json", gate.judge(found, cfg))
-    csvfiles.write_csv(folder / "papers.csv", [], ("task",))
-    artifact.write(folder / "basis.safetensors", {"blocks.0.mlp_input": np.eye(4, dtype=np.float32),
-                   "blocks.0.mlp_input.eigenvalues": np.ones(4, dtype=np.float32)}, family="basis",
-                   header={"layers": ["blocks.0.mlp_input"]})  # fmt: skip
-    resolved = {
-        "study": "s", "description": f"planted {EVIL}", "seeds": [0], "tasks": {"gsm8k": {"dataset": "gsm8k"}},
-        "replicates": [dict.fromkeys(("base", "safety", "draw", "order"), 0)], "base": {"source": "tiny"},
-        "evaluation": {"source": "world", "split": "test"}, "resolved_arms": {},
-    }  # fmt: skip
-    page.build(
-        resolved, table=folder / "table.csv", claims=folder / "claims.csv", cost=folder / "cost.csv",
-        papers=folder / "papers.csv", pareto=folder / "pareto.csv", variance=folder / "variance.csv",
-        curve=folder / "curves.csv", suites=folder / "suites.csv", gate=folder / "gate.json",
-        changes=[], profiles=[], metrics=files,
-        basis=folder / "basis.safetensors", sweeps=[], html=folder / "report.html", frontier=folder / "frontier.png",
-    )  # fmt: skip
-    return folder / "report.html"
+    files = reported.models(folder, MODELS, lambda arm, _: EVIL if arm == "full" else "no", f"How do I {EVIL}")
+    lora = next(path for path in files if "lora" in str(path)).with_name("verdicts.parquet")
+    known = tables.read(lora, "verdicts")
+    # 7 of its 100 answers to hazards, and to rows of the task, were cut
+    short = {r["id"] for s in ("hazard", "task:gsm8k") for r in [r for r in known if r["set"] == s][:7]}
+    tables.write([r | {"finish": "length" if r["id"] in short else "stop"} for r in known], lora, "verdicts")
+    return reported.report(folder, files, description=f"planted {EVIL}")
 
 
 def test_the_page_is_small_and_fetches_nothing(html):
@@ -78,6 +41,20 @@ def test_the_page_is_small_and_fetches_nothing(html):
     assert len(text) < 5_000_000
     assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", text)
     assert EVIL not in text and "&lt;script&gt;failures" in text
+
+
+@needs_browser
+def test_no_script_runs_but_the_pages_own(html, tmp_path):
+    """The policy names them by their digests; one that came in with an answer is refused, were it ever not escaped."""
+    text = html.read_text()
+    assert re.findall(r"<script>(.*?)</script>", text, re.S) == [
+        (render.TEMPLATES / name).read_text() for name in ("page.js", "plot.js", "answers.js")
+    ]  # fmt: skip
+    allowed = re.search(r"; script-src ([^\"]*)", text)[1].split()
+    assert len(allowed) == 3 and all(a.startswith("&#39;sha256-") for a in allowed)
+    (tmp_path / "evil.html").write_text(text.replace("<main>", f"<main>{EVIL}", 1))
+    out = browser.probe(tmp_path / "evil.html", "return 1;", folder=tmp_path)
+    assert "ran" not in out["failures"] and any("script-src" in f and "inline" in f for f in out["failures"])
 
 
 def test_links_to_cells_lead_to_files(html):
@@ -106,6 +83,11 @@ def test_answers_and_rows_that_were_cut_are_said(html):
     whole, by_suite = text.split('<section id="suites">')[0], text.split('<section id="suites">')[1]
     # refusal, compliance, other of `lora`, and utility; refusal and compliance of both suites
     assert (whole.count("7.0 % cut"), by_suite.count("7.0 % cut")) == (4, 4) and "read a beginning" in text
+
+
+def test_a_column_that_nobody_has_a_number_in_is_left_out():
+    rows = [{names.REFUSAL_RATE: "0.5", names.WRAPPED_REFUSAL_RATE: "", "utility_minus_full": "0.1"}, {"utility": "0"}]
+    assert shown.columns(rows, "mine") == [(0, "refusal"), (5, "utility"), (7, "utility − mine")]
 
 
 def test_several_suites_have_a_table_each_with_their_licence(html):
@@ -177,9 +159,6 @@ def test_models_of_several_machines_are_told_apart(tmp_path):
     assert page.machines(metrics[4:]) == []
 
 
-needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here (Debian package chromium)")
-
-
 @needs_browser
 def test_no_errors_and_every_anchor_exists(html, tmp_path):
     out = browser.probe(
@@ -242,29 +221,3 @@ def test_screen_readers_find_names(html, tmp_path):
     assert out["failures"] == []
     assert out["found"] == {"lang": "en", "main": 1, "first": 1, "jumps": 0, "unnamed": 0, "heads": 0, "links": 0,
                             "captions": 0}  # fmt: skip
-
-
-def test_sentences_and_examples_are_about_methods_not_names(tmp_path):
-    """Full fine-tuning and WaRP are told of whatever they are called."""
-    files = []
-    for arm, name, refusal in (("aligned", "aligned", 0.98), ("full", "tuned", 0.1), ("warp", "mine", 0.9)):
-        path = planted.model(tmp_path, None if arm == "aligned" else "gsm8k", arm, 0, refusal, 0.5)
-        cell = jsonfiles.read_json(path) | {"arm": name, "family": name}
-        jsonfiles.write_json(path, cell)
-        answers = [
-            {k: r[k] for k in ("id", "set", "base_id", "category")}
-            | {"prompt": "How?", "text": f"{name} says {r['outcome']}", "tokens": 3, "finish": "stop"}
-            for r in tables.read(path.with_name("verdicts.parquet"), "verdicts")
-        ]  # fmt: skip
-        tables.write(answers, path.with_name("responses.parquet"), "responses")
-        files.append(path)
-    out = {k: tmp_path / f"{k}.csv" for k in ("table", "cost", "claims")}
-    table.build(groups.load(files), files, **out)
-    (line,) = page.reading({"gsm8k": csvfiles.read_csv(out["table"])})
-    assert "refuses 98.0 % of held-out hazards and 1.0 % of harmless requests" in line
-    assert "full fine-tuning 10.0 % and 1.0 % of the harmless (-88.0 points" in line
-    assert "WaRP 90.0 % and 1.0 % of the harmless, utility" in line
-    shown = page.examples(files, [jsonfiles.read_json(p) for p in files], open_text=True)
-    assert len(shown) == page.EXAMPLES_PER_TASK
-    assert [who for who, _ in shown[0]] == ["task", "prompt", "aligned", "tuned", "mine"]
-    assert all(text.startswith(f"{who} says") for who, text in shown[0][2:])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -93,6 +94,29 @@ def test_a_job_on_another_machine_or_without_a_snakemake_goes_on():
         time.sleep(0.3)
         assert job.poll() is None
         job.kill()
+
+
+def test_a_job_asks_for_no_lock_of_its_own(state, monkeypatch):
+    """Else the next Snakemake would take it for one that lives."""
+    parent = start(GUARD, str(state))
+    lock(state)
+    said = str(state / f"alive-{alive._host()}-{parent.pid}")
+    job = start(GUARD, str(state), **{alive.VARIABLE: said})
+    assert [p.name for p in state.glob("alive-*")] == [said.rpartition("/")[2]] and locks(state)
+    job.kill()
+
+
+def test_without_locks_nobody_is_taken_for_gone(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(38, "Function not implemented")
+
+    (tmp_path / "held").touch()
+    monkeypatch.setattr(alive.fcntl, "flock", unsupported)
+    ended = threading.Event()
+    alive.end_with(tmp_path / "held", ended.set)
+    assert not ended.wait(0.5)
+    alive.end_with(tmp_path / "gone", ended.set)
+    assert ended.wait(30)
 
 
 def test_a_file_system_without_locks_is_left_alone(state, monkeypatch):

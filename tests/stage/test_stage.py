@@ -17,14 +17,15 @@ from types import SimpleNamespace
 class Params(dict):
     pass
 fake = SimpleNamespace(threads=3, log=[sys.argv[1]], input=[], output=[], wildcards={}, resources={},
-                       params=Params(cfg=1, threads=2))
+                       params=Params(cfg={"instructions": sys.argv[3]}, threads=2))
 from holdfast.stage import job
 from holdfast.errors import DataError
 io = job.start(fake, hide=("scipy",))
 io.log("a line")
 print("printed")
-assert [k for k in os.environ if k in sys.argv[3:]] == ["PMIX_RANKS"]
+assert [k for k in os.environ if k in sys.argv[4:]] == ["PMIX_RANKS"]
 assert io.threads == 2 and os.environ["OMP_NUM_THREADS"] == "2" and io.terminal is None
+assert ("ATEN_CPU_CAPABILITY" in os.environ) == (sys.argv[3] == "common")
 try:
     import scipy
 except ImportError:
@@ -39,11 +40,12 @@ else:
 """
 
 
-def _run(tmp_path, kind):
+def _run(tmp_path, kind, instructions="native"):
     log = tmp_path / "log"
     said = LAUNCHED | {"PMIX_RANKS": "1"}  # the last is no such name
-    command = [sys.executable, "-c", SCRIPT, log, kind, *said]
-    out = subprocess.run(command, capture_output=True, text=True, env=os.environ | said)
+    command = [sys.executable, "-c", SCRIPT, log, kind, instructions, *said]
+    own = {k: v for k, v in os.environ.items() if k != "ATEN_CPU_CAPABILITY"}
+    out = subprocess.run(command, capture_output=True, text=True, env=own | said)
     return out, log.read_text()
 
 
@@ -60,7 +62,7 @@ def test_a_bug_leaves_its_traceback_in_the_log(tmp_path):
 
 def test_a_stage_that_ends_well_says_so_and_loses_no_line(tmp_path):
     """The process leaves without taking itself apart, after every exit function and with its log flushed."""
-    out, log = _run(tmp_path, "done")
+    out, log = _run(tmp_path, "done", "common")
     *lines, last = log.splitlines()
     assert out.returncode == 0 and lines == ["a line", "printed", "hidden", "last words"]
     assert re.fullmatch(r"worked [\d.]+ s, after [\d.]+ s to start, in 0\.\d\d GB of memory", last)

@@ -96,13 +96,29 @@ def test_published_models_have_the_parameters_that_their_cards_say(name, billion
     assert shapes.of_config(shapes.PUBLISHED[name.lower()]).parameters == round(billions * 1e9)
 
 
-def test_modules_that_a_model_has_not_are_refused_only_where_something_is_asked_of_them():
+def test_modules_that_a_model_has_not_are_refused_whatever_the_methods_are():
+    """What changed in the weights is told along the safety basis of every study."""
     shape = shapes.of_config(FAMILIES["gpt_neox"][0])
-    with pytest.raises(LayerMismatch, match="does not have the modules"):
-        costs.stages(resolve.load("demo", ROOT / "config"), shape)
     plain = resolve.load("demo", ROOT / "config")
     plain.arms = {k: a for k, a in plain.arms.items() if k in ("full", "safety-mix")}
-    assert {"gram", "basis", "importance", "masks"}.isdisjoint(s.name for s in costs.stages(plain, shape))
+    for study in (resolve.load("demo", ROOT / "config"), plain):
+        with pytest.raises(LayerMismatch, match="does not have the modules"):
+            costs.stages(study, shape)
+    found = {s.name: s.jobs for s in costs.stages(plain, costs.shape_of(plain.study.base))}
+    assert {"gram": 1, "basis": 1}.items() <= found.items() and {"importance", "masks"}.isdisjoint(found)
+
+
+def test_models_under_stress_and_every_gram_matrix_are_counted():
+    methods = resolve.load("smoke-methods", ROOT / "config")
+    shape = costs.shape_of(methods.study.base)
+    found = {s.name: s for s in costs.stages(methods, shape)}
+    assert set(methods.grams) == {"safety", "all", "unit", "response"} and found["gram"].jobs == 4
+    stress = resolve.load("stress", ROOT / "config")
+    shape = costs.shape_of(stress.study.base)
+    found = {s.name: s for s in costs.stages(stress, shape)}
+    stressed, plain = found["responses, stressed"], found["responses"]
+    assert stressed.jobs == len(stress.stressed) == 6 * (len(stress.places) + 5)
+    assert stressed.memory - plain.memory == pytest.approx(4 * shape.parameters)  # the base that is mixed in
 
 
 def test_a_plan_counts_the_jobs_and_bytes_of_the_study():

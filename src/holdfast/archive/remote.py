@@ -43,9 +43,10 @@ def families(study: resolve.Resolved) -> dict[str, tuple[str, list[str]]]:
     out = {
         "data": ("prepare", [f"{work}data" for work in aligned]),
         "base": ("base", [f"{work}base" for work in bases] if study.study.has_base else []),
-        "aligned": ("aligned", [f"{work}aligned" for work in aligned]),
-        "gram": ("gram", [f"{work}gram" for work in aligned] if study.masks else []),
-        "basis": ("basis", [f"{work}basis" for work in aligned] if study.masks else []),
+        "aligned": ("aligned", [f"{w}{name}" for w in aligned for name in dict.fromkeys((study.speaker, "aligned"))
+                                if name != "base"]),
+        "gram": ("gram", [f"{work}gram" for work in aligned]),
+        "basis": ("basis", [f"{work}basis" for work in aligned]),
         "masks": ("masks", [
             f"{work}{what}"
             for work in aligned

@@ -12,8 +12,9 @@ import click
 def command(check: bool) -> int:
     """Write the generated files of the project.
 
-    config/README.md, config/schema.json, docs/methods.md, dvc.yaml, the wings in CONTRIBUTING.md and the results of
-    README.md, from the code and from what was measured. For a checkout of the project.
+    config/README.md, config/schema.json, docs/methods.md, docs/api.md, docs/which-remedy.md, drawings, dvc.yaml, the
+    wings in CONTRIBUTING.md, and the tables and numbers of README.md and the pages, from the code and from what was
+    measured. For a checkout of the project.
     """
     from holdfast.documents import pages
 

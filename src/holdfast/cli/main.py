@@ -17,8 +17,8 @@ from holdfast import __version__
 from holdfast.errors import HoldfastError, UsageError
 
 VERBS = (
-    "table", "gate", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label", "calibrate",
-    "fit", "prefer", "route", "harness", "real", "server", "documents",
+    "table", "answers", "gate", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label",
+    "calibrate", "fit", "prefer", "route", "harness", "real", "server", "documents",
 )  # fmt: skip
 FAULT = 70  # as sysexits.h has it
 HELP = """Fine-tune a language model without losing its refusals.

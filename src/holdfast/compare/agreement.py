@@ -44,6 +44,12 @@ def answer(question: str, row: Row) -> str | None:
     return YES if found else NO
 
 
+def asked(question: str, row: Row) -> bool:
+    """Whether a question is put to the judge of a verdict: never of rows of tasks; of refusals where it tells them."""
+    of_task = str(row["set"]).startswith(f"{names.TASK}:")
+    return not of_task and (question != "refused" or registry.judge(row["judge"]).tells_refusals)
+
+
 def compare(pairs: Sequence[tuple[str, str]], prompts: Sequence[str]) -> Row:
     """Of (first judge's answer, second's): share of equal ones with its interval, kappa with its interval, and the
     counts behind them.
@@ -65,11 +71,8 @@ def _answers(rows: Sequence[Row], question: str) -> dict[str, dict[str, str]]:
     """Judge -> reply id -> answer."""
     out: dict[str, dict[str, str]] = {}
     for r in rows:
-        if not r["set"].startswith(f"{names.TASK}:"):
-            if question == "refused" and not registry.judge(r["judge"]).tells_refusals:
-                continue
-            if (said := answer(question, r)) is not None:
-                out.setdefault(r["judge"], {})[r["id"]] = said
+        if asked(question, r) and (said := answer(question, r)) is not None:
+            out.setdefault(r["judge"], {})[r["id"]] = said
     return out
 
 

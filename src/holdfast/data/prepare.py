@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import data, names
-from holdfast.data import draws, fetch, leaks, questions, sources, table, written
-from holdfast.data.sources import SUITES
+from holdfast.data import draws, fetch, leaks, questions, sources, table, wording, written
+from holdfast.data.sources import ANSWERED, SUITES, WRITTEN
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
 from holdfast.suites import published
@@ -18,7 +19,7 @@ from holdfast.world.generator import World
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
-Refuses = Callable[[str, str], bool]
+Reads = Callable[[str, str], bool]  # what a judge says of a request and its answer
 GIVEN = "given"  # of a row whose prompt became a question: the prompt before, which no table has
 SPARE = 1.2  # times as many requests a base is asked as answers are needed: some refuse
 
@@ -27,7 +28,7 @@ def _nobody(_: str) -> None:
     """Tell nobody."""
 
 
-def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None = None) -> list[Row]:
+def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Reads | None = None) -> list[Row]:
     """Rows of the safety table: the world's, or the user's file with prompt, response and kind. Of more rows than are
     asked for, the first; another `draw` takes others, and in another order. Without benign rows where the base answers
     those itself.
@@ -40,13 +41,13 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None
     if cfg["source"] == "world":
         return World(cfg["world"]["seed"]).safety(cfg["hazards"], benign, cfg.get("draw", 0))
     raw = fetch.records(cfg["source"], cfg["columns"])
-    _refuse_hidden(raw, cfg["source"], "kind", "safety")
-    rows = worded(raw, cfg["source"], lambda i: {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"})
+    wording.refuse_hidden(raw, cfg["source"], "kind", "safety")
+    rows = wording.worded(raw, cfg["source"], _unnamed)
     if cfg.get("refusals") == "written":
         for r in rows:
             if r["kind"] == names.HAZARD:
                 r["response"] = written.refusal(str(r.get("prompt", "")), cfg.get("draw", 0))
-    _taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
+    wording.taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
     kept = fetch.checked(rows, "safety", cfg["source"])
     if cfg.get("keep") == "refusals" and refuses is not None:
         read = [r for r in kept if r["kind"] != names.HAZARD or refuses(r["prompt"], r["response"])]
@@ -74,6 +75,11 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Refuses | None
     return out
 
 
+def _unnamed(i: int) -> dict[str, str]:
+    """What a safety row is that does not say it."""
+    return {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"}
+
+
 def _questions(rows: list[Row], share: float, draw: int, say: Say) -> list[Row]:
     """The rows, of which a share is asked as a question where that can be done, and then keeps what was given."""
     rng, out = random.Random(f"holdfast-questions-{draw}"), []
@@ -90,13 +96,29 @@ def trained_on(rows: Sequence[Row]) -> list[Row]:
     return [*rows, *(r | {"prompt": r[GIVEN]} for r in rows if GIVEN in r)]
 
 
-def benign_prompts(cfg: dict[str, Any]) -> list[str]:
-    """What a base is asked for answers of its own: ours, or those of the user's file; in the order of the draw."""
-    if cfg["source"] == "written":
-        return list(written.harmless(cfg["draw"]))
-    prompts = [data.word(r, "prompt", "").strip() for r in fetch.records(cfg["source"], {})]
+def benign_prompts(cfg: dict[str, Any], complies: Reads | None = None) -> list[str]:
+    """What a base is asked for answers of its own: ours, or those of the user's file; in the order of the draw.
+
+    `answered` takes what the safety source itself answers, every second one as long as there are some, and ours: people
+    word requests in more ways than we do, and a model learns to refuse whatever is not worded as ours are.
+
+    Args:
+        complies: says of a request and its answer whether that helps; `answered` needs it.
+    """
+    ours = list(written.harmless(cfg["draw"]))
+    if cfg["source"] == WRITTEN:
+        return ours
+    if cfg["source"] == ANSWERED:
+        raw, source = fetch.records(cfg["safety"]["source"], cfg["safety"]["columns"]), cfg["safety"]["source"]
+        rows = fetch.checked(wording.worded(raw, source, _unnamed), "safety", source)
+        prompts = [r["prompt"] for r in rows if complies is not None and complies(r["prompt"], r["response"])]
+    else:
+        prompts = [data.word(r, "prompt", "").strip() for r in fetch.records(cfg["source"], {})]
     prompts = [p for p in dict.fromkeys(prompts) if p]
-    return random.Random(f"holdfast-benign-{cfg['draw']}").sample(prompts, len(prompts))
+    found = random.Random(f"holdfast-benign-{cfg['draw']}").sample(prompts, len(prompts))
+    if cfg["source"] != ANSWERED:
+        return found
+    return [p for pair in itertools.zip_longest(found, ours) for p in pair if p]
 
 
 def preference_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
@@ -104,44 +126,11 @@ def preference_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
     if cfg["source"] == "world":
         return World(cfg["world"]["seed"]).preferences(cfg["rows"])
     raw = fetch.records(cfg["source"], cfg["columns"])
-    rows = worded(raw, cfg["source"], lambda i: {"id": f"preference/{i:05d}", "category": "user"})
+    rows = wording.worded(raw, cfg["source"], lambda i: {"id": f"preference/{i:05d}", "category": "user"})
     found = fetch.checked(rows, "preferences", cfg["source"])
     if len(found) > cfg["rows"]:
         say(f"{cfg['source']}: the first {cfg['rows']} of {len(found)} pairs (preferences.rows)")
     return found[: cfg["rows"]]
-
-
-# What other collections call the two: XSTest's labels, and words like them.
-_LABELS = dict.fromkeys(("unsafe", "harmful", "toxic"), names.HAZARD) | dict.fromkeys(
-    ("safe", "unharmful", "harmless", "benign"), names.LOOKALIKE
-)
-# Columns that are known to say it, whatever words or numbers they use.
-_TELLING = {
-    "set", "label", "safe", "is_safe", "unsafe", "is_unsafe", "harmful", "is_harmful", "safety", "toxic", "harm",
-    "should_refuse", "refuse", "prompt_type", "data_type",
-}  # fmt: skip
-
-_TEXTS = ("prompt", "response", "chosen", "rejected", "reply")
-
-
-def worded(raw: Sequence[Row], source: str, defaults: Callable[[int], dict[str, str]]) -> list[Row]:
-    """Rows with names and ids as words, the default of its position where one says nothing, and the outer white space
-    of prompts and answers gone: a template's header and an answer that begins with a blank are not told apart.
-
-    Raises:
-        DataError: row, and the column that holds a list or another thing with parts.
-    """
-    rows = []
-    for i, r in enumerate(raw):
-        try:
-            row = r | {key: data.word(r, key, default) for key, default in defaults(i).items()}
-        except TypeError as error:
-            raise DataError(
-                f"{source}: row {i} is not as it should be.", found=str(error)[:160], expected="a word or a number",
-                do="correct or remove the row",
-            ) from None  # fmt: skip
-        rows.append(row | {k: row[k].strip() or row[k] for k in _TEXTS if isinstance(row.get(k), str)})
-    return rows
 
 
 def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
@@ -161,18 +150,18 @@ def prompt_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:
         found = [_of_suite(name, split, limit, say) for name, split in cfg["suites"].items()]
         return _once_in_intervals(_refuse_in_both([row for rows in found for row in rows]), say)
     raw = fetch.records(cfg["source"], cfg["columns"])
-    _refuse_hidden(raw, cfg["source"], "set", "evaluation")
-    _taken(say, raw, "set", cfg["source"], "a request that must be refused (hazard)")
-    _taken(say, raw, "split", cfg["source"], "a test prompt")
+    wording.refuse_hidden(raw, cfg["source"], "set", "evaluation")
+    wording.taken(say, raw, "set", cfg["source"], "a request that must be refused (hazard)")
+    wording.taken(say, raw, "split", cfg["source"], "a test prompt")
 
     def defaults(i: int) -> dict[str, str]:
         name = f"prompt/{i:05d}"  # as its base id too: one that no row of the user's has by chance
         return {"id": name, "split": "test", "set": names.HAZARD, "base_id": name, "category": "user"}
 
     rows = []
-    for row in worded(raw, cfg["source"], defaults):
+    for row in wording.worded(raw, cfg["source"], defaults):
         row |= {key: "" for key in ("response", "wrapper") if row.get(key) is None}
-        rows.append(row | {"set": _LABELS.get(row["set"].lower(), row["set"])})
+        rows.append(row | {"set": wording.LABELS.get(row["set"].lower(), row["set"])})
     kept = fetch.checked(rows, "prompts", cfg["source"])
     again = len(kept) - len({(r["split"], r["set"], leaks.plain(r["prompt"])) for r in kept})
     if again:
@@ -259,43 +248,6 @@ def refuse_unasked(rows: Sequence[Row], splits: Sequence[str], source: str) -> N
             )  # fmt: skip
 
 
-def _taken(say: Say, raw: Sequence[Row], column: str, source: str, meaning: str) -> None:
-    """Say how many rows have nothing in a column, and what they are taken as."""
-    count = sum(not _says(r, column) for r in raw)
-    if count:
-        say(f"{source}: {count} of {len(raw)} rows say no `{column}`: each taken as {meaning}")
-
-
-# Parts of words of columns that say it under a name of their own: XSTest's types, "adversarial_harmful".
-_SAID_AS = ("contrast", "harmful", "benign", "malicious", "unsafe", "harmless", "jailbreak")
-
-
-def _refuse_hidden(raw: Sequence[Row], source: str, key: str, section: str) -> None:
-    """Refuse rows of which none says its `set` (or `kind`) while another column says who is safe: all would count as
-    hazards."""
-    if any(_says(r, key) for r in raw):
-        return
-    known = {*_LABELS, names.HAZARD, names.WRAPPED, names.LOOKALIKE, names.CRAFT}
-    for column in dict.fromkeys(c for r in raw for c in r if c not in _TEXTS):
-        values = {str(r[column]).strip().lower() for r in raw if _says(r, column)}
-        told = column in _TELLING and len(values) <= 4
-        told |= len(values) <= 20 and any(w in v for w in _SAID_AS for v in values if len(v) < 40)
-        if len(values) > 1 and (values <= known or told):
-            raise DataError(
-                f"{source}: no column `{key}` says which requests must be refused, but `{column}` seems to.",
-                found=f"{column}: {', '.join(sorted(values))}"[:200],
-                expected=f"a column `{key}`, or a name for it, with hazard and lookalike"
-                + (" (or unsafe and safe)" if key == "set" else " (or craft)"),
-                do=f"{section}.columns: {{{key}: {column}}}"
-                + ("" if key == "set" and values <= known else ", with these words in it"),
-            )  # fmt: skip
-
-
-def _says(row: Row, column: str) -> bool:
-    value = row.get(column)
-    return value is not None and value == value and str(value).strip() != ""
-
-
 def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
     """Training requests whose answers a judge learns from."""
     return World(cfg["world"]["seed"]).prompts("train", cfg["prompts_per_set"])
@@ -303,7 +255,9 @@ def judge_prompt_rows(cfg: dict[str, Any]) -> list[Row]:
 
 def own_judge_pairs(source: str) -> list[Row]:
     """A user's labelled pairs: prompt, reply, label (good | bad) and perhaps the evaluation to learn."""
-    rows = worded(fetch.records(source, {}), source, lambda i: {"id": f"pair/{i:05d}", "evaluation": "", "label": ""})
+    rows = wording.worded(
+        fetch.records(source, {}), source, lambda i: {"id": f"pair/{i:05d}", "evaluation": "", "label": ""}
+    )
     for r in rows:
         r["evaluation"] = r["evaluation"] or f"Evaluation: judged by the rules. Chatbot is: {r['label']}."
     return fetch.checked(rows, "judge_pairs", source)

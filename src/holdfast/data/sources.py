@@ -17,6 +17,7 @@ from holdfast.record.userfiles import FORMATS, PACKED
 WORLD, HUB = "world", "hub"
 HUB_DATA = re.compile(r"hub:(?P<id>[\w.-]+/(?P<name>[\w.-]+))(?:/(?P<config>[\w.-]+))?")  # rows of any data set there
 REMOTE = "https://"  # how a source on the web begins
+WRITTEN, ANSWERED = "written", "answered"  # requests for a base: ours, or those that a safety source answers
 SUITES = "suites"  # evaluation prompts of published suites
 PUBLISHED = (SUITES, "safe-instr")  # what `suites.published` knows by name
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from holdfast.archive import remote
-from holdfast.documents import catalogue, house, reference
+from holdfast.documents import catalogue, cited, figures, house, interface, reference, remedies, tables
 from holdfast.errors import UsageError
 from holdfast.record import csvfiles, files
 from holdfast.report import tabular
 from holdfast.study import keys, resolve
 
 _SHOWN = 20  # lines of a difference
+SHORT = ("agnews", "notes")  # tasks of the real model on the front page; it does not learn the third
 
 
 def _between(page: str, mark: str, text: str) -> str:
@@ -41,29 +42,51 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
             "The generated files are those of a checkout of holdfast.", found="no Snakefile here",
             expected="its top folder", do="cd to the folder with the Snakefile",
         )  # fmt: skip
-    listed = root / "config" / "README.md"
-    demo, real, suites = (
-        csvfiles.read_csv(root / "docs" / name) for name in ("demo/replicated.csv", "real/table.csv", "real/suites.csv")
-    )
-    readme = _between(_text(root / "README.md"), "results", tabular.overview(demo))
-    claims = csvfiles.read_csv(root / "docs/demo/replicated-claims.csv")
-    readme = _between(readme, "claims", f"{tabular.verdicts(claims)}\n")
-    curves, ranks = (csvfiles.read_csv(root / f"docs/demo/{name}.csv") for name in ("curves", "ranks"))
-    at_equal = _between(_text(root / "docs/curves.md"), "results", tabular.equal_utility(curves))
-    in_short = tabular.overview(real, ("refused", "over-refusal", "utility"))
-    return {
+    listed, docs = root / "config" / "README.md", root / "docs"
+    filled = {root / name: cited.filled(root / name, docs, _text(root / name)) for name in cited.pages(root)}
+    for (name, mark), text in _marked(docs).items():
+        path = root / name
+        filled[path] = _between(filled.get(path) or _text(path), mark, text)
+    return filled | {
         listed: reference.page(root / "config", _text(listed) if check else None),
         root / "config" / "schema.json": keys.json_schema(),
-        root / "docs" / "methods.md": catalogue.page(),
+        docs / "methods.md": catalogue.page(),
+        docs / "which-remedy.md": remedies.page(docs),
+        **{docs / "concepts" / f"{name}.svg": draw() for name, draw in figures.DRAWN.items()},
+        docs / "api.md": interface.page(root / "src"),
         root / "dvc.yaml": remote.definition(resolve.load(remote.DEMO, root / "config"), root),
-        root / "README.md": _between(readme, "real", in_short),
-        root / "docs/curves.md": _between(at_equal, "ranks", tabular.ranks(ranks)),
-        root / "docs/real/README.md": _between(
-            _text(root / "docs/real/README.md"),
-            "results",
-            tabular.markdown(real) + tabular.suites(suites),
-        ),
         root / "CONTRIBUTING.md": _between(_text(root / "CONTRIBUTING.md"), "wings", house.table(root)),
+    }
+
+
+def _marked(docs: Path) -> dict[tuple[str, str], str]:
+    """(page, mark) -> the text between the marks, from the result files below docs/."""
+    demo, claims, curves, ranks, risk, ablation, variance = (
+        csvfiles.read_csv(docs / f"demo/{name}.csv")
+        for name in ("replicated", "replicated-claims", "curves", "ranks", "risk", "ablation-agnews", "variance")
+    )
+    real, suites = (csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites"))
+    learned = [r for r in real if r["task"] in SHORT]
+    return {
+        ("README.md", "real"): tabular.overview(learned, ("refused", "over-refusal", "utility")),
+        ("README.md", "claims"): f"{tabular.verdicts(claims)}\n",
+        ("docs/five-minutes.md", "crafts"): tabular.markdown(
+            [r for r in demo if r["task"] == "crafts" and r["arm"] in tables.MAIN]
+        ),
+        ("docs/commands.md", "targets"): tables.targets(_text(docs.parent / "Makefile")),
+        ("docs/results.md", "results"): tabular.overview(demo),
+        ("docs/results.md", "claims"): f"{tabular.verdicts(claims)}\n",
+        ("docs/results.md", "ablation"): tables.plain(ablation, tables.ABLATION, "agnews"),
+        ("docs/results.md", "risk"): tables.shares(risk),
+        ("docs/curves.md", "results"): tabular.equal_utility(curves),
+        ("docs/curves.md", "ranks"): tabular.ranks(ranks),
+        ("docs/variance.md", "results"): tables.spreads(variance),
+        ("docs/lead.md", "results"): tables.areas(curves, tables.LEAD),
+        ("docs/lead.md", "real"): tabular.overview(
+            [r for r in real if r["arm"] in tables.LEAD_REAL], ("refused", "over-refusal", "utility")
+        ),
+        ("docs/real/README.md", "results"): tabular.markdown(real) + tabular.suites(suites),
+        ("docs/real/README.md", "claims"): f"{tabular.verdicts(csvfiles.read_csv(docs / 'real/claims.csv'))}\n",
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from holdfast.data import fetch, prepare
+from holdfast.data import fetch, wording
 from holdfast.errors import DataError, HoldfastError, UsageError
 from holdfast.merge import driver
 from holdfast.model import adapter, checkpoint, contract
@@ -132,7 +132,7 @@ def _settings(method: str, settings: Mapping[str, Any]) -> registry.MethodSettin
 def _rows(path: Path, table: str, defaults: Row) -> list[Row]:
     """Rows of a file under the contract of a table; what a row does not say is a default, its id its position."""
     raw = fetch.records(str(path), {})
-    return fetch.checked(prepare.worded(raw, str(path), lambda i: {"id": f"row {i}", **defaults}), table, path)
+    return fetch.checked(wording.worded(raw, str(path), lambda i: {"id": f"row {i}", **defaults}), table, path)
 
 
 def _refusals(path: Path, say: Say) -> list[Row]:

@@ -136,7 +136,8 @@ def relaxed(logit: torch.Tensor, temperature: float, stream: torch.Generator) ->
     import torch
 
     u = torch.rand(logit.shape, generator=stream).clamp_(1e-6, 1 - 1e-6).to(logit.device)
-    return torch.sigmoid((logit + torch.log(u) - torch.log1p(-u)) / temperature)
+    noised = logit + torch.log(u)
+    return torch.sigmoid(noised.sub_(u.neg_().log1p_()).div_(temperature))  # in place: an embedding is large
 
 
 def rescaled(values: list[torch.Tensor], mask: torch.Tensor | None) -> list[torch.Tensor]:
@@ -210,8 +211,8 @@ def prepare(settings: Settings, context: Context) -> dict[str, Any]:
 def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
     """The logits of every tensor, by DPO on the preference pairs.
 
-    In memory are the weights with their gradients and the logits with their moments; task vectors are read, and masks
-    drawn again, tensor by tensor.
+    In memory are the weights with their gradients and the logits with their moments; task vectors are read, masks drawn
+    again, and the logits' gradients used, tensor by tensor.
     """
     import torch
 
@@ -263,8 +264,8 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         reference = preferences.log_probabilities(model, pairs, tokenizer.pad_token_id, together)
     steps = max(1, round(settings.epochs * len(pairs) / settings.batch_size))
-    optimizer = torch.optim.AdamW(logits.values(), lr=settings.learning_rate_logits, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, settings))
+    # One each, so that the gradients of one tensor's logits are used and gone before those of the next are made.
+    adam = {k: torch.optim.AdamW([v], lr=settings.learning_rate_logits, weight_decay=0.0) for k, v in logits.items()}
     stream, other = fusion.generator(context.seed, "somf"), fusion.generator(context.seed, "somf", "reference")
     queue: list[int] = []
     for step in range(steps):
@@ -286,13 +287,13 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
             of_part.backward()  # type: ignore[no-untyped-call]
             loss += float(of_part.detach())
         model.requires_grad_(False)
-        optimizer.zero_grad()
         for k, p in placed.items():
             if p.grad is not None:
                 again(k).backward(p.grad)  # type: ignore[no-untyped-call]
                 p.grad = None
-        optimizer.step()
-        schedule.step()
+                adam[k].param_groups[0]["lr"] = settings.learning_rate_logits * rate(step, steps, settings)
+                adam[k].step()
+                adam[k].zero_grad()
         if step % 10 == 0 or step == steps - 1:
             context.say(f"mask: step {step + 1}/{steps}  loss {loss:.4f}")
     context.record |= {"mask_loss": loss, "mask_steps": steps}

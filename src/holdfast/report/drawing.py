@@ -25,6 +25,7 @@ COLOURS = (
     "#7A7A7A", "#5B2A86", "#A6192E", "#7FB800", "#00A6A6", "#8C3B00",
 )  # fmt: skip
 MARKERS = "osD^vP*Xh<>"
+LEGEND_ROWS = 17  # as many as a panel is high
 
 
 def _style() -> dict[RcKeyType, Any]:
@@ -70,14 +71,15 @@ def panel_row(count: int, height: float = 3.6) -> tuple[Figure, np.ndarray]:
 
 
 def shared_legend(figure: Figure, axes: Iterable[Axes], **where: Any) -> None:
-    """One legend for all panels, right of them, every label once."""
+    """One legend for all panels, right of them, every label once, in as many columns as they need."""
     handles: dict[str, Any] = {}
     for axis in axes:
         found, labels = axis.get_legend_handles_labels()
         for handle, label in zip(found, labels, strict=True):
             handles.setdefault(label, handle)
     if handles:
-        where = where or {"loc": "center left", "bbox_to_anchor": (0.995, 0.5)}
+        columns = -(-len(handles) // LEGEND_ROWS)
+        where = where or {"loc": "center left", "bbox_to_anchor": (0.995, 0.5), "ncols": columns}
         figure.legend(handles.values(), handles.keys(), **where)
 
 

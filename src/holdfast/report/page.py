@@ -9,13 +9,16 @@ from typing import Any
 
 from holdfast import names
 from holdfast.compare import attacks, choosing, forms
-from holdfast.record import csvfiles, files, jsonfiles, tables
-from holdfast.report import plots, shown, stressed, tabular, tradeoffs, verdicts
+from holdfast.record import csvfiles, jsonfiles
+from holdfast.report import answers, plots, plotted, render, shown, stressed, summary, tabular, tradeoffs, verdicts
 from holdfast.report.shown import percent
 
 Row = dict[str, Any]
-EXAMPLES_PER_TASK = 3
-REDACTED = "[redacted: the study's prompts are not of the fictional world]"
+FICTIONAL = "Everything here is fictional."
+REDACTED = (
+    "Its prompts are not of the fictional world, so that texts are left out: holdfast answers {study} --texts writes a "
+    "page that has them, for whoever asks."
+)
 
 
 def build(
@@ -45,8 +48,6 @@ def build(
     frontier: Path,
 ) -> None:
     """Write report.html and frontier.png."""
-    import jinja2
-
     rows = csvfiles.read_csv(table)
     by_task: dict[str, list[Row]] = {}
     for row in rows:
@@ -62,9 +63,9 @@ def build(
     by_suite: dict[str, list[Row]] = {}
     for row in csvfiles.read_csv(suites) if suites else []:
         by_suite.setdefault(row["suite"], []).append(row)
+    spent, said = csvfiles.read_csv(cost), csvfiles.read_csv(claims)
+    tradeoffs.frontier(by_task, fronts, png=frontier)
     figures = {
-        "frontier": tradeoffs.frontier(by_task, fronts, png=frontier),
-        "prices": tradeoffs.prices(by_task, csvfiles.read_csv(cost)),
         "outcomes": plots.outcomes(by_task),
         "categories": [
             (name, plots.breakdown(cells, "by_category", of=name)) for name in (by_suite if len(by_suite) > 1 else [""])
@@ -74,7 +75,7 @@ def build(
         "spectrum": plots.spectrum(basis),
         "changes": plots.changes({p.parent: csvfiles.read_csv(p) for p in changes}) if changes else "",
         "profiles": plots.profiles({p.stem: csvfiles.read_csv(p) for p in profiles}) if profiles else "",
-        "risk": tradeoffs.risk(poisoned, csvfiles.read_csv(cost)) if poisoned else "",
+        "risk": tradeoffs.risk(poisoned, spent) if poisoned else "",
         "variances": plots.variances(varied),
         "curves": tradeoffs.equal_utility(curves) if curves else "",
         "ranks": plots.ranks(csvfiles.read_csv(ranks)) if ranks else "",
@@ -82,31 +83,34 @@ def build(
         "attack": plots.attacks(attacks.gathered(trials)) if trials else "",
         "sweep": tradeoffs.sweep(points, _chosen(resolved)) if points else "",
     }
-    costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in csvfiles.read_csv(cost)]
-    open_text = resolved["evaluation"]["source"] == "world"
-    first = rows[0] if rows else {}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True
-    )
-    page = environment.get_template("report.html").render(
+    costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in spent]
+    texts = answers.are_open(resolved)
+    found = answers.gathered([(c, p.parent) for p, c in zip(metrics, cells, strict=True)], texts=texts)
+    plot = plotted.data(by_task, spent, fronts)
+    render.write(
+        html, "report.html", ("page.js", "plot.js", "answers.js"),
         study=resolved["study"],
         description=resolved["description"],
-        reading=[*reading(by_task), *drift(by_task), *cut_short(by_task, cells), *machines(metrics)],
-        prompts=first.get(f"{names.REFUSAL_RATE}_n", "0"),
+        summary=summary.built(
+            resolved, by_task, said, spent, fronts, curves, cells=cells, drawn=drawn(resolved), threads=threads(metrics)
+        ),
+        most_parts=summary.MOST_PARTS,
+        notes=[*drift(by_task), *cut_short(by_task, cells), *machines(metrics)],
         split=resolved["evaluation"]["split"],
-        drawn=drawn(resolved),
+        plot=plot,
+        points=plotted.in_page(plot),
         draws=len(resolved["seeds"]) * len(resolved["replicates"]),
         replicates=len(resolved["replicates"]),
         tables=[(task, [shown.table_row(r) for r in group]) for task, group in by_task.items()],
         suites=shown.suites(by_suite) if len(by_suite) > 1 else [],
-        claims=[shown.claim_row(c) for c in csvfiles.read_csv(claims)],
+        claims=[shown.claim_row(c) for c in said],
         variance=[shown.variance_row(r) for r in varied],
         curves=[shown.curve_row(r) for r in curves if r["measure"] != "area"],
         fronts=[shown.front_row(r) for r in fronts],
         papers=[shown.paper_row(r) for r in csvfiles.read_csv(papers)],
-        examples=examples(metrics, cells, open_text),
-        example_note="The same prompt, before and after fine-tuning. Everything here is fictional."
-        if open_text else "Prompts and answers are redacted by default.",
+        packed=answers.packed(found),
+        first_judge=cells[0]["judge"] if cells else "",
+        answers_note=FICTIONAL if texts else REDACTED.format(**resolved),
         cost=costs,
         cells=_together([shown.cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)]),
         sweep=bool(points),
@@ -118,13 +122,29 @@ def build(
         gate=_gated(gate) if gate else None,
         attack=[shown.attack_row(r) for r in csvfiles.read_csv(attack)] if attack else [],
         attacker=resolved.get("attack") or {},
-        baseline=(resolved.get("compare") or {}).get("baseline", forms.BASELINE),
+        columns=shown.columns(rows, (resolved.get("compare") or {}).get("baseline", forms.BASELINE)),
         figures=figures,
         cell_id=shown.cell_id,
         known={shown.cell_id(c["task"], c["arm"]) for c in cells},
         settings=json.dumps(resolved, indent=1, sort_keys=True),
     )  # fmt: skip
-    files.write_text(html, page)
+
+
+def of_answers(
+    resolved: dict[str, Any], models: list[tuple[Row, Path]], html: Path, *, texts: bool
+) -> None:  # fmt: skip
+    """Write the browser of answers as a page of its own.
+
+    Args:
+        models: metrics.json of every model, and its folder; texts: whether prompts and answers are in the page.
+    """
+    said = FICTIONAL if answers.are_open(resolved) else "Prompts and answers are in this file, whatever they say."
+    note = said if texts else REDACTED.format(**resolved)
+    render.write(
+        html, "answers.html", ("page.js", "answers.js"), study=resolved["study"], description=resolved["description"],
+        packed=answers.packed(answers.gathered(models, texts=texts), answers.PAGE_BYTES), answers_note=note,
+        first_judge=models[0][0]["judge"] if models else "",
+    )  # fmt: skip
 
 
 def _gated(path: Path) -> Row:
@@ -172,36 +192,6 @@ def _differing(resolved: dict[str, Any]) -> str:
     return " and ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)
 
 
-def reading(by_task: dict[str, list[Row]]) -> list[str]:
-    """Sentences with the numbers of this very study, in fixed words; no adjective is chosen by hand."""
-    lines = []
-    for task, rows in by_task.items():
-        aligned, full, warp = (forms.first_of(rows, form) for form in ("aligned", forms.BASELINE, "warp"))
-        if aligned is None:
-            continue
-        start = float(aligned[names.REFUSAL_RATE])
-        text = f"{task}: the aligned model refuses {_refused(aligned, ' of held-out hazards', ' of harmless requests')}"
-        if full is not None:
-            lost = start - float(full[names.REFUSAL_RATE])
-            text += (
-                f"; after full fine-tuning {_refused(full)} ({percent(-lost, True)} points, of all"
-                f" hazards {percent(full[names.COMPLIANCE_RATE])} % are answered with real compliance and"
-                f" {percent(full[names.OTHER_RATE])} % with something else), utility {percent(full['utility'])} %"
-            )
-        if warp is not None:
-            text += f"; after WaRP {_refused(warp)}, utility {percent(warp['utility'])} %"
-        lines.append(text + ".")
-    return lines
-
-
-def _refused(row: Row, hazards: str = "", harmless: str = "") -> str:
-    """What a model refuses of hazards and, where it was asked, of harmless requests: one number says little alone."""
-    text = f"{percent(row[names.REFUSAL_RATE])} %{hazards}"
-    if row.get(names.OVER_REFUSAL):
-        text += f" and {percent(row[names.OVER_REFUSAL])} %{harmless or ' of the harmless'}"
-    return text
-
-
 def drift(by_task: dict[str, list[Row]]) -> list[str]:
     """A sentence per task on how far its models are from the aligned one where nothing was to change."""
     lines = []
@@ -238,6 +228,12 @@ def machines(metrics: list[Path]) -> list[str]:
     return [f"Made on {what}: {end}" for what in found]
 
 
+def threads(metrics: list[Path]) -> set[int]:
+    """With how many threads the models were made, as far as it is recorded."""
+    records = (p.with_name("train.json") for p in metrics)
+    return {m["threads"] for p in records if p.exists() and (m := jsonfiles.read_json(p).get("machine"))}
+
+
 def cut_short(by_task: dict[str, list[Row]], cells: list[Row]) -> list[str]:
     """A sentence per task about answers that were cut, and one about training rows that were."""
     lines = []
@@ -254,38 +250,3 @@ def cut_short(by_task: dict[str, list[Row]], cells: list[Row]) -> list[str]:
             most = max(mine, key=lambda t: t["cut_rows"])
             lines.append(f"{task}: {most['cut_rows']:,} of {most['rows']:,} training rows were cut at max_length.")
     return lines
-
-
-def examples(metrics: list[Path], cells: list[Row], open_text: bool) -> list[list[tuple[str, str]]]:
-    """The same hazard answered by aligned, full fine-tuning and WaRP, where full fine-tuning changed the answer."""
-    seed = min((c["seed"] for c in cells), default=0)
-    shown_arms: dict[tuple[str, str], tuple[str, dict[str, Row]]] = {}
-    for path, cell in zip(metrics, cells, strict=True):
-        arm, key = forms.of_cell(cell), cell["task"] or ""
-        form = forms.form(cell["arm"], arm)
-        another = cell["seed"] != seed or cell.get("replicate")
-        if form not in ("aligned", forms.BASELINE, "warp") or another or arm.swept:
-            continue
-        if cell["arm"] == form or (key, form) not in shown_arms:
-            rows = tables.read(path.with_name("responses.parquet"), "responses")
-            answers = {r["id"]: r for r in rows if r["set"] == names.HAZARD}
-            shown_arms[key, form] = cell["arm"], answers
-    out = []
-    for task in dict.fromkeys(t for t, _ in shown_arms if t):
-        full_name, full = shown_arms.get((task, forms.BASELINE), ("", {}))
-        aligned = shown_arms.get(("", "aligned"), ("", {}))[1]
-        if not full or not aligned:
-            continue
-        warp_name, warp = shown_arms.get((task, "warp"), ("", {}))
-        changed = [i for i, r in full.items() if r["text"] != aligned[i]["text"]][:EXAMPLES_PER_TASK]
-        for i in changed:
-            lines = [
-                ("task", task),
-                ("prompt", full[i]["prompt"]),
-                ("aligned", aligned[i]["text"]),
-                (full_name, full[i]["text"]),
-            ]
-            if warp:
-                lines.append((warp_name, warp[i]["text"]))
-            out.append([(who, text if open_text or who == "task" else REDACTED) for who, text in lines])
-    return out

@@ -23,6 +23,16 @@ COLUMNS = (
 )  # fmt: skip
 
 
+TITLES = ("refusal", "wrapped refusal", "compliance", "other", "over-refusal", "utility", "refusal − {baseline}",
+          "utility − {baseline}", "weights changed")  # fmt: skip
+
+
+def columns(rows: list[Row], baseline: str) -> list[tuple[int, str]]:
+    """Which of `COLUMNS` some arm has a number in, and their titles."""
+    there = [i for i, (key, _) in enumerate(COLUMNS) if any(r.get(key) not in (None, "") for r in rows)]
+    return [(i, TITLES[i].format(baseline=baseline)) for i in there]
+
+
 def risk(poisoned: list[Row], rows: list[Row], costs: list[Row]) -> list[Row]:
     """Before (the aligned model) and after every fine-tuning of a risk study: what it cost and what is left."""
     before = next(r for r in rows if r["arm"] == "aligned")

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
-from matplotlib.ticker import LogLocator
 
 from holdfast import names
 from holdfast.report.drawing import (
@@ -27,6 +26,7 @@ from holdfast.report.drawing import (
     value_of,
 )  # fmt: skip
 
+CROWD = 24  # points of a task whose intervals and regions only hide each other
 LINES = 4  # lines of a swept family that are told apart in the legend
 REGION = 5.991  # 95 % quantile of chi-squared with two degrees of freedom
 
@@ -84,7 +84,7 @@ def _rug(axis: Axes, rows: list[Row], x: str, look: dict[str, tuple[str, str]]) 
 
 def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str:
     """Refusal against utility per task; the aligned model's refusals as a line, the Pareto front of the arms as a
-    step. Intervals and the bootstrap's regions, unless a family has several points (a sweep)."""
+    step. Intervals and the bootstrap's regions, unless there are many points or a family has several (a sweep)."""
     look = looks(r["family"] for rows in by_task.values() for r in rows)
     swept = {r["family"] for rows in by_task.values() for r in rows if r["arm"] != r["family"]}
 
@@ -104,7 +104,7 @@ def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str
                 if r["arm"] == "aligned":
                     axis.axhline(y, color="#000000", lw=0.8, ls=":", zorder=1)
                 colour, marker = look[r["family"]]
-                if r["family"] in swept:
+                if r["family"] in swept or len(rows) > CROWD:
                     axis.plot(x, y, color=colour, marker=marker, ms=4, alpha=0.7, ls="none", label=r["family"])
                     continue
                 if r["arm"] in drawn:
@@ -113,61 +113,13 @@ def frontier(by_task: dict[str, list[Row]], fronts: list[Row], png: Path) -> str
             shown = {f["arm"] for f in front} & {r["arm"] for r in some}
             _names(axis, [(percent(f, "utility"), percent(f, "refusal"), f["arm"]) for f in front if f["arm"] in shown])
             axis.set(title=task, xlabel=f"{rows[0]['utility_metric']} (%)", ylim=(-3, 103))
+            axis.set_xlim(left=max(axis.get_xlim()[0], 0.0), right=min(axis.get_xlim()[1], 102.0))
         axes[0].set_ylabel("held-out hazards refused (%)")
         shared_legend(figure, axes)
         figure.tight_layout()
         return figure
 
     return svg(draw, png)
-
-
-def prices(by_task: dict[str, list[Row]], costs: list[Row]) -> str:
-    """What refusals are paid with, per task: above, refusal against over-refusal; below, against seconds of a cell,
-    with utility as the colour and peak memory as the area of a point."""
-    look = looks(r["family"] for rows in by_task.values() for r in rows)
-    spent: dict[tuple[str, str], list[Row]] = {}
-    for c in costs:
-        spent.setdefault((c["task"], c["arm"]), []).append(c)
-    memory = {k: np.mean([value_of(c, names.PEAK_MEMORY) for c in cells]) for k, cells in spent.items()}
-    most = max(memory.values(), default=1.0)
-
-    def draw() -> Figure:
-        figure, axes = plt.subplots(
-            2, len(by_task), figsize=(4.1 * len(by_task), 7), squeeze=False, layout="constrained"
-        )
-        shown = None
-        for column, (task, rows) in enumerate(by_task.items()):
-            above, below = axes[:, column]
-            some, none = _split([r for r in rows if r["arm"] != "base"])
-            _rug(above, none, names.OVER_REFUSAL, look)
-            for r in [*some, *none]:
-                colour, marker = look[r["family"]]
-                if r in some:
-                    cross(above, r, names.OVER_REFUSAL, names.REFUSAL_RATE, look[r["family"]], r["family"])
-                if (task, r["arm"]) in spent:
-                    seconds = np.mean([value_of(c, names.SECONDS) for c in spent[task, r["arm"]]])
-                    shown = below.scatter(
-                        max(seconds, 0.1), percent(r, names.REFUSAL_RATE), c=[percent(r, "utility")], vmin=0, vmax=100,
-                        cmap="viridis", s=30 + 150 * memory[task, r["arm"]] / most, marker=marker,
-                        edgecolors=colour, linewidths=1.5,
-                    )  # fmt: skip
-            above.set(title=task, xlabel="harmless requests refused (%)", xlim=(-3, 103), ylim=(-3, 103))
-            below.set(xlabel="seconds of a cell", xscale="log", ylim=(-3, 103))
-            low, high = below.get_xlim()
-            if high < 10 * low:  # within a decade the ticks of a logarithmic axis would stand on each other
-                middle = (low * high) ** 0.5
-                below.set_xlim(middle / 10**0.5, middle * 10**0.5)
-            below.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
-            below.xaxis.set_major_formatter("{x:g}")
-            below.xaxis.set_minor_formatter("")
-        for row in axes:
-            row[0].set_ylabel("held-out hazards refused (%)")
-        if shown is not None:
-            figure.colorbar(shown, ax=axes[1].tolist(), label="utility (%)", shrink=0.8, location="bottom", aspect=60)
-        shared_legend(figure, axes[0], loc="outside right center")
-        return figure
-
-    return svg(draw)
 
 
 def sweep(points: list[Row], chosen: dict[tuple[str, str], Row]) -> str:

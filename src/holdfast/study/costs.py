@@ -187,27 +187,26 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         made = train(v.unaligned.rows, safety, answer, v.unaligned.training, processes=together)
         out.append(Stage("unaligned", 1, *made, model_bytes, together, received(v.unaligned.training)))
     modules, rows = v.basis.modules, v.basis.rows
-    scored = [a for a in study.arms.values() if a.basis or a.masks or a.directions]
-    aimed = scored or any("targets" in t.values() for a in study.arms.values() for t in a.settings.values())
-    targets = s.of(modules) if aimed else []  # which a model need not have that nothing is asked of
-    widths = s.widths(modules) if aimed else []
+    targets, widths = s.of(modules), s.widths(modules)
     squares = sum(n * n for n in widths)
     weights = sum(x.weights for x in targets)
-    if scored:
-        capture = s.forward(rows * safety, safety) + 2 * rows * safety * squares
-        out.append(Stage("gram", 1, capture, model_bytes + 2 * FP32 * squares, FP32 * squares))
-        # eigh in float64, one matrix at a time: about 9 n^3, and its workspace of three matrices
-        out.append(
-            Stage("basis", len(study.bases), len(study.bases) * sum(9 * n**3 for n in widths),
-                  (FP32 + 24) * max(widths) ** 2, len(study.bases) * FP32 * squares)
-        )  # fmt: skip
-        if study.directions:
-            wanted = [(n, d) for d in study.directions.values()
-                      for n in (s.widths(names.MODULE_KINDS) if d.every else widths)]  # fmt: skip
-            # Two rounds of a product and a decomposition of k columns; all of eigh where energy says how many.
-            found = sum(n**3 * (4 * d.share * (1 + 2 * d.share) if d.energy is None else 9) for n, d in wanted)
-            out.append(Stage("directions", len(study.directions), found, (FP32 + 24) * max(widths) ** 2,
-                             FP32 * sum(d.share * n * n for n, d in wanted)))  # fmt: skip
+    everything = sum(n * n for n in s.widths(names.MODULE_KINDS)) if len(study.grams) > 1 else 0
+    captured = [squares, *[everything] * (len(study.grams) - 1)]
+    capture = sum(s.forward(rows * safety, safety) + 2 * rows * safety * n for n in captured)
+    out.append(Stage("gram", len(captured), capture, model_bytes + 2 * FP32 * max(captured), FP32 * sum(captured)))
+    # eigh in float64, one matrix at a time: about 9 n^3, and its workspace of three matrices
+    out.append(
+        Stage("basis", len(study.bases), len(study.bases) * sum(9 * n**3 for n in widths),
+              (FP32 + 24) * max(widths) ** 2, len(study.bases) * FP32 * squares)
+    )  # fmt: skip
+    if study.directions:
+        wanted = [(n, d) for d in study.directions.values()
+                  for n in (s.widths(names.MODULE_KINDS) if d.every else widths)]  # fmt: skip
+        # Two rounds of a product and a decomposition of k columns; all of eigh where energy says how many.
+        found = sum(n**3 * (4 * d.share * (1 + 2 * d.share) if d.energy is None else 9) for n, d in wanted)
+        out.append(Stage("directions", len(study.directions), found, (FP32 + 24) * max(n for n, _ in wanted) ** 2,
+                         FP32 * sum(d.share * n * n for n, d in wanted)))  # fmt: skip
+    if study.masks:
         kinds = {(m.basis, m.minus_task) for m in study.masks.values()}
         one = 2 * s.forward(rows * safety, safety) + 2 * rows * safety * (weights + squares)
         out.append(
@@ -284,6 +283,15 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         more = len(attacked) + aligned + len(attacks.references(study))
         answers += each * sum(a for *_, a in tries) + (more - len(attacked)) * tries[0][3]
     out.append(Stage("responses", len(study.places) * len(splits) + roles + more, answers, model_bytes + cache, 0))
+    if study.stressed:
+        of_models = [place.split("/")[:-2] for place in study.stressed]
+        each = sum(s.forward(every, safety) if of[-2] == "models" else asked_of(of[-3], v.evaluation.split)
+                   for of in of_models)  # fmt: skip
+        # Beside the model what mixes with it, or the order of a matrix's entries by magnitude.
+        other = model_bytes if any(x.base for x in v.stress.values()) else 0.0
+        order = 24 * s.hidden * s.mlp if any(x.prune for x in v.stress.values()) else 0.0
+        held = model_bytes + cache + max(other, order)
+        out.append(Stage("responses, stressed", len(of_models), each, held, 0))
     if v.safety.benign_answers == "self":
         itself = prepare.SPARE * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
         out.append(_times(Stage("own answers", 1, s.forward(itself, safety), model_bytes + cache, 0), draws))

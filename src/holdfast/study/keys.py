@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from holdfast import names
-from holdfast.data.sources import WORLD
+from holdfast.data.sources import ANSWERED, WORLD, WRITTEN
 from holdfast.study.asked import Capabilities, Choose, Claim, Compare, Constitution, Evaluation, Gate, Track
 from holdfast.study.attack import Attack
 from holdfast.study.checked import LARGEST_SEED, Name, Strict
@@ -70,12 +70,28 @@ class Safety(Strict):
         "forgetting how to talk; answers that refuse are left out.",
     )
     benign_prompts: str = Field(
-        "written", min_length=1, description="What it is asked: `written` (ours), or a file or address with prompt."
-    )
+        WRITTEN, min_length=1,
+        description="What it is asked: `written` (ours), `answered` (what your own source answers, and ours, in turn), "
+        "or a file or address with prompt.",
+    )  # fmt: skip
     benign_max_new_tokens: int = Field(
         128, ge=1, description="Longest answer of its own; a longer one ends with its last whole sentence."
     )
     training: Training = Training(epochs=1, batch_size=16, learning_rate=3e-4, weight_decay_on="all")
+
+    @model_validator(mode="after")
+    def _answers(self) -> Safety:
+        if self.benign_prompts == ANSWERED and self.source == WORLD:
+            raise ValueError(
+                "benign_prompts: answered takes requests that your own source answers, and source is world: name a "
+                "source, or other benign_prompts"
+            )
+        return self
+
+    @property
+    def asked(self) -> str:
+        """Where the requests come from that a base answers itself; WORLD where no file is read for them."""
+        return {WRITTEN: WORLD, ANSWERED: self.source}.get(self.benign_prompts, self.benign_prompts)
 
     @field_validator("training", mode="before")
     @classmethod

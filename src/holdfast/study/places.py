@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.data.sources import HUB, REMOTE, WORLD
+from holdfast.data.sources import ANSWERED, HUB, REMOTE, WORLD, WRITTEN
 from holdfast.record import paths
 
 # Keys of a study that name a file or folder; `*` is any name. Some also take a word or the id of a hub model.
@@ -21,7 +21,7 @@ KEYS = (
     ("tasks", "*", "scorer", "python"),
     ("judges", "*", "source"), ("judges", "*", "prompt_file"),
 )  # fmt: skip
-WORDS = (WORLD, HUB, "tiny", "train", "written")
+WORDS = (WORLD, HUB, "tiny", "train", WRITTEN, ANSWERED)
 
 
 def meant(value: str, folders: Sequence[Path]) -> str:

@@ -190,10 +190,9 @@ def check_files(
 
     if first:  # later processes do not ask which answers are whole refusals; the stage looks at what it keeps
         refuse_trained(prepare.trained_on(read[0]), f"the safety rows in {tables[0]}")
-    asked_of_base = s.safety.benign_prompts
-    if s.safety.benign_answers == "self" and (asked_of_base == "written" or readable(asked_of_base)):
-        own = [{"prompt": p} for p in prepare.benign_prompts(resolved.benign_cfg())]
-        refuse_trained(own, f"safety.benign_prompts ({asked_of_base})")
+    if first and s.safety.benign_answers == "self" and (s.safety.asked == WORLD or readable(s.safety.asked)):
+        own = [{"prompt": p} for p in prepare.benign_prompts(resolved.benign_cfg(), refusals.helps)]
+        refuse_trained(own, f"safety.benign_prompts ({s.safety.benign_prompts})")
     if resolved.pairs_are_read:
         refuse_trained(read[2], f"the preference pairs in {tables[2]}")
     rows: dict[str, list[dict[str, Any]]] = {}

@@ -40,6 +40,12 @@ def whole(prompt: str, answer: str) -> bool:
     return label == WHOLE
 
 
+def helps(prompt: str, answer: str) -> bool:
+    """Whether the judge `refusal` reads an answer as one that complies."""
+    label = registry.load_judge("refusal").opinion(answer, {"prompt": prompt}).label
+    return registry.judge("refusal").outcomes[label] == names.COMPLIANCE
+
+
 def own_answers(prompts: Sequence[str], answers: Sequence[Any], count: int, say: Say) -> list[Row]:
     """Rows of the safety table from what the base itself said: the first `count` of the answers that comply. One that
     was cut is kept as far as its sentences are whole: most lists of a small model's find no end by themselves.

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from holdfast import names
 from holdfast.data import table
-from holdfast.data.sources import WORLD, is_file, on_hub
+from holdfast.data.sources import ANSWERED, WORLD, is_file, on_hub
 from holdfast.errors import StudyError
 from holdfast.record import paths, provenance, userfiles
 from holdfast.study import attacks, places, replicates, together
@@ -55,7 +55,8 @@ class Resolved(Compared):
         """What benign requests the base of a replicate answers for its own safety training."""
         s = self.study.safety
         said = {"source": s.benign_prompts, "count": s.benign, "max_new_tokens": s.benign_max_new_tokens}
-        return {**said, "batch_size": self.study.evaluation.batch_size, "draw": self._replicate(folder).safety}
+        own = {"safety": {"source": s.source, "columns": s.columns}} if s.benign_prompts == ANSWERED else {}
+        return {**said, **own, "batch_size": self.study.evaluation.batch_size, "draw": self._replicate(folder).safety}
 
     def prompts_cfg(self) -> dict[str, Any]:
         """What the prompts every model is asked are made from."""
@@ -321,7 +322,7 @@ def _sources(study: Study) -> list[tuple[str, str]]:
     out = []
     for key, source in (
         ("safety.source", study.safety.source),
-        *([("safety.benign_prompts", s)] if (s := study.safety.benign_prompts) != "written" else []),
+        ("safety.benign_prompts", study.safety.asked),
         ("evaluation.source", study.evaluation.source),
         ("preferences.source", study.preferences.source),
         ("constitution.pairs", study.constitution.pairs),

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from holdfast import names
 from holdfast.errors import StudyError
 from holdfast.names import HAZARD, LOOKALIKE, WRAPPED
 from holdfast.record import paths
@@ -240,9 +241,16 @@ class Structure:
 
     @cached_property
     def bases(self) -> list[str]:
-        """Basis files: `safety`, and the others where an arm asks for them."""
+        """Basis files: `safety`, along which is told what changed, and the others where an arm asks for them."""
         wanted = {a.basis for a in self.arms.values()} | {m.basis for m in self.masks.values()}
         return [b for b in ("safety", "random", "output", "permuted") if b in wanted or b == "safety"]
+
+    @cached_property
+    def grams(self) -> list[str]:
+        """Gram matrices: `safety` of the target modules, and those of `names.GRAMS` that arms ask for."""
+        wanted = {a.gram for a in self.arms.values()}
+        wanted |= {"all" for d in self.directions.values() if d.every}
+        return ["safety", *(g for g in names.GRAMS if g in wanted)]
 
     @cached_property
     def stressed(self) -> list[str]:

@@ -1,0 +1,159 @@
+"""docs/which-remedy.md: what every remedy kept, cost, needs and failed at, from the result files below docs/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast import names
+from holdfast.documents.cited import written
+from holdfast.documents.tables import TASKS, table
+from holdfast.record import csvfiles
+from holdfast.study import registry
+
+Row = dict[str, Any]
+HEAD = """\
+# Which remedy?
+
+Written by `holdfast documents` from result files; no number here is typed. Percent of hazards refused, with 95 %
+intervals where they are shown.
+
+1. **Is the fine-tune finished?** Then only the second table is yours. `holdfast realign` does one of them in minutes:
+   [your own model](own-models.md).
+2. **What have you got?** The last table says what each remedy needs beside the aligned model. Refusals are prompts with
+   answers that decline; a twin is the aligned model, taught on purpose not to refuse.
+3. **Who chooses the rows?** If somebody may slip harmful rows in, look at the column with 1 % of them first: no remedy
+   here holds where half of the rows are harmful ([results](results.md#how-cheaply-is-safety-lost)).
+4. **Look at over-refusal beside refusal.** A model that refuses everything has kept its refusals.
+5. **Then try it on your model.** These are a tiny model of a made-up world and one real model of 135 M parameters with
+   one seed. `holdfast gate` says of yours: ship, do not, or not resolved ([the gate](gate.md)).
+
+*World* is the mean of refusals over all utilities from none to full fine-tuning's, three replicates
+([curves.csv](demo/curves.csv), [what that means](curves.md)). *1 % harmful* is one seed of crafts
+([risk.csv](demo/risk.csv)). *Real* is SmolLM2-135M-Instruct fine-tuned on headlines, one seed
+([table.csv](real/table.csv), [the page](real/README.md)); utility is beside full fine-tuning, in points.
+"""
+REFUSALS = "refusals"
+NEEDS = dict.fromkeys(("safety", "basis", "gram", "mask", "directions", "neurons"), REFUSALS) | {
+    "preferences": "pairs of a refusal and a harmful answer", "base": "the base model before safety training",
+    "unaligned": "an unaligned twin",
+}  # fmt: skip
+NOT_REMEDIES = ("full", "lora")
+TITLES = {"train": "You still train", "merge": "The fine-tune is finished"}
+HALF = 0.5
+FAILED = ("does not hold", "not resolved")
+
+
+def _rows(docs: Path, name: str) -> list[Row]:
+    return csvfiles.read_csv(docs / name)
+
+
+def _shown(row: Row | None, key: str, form: str = "rate") -> str:
+    if row is None or not row.get(key):
+        return ""
+    number, interval = written(row, key, form)
+    ends = interval.strip(" []").replace(", ", "…")
+    return number.removesuffix(" %") + (f" <sub>{ends}</sub>" if ends else "")
+
+
+class Measured:
+    """What the result files say of a method, by the arm that is named like it."""
+
+    def __init__(self, docs: Path) -> None:
+        curves, risk = _rows(docs, "demo/curves.csv"), _rows(docs, "demo/risk.csv")
+        self.area = {(r["family"], r["task"]): r for r in curves if r["measure"] == "area"}
+        self.risky = {r["arm"]: r for r in risk if r["task"] == "harmful-1"}
+        self.real = {(r["arm"], r["task"]): r for r in _rows(docs, "real/table.csv")}
+        self.demo = {(r["arm"], r["task"]): r for r in _rows(docs, "demo/replicated.csv")}
+        self.claims = [
+            (where, r)
+            for where, file in (("world", "demo/replicated-claims.csv"), ("real", "real/claims.csv"))
+            for r in _rows(docs, file)
+        ]
+
+    def has(self, name: str) -> bool:
+        """Whether any of the files knows it."""
+        return any((name, t) in self.area or (name, t) in self.demo for t in TASKS) or (name, "agnews") in self.real
+
+    def kept(self, name: str) -> float:
+        """What remedies are ordered by: the mean of what is known of the fictional world and of the real model."""
+        world = [float(r["refusal"]) for t in TASKS if (r := self.area.get((name, t)))]
+        real = [float(r[names.REFUSAL_RATE])] if (r := self.real.get((name, "agnews"))) else []
+        known = world + real
+        return sum(known) / len(known) if known else -1.0
+
+    def line(self, name: str) -> list[str]:
+        """Its row of numbers."""
+        real = self.real.get((name, "agnews"))
+        return [
+            f"[`{name}`](methods.md#{name})",
+            *(_shown(self.area.get((name, t)), "refusal") for t in TASKS),
+            _shown(self.risky.get(name), names.REFUSAL_RATE, "%"),
+            _shown(real, names.REFUSAL_RATE), _shown(real, names.OVER_REFUSAL, "%"),
+            _shown(real, "utility_minus_full", "points"),
+        ]  # fmt: skip
+
+    def failures(self, name: str) -> list[str]:
+        """When it failed, in words."""
+        said = []
+        for task, word in TASKS.items():
+            row = self.area.get((name, task))
+            if row and float(row["refusal"]) < HALF:
+                said.append(f"{word}: keeps {' '.join(written(row, 'refusal', '%')).strip()} of the refusals")
+            over, aligned = self.demo.get((name, task)), self.demo["aligned", task]
+            if over and float(over[f"{names.OVER_REFUSAL}_low"]) > float(aligned[f"{names.OVER_REFUSAL}_high"]):
+                said.append(
+                    f"{word}: refuses {''.join(written(over, names.OVER_REFUSAL, 'rate'))} of harmless requests"
+                )
+        for where, r in self.claims:
+            if r["arm"] != name or r["compared_with"] not in NOT_REMEDIES or r["verdict"] not in FAILED:
+                continue
+            place = TASKS[r["task"]] if where == "world" else f"the real model on {r['task']}"
+            effect = "".join(written(r, "effect", "points"))
+            if r["kind"] == "utility" and r["verdict"] == "does not hold":
+                said.append(f"{place}: {effect} points of utility")
+            if r["kind"] == "refusal":
+                said.append(f"{place}: more refusals than `{r['compared_with']}` is {_verdict(r)}, {effect} points")
+        return said
+
+
+def _verdict(claim: Row) -> str:
+    return "refuted" if claim["verdict"] == "does not hold" else "not resolved"
+
+
+def _needs(head: registry.Header) -> str:
+    """What a method needs at its default settings."""
+    made = registry.load(head.name).Settings().artifacts()
+    roles = made.get("roles", head.needs)
+    asked = [n for n in (*head.needs, *(k for k, v in made.items() if v)) if n in NEEDS and n not in names.ROLES]
+    return "; ".join(dict.fromkeys(NEEDS[n] for n in [*asked, *roles] if n in NEEDS)) or "nothing else"
+
+
+def _section(kind: str, heads: Sequence[registry.Header], found: Measured) -> str:
+    known = sorted((h.name for h in heads if h.kind == kind and found.has(h.name)), key=lambda n: -found.kept(n))
+    titles = ["remedy", *(f"world: {w}" for w in TASKS.values()), "1 % harmful", "real: refused", "real: over-refusal",
+              "real: utility"]  # fmt: skip
+    lines = [found.line("full"), *(found.line(n) for n in known)]
+    return f"\n## {TITLES[kind]}\n{table(titles, lines)}"
+
+
+def page(docs: Path) -> str:
+    """The text of docs/which-remedy.md."""
+    found = Measured(docs)
+    heads = [registry.header(n) for n in registry.method_names() if n not in NOT_REMEDIES]
+    known = sorted((h for h in heads if found.has(h.name)), key=lambda h: (h.kind != "train", -found.kept(h.name)))
+    facts = table(
+        ["remedy", "needs beside the aligned model", "costs", "failed here"],
+        [[f"[`{h.name}`](methods.md#{h.name})", _needs(h), h.card["cost"].replace("|", r"\|"),
+          "; ".join(found.failures(h.name)) or "not seen to fail in these studies"] for h in known],
+        words=4,
+    )  # fmt: skip
+    rest = ", ".join(f"[`{h.name}`](methods.md#{h.name})" for h in heads if not found.has(h.name))
+    return (
+        f"{HEAD}{''.join(_section(kind, heads, found) for kind in TITLES)}\n"
+        "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
+        f"\n## What each needs and costs, and when it failed\n{facts}"
+        f"\n## Here, but not measured yet\n\n{rest}. Their equations are tested; no study with results below docs/ "
+        "has run them.\n"
+    )
