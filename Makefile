@@ -54,7 +54,7 @@ mutants: $(STAMP) ## plant small faults one at a time and count those that the t
 
 check: $(STAMP) ## style, types, floors, spelling, dead code, generated files
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check src scripts tests benchmarks
+	$(BIN)/ruff format --check src scripts tests benchmarks parity
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/lint-imports
 	$(BIN)/codespell

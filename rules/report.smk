@@ -17,6 +17,7 @@ rule compare:
         curve=f"{R}/curves.csv",
         cost=f"{R}/cost.csv",
         pareto=f"{R}/pareto.csv",
+        forgetting=f"{R}/forgetting.csv",
         markdown=f"{R}/table.md",
         latex=f"{R}/table.tex",
         summary=f"{R}/summary.json",

@@ -7,7 +7,7 @@ from holdfast.stage import job
 
 
 def main(io: SimpleNamespace) -> None:
-    from holdfast.compare import claims, components, groups, pareto, ranks, suites, table
+    from holdfast.compare import claims, components, forgetting, groups, pareto, ranks, suites, table
     from holdfast.record import csvfiles, files, jsonfiles
     from holdfast.report import tabular
 
@@ -29,6 +29,7 @@ def main(io: SimpleNamespace) -> None:
     if validation:
         csvfiles.write_csv(Path(io.output.ranks), ranks.rows(found, validation), ranks.COLUMNS)
     csvfiles.write_csv(Path(io.output.variance), components.rows(found), components.COLUMNS)
+    csvfiles.write_csv(Path(io.output.forgetting), forgetting.rows(found), forgetting.COLUMNS)
     pareto.build(found, Path(io.output.pareto))
 
 

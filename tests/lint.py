@@ -76,7 +76,7 @@ def unused() -> int:
     looks at bare names only. What a definition says of itself does not count."""
     source, wrong, used, defined = Path("src/holdfast"), [], set(), {}
     for path in [*sorted(source.rglob("*.py")), *Path("scripts").glob("*.py"), *Path("benchmarks").glob("*.py"),
-                 *Path("examples").glob("*.py")]:  # fmt: skip
+                 *Path("examples").glob("*.py"), *Path("parity").glob("*.py")]:  # fmt: skip
         inside = path.is_relative_to(source)
         parts = [p for p in path.relative_to(source).with_suffix("").parts if p != "__init__"] if inside else []
         own = ".".join(["holdfast", *parts]) if inside else str(path)

@@ -120,7 +120,7 @@ def test_every_interpreter_at_hand_reads_the_code_without_a_warning(python):
         pytest.skip(f"no {python} here")
     code = (
         "import sys, warnings; from pathlib import Path; warnings.simplefilter('error')\n"
-        "for folder in ('src', 'scripts', 'tests', 'benchmarks'):\n"
+        "for folder in ('src', 'scripts', 'tests', 'benchmarks', 'parity'):\n"
         "    for path in Path(folder).rglob('*.py'):\n"
         "        compile(path.read_text(encoding='utf-8'), str(path), 'exec')"
     )

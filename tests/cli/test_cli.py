@@ -159,7 +159,7 @@ def complete(words: str) -> list[str]:
 
 
 def test_bash_completes_verbs_studies_and_options():
-    assert complete("holdfast p") == ["plan", "push", "pull"]
+    assert complete("holdfast p") == ["plan", "push", "pull", "prefer"]
     assert "smoke" in complete("holdfast table sm") and "demo" not in complete("holdfast table sm")
     assert not [name for name in complete("holdfast plan ") if name.startswith("chosen")]
     assert complete("holdfast snapshot r") == ["restore"]

@@ -27,6 +27,7 @@ WORKFLOW = ("Snakefile", "rules", "scripts", "src/holdfast", "pyproject.toml", "
 _ABOUT = {
     "table.csv": "every arm on every task, with 95 % intervals", "claims.csv": "pairwise claims with their verdicts",
     "report.html": "the report", "cost.csv": "seconds and memory of every cell", "pareto.csv": "the Pareto front",
+    "forgetting.csv": "refusals lost per category of requests",
     "papers.csv": "published numbers beside ours", "cards.json": "sha256 of every model",
     "agreement.json": "agreement of the judges", "gate.json": "which arms may be shipped, and why",
 }  # fmt: skip

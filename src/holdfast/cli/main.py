@@ -18,7 +18,7 @@ from holdfast.errors import HoldfastError, UsageError
 
 VERBS = (
     "table", "answers", "gate", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label",
-    "calibrate", "fit", "harness", "real", "server", "documents",
+    "calibrate", "fit", "prefer", "route", "harness", "real", "server", "documents",
 )  # fmt: skip
 FAULT = 70  # as sysexits.h has it
 HELP = """Fine-tune a language model without losing its refusals.

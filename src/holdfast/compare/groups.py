@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Group:
     clusters: dict[str, list[str]]  # set -> base ids
     finishes: dict[str, np.ndarray]  # set -> (models, prompts) of how the answers ended
     scores: np.ndarray | None = None  # (models, rows of the task) where they are graded, and not right or wrong
+    categories: dict[str, list[str]] = field(default_factory=dict)  # set -> categories of its prompts
 
     def graded(self, outcome: str) -> bool:
         """Whether answers have more or less of an outcome, and do not have it or not."""
@@ -68,12 +69,22 @@ class Group:
     def hits_beside(self, other: Group, sets: Sequence[str], outcome: str) -> np.ndarray:
         """`hits` to be compared with those of another arm: of a role the model that each of the other's models starts
         from, so that replicates that share one count it as often."""
-        if self.arm not in names.ROLES or (other.arm in names.ROLES and len(self.cells) > len(other.cells)):
-            return self.hits(sets, outcome)
+        cells = other.cells if self._starts(other) else self.cells
+        return by_draw(self.answered_beside(other, sets, outcome), cells)
+
+    def _starts(self, other: Group) -> bool:
+        """Whether it is a role whose models another arm's start from."""
+        return self.arm in names.ROLES and not (other.arm in names.ROLES and len(self.cells) > len(other.cells))
+
+    def answered_beside(self, other: Group, sets: Sequence[str], outcome: str) -> np.ndarray:
+        """`answered`, of a role with a row for each of the other arm's models: that of the model it starts from."""
+        if not self._starts(other):
+            return self.answered(sets, outcome)
         home = "base" if self.arm == "base" else "aligned"
         position = {c.get("replicate", 0): i for i, c in enumerate(self.cells)}
         rows = [position[c.get(home, 0)] for c in other.cells]
-        return by_draw(self.answered(sets, outcome)[rows], other.cells)
+        of_starts: np.ndarray = self.answered(sets, outcome)[rows]
+        return of_starts
 
     def mean(self, of_models: Sequence[float] | np.ndarray) -> float:
         """The mean over units of what every model has."""
@@ -102,6 +113,7 @@ class Group:
             outcomes={s: self.outcomes[s][:, places] for s, places in kept.items()},
             clusters={s: [self.clusters[s][i] for i in places] for s, places in kept.items()},
             finishes={s: self.finishes[s][:, places] for s, places in kept.items()}, flexible=None, scores=None,
+            categories={s: [self.categories[s][i] for i in p] for s, p in kept.items() if s in self.categories},
         )  # fmt: skip
 
     @property
@@ -155,6 +167,7 @@ def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:
             else None,
             ids=ids,
             clusters={s: [r["base_id"] for r in by_set[0][s]] for s in present},
+            categories={s: [r["category"] for r in by_set[0][s]] for s in present},
             finishes={s: np.array([[r["finish"] for r in found[s]] for found in by_set]) for s in present},
             scores=np.array([[r["score"] for r in found[task_set]] for found in by_set]) if graded else None,
         )

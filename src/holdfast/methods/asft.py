@@ -52,6 +52,9 @@ CARD = {
         "adapters, rate and schedule are those of this project's LoRA arm; the authors train q and v, r = 8, α = 32, "
         "at 5e-5 and less from epoch to epoch",
     ),
+    "parity": "PKU-YuanGroup/AsFT at 1361f5c: penalty and gradient are equal at one micro-batch a step. At k of them "
+    "theirs is k times as large, since it adds the penalty to each after dividing the loss; ours is the "
+    "formula whatever the accumulation",
     "cost": "LoRA, one more copy of the adapted weights (float32), and about 8 m n r operations per module and "
     "optimizer step",
 }

@@ -64,6 +64,8 @@ CARD = {
         ),
     ),
     "deviations": ("a cosine to 0, as in every arm; theirs is linear after 10 steps of warm-up, at 2e-5",),
+    "parity": "Unispac/shallow-vs-deep-alignment at fb1749e: β of every place, the loss of a batch and its gradient "
+    "are equal",
     "cost": "plain fine-tuning plus one forward pass over the task's rows before it, and 4 bytes per token of them",
 }
 

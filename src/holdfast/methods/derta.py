@@ -49,6 +49,8 @@ CARD = {
         "every place of a transition counts, as in the paper and their script for adapters; their script for all "
         "weights keeps 5 % of them",
     ),
+    "parity": "RobustNLP/DeRTa at 70bdb52: the same draw cuts the same prefix, and labels and loss of a batch are "
+    "those of their script for adapters",
     "cost": "1 + prefix_ratio + transition_ratio times plain fine-tuning",
 }
 

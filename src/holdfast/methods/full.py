@@ -36,6 +36,7 @@ CARD = {
         ("θ ← AdamW(θ, ∇L)", "holdfast.train.loop.train", "train/test_training.py::test_loop_equals_plain_torch"),
     ),
     "deviations": (),
+    "parity": "nothing to compare with: plain fine-tuning, held to a plain loop by the tests above",
     "cost": "1 forward and backward per row; AdamW moments of every trained weight",
 }
 

@@ -47,6 +47,7 @@ CARD = {
         ("β = 0 is plain", "beside", "methods/test_beside_methods.py::test_strength_zero_is_plain_training"),
     ),
     "deviations": (),
+    "parity": "no public code: a baseline of this project",
     "cost": "one more copy of the weights (4 bytes each, no gradients or moments: a fifth copy beside four), and per "
     "optimizer step a forward of it and a forward and backward of the model over `rows` rows",
 }

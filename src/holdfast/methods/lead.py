@@ -72,6 +72,7 @@ CARD = {
         ),
     ),
     "deviations": (),
+    "parity": "no public code: a remedy of this project",
     "cost": "plain fine-tuning plus 8 m n k operations per target module and optimizer step (`project: update`: half); "
     "the directions by two rounds of subspace iteration",
 }

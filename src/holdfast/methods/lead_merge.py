@@ -33,6 +33,7 @@ CARD = {
         ),
     ),
     "deviations": (),
+    "parity": "no public code: a remedy of this project",
     "cost": "the directions, and 4 m n k operations per linear module",
 }
 

@@ -66,6 +66,8 @@ CARD = {
         "steps are optimizer steps, and the pull counts once in each; theirs are micro-batches, the same without "
         "accumulation",
     ),
+    "parity": "git-disl/Lisa at 68e3659: whose turn a step is and the weights after forty steps are equal, at one "
+    "micro-batch a step",
     "cost": "plain fine-tuning plus one more copy of the trained weights (4 bytes each), read once a step",
 }
 

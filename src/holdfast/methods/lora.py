@@ -43,6 +43,7 @@ CARD = {
         ),
     ),
     "deviations": ("peft's implementation; the adapter is merged into plain weights after training",),
+    "parity": "nothing to compare with: the adapters are those of peft itself",
     "cost": "1 forward and backward without most weight gradients; moments of the adapters only",
 }
 

@@ -44,6 +44,8 @@ CARD = {
         ("W' = W + ΔW", "fold", "methods/test_methods.py::test_lora_wsr_folds_exactly"),
     ),
     "deviations": ("rank and rate are those of this project's LoRA arm; no published table to compare with",),
+    "parity": "min-seong-kim/Safety-WaRP-LLM at 62655ed: with `constraint: mask` what the module says, its gradients "
+    "and the folded weight are equal; `directions` is not compared",
     "cost": "LoRA plus one product with U and, with a mask, one dense (m, n) product per layer and micro-batch",
 }
 

@@ -67,6 +67,7 @@ CARD = {
         "all linear modules of the decoder blocks; embeddings, norms and head stay fine-tuned",
         "refusals of the study (their safety rows) instead of 128 requests that the aligned model refuses",
     ),
+    "parity": "no public code was found",
     "cost": "an eigendecomposition per module (n³) and an SVD (m n²), float64; training the twin",
 }
 

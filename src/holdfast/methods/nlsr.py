@@ -66,6 +66,11 @@ CARD = {
         "refusals of the study instead of 2,000 answers to harmful requests; exact instead of randomised SVD",
         "one Bernoulli draw per module, named by seed and module",
     ),
+    "parity": "xinykou/NLSR at aaee2b7: the mask of critical entries agrees but for their inexact SVD, and so do the "
+    "probabilities with `chance: code`. Their ranking gives the most similar module the largest, against "
+    "the paper and their own comment, and their amplified update is 3.24 times that of DPO where the equation "
+    "has 1.9: the paper's is the default, and the equation followed. Cosines and exchange work on factors of "
+    "adapters there and are not compared",
     "cost": "an eigendecomposition (n³) and an SVD (m n²) per module, twice where it is restored",
 }
 

@@ -63,6 +63,9 @@ CARD = {
         "cannot run as it is",
         "harmful rows come from the table that poisons a task too, where a study does so; the authors take others",
     ),
+    "parity": "w-yibo/Panacea at d17b2db, whose step cannot run as published: read with `loss_h` for the name that "
+    "nothing assigns, the gradient of a step and ε are equal, below the cap and above. Weights come back to"
+    " the last bit here and to rounding there",
     "cost": "two more forward and backward passes over `rows` rows per optimizer step, and while they last three more "
     "copies of the trained weights",
 }

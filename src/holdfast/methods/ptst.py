@@ -49,6 +49,9 @@ CARD = {
         "a prompt in our words as the default; name the one that your model was published with",
         "without system messages no marks around the words; the authors' code writes Llama 2's",
     ),
+    "parity": "vfleaking/PTST at fa6386a: character by character the same question after a system prompt, where a "
+    "template has Llama 2's marks. Without system messages theirs writes those marks all the same; ours "
+    "writes none that the model was not trained on",
     "cost": "a copy of the weights; the tokens of the prompt in every answer",
 }
 PROMPT = (

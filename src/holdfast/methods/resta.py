@@ -35,6 +35,8 @@ CARD = {
         ("linear in γ", "merge", "merge/test_merging.py::test_resta_is_linear_in_gamma"),
     ),
     "deviations": ("float32 arithmetic; LoRA cells are merged models, so v is a weight-space vector there too",),
+    "parity": "the authors' own repository could not be had. Against the merge of WSR-Tune's authors, min-seong-"
+    "kim/Safety-WaRP-LLM at 62655ed: equal in float32; they write bfloat16 unless asked otherwise",
     "cost": "one pass over the weights, three tensors at a time; no training beyond the unaligned twin",
 }
 

@@ -35,6 +35,7 @@ CARD = {
         ("p = 0 is RESTA", "merge", "merge/test_merging.py::test_dare_without_drop_is_resta"),
     ),
     "deviations": ("the task vector is measured from the start of fine-tuning, which here is the aligned model",),
+    "parity": "the authors' own repository could not be had; its parts are compared in `resta` and `task-vectors`",
     "cost": "one pass over the weights, three tensors at a time",
 }
 

@@ -75,6 +75,7 @@ CARD = {
         "the public trainer tunes rows of up and columns of down but not gate, and 100 neurons of a group in no order; "
         "here a channel of the MLP is its row of gate and of up and its column of down, and all are tuned",
     ),
+    "parity": "the detector is that of `sn-tune`, which says what was compared; what tunes is not",
     "cost": "plain fine-tuning plus two forward passes per detection row",
 }
 

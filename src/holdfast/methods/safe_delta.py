@@ -70,6 +70,9 @@ CARD = {
         "leaves the order to an unstable sort",
         "safe activations are those of the study's safety rows",
     ),
+    "parity": "ColinLu50/SafeDelta at 3a4ea35: equal up to float32 with `budget: published` where their sort is made "
+    "stable. As it is, it leaves the rows of one column in any order, and which of them are kept is chance;"
+    " ours takes them in their order",
     "cost": "one Cholesky inverse per input (n³) and a column loop of m n² per module",
 }
 

@@ -49,6 +49,7 @@ CARD = {
         "cosines are not rounded; C is never formed; dense updates are projected like low-rank ones",
         "a threshold of 0.5 is the default; the authors' code defaults to the 10 modules with the smallest cosines",
     ),
+    "parity": "IBM/SafeLoRA at d81fda1: the projected factors are equal, chosen by threshold or by number",
     "cost": "two passes over the target modules, about 4 m n² operations each (an SVD with the true projector)",
 }
 

@@ -45,6 +45,8 @@ CARD = {
         "full-parameter training as in the WSR-Tune runs; Bianchi et al. train LoRA adapters",
         "every seed draws its own refusals; the WSR-Tune script always draws those of seed 42 (`draw: published`)",
     ),
+    "parity": "min-seong-kim/Safety-WaRP-LLM at 62655ed: with `draw: published` the same rows. The repository of "
+    "SafeInstr's authors has no code that mixes: its files are mixed already",
     "cost": "1 + q times plain fine-tuning",
 }
 

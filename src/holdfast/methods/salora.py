@@ -63,6 +63,9 @@ CARD = {
         "model whose earlier blocks lack C B₀ A₀ already",
         "all seven linear modules and r = 8, as this project's LoRA arm; the authors train q and v with r = 16",
     ),
+    "parity": "homles11/SaLoRA at 3f73de1: C, the start and the weight of trained factors are equal up to float32 "
+    "once their svd_lowrank gets columns to spare; as they call it the last directions are not exact, and "
+    "ours are",
     "cost": "LoRA with two low-rank products in place of one; before it 30 rounds of products (m, n) with r_s + 10 "
     "columns per module, and a forward pass over `task_rows` rows",
 }

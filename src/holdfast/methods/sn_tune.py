@@ -69,6 +69,9 @@ CARD = {
         "the public trainer tunes rows of up and columns of down but not gate, and 100 neurons of a group in no order; "
         "here a channel of the MLP is its row of gate and of up and its column of down, and all are tuned",
     ),
+    "parity": "min-seong-kim/Safety-Neuron at 33f5374: with `detection: code` every score is equal. `paper` finds "
+    "other neurons, since it scores what their removal changes in a block's output, which is what the paper"
+    " says; their trainer is not compared",
     "cost": "plain fine-tuning plus one forward pass per detection row",
 }
 

@@ -77,6 +77,9 @@ CARD = {
         "the weight w applies to one task too; in the authors' code only DARE weighs a single task",
         "the safe model is the aligned model of the study (SSFT), without a DPO stage of its own",
     ),
+    "parity": "xinykou/safety_realignment at 5a80593: the relaxed mask, τ ⊙ m / mean(m) and `fusion: ties_merging` "
+    "are equal; `ties` is that of the TIES paper, per tensor and with a mean. Their DPO trainer is not "
+    "compared",
     "cost": "two forward and one backward pass per preference pair and epoch, 12 bytes per weight while learning",
 }
 

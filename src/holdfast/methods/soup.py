@@ -41,6 +41,7 @@ CARD = {
         "two models, of which one started from the other, as in WiSE-FT; the soups of the first paper average many "
         "fine-tuned ones",
     ),
+    "parity": "nothing to compare with: one weighted sum",
     "cost": "one pass over the weights, two tensors at a time",
 }
 

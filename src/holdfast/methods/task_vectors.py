@@ -56,6 +56,9 @@ CARD = {
     "deviations": (
         "one λ for all tensors, embeddings, norms and head included; trimming is per tensor, so that the merge streams",
     ),
+    "parity": "arcee-ai/mergekit at a6e4028: task arithmetic and TIES are equal, and DARE with the same entries "
+    "dropped. mergekit keeps the norm of a vector that was thinned (`rescale`); ours divides by the share "
+    "kept, as the paper does",
     "cost": "one pass over the weights, four tensors at a time; TIES sorts each once per vector",
 }
 

@@ -103,6 +103,8 @@ CARD = {
         "`trainable: all` trains the biases of target modules too (Qwen2 has some); the authors' code turns them into "
         "buffers, so that full fine-tuning, which trains them, would differ from WaRP in more than the constraint",
     ),
+    "parity": "min-seong-kim/Safety-WaRP-LLM at 62655ed: importance is equal, the masks but for the entry more that "
+    "their quantile may freeze, and twelve steps of *freeze* to rounding. Bases are ours on both sides",
     "cost": "plain fine-tuning plus two products (m, n)(n, n) per target module and optimizer step",
 }
 

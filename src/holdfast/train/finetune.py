@@ -117,6 +117,7 @@ def run(
         for name, kind, table in (("safety", "safety", safety_table), ("harmful", "preferences", harmful_table))
         if kind in method.NEEDS and table is not None
     }
+    of_task = pairs
     if hasattr(method, "rows"):
         pairs = method.rows(pairs, settings, seed=which, **others)
     encoded = chat.encode_rows(tokenizer, pairs, cfg["training"]["max_length"])
@@ -139,7 +140,7 @@ def run(
                 clips_itself=getattr(phase_optimizer, "clips_itself", False), say=say, name=phase_name,
             )  # fmt: skip
 
-        method.prelude(model, targets, settings, **others, train=first, **needs)
+        method.prelude(model, targets, settings, **others, rows=of_task, training=train_settings, train=first, **needs)
     if hasattr(method, "attach"):
         model = method.attach(model, targets, settings, encoded=encoded, **needs)
     optimizer: Any = None

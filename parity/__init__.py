@@ -1,0 +1,1 @@
+"""Ours against the authors' public code, function by function: see README.md of this folder."""

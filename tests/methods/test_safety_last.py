@@ -1,0 +1,83 @@
+"""The task first and safety last: both trainings in the other order, to the last bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from holdfast.model import chat, folders
+from holdfast.record import jsonfiles, tables
+from holdfast.study import registry, resolve
+from holdfast.train import finetune, loop
+from holdfast.world.model import new_model
+
+TRAINING = {"learning_rate": 5e-3, "epochs": 1, "batch_size": 4, "max_length": 128}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tokenizer, world):
+    """A folder with base and aligned models, a task and safety rows."""
+    folder = tmp_path_factory.mktemp("order")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "layers": 1, "heads": 4, "kv_heads": 2, "max_positions": 256}
+    for seed, role in enumerate(("aligned", "base")):
+        folders.save(new_model(tokenizer, **sizes, seed=seed), tokenizer, folder / role, header={"role": role})
+    for name, rows in (("howto", world.howto_task("train", 12)), ("safety", world.safety(8, 4))):
+        tables.write(rows, folder / f"{name}.parquet", name)
+    return folder
+
+
+def _cell(place, out, **settings):
+    method = registry.load("safety-last")
+    chosen = method.Settings(**settings)
+    cfg = {"method": "safety-last", "settings": chosen.model_dump(mode="json"), "modules": ["q_proj"],
+           "training": TRAINING, "task": "howto", "instruction": None, "train_rows": 10, "seed": 3}  # fmt: skip
+    roles = {role: place / role / "model.safetensors" for role in chosen.artifacts().get("roles", ())}
+    finetune.run(
+        aligned=place / "aligned/model.safetensors", task_table=place / "howto.parquet",
+        safety_table=place / "safety.parquet", artifacts=roles, cfg=cfg, folder=out / "cell",
+        log_file=out / "train.jsonl", record_file=out / "train.json", checkpoints=out / "c",
+    )  # fmt: skip
+    return folders.load(out / "cell")[0].state_dict()
+
+
+def _by_hand(place, start, out):
+    """Plain AdamW on ten rows of the task, then on all of safety, each with a schedule of its own."""
+    model, tokenizer = folders.load(place / start)
+    task = finetune.draw(tables.read(place / "howto.parquet", "howto"), 10, 3, stratify=False)
+    safety = tables.read(place / "safety.parquet", "safety")
+    for i, rows in enumerate((task, safety)):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0, fused=True)
+        loop.train(
+            model, tokenizer, chat.encode_rows(tokenizer, rows, 128), loop.settings_of(TRAINING), seed=3,
+            log_file=out / f"{i}.jsonl", checkpoints=out / f"c{i}", identity="x", optimizer=optimizer,
+        )  # fmt: skip
+    return model.state_dict()
+
+
+def test_it_is_both_trainings_in_the_other_order(place, tmp_path):
+    (tmp_path / "hand").mkdir()
+    found, want = _cell(place, tmp_path), _by_hand(place, "base", tmp_path / "hand")
+    assert all(torch.equal(found[k], want[k]) for k in want)
+    assert (tmp_path / "prelude.jsonl").exists() and jsonfiles.read_json(tmp_path / "train.json")["rows"] == 12
+
+
+def test_a_second_helping_starts_from_the_aligned_model(place, tmp_path):
+    (tmp_path / "hand").mkdir()
+    found, want = _cell(place, tmp_path, start="aligned"), _by_hand(place, "aligned", tmp_path / "hand")
+    assert all(torch.equal(found[k], want[k]) for k in want)
+
+
+def test_the_last_rows_are_those_of_safety(world):
+    method, safety = registry.load("safety-last"), world.safety(8, 4)
+    task = [{"id": "t", "prompt": "p", "response": "r"}]
+    assert method.rows(task, method.Settings(), seed=0, safety=safety) == safety
+    assert method.Settings().artifacts() == {"roles": ["base"]} and not method.Settings(start="aligned").artifacts()
+
+
+def test_the_shipped_study_exchanges_the_order_and_nothing_else():
+    study = resolve.load("order")
+    safety = study.study.safety.training.model_dump(mode="json")
+    assert not safety["weight_decay"]  # what decays does not matter where nothing does
+    for task in study.study.tasks:
+        for arm in ("full", "safety-last"):
+            assert study.cell_cfg(task, arm, 0)["training"] | {"weight_decay_on": "all"} == safety
