@@ -285,13 +285,13 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
     out.append(Stage("responses", len(study.places) * len(splits) + roles + more, answers, model_bytes + cache, 0))
     if study.stressed:
         of_models = [place.split("/")[:-2] for place in study.stressed]
-        each = sum(s.forward(every, safety) if of[-2] == "models" else asked_of(of[-3], v.evaluation.split)
-                   for of in of_models)  # fmt: skip
+        asked = sum(s.forward(every, safety) if of[-2] == "models" else asked_of(of[-3], v.evaluation.split)
+                    for of in of_models)  # fmt: skip
         # Beside the model what mixes with it, or the order of a matrix's entries by magnitude.
         other = model_bytes if any(x.base for x in v.stress.values()) else 0.0
         order = 24 * s.hidden * s.mlp if any(x.prune for x in v.stress.values()) else 0.0
         held = model_bytes + cache + max(other, order)
-        out.append(Stage("responses, stressed", len(of_models), each, held, 0))
+        out.append(Stage("responses, stressed", len(of_models), asked, held, 0))
     if v.safety.benign_answers == "self":
         itself = prepare.SPARE * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
         out.append(_times(Stage("own answers", 1, s.forward(itself, safety), model_bytes + cache, 0), draws))
