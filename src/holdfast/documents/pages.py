@@ -86,6 +86,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
             [r for r in real if r["arm"] in tables.LEAD_REAL], ("refused", "over-refusal", "utility")
         ),
         ("docs/real/README.md", "results"): tabular.markdown(real) + tabular.suites(suites),
+        ("docs/real/README.md", "mixes"): tables.mixes(csvfiles.read_csv(docs / "real/mixes.csv")),
         ("docs/real/README.md", "claims"): f"{tabular.verdicts(csvfiles.read_csv(docs / 'real/claims.csv'))}\n",
     }
 

@@ -86,6 +86,22 @@ def spreads(rows: Sequence[Row]) -> str:
     return table(["task", "arm", "rate", "mean %", *SPREADS], out, words=3)
 
 
+def mixes(rows: Sequence[Row]) -> str:
+    """What safety trainings of the real model taught, by what they were made of: refused of what must be refused, and
+    of what must not."""
+    of, suites = ("hazards", "benign", "benign_prompts", "learning_rate"), dict.fromkeys(r["suite"] for r in rows)
+    found = {(*(r[k] for k in of), r["suite"]): r for r in rows}
+    return table(
+        ["refusals", "answers", "their requests", "rate",
+         *(f"{suite}: {what}" for suite in suites for what in ("refused", "over-refusal"))],
+        [[hazards, benign, asked, f"{float(rate):g}",
+          *(_percent(found.get((hazards, benign, asked, rate, suite), {}), key, ends=True)
+            for suite in suites for key in ("refused", "over_refusal"))]
+         for hazards, benign, asked, rate in dict.fromkeys(tuple(r[k] for k in of) for r in rows)],
+        words=3,
+    )  # fmt: skip
+
+
 def areas(rows: Sequence[Row], families: Sequence[str]) -> str:
     """Of some families of curves.csv: refusals over all utilities by task, and over-refusal within three points of full
     fine-tuning's utility on headlines."""
