@@ -4,7 +4,9 @@
         model.cuda()                       # its numbers stay in memory, its tensors say they are on cuda:0
         model(torch.zeros(1, dtype=int))   # RuntimeError: tensors of cuda:0 and cpu meet in aten.embedding
 
-Values are real, so that results can be compared with those of the CPU. What no device can do is refused too: numpy().
+Values are real, so that results can be compared with those of the CPU. Refused is what CUDA refuses: tensors of both
+devices in one operation, but for copies, for an index on the host into a tensor on the GPU, and for a number (a tensor
+without dimensions) on the host; to write on the host what was computed on the GPU; numpy(); a generator of the host.
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
-# Copies between devices are what they are for; an index may be on the host.
+# Copies between devices are what they are for.
 _CROSSING = ("aten._to_copy", "aten.to", "aten.copy_", "aten.copy")
-_INDEXING = ("aten.index", "aten.index_put", "aten.index_put_", "aten._unsafe_index")
+# of, indices and perhaps a value
+_INDEXING = ("aten.index", "aten.index_put", "aten.index_put_", "aten._index_put_impl_", "aten._unsafe_index",
+             "aten._unsafe_index_put")  # fmt: skip
+_WHOLE = ("aten.cat", "aten.stack")  # which take no number from elsewhere either
 
 
 class OnDevice(torch.Tensor):
@@ -50,9 +55,10 @@ class OnDevice(torch.Tensor):
         raise TypeError("can't convert a tensor on cuda:0 to numpy")
 
     def __getitem__(self, index: Any) -> Any:
-        # A list of places would become a tensor where torch thinks that this one is, which holds nothing.
-        of = index if isinstance(index, tuple) else (index,)
-        return super().__getitem__(tuple(torch.tensor(x) if isinstance(x, list) else x for x in of))
+        return super().__getitem__(_places(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(_places(index), value)
 
     def tolist(self) -> Any:
         return self.held.tolist()
@@ -65,9 +71,35 @@ class OnDevice(torch.Tensor):
         return dispatched(func, args, kwargs or {})
 
 
+def _places(index: Any) -> tuple[Any, ...]:
+    """An index whose lists are tensors: torch would make them where it thinks that ours is, which holds nothing."""
+    of = index if isinstance(index, tuple) else (index,)
+    return tuple(torch.tensor(x) if isinstance(x, list) else x for x in of)
+
+
 def _is_there(device: torch.device) -> bool:
     """Whether a device is the pretended one; what is made like one of its tensors asks for the device torch knows."""
     return device.type in ("cuda", "meta")
+
+
+def _written(func: Any, args: Any, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The tensors that an operation writes into."""
+    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    into = [given.get(a.name) for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    return [x for x in tree_flatten(into)[0] if isinstance(x, torch.Tensor)]
+
+
+def _misplaced(name: str, args: Any, tensors: list[torch.Tensor], written: list[torch.Tensor]) -> bool:
+    """Whether CUDA refuses an operation for where its tensors are."""
+    if name in _CROSSING or len({isinstance(x, OnDevice) for x in tensors}) < 2:
+        return False
+    if name in _INDEXING:
+        there, (indices, *value) = isinstance(args[0], OnDevice), args[1:3]
+        return any(isinstance(x, OnDevice) != there and x.dim() for x in value) or (
+            not there and any(isinstance(x, OnDevice) for x in indices)
+        )
+    host = [x for x in tensors if not isinstance(x, OnDevice)]
+    return name in _WHOLE or any(x.dim() or any(x is w for w in written) for x in host)
 
 
 def dispatched(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -77,14 +109,17 @@ def dispatched(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
     there = [x for x in tensors if isinstance(x, OnDevice)]
     asked = next((x for x in leaves if isinstance(x, torch.device)), None)
-    host = [x for x in tensors if not isinstance(x, OnDevice) and x.dim()]
+    written = _written(func, args, kwargs)
     if any(x.device.type == "meta" for x in tensors if not isinstance(x, OnDevice)):
         raise NotImplementedError(f"a tensor in {name} was made where nothing is held: this pretence does not know how")
-    if there and host and name not in _CROSSING and name not in _INDEXING:
+    if _misplaced(name, args, tensors, written):
         raise RuntimeError(f"tensors of {CUDA} and {CPU} meet in {name}")
-    to_device = _is_there(asked) if asked is not None else bool(there)
-    if name == "aten.copy_":
-        to_device = isinstance(args[0], OnDevice)
+    if written or name in _INDEXING or name == "aten.copy":
+        to_device = isinstance((written or args)[0], OnDevice)
+    else:
+        to_device = _is_there(asked) if asked is not None else bool(there)
+    if to_device and any(isinstance(x, torch.Generator) for x in leaves):
+        raise RuntimeError(f"{name} draws on {CUDA}, and its generator is on {CPU}")
     held = [x.held if isinstance(x, OnDevice) else CPU if isinstance(x, torch.device) else x for x in leaves]
     args, kwargs = tree_unflatten(held, tree)
     out = func(*args, **kwargs)

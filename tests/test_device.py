@@ -56,6 +56,58 @@ def test_tensors_of_two_devices_do_not_meet(model):
     assert not torch.cuda.is_available()
 
 
+def test_an_index_may_be_on_the_host_where_what_is_indexed_is_on_the_device_and_not_the_other_way_round():
+    with pretend.gpu():
+        there, here = torch.arange(4.0, device=pretend.CUDA), torch.arange(4.0)
+        i, i_there = torch.tensor([1, 3]), torch.tensor([1, 3], device=pretend.CUDA)
+        for index in (i, i_there, [1, 3], here % 2 == 1, there % 2 == 1):
+            found = there[index]
+            assert found.device == pretend.CUDA and found.tolist() == [1, 3]
+        for index in (i_there, here.to(pretend.CUDA) % 2 == 1):
+            with pytest.raises(RuntimeError, match="meet in aten.index"):
+                here[index]
+            with pytest.raises(RuntimeError, match="meet in aten.index_put_"):
+                here[index] = torch.ones(2)
+            with pytest.raises(RuntimeError, match="meet in aten.index_put_"):
+                there[index] = torch.ones(2)
+        with pytest.raises(RuntimeError, match="meet in aten.index_put_"):
+            there[i] = torch.ones(2)
+        with pytest.raises(RuntimeError, match="meet in aten.index_put_"):
+            here[i] = torch.ones(2, device=pretend.CUDA)
+        with pytest.raises(RuntimeError, match="meet in aten.index_select"):
+            there.index_select(0, i)
+        with pytest.raises(RuntimeError, match="meet in aten.masked_fill"):
+            there.masked_fill(here > 1, 0)
+        # What CUDA allows: numbers, wherever they are, and slices, which are copies.
+        there[i], there[[0]] = torch.tensor(5.0), 7
+        there[2:3], here[i] = torch.ones(1), torch.tensor(6.0, device=pretend.CUDA)
+        assert there.cpu().tolist() == [7, 5, 1, 5] and type(here) is torch.Tensor and here.tolist() == [0, 6, 2, 6]
+
+
+def test_a_gradient_goes_back_through_an_index_on_the_host():
+    with pretend.gpu():
+        there = torch.arange(3.0).to(pretend.CUDA).requires_grad_()
+        (there[torch.tensor([2, 2, 0])] ** 2).sum().backward()
+        assert there.grad.device == pretend.CUDA and there.grad.tolist() == [0, 0, 8]
+
+
+def test_only_a_number_may_come_from_the_host_and_nothing_is_written_there():
+    with pretend.gpu():
+        there, number, number_there = torch.ones(2, device=pretend.CUDA), torch.tensor(2.0), torch.tensor(3.0).cuda()
+        assert (there + number).tolist() == [3, 3] and (number * number_there).device == pretend.CUDA
+        for refused in (
+            lambda: torch.stack([number, number_there]), lambda: torch.cat([there, torch.ones(1)]),
+            lambda: number.add_(number_there), lambda: torch.add(there, there, out=torch.empty(2)),
+            lambda: torch.ones(2) + number_there, lambda: there.add_(torch.ones(1)),
+        ):  # fmt: skip
+            with pytest.raises(RuntimeError, match="meet in"):
+                refused()
+        with pytest.raises(RuntimeError, match="its generator is on cpu"):
+            torch.rand(2, generator=torch.Generator(), device=pretend.CUDA)
+        here = torch.zeros(2)
+        assert here.copy_(there) is here and here.tolist() == [1, 1]
+
+
 def test_capture_basis_and_importance(model, encoded):
     targets = layering.resolve(model, MODULES)
 
