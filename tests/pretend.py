@@ -4,7 +4,7 @@
         model.cuda()                       # its numbers stay in memory, its tensors say they are on cuda:0
         model(torch.zeros(1, dtype=int))   # RuntimeError: tensors of cuda:0 and cpu meet in aten.embedding
 
-Values are real, so that results can be compared with those of the CPU. Refused is what CUDA refuses: tensors of both
+Values are real, and those of the CPU's kernels to the last bit, where these are the `plain` ones of attention. Refused is what CUDA refuses: tensors of both
 devices in one operation, but for copies, for an index on the host into a tensor on the GPU, and for a number (a tensor
 without dimensions) on the host; to write on the host what was computed on the GPU; numpy(); a generator of the host.
 """
@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -50,6 +51,17 @@ class OnDevice(torch.Tensor):
     @property
     def is_cuda(self) -> bool:
         return True
+
+    @property
+    def data(self) -> torch.Tensor:
+        return self.detach()
+
+    @data.setter
+    def data(self, value: torch.Tensor) -> None:
+        if not isinstance(value, OnDevice):
+            raise NotImplementedError("this pretence does not know how to bring a tensor to the host in its place")
+        torch.Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
+        self.held = value.held
 
     def numpy(self, *_: Any, **__: Any) -> Any:
         raise TypeError("can't convert a tensor on cuda:0 to numpy")
@@ -161,6 +173,30 @@ def _first_here(make: Any) -> Any:
     return made
 
 
+def _tied(move: Any) -> Any:
+    """What moves a module gives each of its matrices one of its own where types differ, as ours do: they are one again
+    where they were one before, as on a GPU."""
+
+    def moved(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        places: dict[int, list[Any]] = {}
+        for module in self.modules():
+            for name, p in module._parameters.items():
+                places.setdefault(id(p), []).append((module._parameters, name))
+        found = move(self, *args, **kwargs)
+        for (first, named), *others in places.values():
+            for parameters, name in others:
+                parameters[name] = first[named]
+        return found
+
+    return moved
+
+
+def plain() -> contextlib.AbstractContextManager[None]:
+    """Attention on the CPU by the kernel that this pretence has: fused ones add in another order."""
+    found: contextlib.AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return found
+
+
 @contextlib.contextmanager
 def gpu() -> Iterator[None]:
     """A machine with one GPU."""
@@ -173,10 +209,12 @@ def gpu() -> Iterator[None]:
         for where, name, value in (
             (torch.cuda, "_lazy_init", lambda: None), (torch.cuda, "is_available", lambda: True),
             (torch.cuda, "device_count", lambda: 1), (torch.cuda, "current_device", lambda: 0),
-            (torch.cuda, "set_device", lambda _: None),
+            (torch.cuda, "set_device", lambda _: None), (torch.cuda, "get_device_name", lambda *_: "pretended"),
+            (torch.cuda, "max_memory_allocated", lambda *_: 0),
             # A device without a number would ask its driver for one.
             (torch.Tensor, "cuda", lambda self, *_, **__: self.to(CUDA)),
             (torch.Tensor, "to", moved),
+            (torch.nn.Module, "cuda", _tied(torch.nn.Module.cuda)), (torch.nn.Module, "to", _tied(torch.nn.Module.to)),
             (torch, "tensor", _first_here(torch.tensor)), (torch, "as_tensor", _first_here(torch.as_tensor)),
         ):  # fmt: skip
             patched.enter_context(mock.patch.object(where, name, value))
