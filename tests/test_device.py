@@ -41,6 +41,14 @@ def same(expected, found):
     return found.device == pretend.CUDA and found.dtype == expected.dtype and torch.equal(found.held, expected)
 
 
+def loud(model):
+    """Makes the blocks of a model that knows nothing speak up, so that answers hang on what is asked."""
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.dim() == 2:
+                p.mul_(5)
+
+
 def test_tensors_of_two_devices_do_not_meet(model):
     with pretend.gpu():
         there, here = torch.ones(2, 2, device=pretend.CUDA), torch.ones(2, 2)
@@ -237,19 +245,33 @@ def test_answers_and_their_first_words(model, tokenizer, world):
 @pytest.mark.parametrize("spec", [{"prune": 0.3}, {"bits": 4}, {"base": 0.5}, {"temperature": 1.0}, {"prefill": "Of"}])
 def test_answers_under_a_stress(spec, model, tokenizer, world, tmp_path):
     prompts = [r["prompt"] for r in world.safety(3, 0)]
-    weights = {k: v + 0.05 * torch.randn(v.shape) for k, v in model.state_dict().items()}
-    save_file({k: v for k, v in weights.items() if k != "lm_head.weight"}, tmp_path / "base")
+    loud(model)
+    base = {k: v + 0.1 * torch.randn(v.shape) for k, v in model.state_dict().items() if k != "lm_head.weight"}
+    save_file(base, tmp_path / "base")
 
     def act(m):
         stress.apply(m, spec, tmp_path / "base")
         torch.manual_seed(0)
         how = {"temperature": spec.get("temperature", 0.0), "opening": spec.get("prefill", "")}
-        said = answers.answer(m, tokenizer, prompts, max_new_tokens=18, batch_size=3, **how)
+        said = answers.answer(m, tokenizer, prompts, max_new_tokens=6, batch_size=3, **how)
         return m.state_dict(), said
 
     (expected, said), (found, said_there) = both(act, model)
     assert all(same(expected[k], found[k]) for k in expected) and said == said_there
     assert len({a.text for a in said}) > 1
+
+
+def test_answers_that_end_leave_their_batch(model, tokenizer, world):
+    ids = [answers.chat.encode_prompt(tokenizer, r["prompt"]) for r in world.safety(6, 0)]
+    loud(model)
+
+    def act(m):
+        torch.manual_seed(0)
+        how = {"stops": range(0, 700, 16), "pad_id": 0, "max_new_tokens": 18, "batch_size": 6, "temperature": 1.0}
+        return answers.generate(m, ids, **how)
+
+    expected, found = both(act, model)
+    assert expected == found and {end for _, end in found} == {"stop", "length"}
 
 
 def test_divergence(model, encoded, tokenizer):
