@@ -4,9 +4,10 @@
         model.cuda()                       # its numbers stay in memory, its tensors say they are on cuda:0
         model(torch.zeros(1, dtype=int))   # RuntimeError: tensors of cuda:0 and cpu meet in aten.embedding
 
-Values are real, and those of the CPU's kernels to the last bit, where these are the `plain` ones of attention. Refused is what CUDA refuses: tensors of both
-devices in one operation, but for copies, for an index on the host into a tensor on the GPU, and for a number (a tensor
-without dimensions) on the host; to write on the host what was computed on the GPU; numpy(); a generator of the host.
+Values are real, those of the CPU's kernels to the last bit where its attention is `plain`. Refused is what CUDA
+refuses: tensors of both devices in one operation, but for copies, for an index on the host into a tensor on the GPU, and
+for a number (a tensor without dimensions) on the host; to write on the host what is computed on the GPU; to draw there
+by a generator of the host; numpy().
 """
 
 from __future__ import annotations

@@ -132,7 +132,9 @@ def beside(method, model, settings, training, tokenizer, encoded, **needs):
     return method.beside(model, settings, training, encoded=encoded, stream=stream, **others, **needs)
 
 
-def run(name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3, after_step=None, prelude=False, **training):
+def run(
+    name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3, after_step=None, prelude=False, **training
+):
     """One method from the aligned model to a plain one again, hook by hook as a cell has it."""
     model, targets, needs = cell
     method = registry.load(name)

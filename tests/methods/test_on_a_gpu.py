@@ -1,5 +1,6 @@
-"""Every trained method on a pretended GPU, hook by hook, against the CPU: the same weights to the last bit. Method files
-are found by looking at the folder.
+"""Every trained method on a pretended GPU, hook by hook, against the CPU: the same weights to the last bit.
+
+Method files are found by looking at the folder.
 """
 
 from __future__ import annotations
