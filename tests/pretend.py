@@ -5,8 +5,8 @@
         model(torch.zeros(1, dtype=int))   # RuntimeError: tensors of cuda:0 and cpu meet in aten.embedding
 
 Values are real, those of the CPU's kernels to the last bit where its attention is `plain`. Refused is what CUDA
-refuses: tensors of both devices in one operation, but for copies, for an index on the host into a tensor on the GPU, and
-for a number (a tensor without dimensions) on the host; to write on the host what is computed on the GPU; to draw there
+refuses: tensors of both devices in one operation, but for copies, an index on the host into a tensor on the GPU, and
+numbers (tensors without dimensions) of the host; to write on the host what is computed on the GPU; to draw there
 by a generator of the host; numpy().
 """
 

@@ -216,7 +216,7 @@ def test_the_optimizer(form, dtype):
     with pretend.gpu():
         found = steps(pretend.CUDA)
     assert same(expected[0], found[0])
-    assert found[1:] == pytest.approx(expected[1:], rel=1e-4, abs=1e-7)
+    assert found[1:] == expected[1:]
 
 
 def test_bits_are_unpacked_on_the_device_as_on_the_host():
@@ -239,7 +239,8 @@ def test_answers_and_their_first_words(model, tokenizer, world):
 
     expected, found = both(act, model)
     assert [(a.text, a.finish) for a in found] == [(a.text, a.finish) for a in expected]
-    assert [a.first for a in found] == [pytest.approx(a.first, rel=1e-4) for a in expected]
+    # Not to the last bit: in inference mode the CPU sums in another order.
+    assert [a.first for a in found] == [pytest.approx(a.first, rel=1e-5) for a in expected]
 
 
 @pytest.mark.parametrize("spec", [{"prune": 0.3}, {"bits": 4}, {"base": 0.5}, {"temperature": 1.0}, {"prefill": "Of"}])
@@ -284,14 +285,15 @@ def test_divergence(model, encoded, tokenizer):
         return divergence.per_answer(m, aligned, encoded[:5], pad_id=0, batch_size=2)
 
     expected, found = both(act, model)
-    assert found == pytest.approx(expected, rel=1e-4) and min(expected) > 0
+    assert found == pytest.approx(expected, rel=1e-5) and min(expected) > 0  # in inference mode too
 
 
-def test_a_protection_of_a_model_on_the_device(model, tokenizer, world):
+@pytest.mark.parametrize("how", [{"freeze_fraction": 0.2}, {"leading": 0.2}], ids=lambda x: next(iter(x)))
+def test_a_protection_of_a_model_on_the_device(how, model, tokenizer, world):
     rows = world.safety(8, 0)
 
     def act(m):
-        protection = protect.from_refusals(m, tokenizer, rows, freeze_fraction=0.2, batch_size=4)
+        protection = protect.from_refusals(m, tokenizer, rows, batch_size=4, **how)
         optimizer = protection.optimizer(m.parameters(), lr=1e-2)
         batch = {k: v.to(m.device) for k, v in loop.chat.collate(
             [loop.chat.encode(tokenizer, r["prompt"], r["response"]) for r in rows[:3]], tokenizer.pad_token_id
@@ -303,9 +305,7 @@ def test_a_protection_of_a_model_on_the_device(model, tokenizer, world):
         return optimizer.frozen_drift(before), {n: p.detach().cpu() for n, p in m.named_parameters()}
 
     (drift, expected), (drift_there, found) = both(act, model)
-    assert drift < 1e-5 and drift_there < 1e-5
-    for name, weights in expected.items():
-        torch.testing.assert_close(found[name], weights, rtol=2e-2, atol=2e-3)
+    assert drift == drift_there < 1e-5 and all(torch.equal(found[k], v) for k, v in expected.items())
 
 
 def test_training(model, tokenizer, encoded, tmp_path):
@@ -319,6 +319,4 @@ def test_training(model, tokenizer, encoded, tmp_path):
         return told["final_loss"], {n: p.detach().cpu() for n, p in m.named_parameters()}
 
     (loss, expected), (loss_there, found) = both(act, model)
-    assert loss_there == pytest.approx(loss, rel=1e-3) and loss < 6
-    far = torch.cat([(found[n] - w).abs().flatten() for n, w in expected.items()])
-    assert far.median() < 1e-3 and all(p.device.type == "cpu" for p in found.values())
+    assert loss_there == loss < 6 and all(torch.equal(found[k], v) for k, v in expected.items())
