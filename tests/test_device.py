@@ -88,6 +88,7 @@ def test_an_index_may_be_on_the_host_where_what_is_indexed_is_on_the_device_and_
         with pytest.raises(RuntimeError, match="meet in aten.masked_fill"):
             there.masked_fill(here > 1, 0)
         # What CUDA allows: numbers, wherever they are, and slices, which are copies.
+        there[i_there] = torch.tensor(4.0)
         there[i], there[[0]] = torch.tensor(5.0), 7
         there[2:3], here[i] = torch.ones(1), torch.tensor(6.0, device=pretend.CUDA)
         assert there.cpu().tolist() == [7, 5, 1, 5] and type(here) is torch.Tensor and here.tolist() == [0, 6, 2, 6]
