@@ -56,6 +56,8 @@ DELTA = f"{PUBLISHED_MERGES} -k safe_delta"
 BESIDE = "methods/test_beside_methods.py"
 ADAPTERS = "methods/test_adapters.py"
 DECAY = "train/test_weight_decay.py"
+ON_A_GPU, MERGED_ON_A_GPU = "methods/test_on_a_gpu.py", "merge/test_merges_on_a_gpu.py"
+WHERE_IT_IS = '"cuda" if __import__("torch").cuda.is_available() else "cpu"'
 STATISTICS, LIMITS = "test_statistics.py", "test_limits.py"
 
 MUTANTS = [
@@ -779,6 +781,79 @@ MUTANTS = [
     *_of(
         "study/structure.py", "evaluate/test_stress.py",
         ('if stress.arms is None or "aligned" in stress.arms:', "if True:"),
+    ),
+    *_of(
+        "methods/lisa.py", f"{ON_A_GPU} -k lisa",
+        ("p.detach().clone() for name", "p.detach().cpu().clone() for name"),
+        ("tensor.to(there[name]) for name", "tensor for name"),
+    ),
+    *_of(
+        "methods/panacea.py", f"{ON_A_GPU} -k panacea",
+        ("self.last = list(found)", "self.last = [g.cpu() for g in found]"),
+    ),
+    *_of(
+        "methods/asft.py", f"{ON_A_GPU} -k asft",
+        (".to(a.device), a, b))", ", a, b))"),
+    ),
+    *_of(
+        "methods/salora.py", f"{ON_A_GPU} -k salora",
+        ("self.start = a, kept(b)", "self.start = a, kept(b).cpu()"),
+    ),
+    *_of(
+        "methods/kl_safety.py", f"{ON_A_GPU} -k kl-safety",
+        ("predicted(frozen, batch, bf16=bf16)[0]", "predicted(frozen, batch, bf16=bf16)[0].cpu()"),
+    ),
+    *_of(
+        "methods/constrained_sft.py", f"{ON_A_GPU} -k constrained",
+        ('values["beta"], self.floor)', 'values["beta"].cpu(), self.floor)'),
+    ),
+    *_of(
+        "methods/lead.py", f"{ON_A_GPU} -k lead",
+        ("basis[layer.input].to(layer.module.weight)", "basis[layer.input]"),
+    ),
+    *_of(
+        "methods/warp.py", f"{ON_A_GPU} -k warp",
+        ("basis[name].to(weight)", "basis[name]"),
+    ),
+    *_of(
+        "methods/lora_wsr.py", f"{ON_A_GPU} -k lora-wsr",
+        ("(~frozen).to(self.u)", "(~frozen).float()"),
+    ),
+    *_of(
+        "train/neuron_tuning.py", f"{ON_A_GPU} -k sn-tune",
+        ("frozen=mask[x.name].to(x.module.weight.device)", "frozen=mask[x.name]"),
+        (".bools.to(x.module.weight.device)", ".bools"),
+    ),
+    *_of(
+        "train/beside.py", f"{ON_A_GPU} -k kl-safety",
+        ("{k: v.to(device) for k", "{k: v for k"),
+    ),
+    *_of(
+        "methods/somf.py", f"{MERGED_ON_A_GPU} -k somf",
+        (".to(logit.device)", ""),
+        ("[v.to(drawn.device) for v in", "[v for v in"),
+        ("v.detach().cpu()", "v.detach()"),
+    ),
+    *_of(
+        "methods/lead_merge.py", f"{MERGED_ON_A_GPU} -k lead-merge",
+        ('state["grams"][reads], reads', f'state["grams"][reads].to({WHERE_IT_IS}), reads'),
+    ),
+    *_of(
+        "train/neurons.py", "test_device.py -k neurons",
+        ("[top.cpu()] += 1", "[top] += 1"),
+    ),
+    *_of(
+        "evaluate/stress.py", "test_device.py -k stress",
+        ("other[name].to(weight)", "other[name]"),
+        ("weight.flatten().clone()", "weight.flatten().cpu().clone()"),
+    ),
+    *_of(
+        "warp/families.py", "test_device.py -k files",
+        ("(u * (gram @ u))", "(u * (grams[name] @ u))"),
+    ),
+    *_of(
+        "warp/basis.py", "test_device.py -k files",
+        (", k, generator=generator).to(gram)", ", k, generator=generator)"),
     ),
     *_of(
         "warp/bits.py", "test_device.py",

@@ -4,7 +4,10 @@
         model.cuda()                       # its numbers stay in memory, its tensors say they are on cuda:0
         model(torch.zeros(1, dtype=int))   # RuntimeError: tensors of cuda:0 and cpu meet in aten.embedding
 
-Values are real, so that results can be compared with those of the CPU. What no device can do is refused too: numpy().
+Values are real, those of the CPU's kernels to the last bit where its attention is `plain`. Refused is what CUDA
+refuses: tensors of both devices in one operation, but for copies, an index on the host into a tensor on the GPU, and
+numbers (tensors without dimensions) of the host; to write on the host what is computed on the GPU; to draw there
+by a generator of the host; numpy().
 """
 
 from __future__ import annotations
@@ -15,13 +18,17 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
-# Copies between devices are what they are for; an index may be on the host.
+# Copies between devices are what they are for.
 _CROSSING = ("aten._to_copy", "aten.to", "aten.copy_", "aten.copy")
-_INDEXING = ("aten.index", "aten.index_put", "aten.index_put_", "aten._unsafe_index")
+# of, indices and perhaps a value
+_INDEXING = ("aten.index", "aten.index_put", "aten.index_put_", "aten._index_put_impl_", "aten._unsafe_index",
+             "aten._unsafe_index_put")  # fmt: skip
+_WHOLE = ("aten.cat", "aten.stack")  # which take no number from elsewhere either
 
 
 class OnDevice(torch.Tensor):
@@ -46,13 +53,25 @@ class OnDevice(torch.Tensor):
     def is_cuda(self) -> bool:
         return True
 
+    @property
+    def data(self) -> torch.Tensor:
+        return self.detach()
+
+    @data.setter
+    def data(self, value: torch.Tensor) -> None:
+        if not isinstance(value, OnDevice):
+            raise NotImplementedError("this pretence does not know how to bring a tensor to the host in its place")
+        torch.Tensor.data.__set__(self, value)  # type: ignore[attr-defined]
+        self.held = value.held
+
     def numpy(self, *_: Any, **__: Any) -> Any:
         raise TypeError("can't convert a tensor on cuda:0 to numpy")
 
     def __getitem__(self, index: Any) -> Any:
-        # A list of places would become a tensor where torch thinks that this one is, which holds nothing.
-        of = index if isinstance(index, tuple) else (index,)
-        return super().__getitem__(tuple(torch.tensor(x) if isinstance(x, list) else x for x in of))
+        return super().__getitem__(_places(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(_places(index), value)
 
     def tolist(self) -> Any:
         return self.held.tolist()
@@ -65,9 +84,35 @@ class OnDevice(torch.Tensor):
         return dispatched(func, args, kwargs or {})
 
 
+def _places(index: Any) -> tuple[Any, ...]:
+    """An index whose lists are tensors: torch would make them where it thinks that ours is, which holds nothing."""
+    of = index if isinstance(index, tuple) else (index,)
+    return tuple(torch.tensor(x) if isinstance(x, list) else x for x in of)
+
+
 def _is_there(device: torch.device) -> bool:
     """Whether a device is the pretended one; what is made like one of its tensors asks for the device torch knows."""
     return device.type in ("cuda", "meta")
+
+
+def _written(func: Any, args: Any, kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """The tensors that an operation writes into."""
+    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    into = [given.get(a.name) for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    return [x for x in tree_flatten(into)[0] if isinstance(x, torch.Tensor)]
+
+
+def _misplaced(name: str, args: Any, tensors: list[torch.Tensor], written: list[torch.Tensor]) -> bool:
+    """Whether CUDA refuses an operation for where its tensors are."""
+    if name in _CROSSING or len({isinstance(x, OnDevice) for x in tensors}) < 2:
+        return False
+    if name in _INDEXING:
+        there, (indices, *value) = isinstance(args[0], OnDevice), args[1:3]
+        return any(isinstance(x, OnDevice) != there and x.dim() for x in value) or (
+            not there and any(isinstance(x, OnDevice) for x in indices)
+        )
+    host = [x for x in tensors if not isinstance(x, OnDevice)]
+    return name in _WHOLE or any(x.dim() or any(x is w for w in written) for x in host)
 
 
 def dispatched(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -77,14 +122,17 @@ def dispatched(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     tensors = [x for x in leaves if isinstance(x, torch.Tensor)]
     there = [x for x in tensors if isinstance(x, OnDevice)]
     asked = next((x for x in leaves if isinstance(x, torch.device)), None)
-    host = [x for x in tensors if not isinstance(x, OnDevice) and x.dim()]
+    written = _written(func, args, kwargs)
     if any(x.device.type == "meta" for x in tensors if not isinstance(x, OnDevice)):
         raise NotImplementedError(f"a tensor in {name} was made where nothing is held: this pretence does not know how")
-    if there and host and name not in _CROSSING and name not in _INDEXING:
+    if _misplaced(name, args, tensors, written):
         raise RuntimeError(f"tensors of {CUDA} and {CPU} meet in {name}")
-    to_device = _is_there(asked) if asked is not None else bool(there)
-    if name == "aten.copy_":
-        to_device = isinstance(args[0], OnDevice)
+    if written or name in _INDEXING or name == "aten.copy":
+        to_device = isinstance((written or args)[0], OnDevice)
+    else:
+        to_device = _is_there(asked) if asked is not None else bool(there)
+    if to_device and any(isinstance(x, torch.Generator) for x in leaves):
+        raise RuntimeError(f"{name} draws on {CUDA}, and its generator is on {CPU}")
     held = [x.held if isinstance(x, OnDevice) else CPU if isinstance(x, torch.device) else x for x in leaves]
     args, kwargs = tree_unflatten(held, tree)
     out = func(*args, **kwargs)
@@ -126,6 +174,30 @@ def _first_here(make: Any) -> Any:
     return made
 
 
+def _tied(move: Any) -> Any:
+    """What moves a module gives each of its matrices one of its own where types differ, as ours do: they are one again
+    where they were one before, as on a GPU."""
+
+    def moved(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        places: dict[int, list[Any]] = {}
+        for module in self.modules():
+            for name, p in module._parameters.items():
+                places.setdefault(id(p), []).append((module._parameters, name))
+        found = move(self, *args, **kwargs)
+        for (first, named), *others in places.values():
+            for parameters, name in others:
+                parameters[name] = first[named]
+        return found
+
+    return moved
+
+
+def plain() -> contextlib.AbstractContextManager[None]:
+    """Attention on the CPU by the kernel that this pretence has: fused ones add in another order."""
+    found: contextlib.AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return found
+
+
 @contextlib.contextmanager
 def gpu() -> Iterator[None]:
     """A machine with one GPU."""
@@ -138,10 +210,12 @@ def gpu() -> Iterator[None]:
         for where, name, value in (
             (torch.cuda, "_lazy_init", lambda: None), (torch.cuda, "is_available", lambda: True),
             (torch.cuda, "device_count", lambda: 1), (torch.cuda, "current_device", lambda: 0),
-            (torch.cuda, "set_device", lambda _: None),
+            (torch.cuda, "set_device", lambda _: None), (torch.cuda, "get_device_name", lambda *_: "pretended"),
+            (torch.cuda, "max_memory_allocated", lambda *_: 0),
             # A device without a number would ask its driver for one.
             (torch.Tensor, "cuda", lambda self, *_, **__: self.to(CUDA)),
             (torch.Tensor, "to", moved),
+            (torch.nn.Module, "cuda", _tied(torch.nn.Module.cuda)), (torch.nn.Module, "to", _tied(torch.nn.Module.to)),
             (torch, "tensor", _first_here(torch.tensor)), (torch, "as_tensor", _first_here(torch.as_tensor)),
         ):  # fmt: skip
             patched.enter_context(mock.patch.object(where, name, value))

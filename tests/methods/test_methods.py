@@ -6,6 +6,7 @@ import copy
 import functools
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from holdfast.errors import MethodError
 from holdfast.model import chat, layers
 from holdfast.study import registry
 from holdfast.train import loop
-from holdfast.train.beside import Stream
+from holdfast.train.beside import Beside, Stream
 from holdfast.warp.bits import BitMask
 from holdfast.warp.optimizer import RotatedAdamW
 from holdfast.world.generator import World
@@ -131,12 +132,30 @@ def beside(method, model, settings, training, tokenizer, encoded, **needs):
     return method.beside(model, settings, training, encoded=encoded, stream=stream, **others, **needs)
 
 
-def _train(name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3, after_step=None, **training):
+def run(
+    name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3, after_step=None, prelude=False, **training
+):
+    """One method from the aligned model to a plain one again, hook by hook as a cell has it."""
     model, targets, needs = cell
     method = registry.load(name)
     settings = method.Settings(**(overrides or {}))
     before = {k: v.detach().clone() for k, v in model.state_dict().items()}
     train_settings = loop.TrainSettings(**{"learning_rate": rate, "epochs": 2, "batch_size": 8} | training)
+    torch.manual_seed(0)
+
+    def train(model, encoded, phase, place, optimizer, **hooks):
+        loop.train(
+            model, tokenizer, encoded, phase, seed=0, log_file=tmp_path / f"{place}.jsonl", optimizer=optimizer,
+            checkpoints=tmp_path / place, identity="x", clips_itself=getattr(optimizer, "clips_itself", False), **hooks,
+        )  # fmt: skip
+
+    if prelude and hasattr(method, "prelude"):
+        method.prelude(
+            model, targets, settings, safety=World(3).safety(16, 8), **needs,
+            train=lambda rows, phase, optimizer, _: train(
+                model, chat.encode_rows(tokenizer, rows), phase, "p", optimizer
+            ),
+        )  # fmt: skip
     if hasattr(method, "attach"):
         model = method.attach(model, targets, settings, encoded=encoded, **needs)
     optimizer = (
@@ -149,12 +168,18 @@ def _train(name, cell, tokenizer, encoded, tmp_path, overrides=None, rate=5e-3, 
     hooks |= {"after_step": after_step} if after_step else {}
     encoded = copy.deepcopy(encoded)  # to which a method may add values
     hooks["beside"] = beside(method, model, settings, train_settings, tokenizer, encoded, **needs)
-    loop.train(
-        model, tokenizer, encoded, train_settings, seed=0, log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
-        identity="x", optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False), **hooks,
-    )  # fmt: skip
+    train(model, encoded, train_settings, "t", optimizer, **hooks)
+    factors = method.low_rank(model, settings) if hasattr(method, "low_rank") else {}
+    factors = {k: v.detach().clone() for k, v in factors.items()}
     folded = method.fold(model, settings) if hasattr(method, "fold") else model
-    return before, folded, optimizer
+    return SimpleNamespace(
+        before=before, folded=folded, optimizer=optimizer, factors=factors, beside=hooks["beside"] or Beside()
+    )
+
+
+def _train(*args, **kwargs):
+    made = run(*args, **kwargs)
+    return made.before, made.folded, made.optimizer
 
 
 @pytest.mark.parametrize("name", [m for m in METHODS if registry.header(m).kind == "train"])

@@ -260,6 +260,19 @@ def test_copies_and_rows_beside_plain_training_are_planned(arm, copies, rows, tm
     assert more == pytest.approx(6 * len(study.study.seeds) * 3 * shape.forward(rows * 35, 35), abs=1)
 
 
+def test_of_directions_as_much_is_sent_as_they_are_of_a_basis(tmp_path):
+    found = []
+    held = {"method": "lead", "rank_fraction": 0.25}
+    for arm in ({"method": "full", "trainable": "targets"}, {"method": "warp"}, held):
+        keys = {"arms": {"a": arm}, "tasks": {"c": {"dataset": "crafts"}}}
+        (tmp_path / "mine.yaml").write_text(json.dumps(keys))
+        study = resolve.load(str(tmp_path / "mine.yaml"))
+        shape = costs.shape_of(study.study.foundation)
+        found.append(next(s for s in costs.stages(study, shape, 2) if s.name == "models, trained").received)
+    plain, warp, lead = found
+    assert lead - plain == pytest.approx(0.25 * (warp - plain)) and warp > plain
+
+
 def test_what_does_not_fit_is_said(monkeypatch):
     study = resolve.load("llama2-13b-chat-agnews", ROOT / "config")
     shape = shapes.of_config(shapes.PUBLISHED[study.study.base.source.lower()])

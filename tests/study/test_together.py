@@ -8,7 +8,7 @@ from bad_input import GOOD, changed, load
 from holdfast.errors import StudyError
 from holdfast.study import registry, together
 
-TOGETHER = {"derta", "full", "lora", "safety-mix", "warp"}
+TOGETHER = {"derta", "full", "lead", "lora", "safety-mix", "warp"}
 
 
 def test_one_process_is_no_setting_of_anything_that_is_made(tmp_path):

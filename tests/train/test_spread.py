@@ -13,11 +13,12 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from holdfast.model import folders, layers
+from holdfast.model import chat, folders, layers
 from holdfast.study import registry
 from holdfast.train import loop, spread
 from holdfast.warp.basis import random_orthogonal
 from holdfast.warp.bits import BitMask
+from holdfast.world.generator import World
 
 MODULES = ("q_proj", "up_proj")
 # Of 24 rows; steps of 9 are 4 and 5 rows, in two micro-batches each, and the last one 3 and 3, in one.
@@ -31,6 +32,9 @@ CASES = {
     "warp": ("warp", {"trainable": "all"}, ODD, 1e-6),
     "leading": ("warp", {"rank_fraction": 0.5}, ODD, 1e-6),
     "lora": ("lora", {"rank": 2}, ODD, 1e-6),
+    "held": ("lead", {"trainable": "all"}, ODD, 1e-6),
+    "held-late": ("lead", {"project": "update"}, ODD, 1e-6),
+    "turned": ("derta", {"prefix_ratio": 0.25, "transition_ratio": 0.25}, ODD, 1e-6),
     # Whole micro-batches for each: what is rounded to bfloat16 is then the same, and summed in float32.
     "mixed": ("safety-mix", {}, {"batch_size": 4, "accumulation": 2, "precision": "bf16"}, 1e-6),
     "forgetful": ("warp", {}, ODD | {"activation_checkpointing": True}, 1e-6),
@@ -53,6 +57,9 @@ def trained(case, folder, kill_at=0):
     phase = loop.TrainSettings(learning_rate=3e-3, epochs=2, log_every_steps=1, **training)
     model, tokenizer = folders.load(start_of(case, folder))
     encoded = pickle.loads((folder / "encoded").read_bytes())
+    if name == "derta":
+        rows = method.rows([{}] * len(encoded), settings, seed=1, harmful=World(3).preferences(12))
+        encoded += chat.encode_rows(tokenizer, rows[len(encoded) :])
     targets = layers.resolve(model, MODULES)
     widths = {x.input: x.module.weight.shape[1] for x in targets}
     draw = torch.Generator().manual_seed(1)
@@ -60,6 +67,8 @@ def trained(case, folder, kill_at=0):
         "basis": {name: random_orthogonal(n, 1) for name, n in widths.items()},
         "mask": {x.name: BitMask.of(torch.rand(x.module.weight.shape, generator=draw) < 0.3) for x in targets},
     }
+    if name == "lead":
+        needs = {"basis": {name: u[:, : len(u) // 3].contiguous() for name, u in needs["basis"].items()}}
     before = {x.name: x.module.weight.detach().clone() for x in targets}
     torch.manual_seed(0)
     if hasattr(method, "attach"):
@@ -141,6 +150,11 @@ def test_two_processes_take_the_trajectory_of_one(case, together):
     assert said["final_loss"] == pytest.approx(alone["final_loss"], rel=1e-6)
     if "drift" in alone:
         assert said["drift"] < 1e-6 > alone["drift"] and said["moved"] == pytest.approx(alone["moved"], abs=1e-3)
+
+
+def test_every_method_that_says_it_can_is_among_them():
+    trained = [m for m in registry.method_names() if registry.header(m).kind == "train"]
+    assert {m for m in trained if not registry.load(m).Settings().alone()} == {method for method, *_ in CASES.values()}
 
 
 def test_a_sharded_adamw_killed_and_resumed_is_the_same_bit_by_bit(together):

@@ -94,6 +94,10 @@ class Settings(MethodSettings):
         """A share where energy decides."""
         return {"rank_fraction"} if self.energy is not None else set()
 
+    def alone(self) -> str:
+        """Directions are of inputs, so that projecting acts on rows, as a rotation of inputs does."""
+        return ""
+
     def artifacts(self) -> dict[str, Any]:
         """The directions."""
         held = {"energy": self.energy} if self.energy is not None else {"share": self.rank_fraction}

@@ -234,7 +234,8 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         copies, beside = registry.load(a.method).Settings(**a.settings[task]).cost()
         held = a.directions.get(task)
         rotated = a.basis is not None or held is not None
-        extra = FP32 * squares * (held.share if held else 1) + weights / 8 if rotated else 0.0
+        bases = FP32 * squares * (held.share if held else 1) if rotated else 0.0
+        extra = bases + weights / 8 if rotated else 0.0
         extra += FP32 * copies * s.parameters
         share = weights / s.parameters if a.settings[task].get("trainable") == "targets" else 1.0
         biggest = FP32 * max(widths) ** 2 if rotated else 0.0
@@ -244,7 +245,7 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         if held:
             per_step *= held.share * (2 if a.settings[task].get("project") == "both" else 1)
         per_step += 3 * s.forward(beside * safety, safety)
-        return f + steps * per_step, m, received(phase, share, FP32 * squares if rotated else 0.0)
+        return f + steps * per_step, m, received(phase, share, bases)
 
     flops, peak, trained, merged, answers, sent = 0.0, 0.0, 0, 0, 0.0, 0.0
     splits = study.splits if v.curves else [v.evaluation.split]
