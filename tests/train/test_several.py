@@ -26,6 +26,7 @@ from holdfast.errors import EngineError
 from holdfast.model import folders, layers
 from holdfast.record import artifact, container, tables
 from holdfast.stage import several
+from holdfast.study import registry
 from holdfast.train import finetune
 from holdfast.warp import masks
 from holdfast.warp.basis import random_orthogonal
@@ -252,3 +253,10 @@ def test_what_cannot_be_launched_is_said_before(text, devices, found, tmp_path, 
     several.refuse_config(ROOT / several.DEFAULT)
     several.refuse_devices(2, ["0", "1"])
     several.refuse_devices(2, [])  # on the CPU
+
+
+def test_the_page_on_clusters_says_of_every_method_whether_several_processes_train_it():
+    rows = re.findall(r"^\| (`.*?) \| (yes|no)", (ROOT / "docs/cluster.md").read_text(), re.M)
+    said = {name: answer == "yes" for listed, answer in rows for name in re.findall(r"`([\w-]+)`", listed)}
+    methods = {n: registry.load(n) for n in registry.method_names()}
+    assert said == {n: not m.Settings().alone() for n, m in methods.items() if m.KIND == "train"}
