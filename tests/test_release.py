@@ -54,6 +54,21 @@ def test_the_workflow_catalog_is_told_how_to_run_it():
     assert (ROOT / "config/README.md").exists() and (ROOT / "profiles/default/config.yaml").exists()
 
 
+def test_what_github_reads_is_whole_and_runs_what_there_is():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert runs == [".ci/run", "make site"] and "site" in targets and (ROOT / ".ci/run").stat().st_mode & 0o100
+    asked = (ROOT / ".github/PULL_REQUEST_TEMPLATE.md").read_text()
+    assert set(re.findall(r"`make ([a-z-]+)`", asked)) == {"check", "test"} <= targets
+    forms = {p.stem: yaml.safe_load(p.read_text()) for p in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")}
+    assert forms.pop("config") == {"blank_issues_enabled": True} and set(forms) == {"bug", "method", "question"}
+    for form in forms.values():
+        fields = [part for part in form["body"] if part["type"] != "markdown"]
+        assert form["name"] and form["description"] and len({f["id"] for f in fields}) == len(fields) > 0
+        assert all(f["attributes"]["label"] for f in fields)
+
+
 @pytest.mark.slow
 def test_a_wheel_works_in_a_fresh_environment_with_click_alone(tmp_path):
     """`make dist` tries it with all dependencies; this is what must not need them."""
