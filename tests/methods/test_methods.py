@@ -151,7 +151,8 @@ def run(
 
     if prelude and hasattr(method, "prelude"):
         method.prelude(
-            model, targets, settings, safety=World(3).safety(16, 8), **needs,
+            model, targets, settings, safety=World(3).safety(16, 8), rows=World(4).safety(8, 8),
+            training=train_settings, **needs,
             train=lambda rows, phase, optimizer, _: train(
                 model, chat.encode_rows(tokenizer, rows), phase, "p", optimizer
             ),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from holdfast.errors import EngineError
@@ -46,7 +49,12 @@ def test_it_is_private_keeps_what_it_has_and_comes_back_after_a_kill(folder):
         assert postgres.running(data) and _ask(data, "show max_connections") == "77"
         assert _ask(data, "show listen_addresses") == "" and data.stat().st_mode & 0o077 == 0
         _ask(data, "create table kept (a int)")
-        os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        killed = int((data / "postmaster.pid").read_text().split()[0])
+        os.kill(killed, signal.SIGKILL)
+        deadline = time.monotonic() + 60  # until it is gone, which takes a while on a busy machine
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while psutil.Process(killed).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+                time.sleep(0.05)
         postgres.start(data, log, connections=77)
         assert _ask(data, "select count(*) from kept") == "0"
         postgres.stop(data)

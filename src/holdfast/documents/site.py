@@ -16,6 +16,7 @@ from typing import Any
 BESIDE = {
     "README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
     "config/README.md": "study-keys.md", "examples/README.md": "optimizer.md",
+    "parity/README.md": "parity.md",
 }  # fmt: skip
 CARRIED = "files"  # its folder of files that are linked to
 CODE = re.compile(r"^( *)(`{3,}).*?^\1\2`*\s*?$|`[^`\n]+`", re.M | re.S)
