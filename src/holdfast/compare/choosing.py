@@ -148,7 +148,7 @@ def choose(sweeps: Sequence[Path], cfg: dict[str, Any], out: Path) -> None:
         f"# Written by the study '{cfg['study']}'{f' and {also}' if (also := ', '.join(cfg['also'])) else ''}:\n"
         f"# per arm and task the swept point with the best median validation utility over draws (within\n"
         f"# {cfg['tolerance']:.0%} of it, and not on a cliff: the one with the most refusals). Do not edit; run\n"
-        f"#   snakemake --config study={cfg['study']} chosen\n"
+        f"#   snakemake --config study={cfg['study']} -- chosen\n"
     )
     files.write_text(out, head + yaml.safe_dump(chosen, sort_keys=True))
     rows = [row for table in tables.values() for row in table]

@@ -109,7 +109,7 @@ def replies(models: Mapping[str, Sequence[Row]], cheap: str, large: str, truth: 
         raise DataError(
             "No reply has verdicts of these judges.", found=f"asked: {', '.join(sorted(asked)) or 'nobody'}",
             expected=" and ".join(dict.fromkeys((cheap, large, truth))),
-            do="name them in evaluation.judges, then: snakemake --config study=NAME verdicts",
+            do="name them in evaluation.judges, then: snakemake --config study=NAME -- verdicts",
         )  # fmt: skip
     return out
 

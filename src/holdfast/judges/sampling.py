@@ -46,7 +46,7 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
     if not piles:
         raise DataError(
             f"The judge `{judge}` was not asked in this study.", found=", ".join(sorted(asked)) or "no verdicts",
-            expected=f"{judge} among evaluation.judges", do="add it, then: snakemake --config study=NAME verdicts",
+            expected=f"{judge} among evaluation.judges", do="add it, then: snakemake --config study=NAME -- verdicts",
         )  # fmt: skip
     rng = random.Random("holdfast-label")
     for pile in piles.values():
