@@ -131,10 +131,7 @@ if S.study.evaluation.divergence:
             "../scripts/diverge.py"
 
 
-METRICS = [
-    f"{R}/{place}/metrics.json"
-    for place in [*(f"{f}models/{role}" for f, role in S.role_places), *S.places]
-]
+METRICS = [f"{R}/{place}/metrics.json" for place in S.judged]
 
 
 VALIDATION = []

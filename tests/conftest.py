@@ -38,6 +38,19 @@ def model(tokenizer):
     )
 
 
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "layers": 1, "heads": 4, "kv_heads": 2, "max_positions": 256}
+
+
+def save_roles(folder: Path, tokenizer) -> Path:
+    """A folder with a small aligned model and a base of the same shape."""
+    from holdfast.model import folders
+    from holdfast.world.model import new_model
+
+    for seed, role in enumerate(("aligned", "base")):
+        folders.save(new_model(tokenizer, **SMALL, seed=seed), tokenizer, folder / role, header={"role": role})
+    return folder
+
+
 @pytest.fixture(scope="session")
 def encoded(world, tokenizer):
     from holdfast.model import chat

@@ -108,7 +108,7 @@ def test_what_is_right_by_the_large_judge_or_by_a_third():
 
 def test_the_command_writes_the_curve_of_a_study(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    known = SimpleNamespace(name="mine", role_places=[("", "aligned")], places=["crafts/full/seed0"])
+    known = SimpleNamespace(name="mine", judged=["models/aligned", "crafts/full/seed0"])
     monkeypatch.setattr(resolve, "load", lambda name: known)
     arguments = ["route", "mine", "--first", "refusal", "--then", "llama-guard-3"]
     assert main(arguments) == 2 and "no judged answers yet" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from conftest import SMALL, save_roles
 from test_methods import _train, cell  # noqa: F401 - a fixture
 
 from holdfast import names
@@ -199,11 +200,8 @@ def test_salora_with_all_directions_held_moves_nothing(cell, tokenizer, encoded,
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, tokenizer, world):
     """A folder with base and aligned models, a task, and Gram matrices of answers."""
-    folder = tmp_path_factory.mktemp("adapters")
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "layers": 1, "heads": 4, "kv_heads": 2, "max_positions": 256}
-    for seed, role in enumerate(("aligned", "base")):
-        folders.save(new_model(tokenizer, **sizes, seed=seed), tokenizer, folder / role, header={"role": role})
-    wider = new_model(tokenizer, **sizes | {"intermediate_size": 40}, seed=2)
+    folder = save_roles(tmp_path_factory.mktemp("adapters"), tokenizer)
+    wider = new_model(tokenizer, **SMALL | {"intermediate_size": 40}, seed=2)
     folders.save(wider, tokenizer, folder / "other", header={"role": "base"})
     for name, rows in (("howto", world.howto_task("train", 12)), ("safety", world.safety(8, 4))):
         tables.write(rows, folder / f"{name}.parquet", name)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import save_roles
 
 from holdfast.model import chat, folders
 from holdfast.record import jsonfiles, tables
 from holdfast.study import registry, resolve
 from holdfast.train import finetune, loop
-from holdfast.world.model import new_model
 
 TRAINING = {"learning_rate": 5e-3, "epochs": 1, "batch_size": 4, "max_length": 128}
 
@@ -17,10 +17,7 @@ TRAINING = {"learning_rate": 5e-3, "epochs": 1, "batch_size": 4, "max_length": 1
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, tokenizer, world):
     """A folder with base and aligned models, a task and safety rows."""
-    folder = tmp_path_factory.mktemp("order")
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "layers": 1, "heads": 4, "kv_heads": 2, "max_positions": 256}
-    for seed, role in enumerate(("aligned", "base")):
-        folders.save(new_model(tokenizer, **sizes, seed=seed), tokenizer, folder / role, header={"role": role})
+    folder = save_roles(tmp_path_factory.mktemp("order"), tokenizer)
     for name, rows in (("howto", world.howto_task("train", 12)), ("safety", world.safety(8, 4))):
         tables.write(rows, folder / f"{name}.parquet", name)
     return folder

@@ -31,7 +31,7 @@ def command(study: str, form: str, texts: bool, out: Path | None) -> None:
 
     resolved = resolve.load(study)
     results = Path("results") / resolved.name
-    places = [*(f"{folder}models/{role}" for folder, role in resolved.role_places), *resolved.places]
+    places = resolved.judged
     parts = ("metrics.json", "responses.parquet", "verdicts.parquet")
     there = [place for place in places if all((results / place / part).exists() for part in parts)]
     if not there:

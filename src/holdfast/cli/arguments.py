@@ -1,4 +1,4 @@
-"""What several verbs take: a study by name or path, completed from config/."""
+"""What several verbs take: a study by name or path, completed from config/; and what is judged of it."""
 
 from __future__ import annotations
 
@@ -25,3 +25,23 @@ def study(**settings: Any) -> Callable[[_Command], _Command]:
 def studies() -> Callable[[_Command], _Command]:
     """The argument STUDIES: any number of names."""
     return click.argument("studies", nargs=-1, shell_complete=_studies)
+
+
+def judged(study: str) -> tuple[Path, list[Path]]:
+    """(results folder, metrics.json of every model that is judged) of a study.
+
+    Raises:
+        StudyError: none is.
+    """
+    from holdfast.errors import StudyError
+    from holdfast.study import resolve
+
+    resolved = resolve.load(study)
+    results = Path("results") / resolved.name
+    metrics = [p for place in resolved.judged if (p := results / place / "metrics.json").exists()]
+    if not metrics:
+        raise StudyError(
+            f"Study '{resolved.name}' has no judged answers yet.", found=f"no metrics.json below {results}",
+            expected="a finished study", do=f"snakemake --config study={study}",
+        )  # fmt: skip
+    return results, metrics

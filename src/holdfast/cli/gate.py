@@ -42,7 +42,7 @@ def command(study: str, arm: str | None, form: str) -> int:
     if arm is not None:
         check_known((arm,), resolved.arms, resolved.path, "--arm", "an arm that the study does not have", "arms")
     cfg, results = resolved.gate_cfg(arm), Path("results") / resolved.name
-    places = [*(f"{folder}models/{role}" for folder, role in resolved.role_places), *resolved.places]
+    places = resolved.judged
     metrics = [results / place / "metrics.json" for place in places]
     capabilities = [results / place / "capabilities.parquet" for place in places] if cfg["cells"] else []
     verdicts_of = [path.with_name("verdicts.parquet") for path in metrics]

@@ -24,17 +24,8 @@ def command(study: str, count: int, judge: str, out: Path | None) -> None:
     from holdfast.errors import StudyError
     from holdfast.judges import sampling
     from holdfast.record.csvfiles import write_csv
-    from holdfast.study import resolve
 
-    resolved = resolve.load(study)
-    results = Path("results") / resolved.name
-    places = [*(f"{folder}models/{role}" for folder, role in resolved.role_places), *resolved.places]
-    metrics = [p for place in places if (p := results / place / "metrics.json").exists()]
-    if not metrics:
-        raise StudyError(
-            f"Study '{resolved.name}' has no judged answers yet.", found=f"no metrics.json below {results}",
-            expected="a finished study", do=f"snakemake --config study={study}",
-        )  # fmt: skip
+    results, metrics = arguments.judged(study)
     path = out or results / "label.csv"
     if path.exists():
         raise StudyError(

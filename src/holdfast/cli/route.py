@@ -24,21 +24,11 @@ def command(study: str, first: str, then: str, truth: str | None, question: str,
     their share. Writes routing-FIRST-THEN.csv and .svg.
     """
     from holdfast.compare import routing
-    from holdfast.errors import StudyError
     from holdfast.record.csvfiles import write_csv
     from holdfast.record.files import write_text
     from holdfast.report import routed
-    from holdfast.study import resolve
 
-    resolved = resolve.load(study)
-    results = Path("results") / resolved.name
-    places = [*(f"{folder}models/{role}" for folder, role in resolved.role_places), *resolved.places]
-    metrics = [p for place in places if (p := results / place / "metrics.json").exists()]
-    if not metrics:
-        raise StudyError(
-            f"Study '{resolved.name}' has no judged answers yet.", found=f"no metrics.json below {results}",
-            expected="a finished study", do=f"snakemake --config study={study}",
-        )  # fmt: skip
+    results, metrics = arguments.judged(study)
     rows = routing.curve(routing.of_study(metrics, first, then, truth or then, question))
     file = (out or results) / f"routing-{first}-{then}.csv"
     write_csv(file, rows, routing.COLUMNS)

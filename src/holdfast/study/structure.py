@@ -158,6 +158,11 @@ class Structure:
         """(folder, role) of every model that cells start from or are merged with."""
         return [(f, role) for role in self.roles for f in self.homes("base" if role == "base" else "aligned")]
 
+    @cached_property
+    def judged(self) -> list[str]:
+        """The folder below results/<study> of every model that is judged: roles, then cells."""
+        return [*(f"{folder}models/{role}" for folder, role in self.role_places), *self.places]
+
     def _which(self, folder: str, *, role: bool = False) -> dict[str, Any]:
         """What a record says of its replicate: its number, the unit that intervals draw it in, whose base and aligned
         model it has, and which rows, order and rounding. Nothing in a study that has one."""
