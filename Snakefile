@@ -13,7 +13,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from holdfast.record import portable, provenance
-from holdfast.stage import alive, sharing
+from holdfast.stage import alive, screen, sharing
 from holdfast.study import preflight
 from holdfast.track import reach
 
@@ -93,15 +93,31 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
         if int(config.get("share", 1)):
             sharing.offer()
+    jobs = list(workflow.dag.needrun_jobs())
+    numbered = {
+        workflow.dag.jobid(j): screen.job_of(j.rule.name, j.wildcards_dict)
+        for j in jobs
+    }
+    if first := screen.start(S.name, numbered):
+        shell.prefix(first.replace("{", "{{").replace("}", "}}") + " ")
     # There are jobs, and none has begun.
     reach.before(
         S.name,
-        {job.rule.name for job in workflow.dag.needrun_jobs()},
+        {job.rule.name for job in jobs},
         S.study.track.registered if S.study.track else None,
     )
 
 
+onsuccess:
+    screen.end(
+        [f"report: {R}/report.html", "make ui: its runs in MLflow"]
+        if "write_report" in {j.rule.name for j in workflow.dag.finished_jobs}
+        else []
+    )
+
+
 onerror:
+    screen.end()
     # A stage that ended with a user's error left a mark; such errors have exit code 2 at planning too.
     if Path(FAILED).exists():
         Path(FAILED).unlink()

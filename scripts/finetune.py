@@ -27,7 +27,7 @@ def main(io: SimpleNamespace) -> None:
             code=io.code,
             say=io.log,
             terminal=io.terminal,
-            name="/".join(io.wildcards),
+            name="/".join(filter(None, io.wildcards)),
         )
 
 

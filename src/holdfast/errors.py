@@ -42,6 +42,10 @@ class ArtifactError(HoldfastError):
     """A tensor file is missing, damaged or made for something else."""
 
 
+class DiskError(HoldfastError):
+    """A disk is full."""
+
+
 class EngineError(HoldfastError):
     """Snakemake, DVC or MLflow keep their files in another way than holdfast was tested with."""
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -492,7 +493,28 @@ def test_a_table_damaged_later_is_refused_by_the_stage_that_reads_it(copy):
     assert out.returncode == 2, out.stderr
     for word in ("safety.parquet: row 5, column 'kind'", "'hazzard'", "one of hazard"):
         assert word in out.stderr
-    assert "Traceback" not in out.stderr
+    assert "Traceback" not in out.stderr and out.stderr.count("failed: train_aligned after") == 1
+    last = [line for line in out.stderr.splitlines() if line.strip()][-1]
+    assert last.startswith("smoke: failed: ") and last.endswith("mend that, and the same command goes on"), last
+
+
+def test_ctrl_c_says_how_far_it_was_and_the_same_command_goes_on(tmp_path):
+    """Whatever the jobs were doing: what Python says of an interrupt, in a dozen lines a job, is not shown."""
+    folder = soak.copy_project(tmp_path / "p")
+    env = {**os.environ, "PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""}
+    command = [soak.SNAKEMAKE, "--config", "study=smoke", "--quiet", "rules", "--", "models"]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=said, stderr=said, start_new_session=True)
+        while process.poll() is None and not list(folder.glob("work/smoke/data/*.parquet")):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to Snakemake and to its jobs
+        assert process.wait(60) == 1
+    text = (tmp_path / "said").read_text()
+    assert "Traceback" not in text and "KeyboardInterrupt" not in text
+    assert re.search(r"^smoke: stopped after \d+ s, \d+ of \d+ jobs. What is finished is kept", text, re.M), text
+    assert not list((folder / ".snakemake").glob("beside-logs-*"))
+    out = snakemake(folder, "--quiet", "rules", "--", "prepare")
+    assert out.returncode == 0, out.stderr
 
 
 def test_the_same_dag_runs_on_real_rows(copy, real_data, monkeypatch):

@@ -15,6 +15,7 @@ import click
 
 from holdfast import __version__
 from holdfast.errors import HoldfastError, UsageError
+from holdfast.record import files
 
 VERBS = (
     "table", "answers", "gate", "plan", "why", "realign", "audit", "push", "pull", "snapshot", "crate", "label",
@@ -107,7 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
         return lacking.exit_code
     except click.Abort:  # Ctrl-C, as the shell has it
         return 130
-    except Exception:
+    except Exception as error:
+        if full := files.no_room(error):
+            click.echo(full.block(), err=True)
+            return full.exit_code
         return _fault()
     except SystemExit as left:  # completion is done, or whoever reads has seen enough (`| head`): as the shell has it
         return 141 if left.code == 1 else int(left.code or 0)

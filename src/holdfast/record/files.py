@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from holdfast.errors import DiskError, said
+
+# As libraries say it that raise errors of their own: safetensors, SQLite, torch.
+_FULL = (
+    "No space left on device",
+    "os error 28",
+    "disk is full",
+    "Disk quota exceeded",
+    "PytorchStreamWriter failed writing",
+)
 
 
 @contextlib.contextmanager
@@ -35,6 +47,23 @@ def copy(source: Path, target: Path) -> None:
     """Copy a file whole."""
     with whole(target) as temporary:
         shutil.copyfile(source, temporary)
+
+
+def no_room(error: BaseException | None) -> DiskError | None:
+    """The error of a disk that is full, where that is behind an error."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(x in str(error) for x in _FULL):
+            file, free = getattr(error, "filename", None), shutil.disk_usage(Path.cwd()).free
+            return DiskError(
+                "There is no room on the disk.",
+                found=f"{said(error)}{f', writing {file}' if file else ''}; {shown(free)} are free in {Path.cwd()}",
+                expected="room for what is written (holdfast plan STUDY says how much a study needs)",
+                do="make room: what is finished is kept, and the same command goes on",
+            )  # fmt: skip
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def shown(count: float) -> str:

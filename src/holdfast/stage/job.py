@@ -10,12 +10,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 from typing import Any, TextIO
 
 from holdfast.errors import HoldfastError
-from holdfast.record import portable, provenance
+from holdfast.record import files, portable, provenance
 from holdfast.stage import alive, devices, several, sharing
 
 # transformers imports these when they are installed, and a training job uses none of them: two seconds
@@ -155,16 +156,19 @@ def say(text: str) -> None:
 
 def _report(terminal: TextIO) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, HoldfastError):
+        known = error if isinstance(error, HoldfastError) else files.no_room(error)
+        if known:
             if several.world() > 1:
-                several.tell(error)
-                os._exit(error.exit_code)
-            say(error.block())
-            terminal.write(error.block() + "\n")
-            terminal.flush()
+                several.tell(known)
+                os._exit(known.exit_code)
+            with suppress(OSError):  # a full disk takes no line more
+                say(known.block())
+            with suppress(OSError):
+                terminal.write(known.block() + "\n")
+                terminal.flush()
             if "HOLDFAST_FAILED" in os.environ:  # the Snakefile turns the mark into its own exit code
                 Path(os.environ["HOLDFAST_FAILED"]).touch()
-            os._exit(error.exit_code)
+            os._exit(known.exit_code)
         global _exit_code
         _exit_code = 1
         traceback.print_exception(kind, error, trace, file=sys.stderr)

@@ -19,7 +19,7 @@ from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, te
 from holdfast.names import HAZARD
 from holdfast.record import paths, provenance
 from holdfast.stage import alive, devices, several
-from holdfast.study import gating, lengths, packages, resolve, unread
+from holdfast.study import gating, lengths, packages, resolve, room, unread
 
 BIG_FILE_BYTES = 200_000_000
 # What `snakemake --config` may say, and the least number of what is one; yes and no are 1 and 0.
@@ -34,9 +34,11 @@ def study(name: str, root: Path | str = ".", *, dry: bool = False) -> resolve.Re
         folder = Path(root).resolve() / "config"
         if folder.is_relative_to(Path.cwd()):
             folder = folder.relative_to(Path.cwd())
+        first = alive.VARIABLE not in os.environ  # jobs read the study too, and their Snakemake has said it
+        if first and not dry:
+            room.refuse_full()
         resolved = resolve.load(name, folder)
         check_packages(resolved, _said if dry else None)
-        first = alive.VARIABLE not in os.environ  # jobs read the study too, and their Snakemake has said it
         check_files(resolved, _said if first else lambda _: None, first=first)
         return resolved
     except HoldfastError as error:
@@ -141,6 +143,8 @@ def check_files(
         lengths.refuse(resolved, positions)
     if first and base:
         lengths.refuse_frame(resolved, base)
+        if full := room.line(resolved, base):
+            say(full)
     tables = (s.safety.source, s.evaluation.source, s.preferences.source)
     if all(t == WORLD or t.startswith(REMOTE) for t in tables) and all(
         t.source == WORLD or (on_hub(t.source) and not (t.source == HUB and os.environ.get("HOLDFAST_DATA")))

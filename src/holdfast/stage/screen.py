@@ -1,0 +1,308 @@
+"""What does a person see of a study while it runs? One line that says how far it is and what works, why a job failed,
+and at the end what to open.
+
+Snakemake tells Python's logging of everything that happens; this is one more reader of that. On a terminal the line is
+drawn in place, elsewhere (a log, CI) it is written once a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from holdfast import errors
+
+LOGGER, STREAM = "snakemake.logging", "DefaultStreamHandler"  # Snakemake's names
+DRAWN, WRITTEN = 1.0, 60.0  # seconds between two lines on a terminal, and in a log
+CLEAR = "\r\x1b[K"
+TAIL = 12  # lines of a failed job's log
+CELL = ("rep", "task", "arm", "seed")
+_STEP = re.compile(r"\bstep \d+/\d+")
+# What Snakemake says of a failed run, which is said here too; its other warnings and errors pass.
+_SAID_HERE = ("RuleException", "Exiting because a job execution failed", "At least one job did not complete")
+_STOPPED = "Terminating processes on user request"
+
+
+@dataclass
+class Job:
+    """One job of a run; `cell` is None where it belongs to no fine-tuned model, `began` where it has not begun."""
+
+    rule: str
+    name: str
+    cell: str | None
+    logs: Sequence[str] = ()
+    began: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.name}".strip()
+
+
+def job_of(rule: str, wildcards: Mapping[str, str]) -> Job:
+    """A job by its rule and wildcards.
+
+    >>> str(job_of("finetune", {"rep": "", "task": "crafts", "arm": "warp", "seed": "0"}))
+    'finetune crafts/warp/0'
+    """
+    cell = "/".join(str(wildcards[k]).strip("/") for k in CELL if wildcards.get(k))
+    inside = {"task", "arm", "seed"} <= wildcards.keys()
+    return Job(rule, "/".join(str(v).strip("/") for v in wildcards.values() if v), cell if inside else None)
+
+
+@dataclass
+class Run:
+    """The jobs of one run by their numbers, and which of them are done."""
+
+    jobs: dict[int, Job]
+    began: float
+    running: dict[int, Job] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
+    failed: dict[int, Job] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # of the finished jobs of a rule
+    stopped: bool = False
+
+    def begin(self, number: int, job: Job, now: float) -> None:
+        """A job runs, perhaps once more; on a cluster it may wait for its turn."""
+        job.began = now
+        self.jobs[number] = self.running[number] = job
+        self.failed.pop(number, None)
+
+    def finish(self, number: int, now: float) -> None:
+        """A job has ended well."""
+        job = self.running.pop(number, None)
+        self.done.add(number)
+        if job and job.began is not None:
+            self.seconds.setdefault(job.rule, []).append(now - job.began)
+
+    def fail(self, number: int) -> Job | None:
+        """A job has failed; None if that is known."""
+        if number in self.failed:
+            return None
+        job = self.running.pop(number, None) or self.jobs.get(number)
+        if job:
+            self.failed[number] = job
+        return job
+
+    def cells(self) -> tuple[int, int]:
+        """(fine-tuned models with everything that is made of them done, all of this run)."""
+        everything = {j.cell for j in self.jobs.values() if j.cell}
+        return len(everything - {j.cell for n, j in self.jobs.items() if n not in self.done}), len(everything)
+
+    def left(self, now: float) -> float | None:
+        """Seconds to the end, if what is left takes as long as what was done of its kind, as many at a time as now.
+
+        None while the jobs of which no kind has ended are more than half of what is left.
+        """
+        rest = [j for n, j in self.jobs.items() if n not in self.done]
+        known = [x for each in self.seconds.values() for x in each]
+        new = sum(j.rule not in self.seconds for j in rest)
+        if not known or 2 * new > len(rest):
+            return None
+        worked = {id(j): now - j.began for j in self.running.values() if j.began is not None}
+        total = 0.0
+        for j in rest:
+            alike = self.seconds.get(j.rule, known)
+            total += max(sum(alike) / len(alike) - worked.get(id(j), 0.0), 0.0)
+        at_a_time = max((sum(known) + sum(worked.values())) / max(now - self.began, 1e-9), 1.0)
+        return total / at_a_time
+
+    def line(self, study: str, now: float) -> str:
+        """How far the run is, in one line."""
+        cells, of = self.cells()
+        left = self.left(now)
+        parts = [f"{study}: {len(self.done)} of {len(self.jobs)} jobs"]
+        parts += [f"{cells} of {of} cells"] if of else []
+        parts += [duration(now - self.began)]
+        parts += [f"about {coarse(left)} left"] if left is not None else []
+        at_work = [f"{job} {step}".strip() for job in self.running.values() for step in [_step(job.logs)]]
+        return " | ".join([", ".join(parts), *at_work])
+
+
+def duration(seconds: float) -> str:
+    """A time that has passed.
+
+    >>> duration(7.6), duration(252), duration(5400)
+    ('7 s', '4 min 12 s', '1 h 30 min')
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def coarse(seconds: float) -> str:
+    """A time to come, no finer than it is known.
+
+    >>> coarse(20), coarse(200), coarse(4000)
+    ('1 min', '4 min', '1 h 10 min')
+    """
+    minutes = max(1, -(-int(seconds) // 60))
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {-(-(minutes % 60) // 10) * 10 % 60} min"
+
+
+def _end(log: str, size: int = 4000) -> list[str]:
+    """The last lines of a log, without that about the process itself; none where there is none."""
+    try:
+        with Path(log).open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - size, 0))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("worked ")]
+
+
+def _step(logs: Iterable[str]) -> str:
+    """Where a training is, if it says so in its log."""
+    last = [end[-1] for log in logs if (end := _end(log, 500))]
+    found = _STEP.search(last[-1]) if last else None
+    return found[0] if found else ""
+
+
+def _block(lines: Sequence[str]) -> list[str]:
+    """The user's error that a log ends with, if it does."""
+    for i in range(len(lines) - 1, -1, -1):
+        if not lines[i].startswith("  "):
+            kind = getattr(errors, lines[i].partition(":")[0], None)
+            known = isinstance(kind, type) and issubclass(kind, errors.HoldfastError)
+            return list(lines[i:]) if known else []
+    return []
+
+
+def reason(job: Job, seconds: float | None, beside: Path) -> list[str]:
+    """Why a job failed: the user's error that its log ends with, or the last lines of that; where there are none, of
+    what jobs write `beside` their logs."""
+    lines = [line for log in job.logs for line in _end(log)]
+    after = f" after {duration(seconds)}" if seconds is not None else ""
+    head = f"failed: {job}{after}"
+    if block := _block(lines):
+        return [head, *block]
+    where = f"its log {job.logs[0]}" if lines else f"no log; {beside}"
+    return [f"{head}; {where} ends:", *(f"  {line}" for line in (lines or _end(str(beside)))[-TAIL:])]
+
+
+class Screen(logging.Handler):
+    """Reads what Snakemake says of its jobs, and keeps one line of it on a terminal or in a log."""
+
+    def __init__(
+        self, study: str, jobs: Mapping[int, Job], stream: TextIO, beside: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.study, self.stream, self.beside, self.clock = study, stream, beside, clock
+        self.run = Run(dict(jobs), clock())
+        self.terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.over, self.turn = threading.Event(), threading.RLock()
+        self.said = self.run.began
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One thing that happened."""
+        with self.turn:
+            self._take(record, str(getattr(record, "event", None) or ""), self.clock())
+
+    def _take(self, told: Any, event: str, now: float) -> None:
+        if event == "job_info":
+            job = job_of(told.rule_name, told.wildcards or {})
+            job.logs = list(told.log or [])
+            self.run.begin(told.jobid, job, now)
+        elif event == "job_finished":
+            self.run.finish(told.job_id, now)
+        elif event == "job_error" and not self.run.stopped:
+            if job_failed := self.run.fail(told.jobid):
+                self._failed(job_failed, now)
+        elif str(told.msg or "").startswith(_STOPPED):
+            self.run.stopped = True
+        elif self.terminal and told.levelno >= logging.WARNING:  # which Snakemake writes now
+            self.write("")
+
+    def _failed(self, job: Job, now: float) -> None:
+        lines = reason(job, None if job.began is None else now - job.began, self.beside)
+        if lines[-1].strip() == "KeyboardInterrupt":  # Ctrl-C reached the job before it reached Snakemake
+            self.run.stopped = True
+            return
+        self.write("\n".join(lines) + "\n")
+
+    def write(self, text: str) -> None:
+        """Text in place of the line."""
+        self.stream.write((CLEAR if self.terminal else "") + text)
+        self.stream.flush()
+
+    def draw(self) -> None:
+        """The line as it is now, on a terminal cut to its width."""
+        with self.turn:
+            now = self.clock()
+            text = self.run.line(self.study, now)
+            if self.terminal:
+                self.write(text[: shutil.get_terminal_size().columns - 1])
+            elif now - self.said >= WRITTEN:
+                self.said = now
+                self.write(text + "\n")
+
+    def follow(self) -> None:
+        """Draw until the run is over, from a thread."""
+        while not self.over.wait(DRAWN):
+            self.draw()
+
+    def end(self) -> None:
+        """The run is over: say how it went, and what to open."""
+        self.over.set()
+        run, took = self.run, duration(self.clock() - self.run.began)
+        done = f"{len(run.done)} of {len(run.jobs)} jobs"
+        kept = "What is finished is kept:"
+        if run.failed and not run.stopped:
+            failed = ", ".join(map(str, run.failed.values()))
+            text = f"{self.study}: failed: {failed}; {done} in {took}. {kept} mend that, and the same command goes on"
+        elif run.stopped or len(run.done) < len(run.jobs):
+            text = f"{self.study}: stopped after {took}, {done}. {kept} the same command goes on"
+        else:
+            _, cells = run.cells()
+            text = f"{self.study}: {len(run.jobs)} jobs{f', {cells} cells' if cells else ''}, in {took}"
+        with self.turn:
+            self.write(text + "\n")
+        if not run.failed or run.stopped:
+            self.beside.unlink(missing_ok=True)
+
+
+def _passes(record: logging.LogRecord) -> bool:
+    """Whether Snakemake itself still says it: what it warns of, but for what is said here."""
+    said = f"{getattr(record, 'exception', '')} {record.msg}"
+    return record.levelno >= logging.WARNING and not any(x in said for x in _SAID_HERE)
+
+
+_shown: list[Screen] = []
+
+
+def start(study: str, jobs: Mapping[int, Job], state: Path = Path(".snakemake")) -> str:
+    """Called when a run starts: take the place of what Snakemake shows, where it was asked to be quiet about its
+    rules.
+
+    Returns:
+        what a shell does before every job: a job that is interrupted before its log is open says so, in pages, and not
+        on the terminal.
+    """
+    logger = logging.getLogger(LOGGER)
+    shown = next((h for h in logger.handlers if h.name == STREAM), None)
+    if shown is None or not any("rules" in {str(q) for q in getattr(f, "quiet", ())} for f in shown.filters):
+        return ""
+    screen = Screen(study, jobs, sys.stderr, state / f"beside-logs-{os.getpid()}")
+    _shown.append(screen)
+    shown.addFilter(_passes)
+    logger.handlers.insert(0, screen)  # before what writes: the line goes, then the warning comes
+    threading.Thread(target=screen.follow, daemon=True, name="progress of the study").start()
+    return f"exec 2>>{shlex.quote(str(screen.beside.resolve()))};"
+
+
+def end(opened: Sequence[str] = ()) -> None:
+    """Called when a run is over, with what there is to open."""
+    for screen in _shown:
+        screen.end()
+    for line in opened:
+        sys.stderr.write(f"  {line}\n")
