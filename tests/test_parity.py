@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ class Outer:
 @pytest.fixture
 def repository(tmp_path):
     """(folder, first commit, second commit) of a repository with one file, changed once and then in the work tree."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
     commits = []
 
     def git(*arguments):

@@ -19,6 +19,8 @@ MODEL = "work/smoke/crafts/warp/seed0/model.safetensors"
 @pytest.fixture
 def pushed(copy, tmp_path) -> Path:
     """The finished study in a git repository, pushed to a DVC remote and committed."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
     folder = copy
     shutil.copy(ROOT / ".gitignore", folder)
     git(folder, "init", "--quiet", "--initial-branch", "main")

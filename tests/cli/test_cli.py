@@ -94,7 +94,7 @@ def test_an_error_of_the_library_is_its_block(capsys):
 
 
 def test_a_reader_that_has_seen_enough_sees_no_traceback():
-    command = f"{HOLDFAST} audit --help | true; {HOLDFAST} plan smoke --tflops 1 | head -1"
+    command = f"'{HOLDFAST}' audit --help | true; '{HOLDFAST}' plan smoke --tflops 1 | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert "smoke: " in done.stdout and done.stderr == ""
 

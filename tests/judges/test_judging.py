@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -218,6 +219,22 @@ def test_an_endpoint_is_asked_about_every_reply(world, server, monkeypatch, tmp_
     assert all(b["temperature"] == 0 and b["model"] == "m" for b in _Server.seen) and len(_Server.seen) == len(rows)
     assert set(_Server.keys) == {"Bearer secret-123"}
     assert b"secret-123" not in (tmp_path / "o.parquet").read_bytes()
+
+
+def test_an_endpoint_on_this_machine_is_reached_past_a_proxy(world, server, monkeypatch, tmp_path):
+    _responses(world, tmp_path / "r.parquet")
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name, hosts in (("no_proxy", ""), ("NO_PROXY", "intranet.example, localhost")):
+        monkeypatch.setenv(name, hosts)
+    openai_compatible._opener.cache_clear()  # it reads the proxies when it is made
+    try:
+        asking.ask("openai-compatible", cfg={"settings": {"url": server, "model": "m"}, "template": None}, source=None,
+                   responses=tmp_path / "r.parquet", out=tmp_path / "o.parquet")  # fmt: skip
+    finally:
+        openai_compatible._opener.cache_clear()
+    assert tables.read(tmp_path / "o.parquet", "opinions")
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "intranet.example,localhost,127.0.0.1,::1"
 
 
 def test_an_endpoint_that_refuses_is_one_error_and_no_file(world, server, tmp_path):

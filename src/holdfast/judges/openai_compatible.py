@@ -8,6 +8,7 @@ the stage stops and a rerun asks from the beginning.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from urllib.parse import quote, quote_plus
 
 from pydantic import Field
 
+from holdfast.engines import proxies
 from holdfast.errors import HoldfastError
 from holdfast.judges import Opinion, Say
 from holdfast.study.registry import JudgeSettings, fill
@@ -78,6 +80,8 @@ def ask(settings: Settings, template: str | None, pairs: Sequence[tuple[str, str
         HoldfastError: the endpoint does not answer, or refuses the request; names the address and what it said.
     """
 
+    proxies.spare_this_machine()
+
     def one(pair: tuple[str, str]) -> str:
         return _complete(settings, fill(template or PROMPT, *pair))
 
@@ -109,7 +113,7 @@ def _complete(settings: Settings, prompt: str) -> str:
             time.sleep(max(wait, 0.5 * 4 ** (attempt - 1)))
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         try:
-            with _OPENER.open(request, timeout=settings.timeout_seconds) as answer:
+            with _opener().open(request, timeout=settings.timeout_seconds) as answer:
                 return _said(_read(answer, time.monotonic() + settings.timeout_seconds))
         except urllib.error.HTTPError as error:
             moved = error.headers.get("Location") if 300 <= error.code < 400 else None
@@ -142,7 +146,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+@functools.cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_NoRedirect)
 
 
 class _NoAnswerError(Exception):

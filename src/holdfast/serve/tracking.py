@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from holdfast.engines import versions
+from holdfast.engines import proxies, versions
 from holdfast.errors import ArtifactError, EngineError, UsageError
 from holdfast.record import files, jsonfiles
 from holdfast.serve import postgres
@@ -221,7 +221,7 @@ class Server:
     def _answers(self) -> bool:
         """Whether it is up, its tables made."""
         try:
-            with urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
+            with _opened(f"{self.address}/health", 5) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -233,7 +233,7 @@ class Server:
         request.add_header("Content-Type", "application/json")
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{ADMIN}:{known}".encode()).decode())
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with _opened(request, 60) as answer:
                 return answer.status, answer.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode(errors="replace")
@@ -249,6 +249,12 @@ def _keep(path: Path, make: Callable[[], str]) -> str:
             temporary.touch(0o600)
             temporary.write_text(make(), encoding="utf-8")
     return path.read_text(encoding="utf-8")
+
+
+def _opened(request: urllib.request.Request | str, seconds: float) -> Any:
+    """What a server on this machine answers."""
+    proxies.spare_this_machine()
+    return urllib.request.urlopen(request, timeout=seconds)
 
 
 def _refuse_taken(host: str, port: int) -> None:

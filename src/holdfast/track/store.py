@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from holdfast.engines import versions
+from holdfast.engines import proxies, versions
 from holdfast.errors import ArtifactError, EngineError
 from holdfast.record import jsonfiles, provenance
 from holdfast.record.files import whole
@@ -78,6 +78,7 @@ def user() -> str:
 def client_of(uri: str) -> MlflowClient:
     """MLflow's client of a store, quiet."""
     versions.check("mlflow", "The way MLflow keeps a store is")
+    proxies.spare_this_machine()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_DISABLE_AUTO_LOGGING", "true")
     import logging
