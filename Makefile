@@ -19,9 +19,9 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
 	  { echo "No environment can be made here: the lines above say why (Debian and Ubuntu: apt-get install python3-venv)"; exit 2; }
 	@echo "Installing into $(VENV), once, which takes minutes: torch, then the rest"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check $$(grep -E '^(torch|uv)==' constraints.txt) || \
-	  { echo "The package registry did not give torch: see the lines above (a proxy? PIP_INDEX_URL?)"; exit 2; }
-	@$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@{ $(BIN)/python -m pip install -q --disable-pip-version-check $$(grep -E '^(torch|uv)==' constraints.txt) && \
+	  $(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[dev]'; } || \
+	  { echo "Not everything could be installed: the lines above say why (no network? a proxy? PIP_INDEX_URL?). The same command goes on"; exit 2; }
 	@touch $(STAMP)
 
 install: $(STAMP) ## create .venv with the pinned dependencies

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 def said(error: BaseException) -> str:
     """The first line of what an error of somebody else says, or its kind where it says nothing; short enough for a
     block."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]
+
+
+def meant(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What to do about a name that is not known: take the nearest that is, if one is near.
+
+    >>> meant("sede", ["seeds", "tasks"], "remove it"), meant("quantise", ["base", "bits"], "remove it")
+    ("did you mean 'seeds'?", 'remove it')
+    """
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else otherwise
 
 
 class HoldfastError(Exception):

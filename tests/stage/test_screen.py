@@ -160,6 +160,12 @@ def test_another_error_is_the_end_of_the_log(run):
     assert lines[1:] == [f"  {x}" for x in [*trace, "RuntimeError: boom"][-screen.TAIL :]]
 
 
+def test_a_line_that_only_looks_like_an_error_is_one_of_the_log(run):
+    run.begin(1, "loading\nsaid: nothing\n  at all\n")
+    run.fail(1)
+    assert run.said().splitlines()[1:] == ["  loading", "  said: nothing", "    at all"]
+
+
 def test_a_job_that_dies_before_its_log_is_read_from_what_is_written_beside(run):
     (run.logs / "beside").write_text("ModuleNotFoundError: No module named 'peft'\n")
     run.begin(1)
@@ -195,6 +201,8 @@ def test_ctrl_c_is_no_failure(run, job_first):
     steps = [lambda: run.fail(1), lambda: run.tell(None, "Terminating processes on user request, this might take some")]
     for step in steps if job_first else reversed(steps):
         step()
+    run.begin(3, "RuntimeError: the other process is gone\n")
+    run.fail(3)
     run.screen.end()
     assert run.said() == "s: stopped after 0 s, 0 of 8 jobs. What is finished is kept: the same command goes on\n"
 

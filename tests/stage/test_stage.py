@@ -35,6 +35,8 @@ if sys.argv[2] == "done":
     atexit.register(lambda: io.log("last words"))
 elif sys.argv[2] == "user":
     raise DataError("It is broken.", found="x", expected="y", do="z")
+elif sys.argv[2] == "full":
+    raise OSError(28, "No space left on device")
 else:
     raise RuntimeError("a bug")
 """
@@ -53,6 +55,12 @@ def test_a_users_error_is_one_block(tmp_path):
     out, log = _run(tmp_path, "user")
     block = "DataError: It is broken.\n  found:    x\n  expected: y\n  do:       z\n"
     assert out.returncode == 2 and out.stderr == block and log == "a line\nprinted\nhidden\n" + block
+
+
+def test_a_full_disk_is_a_users_error(tmp_path):
+    out, log = _run(tmp_path, "full")
+    assert out.returncode == 2 and "DiskError: There is no room on the disk." in log and "Traceback" not in log
+    assert out.stderr in log
 
 
 def test_a_bug_leaves_its_traceback_in_the_log(tmp_path):

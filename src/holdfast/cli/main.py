@@ -5,7 +5,6 @@ A verb file has a click command `command`; it imports what it needs when it runs
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 import traceback
@@ -14,7 +13,7 @@ from pathlib import Path
 import click
 
 from holdfast import __version__
-from holdfast.errors import HoldfastError, UsageError
+from holdfast.errors import HoldfastError, UsageError, meant
 from holdfast.record import files
 
 VERBS = (
@@ -60,11 +59,10 @@ class Verbs(click.Group):
         name = args[0]
         if name in VERBS or ctx.resilient_parsing:  # as for completion, which has no errors
             return super().resolve_command(ctx, args)
-        near = difflib.get_close_matches(name, VERBS, n=1)
         study = Path("config", f"{name}.yaml").exists()
         raise UsageError(
             f"There is no verb '{name}'.", found=f"holdfast {' '.join(args)}"[:80], expected=" | ".join(VERBS),
-            do=f"holdfast table {name}" if study else f"did you mean '{near[0]}'?" if near else "holdfast --help",
+            do=f"holdfast table {name}" if study else meant(name, VERBS, "holdfast --help"),
         )  # fmt: skip
 
 

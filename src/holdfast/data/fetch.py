@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.request import Request, urlopen
 from holdfast import data, names
 from holdfast.data import sources, table
 from holdfast.data.sources import is_file
-from holdfast.errors import DataError, said
+from holdfast.errors import DataError, meant, said
 from holdfast.record import userfiles
 from holdfast.suites import published
 
@@ -63,12 +62,10 @@ def _refuse_unknown(wanted: Sequence[str], there: Sequence[str], where: str) -> 
     """Refuse columns that a table is made of and the first row does not have."""
     for column in wanted:
         if column not in there:
-            near = difflib.get_close_matches(column, there, n=1)
             raise DataError(
                 f"{where} has no column '{column}', which the task is made of.", found=", ".join(there)[:160],
                 expected=f"'{column}'",
-                do=f"did you mean '{near[0]}'? correct columns or splits of the task" if near
-                else "correct columns or splits of the task",
+                do=meant(column, there, "correct columns or splits of the task"),
             )  # fmt: skip
 
 

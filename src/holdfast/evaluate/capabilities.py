@@ -7,7 +7,6 @@ compared row by row as everything else is.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast import statistics
-from holdfast.errors import DataError, StudyError
+from holdfast.errors import DataError, StudyError, meant
 from holdfast.record import csvfiles, provenance, tables
 
 if TYPE_CHECKING:
@@ -46,11 +45,10 @@ def check(tasks: Sequence[str], task_files: str | None, path: Path) -> None:
     known = _manager(task_files).all_tasks
     for name in tasks:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
             raise StudyError(
                 f"{path}: capabilities.tasks names a task that the harness does not know.", found=name,
                 expected="one of `lm-eval ls tasks`, or of the files in capabilities.task_files",
-                do=f"did you mean '{near[0]}'?" if near else "correct capabilities.tasks",
+                do=meant(name, known, "correct capabilities.tasks"),
             )  # fmt: skip
     os.environ[_CHECKED] = mark
 

@@ -166,7 +166,7 @@ def _report(terminal: TextIO) -> Callable[[type[BaseException], BaseException, T
             with suppress(OSError):
                 terminal.write(known.block() + "\n")
                 terminal.flush()
-            if "HOLDFAST_FAILED" in os.environ:  # the Snakefile turns the mark into its own exit code
+            with suppress(OSError, KeyError):  # the Snakefile turns the mark into its own exit code
                 Path(os.environ["HOLDFAST_FAILED"]).touch()
             os._exit(known.exit_code)
         global _exit_code

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from holdfast.errors import StudyError
+from holdfast.errors import StudyError, meant
 from holdfast.study import registry
 from holdfast.study.checked import Strict
 from holdfast.study.keys import GIVEN, Arm, Study
@@ -286,7 +286,8 @@ def with_source(arm: ResolvedArm, arms: Mapping[str, ResolvedArm], path: Path) -
         raise StudyError(
             f"{path}: {key} must name an arm of this study that is trained or given.",
             found=arm.of or "", expected=" | ".join(k for k, a in trained.items() if not a.swept) or "a trained arm",
-            do=f"correct {key}; a point of a sweep cannot be merged, so add an arm with its settings",
+            do=meant(arm.of or "", [k for k, a in trained.items() if not a.swept],
+                     f"correct {key}; a point of a sweep cannot be merged, so add an arm with its settings"),
         )  # fmt: skip
     missing = sorted(set(arm.learning_rates) - set(source.learning_rates))
     if missing:

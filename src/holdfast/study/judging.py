@@ -6,7 +6,6 @@ verdicts.parquet and in the agreement table.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from holdfast.data.sources import WORLD
-from holdfast.errors import StudyError
+from holdfast.errors import StudyError, meant
 from holdfast.record import provenance, userfiles
 from holdfast.study import registry
 from holdfast.study.keys import Study
@@ -163,11 +162,10 @@ def check_names(study: Study, path: Path) -> None:
     named, known = study.evaluation.judges, registry.judge_names()
     for name in (*named, *study.judges):
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
             where = "evaluation.judges" if name in named else "judges"
             raise StudyError(
                 f"{path}: {where} names a judge there is not.", found=name, expected=" | ".join(known),
-                do=f"did you mean '{near[0]}'?" if near else f"correct {where}",
+                do=meant(name, known, f"correct {where}"),
             )  # fmt: skip
     if len(set(named)) != len(named):
         raise StudyError(

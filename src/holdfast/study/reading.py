@@ -5,7 +5,6 @@ A key written twice is refused and 1e-3 is a number.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from holdfast.errors import HoldfastError, StudyError
+from holdfast.errors import HoldfastError, StudyError, meant
 from holdfast.record import paths
 from holdfast.study import places
 from holdfast.study.checked import Name, Strict
@@ -113,12 +112,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     if not paths.there(path) or not path.is_file():
         there = sorted(p.stem for p in path.parent.glob("*.yaml") if not p.stem.startswith("chosen"))
-        near = difflib.get_close_matches(path.stem, there, n=1)
         raise StudyError(
             f"There is no study file {path}.",
             found=", ".join(there) or "no *.yaml there",
             expected="config/<study>.yaml",
-            do=f"did you mean '{near[0]}'?" if near else "snakemake --config study=<name>",
+            do=meant(path.stem, there, "snakemake --config study=<name>"),
         )
     try:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueLoader)
@@ -156,12 +154,11 @@ def unknown_key(path: Path, where: str, known: list[str]) -> NoReturn:
         StudyError: always; `where` is the key with all that is above it.
     """
     key = where.rsplit(".", 1)[-1]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     raise StudyError(
         f"{path}: unknown key '{where}'.",
         found=key,
         expected=", ".join(sorted(known)),
-        do=f"did you mean '{near[0]}'?" if near else "remove it",
+        do=meant(key, known, "remove it"),
     )
 
 
@@ -171,7 +168,7 @@ def check_known(found: Iterable[str], known: Collection[str], path: Path, where:
         if name not in known:
             raise StudyError(
                 f"{path}: {where} names {what}.", found=name, expected=" | ".join(known),
-                do=f"correct {where}, or extend {extend}",
+                do=meant(name, known, f"correct {where}, or extend {extend}"),
             )  # fmt: skip
 
 
@@ -208,11 +205,15 @@ def from_pydantic(
         except StudyError as unknown:
             return unknown
     expected = first["msg"].removeprefix("Value error, ")
+    expected = expected.replace("valid tuple", "list").replace("valid dictionary", "mapping of keys")
+    expected = re.sub(r" or instance of \w+", "", expected)
+    words = re.findall(r"'([^']+)'", expected) if first["type"] == "literal_error" else []
+    correct = f"correct {where} (every field is described in config/README.md)"
     return StudyError(
         f"{path}: {repr(where) if where else 'the study'} is not valid.",
         found="nothing" if first["type"] == "missing" else repr(first["input"])[:120],
         expected=expected[0].lower() + expected[1:],
-        do=f"correct {where} (every field is described in config/README.md)",
+        do=meant(str(first["input"]), words, correct),
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from holdfast import names
-from holdfast.errors import MethodError
+from holdfast.errors import MethodError, meant
 from holdfast.study.checked import Strict
 
 METHODS_FOLDER = Path(__file__).parents[1] / "methods"
@@ -86,11 +86,12 @@ def header(name: str) -> Header:
     """
     path = method_file(name)
     if not path.exists():
+        known = sorted([*method_names(), *ALIASES])
         raise MethodError(
             f"There is no method '{name}'.",
             found=name,
-            expected=" | ".join(sorted([*method_names(), *ALIASES])),
-            do=f"name one of these, or add src/holdfast/methods/{path.name}",
+            expected=" | ".join(known),
+            do=meant(name, known, f"name one of these, or add src/holdfast/methods/{path.name}"),
         )
     doc, literals = _literals(path, ("KIND", "NEEDS", "LEARNING_RATE", "CARD"), f"method '{name}'")
     missing = {"KIND", "NEEDS"} - literals.keys()

@@ -317,6 +317,10 @@ def _asked_as(system_prompt: str | None) -> dict[str, str]:
     return {} if system_prompt is None else {"system_prompt": system_prompt}
 
 
+def _reads_guidelines(study: Study) -> bool:
+    return "constitution" in {*study.evaluation.judges, *study.judges}
+
+
 def _sources(study: Study) -> list[tuple[str, str]]:
     """(key, path) of every local file a study names."""
     out = []
@@ -326,7 +330,8 @@ def _sources(study: Study) -> list[tuple[str, str]]:
         ("evaluation.source", study.evaluation.source),
         ("preferences.source", study.preferences.source),
         ("constitution.pairs", study.constitution.pairs),
-        ("constitution.guidelines_file", study.constitution.guidelines_file),
+        # Which has a value in any study, and outside the project no file of that name.
+        *([("constitution.guidelines_file", study.constitution.guidelines_file)] if _reads_guidelines(study) else []),
         *((f"tasks.{k}.source", t.source) for k, t in study.tasks.items()),
         *((f"tasks.{k}.instruction_file", t.instruction_file) for k, t in study.tasks.items() if t.instruction_file),
         *(
