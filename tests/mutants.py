@@ -1150,7 +1150,7 @@ MUTANTS = [
         ("sum(known) + sum(worked.values())", "sum(known)"),
         ('and not line.startswith("worked ")', ""),
         ("known = isinstance(kind, type) and issubclass(kind, errors.HoldfastError)", "known = kind is not None"),
-        ("            return list(lines[i:]) if known else []", "            if known:\n                return list(lines[i:])"),
+        ("    return list(lines[i:]) if known else []", "    if known:\n                return list(lines[i:])"),
         ('        if lines[-1].strip() == "KeyboardInterrupt":', '        if False:'),
         ('elif event == "job_error" and not self.run.stopped:', 'elif event == "job_error":'),
         ("elif now - self.said >= WRITTEN:", "elif True:"),
