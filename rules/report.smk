@@ -128,6 +128,7 @@ rule write_report:
         pareto=rules.compare.output.pareto,
         variance=rules.compare.output.variance,
         curve=rules.compare.output.curve,
+        forgetting=rules.compare.output.forgetting,
         suites=rules.compare.output.get("suites", []),
         ranks=rules.compare.output.get("ranks", []),
         changes=[

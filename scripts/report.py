@@ -9,6 +9,7 @@ from holdfast.stage import job
 def main(io: SimpleNamespace) -> None:
     from holdfast.report import page
 
+    optional = ("agreement", "capabilities", "gate", "stress", "attack")
     page.build(
         io.cfg,
         table=Path(io.input.table),
@@ -19,18 +20,15 @@ def main(io: SimpleNamespace) -> None:
         variance=Path(io.input.variance),
         curve=Path(io.input.curve),
         ranks=Path(io.input.ranks) if io.input.get("ranks") else None,
+        forgetting=Path(io.input.forgetting),
         suites=Path(io.input.suites) if io.input.get("suites") else None,
         changes=[Path(p) for p in io.input.get("changes", [])],
         profiles=[Path(p) for p in io.input.get("profiles", [])],
         metrics=[Path(p) for p in io.input.metrics],
         basis=Path(io.input.basis),
-        agreement=next(map(Path, io.input.get("agreement", [])), None),
-        capabilities=next(map(Path, io.input.get("capabilities", [])), None),
-        gate=next(map(Path, io.input.get("gate", [])), None),
-        stress=next(map(Path, io.input.get("stress", [])), None),
-        attack=next(map(Path, io.input.get("attack", [])), None),
         trials=[Path(p) for p in io.input.get("trials", [])],
         sweeps=[Path(p) for p in io.input.get("sweep", [])],
+        **{k: next(map(Path, io.input.get(k, [])), None) for k in optional},
         html=Path(io.output.html),
         frontier=Path(io.output.frontier),
     )

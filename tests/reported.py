@@ -19,7 +19,7 @@ import numpy as np
 import planted
 
 from holdfast import names
-from holdfast.compare import components, curves, gate, groups, pareto, suites, table
+from holdfast.compare import components, curves, forgetting, gate, groups, pareto, suites, table
 from holdfast.record import artifact, csvfiles, jsonfiles, tables
 from holdfast.report import page
 
@@ -73,6 +73,7 @@ def report(folder: Path, files: Sequence[Path], *, gated: bool = True, **changes
     table.build(found, files, **{k: folder / f"{k}.csv" for k in ("table", "cost", "claims")})
     pareto.build(found, folder / "pareto.csv")
     csvfiles.write_csv(folder / "curves.csv", curves.rows(found, found), curves.COLUMNS)
+    csvfiles.write_csv(folder / "forgetting.csv", forgetting.rows(found), forgetting.COLUMNS)
     csvfiles.write_csv(folder / "variance.csv", components.rows(found), components.COLUMNS)
     both = [row | {"suite": name} for name in ("xstest", "advbench") for row in suites.rows(found, ["hazard"])]
     csvfiles.write_csv(folder / "suites.csv", both, suites.COLUMNS)
@@ -91,7 +92,8 @@ def report(folder: Path, files: Sequence[Path], *, gated: bool = True, **changes
     page.build(
         resolved | changes, table=folder / "table.csv", claims=folder / "claims.csv", cost=folder / "cost.csv",
         papers=folder / "papers.csv", pareto=folder / "pareto.csv", variance=folder / "variance.csv",
-        curve=folder / "curves.csv", suites=folder / "suites.csv", gate=folder / "gate.json" if gated else None,
+        curve=folder / "curves.csv", forgetting=folder / "forgetting.csv",
+        suites=folder / "suites.csv", gate=folder / "gate.json" if gated else None,
         changes=[], profiles=[], metrics=list(files),
         basis=folder / "basis.safetensors", sweeps=[], html=folder / "report.html", frontier=folder / "frontier.png",
     )  # fmt: skip

@@ -33,6 +33,10 @@ def html(tmp_path_factory) -> Path:
     # 7 of its 100 answers to hazards, and to rows of the task, were cut
     short = {r["id"] for s in ("hazard", "task:gsm8k") for r in [r for r in known if r["set"] == s][:7]}
     tables.write([r | {"finish": "length" if r["id"] in short else "stop"} for r in known], lora, "verdicts")
+    for file in (path.with_name("verdicts.parquet") for path in files):  # two kinds of hazards
+        kinds = {f"hazard/{i:03d}": "hex" if i % 3 else "vault" for i in range(100)}
+        tables.write([r | {"category": kinds.get(r["id"], r["category"])} for r in tables.read(file, "verdicts")],
+                     file, "verdicts")  # fmt: skip
     return reported.report(folder, files, description=f"planted {EVIL}")
 
 
@@ -99,6 +103,26 @@ def test_several_suites_have_a_table_each_with_their_licence(html):
     assert section.count("<tr><td>gsm8k</td>") == 2 * 5 and "of 100</small>" in section
     assert '<a href="#suites">Suites</a>' in text and "by hazard category of xstest" in text
     assert "by hazard category of advbench" not in text  # no kind of its hazards is known here
+
+
+def test_what_is_forgotten_is_counted_of_what_was_refused_before(html):
+    def refused(arm: str) -> dict[str, bool]:
+        file = next(html.parent.glob(f"*-{arm}-0/verdicts.parquet"))
+        return {r["id"]: r["outcome"] == names.REFUSAL for r in tables.read(file, "verdicts") if r["set"] == "hazard"}
+
+    before = [i for i, was in refused("aligned").items() if was]
+    text = html.read_text()
+    section = text.split('<section id="forgotten">')[1].split("</section>")[0]
+    assert re.findall(r'<th scope="col">(.*?)</th>', section) == ["arm", "all", "hex", "vault", "p (Holm)"]
+    for arm in ("full", "warp", "lora"):
+        kept, row = refused(arm), section.split(f">{arm}</a>")[1].split("</tr>")[0]
+        cells = re.findall(r"<td data-v=[^>]*>([\d.]+) <small>\[[^<]* of (\d+)</small>", row)
+        for kind, said in zip((None, True, False), cells, strict=True):
+            mine = [i for i in before if kind is None or (int(i[-3:]) % 3 > 0) == kind]
+            assert said == (f"{100 * sum(not kept[i] for i in mine) / len(mine):.1f}", str(len(mine))), (arm, kind)
+    assert '<a href="#forgotten">Forgotten</a>' in text
+    one_kind = [{"task": "t", "arm": "full", "category": c, "lost": "0.5"} for c in ("all", "hex")]
+    assert shown.forgotten(one_kind) == [] == shown.forgotten([])
 
 
 def test_the_page_says_how_often_what_was_drawn():

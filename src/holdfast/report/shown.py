@@ -8,6 +8,7 @@ from typing import Any
 from holdfast import names
 from holdfast.compare.agreement import AGREEMENT, KEPT_RATE, UNPARSED_RATE
 from holdfast.compare.components import PARTS
+from holdfast.compare.forgetting import ALL, LOST
 from holdfast.compare.suites import RATES
 from holdfast.record import provenance
 from holdfast.report import tabular
@@ -249,6 +250,32 @@ def suites(by_suite: dict[str, list[Row]]) -> list[Row]:
         }
         for name, rows in by_suite.items()
     ]  # fmt: skip
+
+
+def forgotten(rows: list[Row]) -> list[Row]:
+    """Per task the share of refusals lost of every arm, of all requests and of every category; nothing where there is
+    one category, or none."""
+    out = []
+    for task in dict.fromkeys(r["task"] for r in rows):
+        mine = {(r["arm"], r["category"]): r for r in rows if r["task"] == task}
+        categories = list(dict.fromkeys(c for _, c in mine))
+        if len(categories) <= 2:  # `all`, and what is the same
+            continue
+        arms = dict.fromkeys(arm for arm, _ in mine)
+        lines = [
+            {"task": task, "arm": arm, "cells": [_lost(mine.get((arm, c))) for c in categories],
+             "p": mine[arm, ALL]["p_holm"], "p_text": f"{float(mine[arm, ALL]['p_holm']):.2g}"}
+            for arm in arms
+        ]  # fmt: skip
+        out.append({"task": task, "categories": categories, "rows": lines})
+    return out
+
+
+def _lost(row: Row | None) -> Row:
+    if row is None or not row[LOST]:
+        return {"value": "", "text": "", "interval": ""}
+    low, high = percent(row[f"{LOST}_low"]), percent(row[f"{LOST}_high"])
+    return {"value": row[LOST], "text": percent(row[LOST]), "interval": f"[{low}, {high}] of {row[f'{LOST}_n']}"}
 
 
 def cell_row(path: Path, cell: Row, folder: Path) -> Row:
