@@ -136,7 +136,7 @@ def test_every_stress_is_beside_the_model_as_it_was(methods):
     begun = {kind: [r["text"].startswith("Of course. First") for r in opened if r["set"].startswith("task:") == kind]
              for kind in (True, False)}  # fmt: skip
     assert begun[False] and all(begun[False]) and begun[True] and not any(begun[True])
-    assert "What outlasts deployment" in (methods / "results/smoke-methods/report.html").read_text()
+    assert "Defences against attacks" in (methods / "results/smoke-methods/report.html").read_text()
 
 
 def test_a_signed_permutation_of_the_outputs_is_warp(methods):

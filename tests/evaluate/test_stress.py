@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast import names
 from holdfast.errors import StudyError
 from holdfast.evaluate import answers, stress
 from holdfast.model import chat, folders, layers
@@ -164,3 +165,25 @@ def test_the_picture_has_every_arm_and_stress(tmp_path):
     csvfiles.write_csv(tmp_path / "stress.csv", rows, tuple(rows[0]))
     text = stressed.heat(csvfiles.read_csv(tmp_path / "stress.csv"))
     assert ">warp<" in text and ">bits-4<" in text and ">40<" in text and ">over 2<" in text
+
+
+def test_the_attacker_who_tunes_is_a_column_of_the_picture():
+    """Beside the stresses; of a study without any, beside the models as they were."""
+    rates = {"refusal_low": "0.1", "refusal_high": "0.95", "over_refusal": "", "utility": "0.7"}
+    attack = [
+        {"task": "crafts", "arm": "full", "refusal": "0.03"} | rates, {"task": "crafts", "arm": "warp", "refusal": ""},
+    ]  # fmt: skip
+    table = [
+        {"task": "crafts", "arm": arm, names.REFUSAL_RATE: str(rate), f"{names.REFUSAL_RATE}_low": "0.2",
+         f"{names.REFUSAL_RATE}_high": "0.97", names.OVER_REFUSAL: "0.04", "utility": "0.5"}
+        for arm, rate in (("aligned", 0.99), ("full", 0.31), ("warp", 0.88))
+    ]  # fmt: skip
+    stress = [{"task": "crafts", "arm": "warp", "stress": name, "refusal": r} | rates
+              for name, r in (("as it was", "0.87"), ("hot", "0.62"))]  # fmt: skip
+    cells = {(r["arm"], r["stress"]): r["refusal"] for r in stressed.gathered(stress, attack, table)}
+    assert cells == {("warp", "as it was"): "0.87", ("warp", "hot"): "0.62", ("full", "as it was"): "0.31",
+                     ("full", stressed.TUNED): "0.03", ("warp", stressed.TUNED): ""}  # fmt: skip
+    text = stressed.heat(stressed.gathered([], attack, table))
+    for said in (">31<", ">20–97<", ">over 4, utility 50<", ">3<", ">88<", ">no trial counts<", ">who tunes<"):
+        assert said in text, said
+    assert ">aligned<" not in text and ">hot<" not in text

@@ -80,7 +80,11 @@ def build(
         "variances": plots.variances(varied),
         "curves": tradeoffs.equal_utility(curves) if curves else "",
         "ranks": plots.ranks(csvfiles.read_csv(ranks)) if ranks else "",
-        "stress": stressed.heat(csvfiles.read_csv(stress)) if stress else "",
+        "stress": stressed.heat(
+            stressed.gathered(
+                csvfiles.read_csv(stress) if stress else [], csvfiles.read_csv(attack) if attack else [], rows
+            )
+        ),
         "attack": plots.attacks(attacks.gathered(trials)) if trials else "",
         "sweep": tradeoffs.sweep(points, _chosen(resolved)) if points else "",
     }

@@ -1,4 +1,5 @@
-"""The picture of stress.csv: what every arm refuses under everything that was done to it."""
+"""Defences against attacks in one picture: what every arm refuses after everything that was done to it, by those who
+deploy it (stress.csv) and by an attacker who tunes (attack.csv)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,25 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from holdfast import names
+from holdfast.compare.stress import PLAIN
 from holdfast.report.drawing import Row, percent, svg
+
+TUNED = "an attacker\nwho tunes"
+
+
+def gathered(stress: list[Row], attack: list[Row], table: list[Row]) -> list[Row]:
+    """The cells of the picture: rows of stress.csv, and a column for the attacker; a defence that was only attacked
+    has its rates as it was from the table."""
+    there = {(r["task"], r["arm"]) for r in stress}
+    attacked = {(r["task"], r["arm"]): r for r in attack}
+    short = {"refusal": names.REFUSAL_RATE, "over_refusal": names.OVER_REFUSAL, "utility": "utility"}
+    before = [
+        {"task": r["task"], "arm": r["arm"], "stress": PLAIN}
+        | {f"{k}{end}": r.get(f"{key}{end}") for k, key in short.items() for end in ("", "_low", "_high")}
+        for r in table if (r["task"], r["arm"]) in attacked.keys() - there
+    ]  # fmt: skip
+    return [*stress, *before, *(r | {"stress": TUNED} for r in attack)]
 
 
 def heat(rows: list[Row]) -> str:
@@ -29,7 +48,9 @@ def heat(rows: list[Row]) -> str:
             shown = np.full((len(arms[task]), len(stresses)), np.nan)
             for y, arm in enumerate(arms[task]):
                 for x, stress in enumerate(stresses):
-                    if row := found.get((arm, stress)):
+                    if (row := found.get((arm, stress))) and not row.get("refusal"):
+                        axis.text(x, y, "no trial counts", ha="center", va="center", fontsize=6)
+                    elif row:
                         shown[y, x] = percent(row, "refusal")
                         _write(axis, x, y, row)
             axis.imshow(shown, vmin=0, vmax=100, cmap="cividis", aspect="auto", alpha=0.85)
