@@ -41,6 +41,8 @@ rule judge:
         metrics=f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/metrics.json",
     log:
         f"{L}/{{rep}}judge/{{task}}/{{arm}}/seed{{seed}}.log",
+    # Seconds, with which a cell is done: it is seen at once what it is, and how long the others will take.
+    priority: 1
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
@@ -67,6 +69,7 @@ rule changes:
         f"{R}/{{rep}}{{task}}/{{arm}}/seed{{seed}}/changes.csv",
     log:
         f"{L}/{{rep}}changes/{{task}}/{{arm}}/seed{{seed}}.log",
+    priority: 1
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),
