@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import names
-from holdfast.errors import DocumentError
 from holdfast.documents.tables import table
+from holdfast.errors import DocumentError
 from holdfast.record import csvfiles
 
 TABLE = re.compile(r"<!-- table (\S+) -->(.*?)<!-- /table -->", re.S)

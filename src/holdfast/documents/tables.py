@@ -110,7 +110,7 @@ def truncated(rows: Sequence[Row]) -> str:
     arms = {"warp": "exact", **{f"warp-truncated.rank-fraction-{k}": f"k = {k} n" for k in ("0.6", "0.35")}}
     found = {(r["task"], r["arm"]): r for r in rows}
     return table(
-        ["", *(f"{'refused' if key == names.REFUSAL_RATE else key}: {what}" for key in RATES for what in arms.values())],
+        ["", *(f"{rate}: {what}" for rate in RATES.values() for what in arms.values())],
         [[t, *(_percent(found[t, a], key, ends=True) for key in RATES for a in arms)] for t in TASKS],
     )
 
