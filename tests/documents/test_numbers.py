@@ -21,7 +21,7 @@ MEASURED = re.compile(
     r"[\d.,]*\d ?%|[\d.,]*\d (?:ms|s|seconds?|min|minutes?|hours?|[kMG]B|GFLOP/s|points)\b"
     r"|[\d.,]*\d ?[×x](?! ?\d|\w)|\d \[[−+]?\d|\b(?:p|kappa) =? ?\d[\d.e-]*"
 )
-CONFIDENCE = re.compile(r"95 % (?=intervals?|over)|\[95 %\]|95 % limits")
+CONFIDENCE = re.compile(r"95 %(?=\s+(?:intervals?|over)\b)")
 GPU = "what a GPU has"
 TARGET, PUBLISHED, DEFINED, SETTING = "what was aimed at", "published by others", "a definition", "a setting"
 # Page -> words of it, with a number that was not measured here -> what it is instead.
