@@ -1,6 +1,6 @@
 """Planted gates: studies in which an arm has lost exactly the margin, and studies in which it has lost nothing.
 
-    python tests/planted_gate.py [--studies 1000]
+    python tests/planted_gate.py [--studies 1000] > docs/numbers/gate-planted.csv
 
 What is lost is lost on average over the models that could have been drawn: prompts differ in difficulty by 1.5 in log
 odds, replicates (or the seeds of one) by an effect of their own, on both sides; one draw has none: limits speak of it
@@ -12,7 +12,9 @@ one that lost nothing. It takes an hour or two; a shorter form is part of the te
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,19 +122,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=1000)
     studies, rng, worst = parser.parse_args().studies, np.random.default_rng(0), 0.0
-    print(f"{studies} studies each, margin {100 * MARGIN:g} points, level {100 * LEVEL:g} %.\n")
-    print("| criterion | replicates × seeds | prompts | held against | effects | shipped, margin lost | nothing lost: "
-          "shipped | not resolved | not shipped |")  # fmt: skip
-    print("|---|---|--:|--:|---|--:|--:|--:|--:|")
+    print(f"{studies} studies each, margin {100 * MARGIN:g} points, level {100 * LEVEL:g} %.", file=sys.stderr)
+    out = csv.writer(sys.stdout, lineterminator="\n")
+    out.writerow([
+        "what", "criterion", "replicates × seeds", "prompts", "held against", "effects", "shipped, margin lost",
+        "nothing lost: shipped", "not resolved", "not shipped",
+    ])  # fmt: skip
     for case in CASES:
         false = shares(rng, case, studies, MARGIN)[gate.SHIP]
         true = shares(rng, case, studies // 5, 0.0)
         worst = max(worst, false)
-        told = " | ".join(f"{100 * true[v]:.0f} %" for v in (gate.SHIP, gate.NOT_RESOLVED, gate.DO_NOT))
-        what = f"{case.criterion.replace('_', '-')} | {case.draws[0]} × {case.draws[1]} | {case.prompts}"
-        where = f"{100 * case.rate:g} % | {case.effects[0]:g}, {case.effects[1]:g}"
-        print(f"| {what} | {where} | {100 * false:.1f} % | {told} |", flush=True)
-    print(f"\nAn arm that lost the margin was shipped in at most {100 * worst:.1f} % of studies.")
+        told = [f"{100 * true[v]:.0f} %" for v in (gate.SHIP, gate.NOT_RESOLVED, gate.DO_NOT)]
+        (replicates, seeds), (one, two) = case.draws, case.effects
+        criterion, rate = case.criterion.replace("_", "-"), f"{100 * case.rate:g}"
+        out.writerow([
+            f"{criterion}-{replicates}x{seeds}-{case.prompts}-{rate}-{one:g}-{two:g}", criterion,
+            f"{replicates} × {seeds}", case.prompts, f"{rate} %", f"{one:g}, {two:g}", f"{100 * false:.1f} %", *told,
+        ])  # fmt: skip
+        sys.stdout.flush()
+    print(f"An arm that lost the margin was shipped in at most {100 * worst:.1f} % of studies.", file=sys.stderr)
     return int(worst > LEVEL + 2 * (LEVEL * (1 - LEVEL) / studies) ** 0.5)
 
 

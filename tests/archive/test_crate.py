@@ -100,6 +100,20 @@ def _validate(folder: Path, monkeypatch) -> None:
     assert found.passed(), [(i.check.identifier, i.message) for i in found.get_issues()]
 
 
+def test_a_project_without_a_readme_has_a_crate_without_one(project):
+    (project / "README.md").unlink()
+    out = crate.build(resolve.load("smoke"), project / "crates/smoke")
+    names = {e["@id"] for e in json.loads((out / "ro-crate-metadata.json").read_text())["@graph"]}
+    assert "README.md" not in names and "Snakefile" in names and not (out / "README.md").exists()
+
+
+def test_a_folder_without_the_workflow_is_refused_before_anything_is_written(project):
+    (project / "Snakefile").unlink()
+    with pytest.raises(ArtifactError, match="not here"):
+        crate.build(resolve.load("smoke"), project / "crates/smoke")
+    assert not (project / "crates").exists()
+
+
 def test_a_folder_that_is_there_is_not_touched(project):
     (project / "crates/smoke").mkdir(parents=True)
     with pytest.raises(ArtifactError, match="is there already"):

@@ -55,6 +55,13 @@ def test_every_study_and_method_that_pages_name_exists():
     assert resolve.load("demo", ROOT / "config").cells
 
 
+def test_every_study_is_in_the_table_of_studies():
+    table = (ROOT / "docs/studies.md").read_text().partition("| study |")[2].partition("\n\n")[0]
+    listed = [n for line in table.splitlines() for n in re.findall(r"`([a-z0-9-]+)`", line[1:].partition("|")[0])]
+    studies = [p.stem for p in ROOT.glob("config/*.yaml") if re.search(r"^(?:arms|extends):", p.read_text(), re.M)]
+    assert len(studies) >= 30 and sorted(listed) == sorted(studies)
+
+
 def test_make_check_of_documents_runs():
     assert subprocess.run([HOLDFAST, "documents", "--check"], cwd=ROOT).returncode == 0
 

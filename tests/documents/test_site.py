@@ -103,6 +103,9 @@ def page_of(tmp_path: Path, comment: str) -> tuple[Path, str]:
     (tmp_path / "a.csv").write_text(
         "arm,task,x,x_low,x_high,effect,low,high\nw,t,0.117,0,0.334,-0.0173,-0.0523,0.018\nf,t,,,,,,\n"
     )
+    (tmp_path / "numbers").mkdir()
+    (tmp_path / "numbers/p.csv").write_text("what,value,low,high,unit,how\ntime,17,16,18,s,by the clock\n")
+    (tmp_path / "numbers/t.csv").write_text('what,case,ours / plain,\none,a,"1.1 [1, 2]",1 x\ntwo,,,fast\n')
     page = tmp_path / "p.md"
     return page, cited.filled(page, tmp_path, f"It is <!-- = {comment} -->old<!-- / -->.")
 
@@ -112,18 +115,33 @@ def page_of(tmp_path: Path, comment: str) -> tuple[Path, str]:
     [("a.csv arm=w x", "[12 %](a.csv) [0, 33]"), ("a.csv arm=w x %", "[12 %](a.csv)"),
      ("a.csv arm=w x number", "[12](a.csv)"),
      ("a.csv arm=w effect points.1", "[−1.7](a.csv) [−5.2, 1.8]"), ("a.csv arm=w effect points", "[−2](a.csv) [−5, 2]"),
-     ("a.csv arm=w x text", "[0.117](a.csv)")],
+     ("a.csv arm=w x text", "[0.117](a.csv)"), ("a.csv arm=w x digits.2", "[0.12](a.csv)"),
+     ("p/time", "[17 s](numbers/p.csv) [16, 18]"), ("time", "[17 s](numbers/p.csv) [16, 18]"),
+     ("time value", "[17](numbers/p.csv)"), ("numbers/t.csv what=one ours_/_plain first", "[1.1](numbers/t.csv)")],
 )  # fmt: skip
 def test_a_number_is_written_from_its_file(tmp_path, comment, written):
     assert page_of(tmp_path, comment)[1] == f"It is <!-- = {comment} -->{written}<!-- / -->."
 
 
 @pytest.mark.parametrize(
-    "comment", ["b.csv arm=w x", "a.csv task=t x", "a.csv arm=f x", "a.csv arm=w y", "a.csv arm=w x many"]
-)
+    "comment",
+    ["b.csv arm=w x", "a.csv task=t x", "a.csv arm=f x", "a.csv arm=w y", "a.csv arm=w x many", "tim", "q/time",
+     "time rate", "a.csv arm=w x value"],
+)  # fmt: skip
 def test_a_number_that_is_not_to_be_found_is_refused(tmp_path, comment):
     with pytest.raises(DocumentError, match="not to be found"):
         page_of(tmp_path, comment)
+
+
+def test_a_table_is_written_from_its_file_without_its_keys(tmp_path):
+    page, _ = page_of(tmp_path, "time")
+    text = cited.filled(page, tmp_path, "a\n<!-- table numbers/t.csv -->\nold\n<!-- /table -->\nb")
+    assert text == (
+        "a\n<!-- table numbers/t.csv -->\n\n| case | ours / plain |  |\n|---|--:|---|\n| a | 1.1 [1, 2] | 1 x |\n"
+        "|  |  | fast |\n\n<sub>[t.csv](numbers/t.csv)</sub>\n<!-- /table -->\nb"
+    )
+    with pytest.raises(DocumentError, match="not to be found"):
+        cited.filled(page, tmp_path, "<!-- table numbers/u.csv --><!-- /table -->")
 
 
 def test_numbers_beside_intervals_are_all_written_from_files():

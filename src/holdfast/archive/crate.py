@@ -78,7 +78,7 @@ def build(study: resolve.Resolved, out: Path) -> Path:
     """Write the crate of a finished study into the folder `out`, which must not exist.
 
     Raises:
-        ArtifactError: the study is not finished, or `out` is there.
+        ArtifactError: the study is not finished, the workflow is not here, or `out` is there.
     """
     from rocrate.model.contextentity import ContextEntity
     from rocrate.rocrate import ROCrate
@@ -88,6 +88,11 @@ def build(study: resolve.Resolved, out: Path) -> Path:
         raise ArtifactError(
             f"The study {study.name} has no table yet.", found=f"no {results / 'table.csv'}",
             expected="a finished study", do=f"make demo STUDY={study.name}",
+        )  # fmt: skip
+    if not Path("Snakefile").is_file():
+        raise ArtifactError(
+            "A crate holds the workflow, which is not here.", found=f"no Snakefile in {Path.cwd()}",
+            expected="the project that made the study", do="cd to the folder with the Snakefile",
         )  # fmt: skip
     if out.exists():
         raise ArtifactError(
@@ -116,7 +121,8 @@ def build(study: resolve.Resolved, out: Path) -> Path:
     workflow["name"], workflow["license"], workflow["version"] = "holdfast", root["license"], version("holdfast")
     workflow["encodingFormat"] = "text/plain"
     workflow["conformsTo"] = {"@id": "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"}
-    crate.add_file("README.md", "README.md", properties={"encodingFormat": "text/markdown", "about": {"@id": "./"}})
+    if Path("README.md").is_file():
+        crate.add_file("README.md", "README.md", properties={"encodingFormat": "text/markdown", "about": {"@id": "./"}})
     for name in WORKFLOW[1:]:
         source = Path(name)
         for file in sorted(source.rglob("*")) if source.is_dir() else [source]:

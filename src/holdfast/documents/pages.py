@@ -61,10 +61,12 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
 
 def _marked(docs: Path) -> dict[tuple[str, str], str]:
     """(page, mark) -> the text between the marks, from the result files below docs/."""
-    demo, claims, curves, ranks, risk, ablation, variance = (
+    demo, claims, curves, ranks, risk, ablation, variance, truncated = (
         csvfiles.read_csv(docs / f"demo/{name}.csv")
-        for name in ("replicated", "replicated-claims", "curves", "ranks", "risk", "ablation-agnews", "variance")
-    )
+        for name in (
+            "replicated", "replicated-claims", "curves", "ranks", "risk", "ablation-agnews", "variance", "truncated",
+        )
+    )  # fmt: skip
     real, suites = (csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites"))
     learned = [r for r in real if r["task"] in SHORT]
     return {
@@ -80,6 +82,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
         ("docs/results.md", "risk"): tables.shares(risk),
         ("docs/curves.md", "results"): tabular.equal_utility(curves),
         ("docs/curves.md", "ranks"): tabular.ranks(ranks),
+        ("docs/performance.md", "truncated"): tables.truncated(truncated),
         ("docs/variance.md", "results"): tables.spreads(variance),
         ("docs/lead.md", "results"): tables.areas(curves, tables.LEAD),
         ("docs/lead.md", "real"): tabular.overview(

@@ -28,9 +28,12 @@ LEAD = ("safety-mix", "warp", "lead", "lead-update", "lead-mix", "lead-merge", "
 LEAD_REAL = ("aligned", "full", "warp", "lead", "lead-merge")
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> str:
-    """A Markdown table; all but the first `words` columns are numbers."""
-    rule = "|---" * words + "|--:" * (len(titles) - words) + "|"
+def table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1, right: Sequence[bool] | None = None
+) -> str:
+    """A Markdown table; all but the first `words` columns are numbers, or those that `right` says."""
+    right = [i >= words for i in range(len(titles))] if right is None else right
+    rule = "".join("|--:" if r else "|---" for r in right) + "|"
     return "\n".join(["", f"| {' | '.join(titles)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
@@ -100,6 +103,16 @@ def mixes(rows: Sequence[Row]) -> str:
          for hazards, benign, asked, rate in dict.fromkeys(tuple(r[k] for k in of) for r in rows)],
         words=3,
     )  # fmt: skip
+
+
+def truncated(rows: Sequence[Row]) -> str:
+    """Refusals and utility of WaRP, exact and with the leading directions alone, by task."""
+    arms = {"warp": "exact", **{f"warp-truncated.rank-fraction-{k}": f"k = {k} n" for k in ("0.6", "0.35")}}
+    found = {(r["task"], r["arm"]): r for r in rows}
+    return table(
+        ["", *(f"{rate}: {what}" for rate in RATES.values() for what in arms.values())],
+        [[t, *(_percent(found[t, a], key, ends=True) for key in RATES for a in arms)] for t in TASKS],
+    )
 
 
 def areas(rows: Sequence[Row], families: Sequence[str]) -> str:
