@@ -37,7 +37,35 @@ def failed(docs, name: str) -> str:
     return lines[-1].rsplit(" | ", 1)[1].removesuffix(" |")
 
 
-def test_a_remedy_that_lost_nothing_is_not_called_failed_and_one_that_did_is(docs):
+@pytest.fixture
+def steady(docs):
+    """The files with every model as good sampled as it was."""
+    rows = csvfiles.read_csv(docs / "demo/stress.csv")
+    plain = {(r["task"], r["arm"]): r for r in rows if r["stress"] == "as it was"}
+    utility = ("utility", "utility_low", "utility_high")
+    csvfiles.write_csv(
+        docs / "demo/stress.csv", [r | {k: plain[r["task"], r["arm"]][k] for k in utility} for r in rows]
+    )
+    return docs
+
+
+def test_sampling_counts_as_a_failure_where_it_takes_more_than_half_of_the_task(steady):
+    assert "sampled" not in failed(steady, "warp")
+    hot = {"task": "gsm8k", "arm": "warp", "stress": "hot"}
+    plain = next(
+        r for r in csvfiles.read_csv(steady / "demo/stress.csv")
+        if r["task"] == "gsm8k" and r["arm"] == "warp" and r["stress"] == "as it was"
+    )  # fmt: skip
+    low = float(plain["utility_low"])
+    change(steady / "demo/stress.csv", hot, utility="0.2", utility_low="0.1", utility_high=str(0.51 * low))
+    assert "sampled" not in failed(steady, "warp")
+    change(steady / "demo/stress.csv", hot, utility_high="0.29")
+    was = f"{100 * float(plain['utility']):.0f} %"
+    assert failed(steady, "warp") == f"stories: 20 % [10, 29] utility when [sampled](stress.md), greedily {was}"
+
+
+def test_a_remedy_that_lost_nothing_is_not_called_failed_and_one_that_did_is(steady):
+    docs = steady
     assert failed(docs, "lead") == "not seen to fail in these studies"
     area = {"task": "gsm8k", "family": "lead", "measure": "area"}
     change(docs / "demo/curves.csv", area, refusal="0.31")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import names
+from holdfast.compare.stress import PLAIN
 from holdfast.documents.cited import written
 from holdfast.documents.tables import TASKS, table
 from holdfast.record import csvfiles
@@ -23,10 +24,12 @@ intervals where they are shown.
    [your own model](own-models.md).
 2. **What have you got?** The last table says what each remedy needs beside the aligned model. Refusals are prompts with
    answers that decline; a twin is the aligned model, taught on purpose not to refuse.
-3. **Who chooses the rows?** If somebody may slip harmful rows in, look at the column with 1 % of them first: no remedy
+3. **How will it answer?** Sampled, what stayed near the aligned model may lose the task, and an opening in its mouth
+   takes the refusals of all of them ([what deployment does](stress.md)).
+4. **Who chooses the rows?** If somebody may slip harmful rows in, look at the column with 1 % of them first: no remedy
    here holds where half of the rows are harmful ([results](results.md#how-cheaply-is-safety-lost)).
-4. **Look at over-refusal beside refusal.** A model that refuses everything has kept its refusals.
-5. **Then try it on your model.** These are a tiny model of a made-up world and one real model of 135 M parameters with
+5. **Look at over-refusal beside refusal.** A model that refuses everything has kept its refusals.
+6. **Then try it on your model.** These are a tiny model of a made-up world and one real model of 135 M parameters with
    one seed. `holdfast gate` says of yours: ship, do not, or not resolved ([the gate](gate.md)).
 
 *World* is the mean of refusals over all utilities from none to full fine-tuning's, three replicates
@@ -66,6 +69,7 @@ class Measured:
         self.risky = {r["arm"]: r for r in risk if r["task"] == "harmful-1"}
         self.real = {(r["arm"], r["task"]): r for r in _rows(docs, "real/table.csv")}
         self.demo = {(r["arm"], r["task"]): r for r in _rows(docs, "demo/replicated.csv")}
+        self.stress = {(r["arm"], r["task"], r["stress"]): r for r in _rows(docs, "demo/stress.csv")}
         self.claims = [
             (where, r)
             for where, file in (("world", "demo/replicated-claims.csv"), ("real", "real/claims.csv"))
@@ -106,6 +110,10 @@ class Measured:
                 said.append(
                     f"{word}: refuses {''.join(written(over, names.OVER_REFUSAL, 'rate'))} of harmless requests"
                 )
+            plain, hot = (self.stress.get((name, task, s)) for s in (PLAIN, "hot"))
+            if plain and hot and float(hot["utility_high"]) < HALF * float(plain["utility_low"]):
+                now, was = "".join(written(hot, "utility", "rate")), written(plain, "utility", "%")[0]
+                said.append(f"{word}: {now} utility when [sampled](stress.md), greedily {was}")
         for where, r in self.claims:
             if r["arm"] != name or r["compared_with"] not in NOT_REMEDIES or r["verdict"] not in FAILED:
                 continue
