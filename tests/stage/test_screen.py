@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 
 import pytest
 from snakemake.logging import DefaultFilter
@@ -129,6 +130,8 @@ def test_a_terminal_has_one_line_in_place_and_its_width(tmp_path, monkeypatch):
     assert run.said().endswith(screen.CLEAR)  # Snakemake's warning stands where the line was
     monkeypatch.setenv("TERM", "dumb")
     assert not Played(tmp_path, Terminal()).screen.terminal
+    monkeypatch.delenv("TERM")
+    assert not Played(tmp_path, Terminal()).screen.terminal
 
 
 def test_a_log_has_a_line_a_minute(run):
@@ -174,6 +177,32 @@ def test_a_job_that_dies_before_its_log_is_read_from_what_is_written_beside(run)
     assert head.endswith(f"no log; {run.logs / 'beside'} ends:") and last.strip().startswith("ModuleNotFoundError")
     run.screen.end()
     assert (run.logs / "beside").exists()
+
+
+@pytest.mark.parametrize(("said", "by"), [("died with <Signals.SIGKILL: 9>.", "SIGKILL"),
+                                          ("returned non-zero exit status 137.", "SIGKILL"),
+                                          ("died with <Signals.SIGBUS: 7>.", "SIGBUS")])  # fmt: skip
+def test_a_job_that_something_ended_says_so(run, said, by):
+    run.begin(1, "step 3/60: loss 2.5\n")
+    run.tell(LogEvent.ERROR, f"CalledProcessError in file:\nCommand 'x' {said}", logging.ERROR, exception="RuleException")
+    run.fail(1)
+    run.begin(3)  # which ends before its log is open, by nothing that Snakemake told
+    run.fail(3)
+    log = run.logs / "1.log"
+    memory = list(screen._NO_MEMORY) if by == "SIGKILL" else []
+    assert run.said().splitlines() == [
+        f"failed: finetune crafts/full/0 after 0 s, ended by {by}; its log {log} ends:", "  step 3/60: loss 2.5",
+        *memory, "failed: finetune crafts/warp/0 after 0 s; no log",
+    ]  # fmt: skip
+
+
+def test_jobs_that_end_at_once_are_told_apart_by_their_threads(run):
+    killed = (LogEvent.ERROR, "Command 'x' died with <Signals.SIGKILL: 9>.", logging.ERROR)
+    (other := threading.Thread(target=run.tell, args=killed)).start()
+    other.join()
+    run.begin(1)
+    run.fail(1)  # from this thread
+    assert "SIGKILL" not in run.said()
 
 
 def test_the_end_says_how_it_went(run, tmp_path):

@@ -64,7 +64,8 @@ def cut(
         if len(chosen) < needed:
             raise DataError(
                 f"{where} has too few different rows for the {split} split of {dataset}.",
-                found=f"{len(chosen)} rows", expected=f"{needed}", do=f"lower tasks.*.{split}_rows in the study",
+                found=f"{len(chosen)} rows" + (f", {len(seen) - len(chosen)} being those of other splits" if seen else ""),
+                expected=f"{needed}", do=f"lower tasks.*.{split}_rows in the study",
             )  # fmt: skip
         out[split] = chosen
     return [row for split in SPLITS for row in out[split]]

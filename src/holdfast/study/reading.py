@@ -115,8 +115,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise StudyError(
             f"There is no study file {path}.",
             found=", ".join(there) or "no *.yaml there",
-            expected="config/<study>.yaml",
-            do=meant(path.stem, there, "snakemake --config study=<name>"),
+            expected="config/<study>.yaml, or the path to a file",
+            do=meant(path.stem, there, "correct it; of a study that lies elsewhere give the path: study=PATH/NAME.yaml"),
         )
     try:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueLoader)
