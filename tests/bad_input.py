@@ -486,6 +486,7 @@ CASES = [
     text("an empty file", "", "not a study"),
     text("a list", "- a", "not a study"),
     text("broken YAML", "a: [", "not valid YAML"),
+    text("a line indented by a tab", "description: x\ntasks:\n\tcrafts: {dataset: crafts}\n", "(line 3)", "YAML knows no tabs"),
     text("a key twice", "tasks: {a: 1}\ntasks: {b: 2}", "written twice"),
     text("a null byte", "\x00", "not valid YAML"),
     text("a Python object", "a: !!python/object:os.system x", "not valid YAML"),

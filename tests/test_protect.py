@@ -11,7 +11,6 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
-
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from holdfast import judge, protect

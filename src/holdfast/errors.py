@@ -58,7 +58,7 @@ class ArtifactError(HoldfastError):
 
 
 class DiskError(HoldfastError):
-    """A disk is full."""
+    """A disk is full, or may not be written."""
 
 
 class EngineError(HoldfastError):

@@ -236,6 +236,18 @@ def test_ctrl_c_is_no_failure(run, job_first):
     assert run.said() == "s: stopped after 0 s, 0 of 8 jobs. What is finished is kept: the same command goes on\n"
 
 
+def test_a_run_is_ended_once_and_one_without_jobs_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(screen, "_shown", [one := Played(tmp_path).screen])
+    for _ in range(2):
+        screen.halt()
+    assert one.stream.getvalue() == (
+        "s: stopped after 0 s, 0 of 8 jobs. What is finished is kept: the same command goes on\n"
+    )
+    none = screen.Screen("s", {}, io.StringIO(), tmp_path / "beside")
+    none.end()
+    assert none.stream.getvalue() == "s: nothing was to be done for what was asked\n"
+
+
 @pytest.fixture
 def snakemakes(monkeypatch):
     """A logger as Snakemake sets one up: a handler on a stream, with what it is quiet about."""
@@ -273,4 +285,4 @@ def test_it_takes_the_place_of_quiet_rules_only(snakemakes, tmp_path, capsys):
     logger.error("Missing files", extra={"event": LogEvent.ERROR, "exception": "MissingOutputException"})
     assert text.getvalue() == "careful\nMissing files\n"
     screen.end(["report: r.html"])
-    assert capsys.readouterr().err == "s: 0 jobs, in 0 s\n  report: r.html\n"
+    assert capsys.readouterr().err == "s: nothing was to be done for what was asked\n  report: r.html\n"

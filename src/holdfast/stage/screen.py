@@ -286,6 +286,8 @@ class Screen(logging.Handler):
             text = f"{self.study}: failed: {failed}; {done} in {took}. {kept} mend that, and the same command goes on"
         elif run.stopped or len(run.done) < len(run.jobs):
             text = f"{self.study}: stopped after {took}, {done}. {kept} the same command goes on"
+        elif not run.jobs:
+            text = f"{self.study}: nothing was to be done for what was asked"
         else:
             _, cells = run.cells()
             text = f"{self.study}: {len(run.jobs)} jobs{f', {cells} cells' if cells else ''}, in {took}"
@@ -327,8 +329,9 @@ def start(study: str, jobs: Mapping[int, Job], state: Path = Path(".snakemake"))
 def halt() -> None:
     """Called when everything ends at once, in the middle of the run."""
     for screen in _shown:
-        screen.run.stopped = True
-        screen.end()
+        if not screen.over.is_set():
+            screen.run.stopped = True
+            screen.end()
 
 
 def end(opened: Sequence[str] = ()) -> None:

@@ -38,6 +38,8 @@ def study(name: str, root: Path | str = ".", *, dry: bool = False) -> resolve.Re
         if first and not dry:
             room.refuse_full()
         resolved = resolve.load(name, folder)
+        if first:
+            room.refuse_unwritable(resolved.name)
         check_packages(resolved, _said if dry else None)
         check_files(resolved, _said if first else lambda _: None, first=first)
         return resolved

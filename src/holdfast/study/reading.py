@@ -135,7 +135,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path} is not valid YAML.",
             found=f"{getattr(error, 'problem', None) or error}" + (f" (line {mark.line + 1})" if mark else ""),
             expected="a mapping of keys to values",
-            do="correct that line",
+            do="indent with blanks: YAML knows no tabs" if "'\\t'" in str(error) else "correct that line",
         ) from None
     if not isinstance(data, dict):
         raise StudyError(
