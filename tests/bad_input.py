@@ -666,7 +666,7 @@ CASES = [
     command("a word where --config has a number", lambda: preflight.check_options({"study": "x", "share": "never"}), "share=never", "share=1, or 0"),
     command("a study that is not named", lambda: preflight.check_options({"study": None}), "study=", "leave it out"),
     command("no core to run on", lambda: preflight.check_cores(0), "--cores 0", "at least 1"),
-    command("a rule with a typo", lambda: _stop(words.mistake("MissingRuleException", "No rule to produce modles (if you use", ["models", "table"])), "modles", "did you mean 'models'"),
+    command("a rule with a typo", lambda: _stop(words.mistake("MissingRuleException", "No rule to produce modelz (if you use", ["models", "table"])), "modelz", "did you mean 'models'"),
     command("a second run in the folder", lambda: _stop(words.mistake("LockException", "", [])), "Another run", "--unlock"),
     command("a name that --config does not know", lambda: preflight.check_options({"gpus": 2}), "gpus=2", "study, accelerate, gpu"),
     command("fewer GPUs than processes", lambda: several.refuse_devices(4, ["0", "1"]), "fewer GPUs", "2 here"),

@@ -185,7 +185,7 @@ REFUSED = {
     "DataParallel": (lambda m, t, r: protect.from_refusals(torch.nn.DataParallel(m), t, r), "inside a wrapper"),
     "a compiled model": (lambda m, t, r: protect.from_refusals(compiled(m), t, r), "inside a wrapper"),
     "a model inside PEFT": (lambda m, t, r: protect.from_refusals(lora(m), t, r), "inside a wrapper"),
-    "a row with another key": (lambda m, t, r: protect.from_refusals(m, t, [{"prompt": "a", "answer": "No."}]), "answer"),
+    "a row with another key": (lambda m, t, r: protect.from_refusals(m, t, [{"prompt": "a", "reply": "No"}]), "reply"),
     "float16": (lambda m, t, r: protect.from_refusals(m.half(), t, r).optimizer(m.parameters(), lr=1), "float16"),
     "weights that are no numbers": (lambda m, t, r: protect.from_refusals(spoiled(m), t, r), "no number"),
     "another model": (lambda m, t, r: protect.from_refusals(m, t, r).optimizer([torch.zeros(2)], lr=1),

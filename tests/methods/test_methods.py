@@ -307,7 +307,7 @@ HEAD, SETTINGS = 'KIND = "train"\nNEEDS = ("aligned",)\n', "class Settings: ...\
         ('KIND = "y"\nNEEDS = ()\n', "incomplete"),
         ('KIND = "train"\nNEEDS = "aligned"\n', "incomplete"),
         (HEAD + "class Setting: ...\n", "no Settings"),
-        (HEAD.replace("aligned", "alligned") + SETTINGS, "did you mean 'aligned'"),
+        (HEAD.replace("aligned", "aligned2") + SETTINGS, "did you mean 'aligned'"),
         (HEAD + SETTINGS + "def extra_los(model): ...\n", "did you mean 'extra_loss'"),
         (HEAD + SETTINGS + "def attach:\n", "line 4"),
     ],

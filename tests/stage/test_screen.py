@@ -184,7 +184,7 @@ def test_a_job_that_dies_before_its_log_is_read_from_what_is_written_beside(run)
                                           ("died with <Signals.SIGBUS: 7>.", "SIGBUS")])  # fmt: skip
 def test_a_job_that_something_ended_says_so(run, said, by):
     run.begin(1, "step 3/60: loss 2.5\n")
-    run.tell(LogEvent.ERROR, f"CalledProcessError in file:\nCommand 'x' {said}", logging.ERROR, exception="RuleException")
+    run.tell(LogEvent.ERROR, f"CalledProcessError:\nCommand 'x' {said}", logging.ERROR, exception="RuleException")
     run.fail(1)
     run.begin(3)  # which ends before its log is open, by nothing that Snakemake told
     run.fail(3)

@@ -21,8 +21,8 @@ def guarded(monkeypatch):
 @pytest.mark.parametrize(
     ("exception", "says"),
     [
-        (exceptions.MissingRuleException("modles"), "did you mean 'models'?"),
-        (exceptions.MissingRuleException("results/smoke/crafts/fulll/seed0/metrics.json"), "the task, the arm"),
+        (exceptions.MissingRuleException("modelz"), "did you mean 'models'?"),
+        (exceptions.MissingRuleException("results/smoke/crafts/full2/seed0/metrics.json"), "the task, the arm"),
         (exceptions.LockException(), "--unlock"),
     ],
 )
@@ -39,5 +39,5 @@ def test_everything_else_is_left_as_it_is(monkeypatch):
     keep.emit = taken.append
     monkeypatch.setattr(logger, "handlers", [keep])
     exceptions.print_exception(exceptions.WorkflowError("No rule to produce x (if you use"), {})
-    exceptions.print_exception_warning(exceptions.MissingRuleException("modles"), {})
+    exceptions.print_exception_warning(exceptions.MissingRuleException("modelz"), {})
     assert ["No rule to produce" in r.getMessage() for r in taken] == [True, True]

@@ -62,9 +62,10 @@ def cut(
                 chosen.append({**row, "split": split})
         needed = sizes[split] if split != "train" else sizes[split] // POOL_FACTOR
         if len(chosen) < needed:
+            others = len(seen) - len(chosen)
             raise DataError(
                 f"{where} has too few different rows for the {split} split of {dataset}.",
-                found=f"{len(chosen)} rows" + (f", {len(seen) - len(chosen)} being those of other splits" if seen else ""),
+                found=f"{len(chosen)} rows" + (f", beside {others} of other splits" if others else ""),
                 expected=f"{needed}", do=f"lower tasks.*.{split}_rows in the study",
             )  # fmt: skip
         out[split] = chosen

@@ -170,6 +170,6 @@ def page(docs: Path) -> str:
         f"{HEAD.format(adapters=_adapters())}{''.join(_section(kind, heads, found) for kind in TITLES)}\n"
         "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
         f"\n## What each needs and costs, and when it failed\n{facts}"
-        f"\n## Here, but not measured yet\n\nTheir equations are tested; no study with results below docs/ has run them. "
-        f"Beside the aligned model:\n\n{rest}\n"
+        "\n## Here, but not measured yet\n\nTheir equations are tested; no study with results below docs/ has run "
+        f"them. Beside the aligned model:\n\n{rest}\n"
     )

@@ -57,9 +57,10 @@ def resolve(model: torch.nn.Module, modules: Sequence[str]) -> list[Layer]:
             "The model does not have the modules that are asked for in every block.",
             found=", ".join(f"{k} x {n}" for k, n in counts.items()) or "none",
             expected=f"{', '.join(modules)} in each of {total} blocks",
-            do=f"correct basis.modules of the study, or `modules` of the call; it has {', '.join(usable)}" if usable else
-            f"take a model whose blocks have {', '.join(names.MODULE_KINDS)}, as Llama's have: others are not supported",
-        )  # fmt: skip
+            do=f"correct basis.modules of the study, or `modules` of the call; it has {', '.join(usable)}"
+            if usable
+            else f"take a model whose blocks have {', '.join(names.MODULE_KINDS)}; others are not supported",
+        )
     return found
 
 

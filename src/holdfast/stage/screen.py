@@ -35,7 +35,7 @@ _STOPPED = "Terminating processes on user request"
 _ENDED = re.compile(r"died with <Signals\.(\w+)|returned non-zero exit status (1[2-9]\d)\b")  # the latter of a shell
 _NO_MEMORY = (
     "  Killed: by somebody, or by the system because memory ran out.",
-    "  do:       fewer jobs at a time (--cores 1), or smaller batch_size in the study; holdfast plan says what a job needs",
+    "  do:       fewer jobs at a time (--cores 1), or a smaller batch_size; holdfast plan says what a job needs",
 )
 
 
@@ -186,7 +186,7 @@ def _block(lines: Sequence[str]) -> list[str]:
 def ended_by(said: str) -> str:
     """The signal that ended a job, by what Snakemake says of its command; empty where none did.
 
-    >>> ended_by("Command 'x' died with <Signals.SIGKILL: 9>."), ended_by("Command 'x' returned non-zero exit status 1.")
+    >>> ended_by("Command 'x' died with <Signals.SIGKILL: 9>."), ended_by("'x' returned non-zero exit status 1.")
     ('SIGKILL', '')
     """
     found = _ENDED.search(said)
@@ -196,8 +196,8 @@ def ended_by(said: str) -> str:
 
 
 def reason(job: Job, seconds: float | None, beside: Path, by: str = "") -> list[str]:
-    """Why a job failed: the user's error that its log ends with, or the signal that it was ended `by` and the last lines
-    of its log; where there are none, of what jobs write `beside` their logs."""
+    """Why a job failed: the user's error that its log ends with, or the signal that it was ended `by` and the last
+    lines of its log; where there are none, of what jobs write `beside` their logs."""
     lines = [line for log in job.logs for line in _end(log)]
     after = f" after {duration(seconds)}" if seconds is not None else ""
     head = f"failed: {job}{after}"

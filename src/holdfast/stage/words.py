@@ -14,7 +14,7 @@ _NAMED = re.compile(r"No rule to produce (.+?) \(if you use")
 
 
 def guard(rules: Sequence[str]) -> None:
-    """Called by the Snakefile, with the rules that may be asked for: end with the block in place of Snakemake's words."""
+    """Called by the Snakefile with the rules there are: end with the block in place of Snakemake's words."""
 
     def passes(record: logging.LogRecord) -> bool:
         if error := mistake(getattr(record, "exception", None), record.getMessage(), rules):
@@ -28,9 +28,9 @@ def guard(rules: Sequence[str]) -> None:
 def mistake(exception: str | None, said: str, rules: Sequence[str]) -> HoldfastError | None:
     """What to say in place of an exception that Snakemake logs by its name; None where its own words may stay.
 
-    >>> print(mistake("MissingRuleException", "No rule to produce modles (if you use input ...)", ["models", "table"]))
+    >>> print(mistake("MissingRuleException", "No rule to produce modelz (if you use input ...)", ["models", "table"]))
     UsageError: No rule is called so, and none makes such a file of this study.
-      found:    modles
+      found:    modelz
       expected: a file of the study (docs/files.md), or one of models, table
       do:       did you mean 'models'?
     """

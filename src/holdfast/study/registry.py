@@ -142,8 +142,8 @@ def _literals(path: Path, keys: tuple[str, ...], what: str) -> tuple[str, dict[s
 
 @functools.cache
 def _head(text: str) -> tuple[str, list[tuple[str, ast.expr]], list[str]]:
-    """Docstring, assignments, and names of functions and classes of a file. Read once: every point of a sweep asks for its method, every study for all
-    judges."""
+    """Docstring, assignments, and names of functions and classes of a file. Read once: every point of a sweep asks for
+    its method, every study for all judges."""
     tree = ast.parse(text)
     assigned = [n for n in tree.body if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)]
     defined = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
@@ -186,7 +186,7 @@ def load(name: str) -> ModuleType:
     except Exception as error:
         raise MethodError(
             f"The file of method '{name}' cannot be imported.", found=f"{type(error).__name__}: {said(error)}",
-            expected="a file that imports what is installed, and torch inside its hooks only", do=f"correct {path.name}",
+            expected="imports of what is installed, and of torch inside its hooks only", do=f"correct {path.name}",
         ) from error  # fmt: skip
 
 
