@@ -12,13 +12,20 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from holdfast.stage import interrupt
+
+interrupt.guard()  # what follows takes seconds
+
+from holdfast.errors import INTERRUPTED
 from holdfast.record import portable, provenance
-from holdfast.stage import alive, screen, sharing
+from holdfast.stage import alive, screen, sharing, words
 from holdfast.study import preflight
 from holdfast.track import reach
 
 min_version("9.20")
-preflight.options(config)
+preflight.options(
+    config, workflow.resource_settings.cores if workflow.local_exec else None
+)
 # For every job (glibc): freed memory is kept for reuse.
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
@@ -86,6 +93,9 @@ include: "rules/report.smk"
 include: "rules/track.smk"
 
 
+words.guard([rule.name for rule in workflow.rules])
+
+
 onstart:
     # Its limit of submissions makes Snakemake plan again one timespan after every job, and again after that, for ever:
     # with hundreds of ready jobs a whole core does nothing else. Jobs that run here are submitted to nothing.
@@ -100,6 +110,7 @@ onstart:
     }
     if first := screen.start(S.name, numbered):
         shell.prefix(first.replace("{", "{{").replace("}", "}}") + " ")
+    interrupt.begin(screen.halt)
     # There are jobs, and none has begun.
     reach.before(
         S.name,
@@ -118,6 +129,8 @@ onsuccess:
 
 onerror:
     screen.end()
+    if interrupt.came():
+        sys.exit(INTERRUPTED)
     # A stage that ended with a user's error left a mark; such errors have exit code 2 at planning too.
     if Path(FAILED).exists():
         Path(FAILED).unlink()

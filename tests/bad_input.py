@@ -23,7 +23,7 @@ from holdfast.data import scorers
 from holdfast.engines import snakemake
 from holdfast.errors import HoldfastError
 from holdfast.record import artifact, files
-from holdfast.stage import several
+from holdfast.stage import several, words
 from holdfast.study import preflight, reading, registry, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -486,6 +486,7 @@ CASES = [
     text("an empty file", "", "not a study"),
     text("a list", "- a", "not a study"),
     text("broken YAML", "a: [", "not valid YAML"),
+    text("a line indented by a tab", "description: x\ntasks:\n\tcrafts: {dataset: crafts}\n", "(line 3)", "YAML knows no tabs"),
     text("a key twice", "tasks: {a: 1}\ntasks: {b: 2}", "written twice"),
     text("a null byte", "\x00", "not valid YAML"),
     text("a Python object", "a: !!python/object:os.system x", "not valid YAML"),
@@ -663,6 +664,10 @@ CASES = [
     command("processes launched by a file that says what the study says", lambda: several.refuse_config(Path("mine.yaml")), "fsdp_activation_checkpointing: True",
             prepare=lambda: write("mine.yaml", {"distributed_type": "FSDP", "fsdp_config": {"fsdp_version": 2, "fsdp_activation_checkpointing": True}})),
     command("a word where --config has a number", lambda: preflight.check_options({"study": "x", "share": "never"}), "share=never", "share=1, or 0"),
+    command("a study that is not named", lambda: preflight.check_options({"study": None}), "study=", "leave it out"),
+    command("no core to run on", lambda: preflight.check_cores(0), "--cores 0", "at least 1"),
+    command("a rule with a typo", lambda: _stop(words.mistake("MissingRuleException", "No rule to produce modelz (if you use", ["models", "table"])), "modelz", "did you mean 'models'"),
+    command("a second run in the folder", lambda: _stop(words.mistake("LockException", "", [])), "Another run", "--unlock"),
     command("a name that --config does not know", lambda: preflight.check_options({"gpus": 2}), "gpus=2", "study, accelerate, gpu"),
     command("fewer GPUs than processes", lambda: several.refuse_devices(4, ["0", "1"]), "fewer GPUs", "2 here"),
     command("answers that do not differ by the rules", lambda: main(["prefer", "a.csv", "--out", "pairs.csv"]),
@@ -693,6 +698,12 @@ def _as_file(folder: Path) -> None:
         path.unlink()
     folder.rmdir()
     folder.write_text("x")
+
+
+def _stop(error: HoldfastError | None) -> None:
+    """What is said in place of Snakemake's words."""
+    assert error is not None
+    raise error
 
 
 def _foreign() -> None:

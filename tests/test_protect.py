@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from holdfast import judge, protect
 from holdfast.errors import HoldfastError
@@ -151,6 +152,17 @@ def compiled(model):
     return wrapper
 
 
+def lora(model):
+    """What PEFT makes of a model, with an adapter where nothing is protected."""
+    peft = pytest.importorskip("peft")
+    return peft.get_peft_model(model, peft.LoraConfig(target_modules=["o_proj"]))
+
+
+def gpt2(model):
+    """A model whose linear modules are no torch.nn.Linear."""
+    return GPT2LMHeadModel(GPT2Config(vocab_size=model.config.vocab_size, n_embd=8, n_layer=1, n_head=1))
+
+
 def spoiled(model):
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 2] = float("nan")
@@ -165,17 +177,20 @@ REFUSED = {
     "nothing of it": (lambda m, t, r: protect.from_refusals(m, t, r, freeze_fraction=0), "between 0 and 1"),
     "a share above one": (lambda m, t, r: protect.from_refusals(m, t, r, freeze_fraction=10), "between 0 and 1"),
     "no such module": (lambda m, t, r: protect.from_refusals(m, t, r, modules=["c_attn"]), "c_attn"),
+    "a model that is no Llama": (lambda m, t, r: protect.from_refusals(gpt2(m), t, r), "others are not supported"),
     "a row that is none": (lambda m, t, r: protect.from_refusals(m, t, [("a", "b")]), "Row 0"),
     "a file's name": (lambda m, t, r: protect.from_refusals(m, t, "rows.jsonl"), "Row 0"),
     "no rows at once": (lambda m, t, r: protect.from_refusals(m, t, r, batch_size=0), "batch_size"),
     "rows backwards": (lambda m, t, r: protect.from_refusals(m, t, r, batch_size=-1), "batch_size"),
     "DataParallel": (lambda m, t, r: protect.from_refusals(torch.nn.DataParallel(m), t, r), "inside a wrapper"),
     "a compiled model": (lambda m, t, r: protect.from_refusals(compiled(m), t, r), "inside a wrapper"),
+    "a model inside PEFT": (lambda m, t, r: protect.from_refusals(lora(m), t, r), "inside a wrapper"),
+    "a row with another key": (lambda m, t, r: protect.from_refusals(m, t, [{"prompt": "a", "reply": "No"}]), "reply"),
     "float16": (lambda m, t, r: protect.from_refusals(m.half(), t, r).optimizer(m.parameters(), lr=1), "float16"),
     "weights that are no numbers": (lambda m, t, r: protect.from_refusals(spoiled(m), t, r), "no number"),
     "another model": (lambda m, t, r: protect.from_refusals(m, t, r).optimizer([torch.zeros(2)], lr=1),
                       "No parameter that is to be trained is protected"),
-    "nothing saved": (lambda m, t, r: protect.load("nowhere", m), "missing"),
+    "nothing saved": (lambda m, t, r: protect.load("nowhere", m), "Protection.save wrote"),
     "a judge that is none": (lambda m, t, r: judge("refusals"), "no judge 'refusals'"),
     "a judge that is a number": (lambda m, t, r: judge(3), "no judge '3'"),
     "an answer that is none": (lambda m, t, r: judge("refusal")("How?", None), "A judge reads words"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+INTERRUPTED = 130  # exit code where Ctrl-C was pressed
+
 
 def said(error: BaseException) -> str:
     """The first line of what an error of somebody else says, or its kind where it says nothing; short enough for a
@@ -56,7 +58,7 @@ class ArtifactError(HoldfastError):
 
 
 class DiskError(HoldfastError):
-    """A disk is full."""
+    """A disk is full, or may not be written."""
 
 
 class EngineError(HoldfastError):

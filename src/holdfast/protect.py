@@ -191,8 +191,9 @@ def from_refusals(
 
 
 def _refuse_wrapped(model: PreTrainedModel) -> None:
-    """Refuse a model inside DataParallel or torch.compile: its parameters have other names than those of the model."""
-    if not hasattr(model, "config") or hasattr(model, "_orig_mod"):
+    """Refuse a model inside DataParallel, torch.compile or PEFT: its parameters have other names than the model's, or
+    are not trained."""
+    if not hasattr(model, "config") or hasattr(model, "_orig_mod") or hasattr(model, "peft_config"):
         raise ArtifactError(
             "The model is inside a wrapper.", found=type(model).__name__, expected="the model itself",
             do="make or load the protection first, and wrap the model then",
@@ -203,7 +204,7 @@ def _pair(position: int, row: Mapping[str, str]) -> dict[str, str]:
     found = {key: row.get(key) if isinstance(row, Mapping) else None for key in ("prompt", "response")}
     if not all(isinstance(v, str) and v.strip() for v in found.values()):
         raise DataError(
-            f"Row {position} is no refused request.", found=str(found if isinstance(row, Mapping) else row)[:160],
+            f"Row {position} is no refused request.", found=str(row)[:160],
             expected="prompt and response, both with words", do="correct or remove the row",
         )  # fmt: skip
     return {"id": f"row {position}", **{k: str(v) for k, v in found.items()}}
@@ -225,6 +226,11 @@ def load(
     """
     _refuse_wrapped(model)
     basis_file, mask_file = Path(basis_file or Path(folder) / BASIS), Path(mask_file or Path(folder) / MASK)
+    if not basis_file.is_file():  # a study's own error says how it is made
+        raise ArtifactError(
+            f"{basis_file} is missing.", found="no file", expected="a protection that was saved, or files of a study",
+            do="name the folder that Protection.save wrote, or basis_file and mask_file",
+        )  # fmt: skip
     of = artifact.header(basis_file, family="basis")
     if of.get("kind") == LEADING:
         targets = layers.resolve(model, of.get("modules", modules))

@@ -296,12 +296,20 @@ def test_lora_wsr_folds_exactly(cell, encoded):
         assert torch.allclose(loose, model(input_ids=ids).logits, atol=1e-4)
 
 
+HEAD, SETTINGS = 'KIND = "train"\nNEEDS = ("aligned",)\n', "class Settings: ...\n"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("x = 1\n", "incomplete"),
         ('KIND = "train"\nNEEDS = tuple(["a"])\n', "must be a literal"),
         ('KIND = "y"\nNEEDS = ()\n', "incomplete"),
+        ('KIND = "train"\nNEEDS = "aligned"\n', "incomplete"),
+        (HEAD + "class Setting: ...\n", "no Settings"),
+        (HEAD.replace("aligned", "aligned2") + SETTINGS, "did you mean 'aligned'"),
+        (HEAD + SETTINGS + "def extra_los(model): ...\n", "did you mean 'extra_loss'"),
+        (HEAD + SETTINGS + "def attach:\n", "line 4"),
     ],
 )
 def test_broken_headers_are_refused(tmp_path, monkeypatch, text, says):
@@ -309,3 +317,11 @@ def test_broken_headers_are_refused(tmp_path, monkeypatch, text, says):
     monkeypatch.setattr(registry, "METHODS_FOLDER", tmp_path)
     with pytest.raises(MethodError, match=says):
         registry.header("odd")
+
+
+def test_a_file_that_cannot_be_imported_is_one_block(tmp_path, monkeypatch):
+    (tmp_path / "odd.py").write_text("import nothing_like_it\n" + HEAD + SETTINGS)
+    monkeypatch.setattr(registry, "METHODS_FOLDER", tmp_path)
+    monkeypatch.setattr("holdfast.methods.__path__", [str(tmp_path)])
+    with pytest.raises(MethodError, match="No module named 'nothing_like_it'"):
+        registry.load("odd")

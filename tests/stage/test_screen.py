@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 
 import pytest
 from snakemake.logging import DefaultFilter
@@ -129,6 +130,8 @@ def test_a_terminal_has_one_line_in_place_and_its_width(tmp_path, monkeypatch):
     assert run.said().endswith(screen.CLEAR)  # Snakemake's warning stands where the line was
     monkeypatch.setenv("TERM", "dumb")
     assert not Played(tmp_path, Terminal()).screen.terminal
+    monkeypatch.delenv("TERM")
+    assert not Played(tmp_path, Terminal()).screen.terminal
 
 
 def test_a_log_has_a_line_a_minute(run):
@@ -176,6 +179,32 @@ def test_a_job_that_dies_before_its_log_is_read_from_what_is_written_beside(run)
     assert (run.logs / "beside").exists()
 
 
+@pytest.mark.parametrize(("said", "by"), [("died with <Signals.SIGKILL: 9>.", "SIGKILL"),
+                                          ("returned non-zero exit status 137.", "SIGKILL"),
+                                          ("died with <Signals.SIGBUS: 7>.", "SIGBUS")])  # fmt: skip
+def test_a_job_that_something_ended_says_so(run, said, by):
+    run.begin(1, "step 3/60: loss 2.5\n")
+    run.tell(LogEvent.ERROR, f"CalledProcessError:\nCommand 'x' {said}", logging.ERROR, exception="RuleException")
+    run.fail(1)
+    run.begin(3)  # which ends before its log is open, by nothing that Snakemake told
+    run.fail(3)
+    log = run.logs / "1.log"
+    memory = list(screen._NO_MEMORY) if by == "SIGKILL" else []
+    assert run.said().splitlines() == [
+        f"failed: finetune crafts/full/0 after 0 s, ended by {by}; its log {log} ends:", "  step 3/60: loss 2.5",
+        *memory, "failed: finetune crafts/warp/0 after 0 s; no log",
+    ]  # fmt: skip
+
+
+def test_jobs_that_end_at_once_are_told_apart_by_their_threads(run):
+    killed = (LogEvent.ERROR, "Command 'x' died with <Signals.SIGKILL: 9>.", logging.ERROR)
+    (other := threading.Thread(target=run.tell, args=killed)).start()
+    other.join()
+    run.begin(1)
+    run.fail(1)  # from this thread
+    assert "SIGKILL" not in run.said()
+
+
 def test_the_end_says_how_it_went(run, tmp_path):
     run.begin(1, "RuntimeError: boom\n")
     run.fail(1)
@@ -205,6 +234,18 @@ def test_ctrl_c_is_no_failure(run, job_first):
     run.fail(3)
     run.screen.end()
     assert run.said() == "s: stopped after 0 s, 0 of 8 jobs. What is finished is kept: the same command goes on\n"
+
+
+def test_a_run_is_ended_once_and_one_without_jobs_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(screen, "_shown", [one := Played(tmp_path).screen])
+    for _ in range(2):
+        screen.halt()
+    assert one.stream.getvalue() == (
+        "s: stopped after 0 s, 0 of 8 jobs. What is finished is kept: the same command goes on\n"
+    )
+    none = screen.Screen("s", {}, io.StringIO(), tmp_path / "beside")
+    none.end()
+    assert none.stream.getvalue() == "s: nothing was to be done for what was asked\n"
 
 
 @pytest.fixture
@@ -244,4 +285,4 @@ def test_it_takes_the_place_of_quiet_rules_only(snakemakes, tmp_path, capsys):
     logger.error("Missing files", extra={"event": LogEvent.ERROR, "exception": "MissingOutputException"})
     assert text.getvalue() == "careful\nMissing files\n"
     screen.end(["report: r.html"])
-    assert capsys.readouterr().err == "s: 0 jobs, in 0 s\n  report: r.html\n"
+    assert capsys.readouterr().err == "s: nothing was to be done for what was asked\n  report: r.html\n"

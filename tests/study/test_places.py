@@ -111,6 +111,15 @@ def test_a_study_extended_from_another_folder_keeps_its_own_files(here):
     assert found.arms["warp"].learning_rates["crafts"] == 0.002 and found.instructions()["crafts"] == "Say it."
 
 
+def test_a_study_anywhere_may_extend_one_of_the_project(here):
+    (here / "project/config/base.yaml").write_text(yaml.safe_dump(GOOD | {"description": "the project's"}))
+    path = here / "studies/mine.yaml"
+    path.write_text("extends: base.yaml\n")
+    assert resolve.load(str(path), here / "project/config").study.description == "the project's"
+    (path.parent / "base.yaml").write_text(yaml.safe_dump(GOOD | {"description": "beside"}))
+    assert resolve.load(str(path), here / "project/config").study.description == "beside"
+
+
 @pytest.mark.parametrize(
     ("raw", "says"), [(b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "not UTF-8"), (None, "not a text file")]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sqlite3
 from collections import namedtuple
@@ -89,3 +90,39 @@ def test_other_errors_are_not_of_the_disk():
     circle.__context__ = OSError(errno.ENOENT, "gone")
     circle.__context__.__context__ = circle
     assert files.no_room(circle) is None and files.no_room(DataError("a row")) is None
+
+
+def _file(folder):
+    (folder / "work").write_text("")
+
+
+def _link(folder):
+    (folder / "results").symlink_to("/nowhere/at/all")
+
+
+def _locked(folder):
+    (folder / "logs/s").mkdir(parents=True)
+    (folder / "logs/s").chmod(0o500)
+    if os.access(folder / "logs/s", os.W_OK):
+        pytest.skip("this user may write everywhere")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [(_file, "work is no place to write work/s"), (_link, "a link to /nowhere/at/all"), (_locked, "cannot be written")],
+)
+def test_a_place_that_cannot_be_written_is_said_before_it_begins(tmp_path, break_it, says):
+    room.refuse_unwritable("s", tmp_path)
+    (tmp_path / "results/s").mkdir(parents=True)
+    room.refuse_unwritable("s", tmp_path)
+    (tmp_path / "results/s").rmdir()
+    (tmp_path / "results").rmdir()
+    break_it(tmp_path)
+    with pytest.raises(DiskError, match=says):
+        room.refuse_unwritable("s", tmp_path)
+
+
+def test_a_disk_that_is_mounted_to_be_read_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # what access(2) says of it, also to root
+    with pytest.raises(DiskError, match=r"no place to write \.snakemake"):
+        room.refuse_unwritable("s", tmp_path)

@@ -186,7 +186,7 @@ def test_a_file_that_is_not_here_is_fetched_once(own, monkeypatch, tmp_path):
     raw, calls = (own / "advbench/advbench.csv").read_bytes(), []
     (own / "advbench/advbench.csv").unlink()
     assert not published.here({"advbench": "test"}) and published.here({"xstest": "test"})
-    with pytest.raises(DataError, match="cannot be fetched"):
+    with pytest.raises(DataError, match=r"cannot be fetched(.|\n)*put .* at \$HOLDFAST_DATA/advbench/adv"):
         prepare.prompt_rows(cfg(advbench="test"))
     monkeypatch.setattr(fetch, "downloaded", lambda address: calls.append(address) or raw)
     first = prepare.prompt_rows(cfg(advbench="test"))

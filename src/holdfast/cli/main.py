@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from holdfast import __version__
-from holdfast.errors import HoldfastError, UsageError, meant
+from holdfast.errors import INTERRUPTED, HoldfastError, UsageError, meant
 from holdfast.record import files
 
 VERBS = (
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo(lacking.block(), err=True)
         return lacking.exit_code
     except click.Abort:  # Ctrl-C, as the shell has it
-        return 130
+        return INTERRUPTED
     except Exception as error:
         if full := files.no_room(error):
             click.echo(full.block(), err=True)

@@ -62,9 +62,11 @@ def cut(
                 chosen.append({**row, "split": split})
         needed = sizes[split] if split != "train" else sizes[split] // POOL_FACTOR
         if len(chosen) < needed:
+            others = len(seen) - len(chosen)
             raise DataError(
                 f"{where} has too few different rows for the {split} split of {dataset}.",
-                found=f"{len(chosen)} rows", expected=f"{needed}", do=f"lower tasks.*.{split}_rows in the study",
+                found=f"{len(chosen)} rows" + (f", beside {others} of other splits" if others else ""),
+                expected=f"{needed}", do=f"lower tasks.*.{split}_rows in the study",
             )  # fmt: skip
         out[split] = chosen
     return [row for split in SPLITS for row in out[split]]

@@ -96,7 +96,8 @@ def local_parts(dataset: str, source: Path, how: table.Reading | None = None) ->
     if not files or not all(f.is_file() for f in files):
         raise DataError(
             f"There are no rows of {dataset} in {source}.",
-            found="no train, validation or test file", expected="train.* and / or test.* (.csv .jsonl .parquet)",
+            found=", ".join(sorted(p.name for p in source.iterdir())[:8]) or "an empty folder" if source.is_dir()
+            else "no such file", expected="train.* and / or test.* (.csv .jsonl .parquet)",
             do="correct HOLDFAST_DATA or the task's source",
         )  # fmt: skip
     parts = {sources.part(path): path for path in files}

@@ -23,13 +23,15 @@ intervals where they are shown.
 1. **Is the fine-tune finished?** Then only the second table is yours. `holdfast realign` does one of them in minutes:
    [your own model](own-models.md).
 2. **What have you got?** The last table says what each remedy needs beside the aligned model. Refusals are prompts with
-   answers that decline; a twin is the aligned model, taught on purpose not to refuse.
-3. **How will it answer?** Sampled, what stayed near the aligned model may lose the task, and an opening in its mouth
+   answers that decline, published ones or your own, not the data that your model was aligned with. A twin is the
+   aligned model, taught on purpose not to refuse.
+3. **Must it stay an adapter?** {adapters} All others change whole weights.
+4. **How will it answer?** Sampled, what stayed near the aligned model may lose the task, and an opening in its mouth
    takes the refusals of all of them ([what deployment does](stress.md)).
-4. **Who chooses the rows?** If somebody may slip harmful rows in, look at the column with 1 % of them first: no remedy
+5. **Who chooses the rows?** If somebody may slip harmful rows in, look at the column with 1 % of them first: no remedy
    here holds where half of the rows are harmful ([results](results.md#how-cheaply-is-safety-lost)).
-5. **Look at over-refusal beside refusal.** A model that refuses everything has kept its refusals.
-6. **Then try it on your model.** These are a tiny model of a made-up world and one real model of 135 M parameters with
+6. **Look at over-refusal beside refusal.** A model that refuses everything has kept its refusals.
+7. **Then try it on your model.** These are a tiny model of a made-up world and one real model of 135 M parameters with
    one seed. `holdfast gate` says of yours: ship, do not, or not resolved ([the gate](gate.md)).
 
 *World* is the mean of refusals over all utilities from none to full fine-tuning's, three replicates
@@ -146,6 +148,20 @@ def _section(kind: str, heads: Sequence[registry.Header], found: Measured) -> st
     return f"\n## {TITLES[kind]}\n{table(titles, lines)}"
 
 
+def _link(name: str) -> str:
+    return f"[`{name}`](methods.md#{name})"
+
+
+def _adapters() -> str:
+    """Which methods leave a low-rank update, by the hooks that they have."""
+
+    def having(hook: str) -> str:
+        hooks = {n: registry.method_file(n).read_text(encoding="utf-8") for n in registry.method_names()}
+        return ", ".join(_link(n) for n, text in hooks.items() if f"\ndef {hook}(" in text)
+
+    return f"{having('low_rank')} train one; {having('merge_factor')} of an adapter gives one back."
+
+
 def page(docs: Path) -> str:
     """The text of docs/which-remedy.md."""
     found = Measured(docs)
@@ -157,11 +173,11 @@ def page(docs: Path) -> str:
           "; ".join(found.failures(h.name)) or "not seen to fail in these studies"] for h in known],
         words=4,
     )  # fmt: skip
-    rest = ", ".join(f"[`{h.name}`](methods.md#{h.name})" for h in heads if not found.has(h.name))
+    rest = "\n".join(f"- {_link(h.name)} needs {_needs(h)}" for h in heads if not found.has(h.name))
     return (
-        f"{HEAD}{''.join(_section(kind, heads, found) for kind in TITLES)}\n"
+        f"{HEAD.format(adapters=_adapters())}{''.join(_section(kind, heads, found) for kind in TITLES)}\n"
         "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
         f"\n## What each needs and costs, and when it failed\n{facts}"
-        f"\n## Here, but not measured yet\n\n{rest}. Their equations are tested; no study with results below docs/ "
-        "has run them.\n"
+        "\n## Here, but not measured yet\n\nTheir equations are tested; no study with results below docs/ has run "
+        f"them. Beside the aligned model:\n\n{rest}\n"
     )

@@ -51,11 +51,15 @@ def resolve(model: torch.nn.Module, modules: Sequence[str]) -> list[Layer]:
     counts = {kind: sum(layer.kind == kind for layer in found) for kind in modules}
     total = getattr(model.config, "num_hidden_layers", len(blocks))
     if not found or set(counts.values()) != {total}:
+        linear = {n.rsplit(".", 1)[-1] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+        usable = [kind for kind in names.MODULE_KINDS if kind in linear]
         raise LayerMismatch(
             "The model does not have the modules that are asked for in every block.",
             found=", ".join(f"{k} x {n}" for k, n in counts.items()) or "none",
             expected=f"{', '.join(modules)} in each of {total} blocks",
-            do="correct basis.modules of the study, or `modules` of the call",
+            do=f"correct basis.modules of the study, or `modules` of the call; it has {', '.join(usable)}"
+            if usable
+            else f"take a model whose blocks have {', '.join(names.MODULE_KINDS)}; others are not supported",
         )
     return found
 

@@ -48,6 +48,7 @@ def guard(state: Path | str = STATE) -> None:
                 lock.unlink(missing_ok=True)
         path = state / f"alive-{_host()}-{os.getpid()}"
         _held.append(hold(path))  # as long as this process
+        atexit.register(_held[-1].close)
         atexit.register(path.unlink, missing_ok=True)
     os.environ[VARIABLE] = str(path)
 

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -31,6 +32,11 @@ _STEP = re.compile(r"\bstep \d+/\d+")
 # What Snakemake says of a failed run, which is said here too; its other warnings and errors pass.
 _SAID_HERE = ("RuleException", "Exiting because a job execution failed", "At least one job did not complete")
 _STOPPED = "Terminating processes on user request"
+_ENDED = re.compile(r"died with <Signals\.(\w+)|returned non-zero exit status (1[2-9]\d)\b")  # the latter of a shell
+_NO_MEMORY = (
+    "  Killed: by somebody, or by the system because memory ran out.",
+    "  do:       fewer jobs at a time (--cores 1), or a smaller batch_size; holdfast plan says what a job needs",
+)
 
 
 @dataclass
@@ -142,11 +148,14 @@ def duration(seconds: float) -> str:
 def coarse(seconds: float) -> str:
     """A time to come, no finer than it is known.
 
-    >>> coarse(20), coarse(200), coarse(4000)
-    ('1 min', '4 min', '1 h 10 min')
+    >>> coarse(20), coarse(200), coarse(4000), coarse(6900)
+    ('1 min', '4 min', '1 h 10 min', '2 h 0 min')
     """
     minutes = max(1, -(-int(seconds) // 60))
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {-(-(minutes % 60) // 10) * 10 % 60} min"
+    if minutes < 60:
+        return f"{minutes} min"
+    minutes = -(-minutes // 10) * 10
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _end(log: str, size: int = 4000) -> list[str]:
@@ -177,16 +186,30 @@ def _block(lines: Sequence[str]) -> list[str]:
     return []
 
 
-def reason(job: Job, seconds: float | None, beside: Path) -> list[str]:
-    """Why a job failed: the user's error that its log ends with, or the last lines of that; where there are none, of
-    what jobs write `beside` their logs."""
+def ended_by(said: str) -> str:
+    """The signal that ended a job, by what Snakemake says of its command; empty where none did.
+
+    >>> ended_by("Command 'x' died with <Signals.SIGKILL: 9>."), ended_by("'x' returned non-zero exit status 1.")
+    ('SIGKILL', '')
+    """
+    found = _ENDED.search(said)
+    if not found:
+        return ""
+    return found[1] or next((s.name for s in signal.Signals if s == int(found[2]) - 128), "")
+
+
+def reason(job: Job, seconds: float | None, beside: Path, by: str = "") -> list[str]:
+    """Why a job failed: the user's error that its log ends with, or the signal that it was ended `by` and the last
+    lines of its log; where there are none, of what jobs write `beside` their logs."""
     lines = [line for log in job.logs for line in _end(log)]
     after = f" after {duration(seconds)}" if seconds is not None else ""
     head = f"failed: {job}{after}"
     if block := _block(lines):
         return [head, *block]
     where = f"its log {job.logs[0]}" if lines else f"no log; {beside}"
-    return [f"{head}; {where} ends:", *(f"  {line}" for line in (lines or _end(str(beside)))[-TAIL:])]
+    last = [f"  {line}" for line in (lines or _end(str(beside)))[-TAIL:]]
+    head += f", ended by {by}" if by else ""
+    return [f"{head}; {where} ends:" if last else f"{head}; no log", *last, *(_NO_MEMORY if by == "SIGKILL" else ())]
 
 
 class Screen(logging.Handler):
@@ -199,8 +222,9 @@ class Screen(logging.Handler):
         super().__init__()
         self.study, self.stream, self.beside, self.clock = study, stream, beside, clock
         self.run = Run(dict(jobs), clock())
-        self.terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.terminal = stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self.over, self.turn = threading.Event(), threading.RLock()
+        self.by: dict[int | None, str] = {}  # thread -> the signal of the job whose failure it tells next
         self.said = self.run.began
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -216,16 +240,19 @@ class Screen(logging.Handler):
         elif event == "job_finished":
             self.run.finish(told.job_id, now)
         elif event == "job_error" and not self.run.stopped:
+            by = self.by.pop(told.thread, "")
             if job_failed := self.run.fail(told.jobid):
-                self._failed(job_failed, now)
+                self._failed(job_failed, now, by)
         elif str(told.msg or "").startswith(_STOPPED):
             self.run.stopped = True
+        elif by := ended_by(str(told.msg)):
+            self.by[told.thread] = by
         elif self.terminal and told.levelno >= logging.WARNING:  # which Snakemake writes now
             self.write("")
 
-    def _failed(self, job: Job, now: float) -> None:
-        lines = reason(job, None if job.began is None else now - job.began, self.beside)
-        if lines[-1].strip() == "KeyboardInterrupt":  # Ctrl-C reached the job before it reached Snakemake
+    def _failed(self, job: Job, now: float, by: str) -> None:
+        lines = reason(job, None if job.began is None else now - job.began, self.beside, by)
+        if by == "SIGINT" or lines[-1].strip() == "KeyboardInterrupt":  # Ctrl-C reached the job before Snakemake
             self.run.stopped = True
             return
         self.write("\n".join(lines) + "\n")
@@ -238,6 +265,8 @@ class Screen(logging.Handler):
     def draw(self) -> None:
         """The line as it is now, on a terminal cut to its width."""
         with self.turn:
+            if self.over.is_set():  # between waking and its turn
+                return
             now = self.clock()
             text = self.run.line(self.study, now)
             if self.terminal:
@@ -262,6 +291,8 @@ class Screen(logging.Handler):
             text = f"{self.study}: failed: {failed}; {done} in {took}. {kept} mend that, and the same command goes on"
         elif run.stopped or len(run.done) < len(run.jobs):
             text = f"{self.study}: stopped after {took}, {done}. {kept} the same command goes on"
+        elif not run.jobs:
+            text = f"{self.study}: nothing was to be done for what was asked"
         else:
             _, cells = run.cells()
             text = f"{self.study}: {len(run.jobs)} jobs{f', {cells} cells' if cells else ''}, in {took}"
@@ -298,6 +329,14 @@ def start(study: str, jobs: Mapping[int, Job], state: Path = Path(".snakemake"))
     logger.handlers.insert(0, screen)  # before what writes: the line goes, then the warning comes
     threading.Thread(target=screen.follow, daemon=True, name="progress of the study").start()
     return f"exec 2>>{shlex.quote(str(screen.beside.resolve()))};"
+
+
+def halt() -> None:
+    """Called when everything ends at once, in the middle of the run."""
+    for screen in _shown:
+        if not screen.over.is_set():
+            screen.run.stopped = True
+            screen.end()
 
 
 def end(opened: Sequence[str] = ()) -> None:

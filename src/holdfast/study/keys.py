@@ -169,7 +169,9 @@ class Arm(Strict):
 class Study(Strict):
     """A whole study file."""
 
-    extends: str | None = Field(None, description="Study file beside this one that this one is laid over.")
+    extends: str | None = Field(
+        None, description="Study file that this one is laid over: beside it, or else in config/ of the project."
+    )
     description: str = Field("", description="One sentence for the report.")
     world: World = World()
     base: Base = Base()

@@ -38,6 +38,8 @@ def study(name: str, root: Path | str = ".", *, dry: bool = False) -> resolve.Re
         if first and not dry:
             room.refuse_full()
         resolved = resolve.load(name, folder)
+        if first:
+            room.refuse_unwritable(resolved.name)
         check_packages(resolved, _said if dry else None)
         check_files(resolved, _said if first else lambda _: None, first=first)
         return resolved
@@ -45,12 +47,24 @@ def study(name: str, root: Path | str = ".", *, dry: bool = False) -> resolve.Re
         _leave(error)
 
 
-def options(config: Mapping[str, Any]) -> None:
-    """As `study`: what was said by `snakemake --config`."""
+def options(config: Mapping[str, Any], cores: int | None = None) -> None:
+    """As `study`: what was said by `snakemake --config` and, where jobs run here, `--cores`."""
     try:
         check_options(config)
+        check_cores(cores)
     except HoldfastError as error:
         _leave(error)
+
+
+def check_cores(cores: int | None) -> None:
+    """Refuse to wait for ever for a core.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if cores is not None and cores < 1:
+        raise UsageError("Without a core nothing can run.", found=f"--cores {cores}", expected="at least 1",
+                         do="correct it, or leave it out")  # fmt: skip
 
 
 def check_options(config: Mapping[str, Any]) -> None:
@@ -65,8 +79,11 @@ def check_options(config: Mapping[str, Any]) -> None:
                 f"Nothing reads {key!r} of snakemake --config.", found=f"{key}={value}", expected=", ".join(OPTIONS),
                 do="correct the name, or leave it out; what makes a model other stands in the study",
             )  # fmt: skip
-        whole = key != "tflops"
         least = OPTIONS[key]
+        if least is None and (value is None or not str(value).strip()):
+            raise UsageError(f"{key!r} of snakemake --config is empty.", found=f"{key}=", expected=f"{key}=NAME",
+                             do="name one, or leave it out")  # fmt: skip
+        whole = key != "tflops"
         try:
             sound = least is None or (int if whole else float)(value) >= least
         except (TypeError, ValueError):

@@ -58,7 +58,8 @@ def read_study(path: Path, root: Path | None = None) -> dict[str, Any]:
     """The mapping of a study file laid over the study it `extends`, if it names one.
 
     Mappings are merged key by key, `null` removes a key, anything else replaces what was there. A path is looked for
-    beside the file that names it, then here, then in the project (`root`).
+    beside the file that names it, then here, then in the project (`root`); a study that is extended beside, then in
+    the project's config/.
 
     Raises:
         StudyError: as `read_yaml`, or the studies extend each other in a circle.
@@ -71,6 +72,8 @@ def read_study(path: Path, root: Path | None = None) -> dict[str, Any]:
                 found=repr(parent)[:80], expected="a file beside this one, for example demo.yaml", do="correct extends",
             )  # fmt: skip
         source = seen[-1].parent / paths.home(parent)
+        if root and not paths.there(source) and paths.there(shipped := root / "config" / paths.home(parent)):
+            source = shipped
         if _resolved(source) in seen:
             raise StudyError(
                 f"{path}: the studies extend each other in a circle.",
@@ -115,8 +118,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise StudyError(
             f"There is no study file {path}.",
             found=", ".join(there) or "no *.yaml there",
-            expected="config/<study>.yaml",
-            do=meant(path.stem, there, "snakemake --config study=<name>"),
+            expected="config/<study>.yaml, or the path to a file",
+            do=meant(path.stem, there, "correct it; a study that lies elsewhere is named by its path, with .yaml"),
         )
     try:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueLoader)
@@ -135,7 +138,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path} is not valid YAML.",
             found=f"{getattr(error, 'problem', None) or error}" + (f" (line {mark.line + 1})" if mark else ""),
             expected="a mapping of keys to values",
-            do="correct that line",
+            do="indent with blanks: YAML knows no tabs" if "'\\t'" in str(error) else "correct that line",
         ) from None
     if not isinstance(data, dict):
         raise StudyError(

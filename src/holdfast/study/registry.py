@@ -9,6 +9,7 @@ imported only for what a study names, and such a file imports torch inside its h
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import importlib
 import re
@@ -20,12 +21,17 @@ from typing import Any, Literal
 from pydantic import Field
 
 from holdfast import names
-from holdfast.errors import MethodError, meant
+from holdfast.errors import MethodError, meant, said
 from holdfast.study.checked import Strict
 
 METHODS_FOLDER = Path(__file__).parents[1] / "methods"
 JUDGES_FOLDER = Path(__file__).parents[1] / "judges"
 KINDS = ("train", "merge")
+# What a method may define for those who call it: docs/add-a-method.md.
+HOOKS = ("rows", "prelude", "attach", "optimizer", "extra_loss", "after_step", "beside", "low_rank", "fold",
+         "merge", "prepare", "merge_factor", "system_prompt")  # fmt: skip
+NEEDS = (*names.ROLES, "safety", "basis", "mask", "gram", "preferences")
+ALIKE = 0.8  # of two names, one of which is a misspelt hook
 # Other names papers use for a method here.
 ALIASES = {"safe-instr": "safety-mix"}
 
@@ -82,7 +88,8 @@ def header(name: str) -> Header:
     """Read the literal header of a method without running it.
 
     Raises:
-        MethodError: no such file, or KIND / NEEDS are missing or not literals.
+        MethodError: no such file, one that is no Python, or KIND / NEEDS are missing, not literals or not known; no
+            Settings; a hook with a typo, which nothing would call.
     """
     path = method_file(name)
     if not path.exists():
@@ -95,13 +102,14 @@ def header(name: str) -> Header:
         )
     doc, literals = _literals(path, ("KIND", "NEEDS", "LEARNING_RATE", "CARD"), f"method '{name}'")
     missing = {"KIND", "NEEDS"} - literals.keys()
-    if missing or literals["KIND"] not in KINDS:
+    if missing or literals["KIND"] not in KINDS or not isinstance(literals["NEEDS"], tuple | list):
         raise MethodError(
             f"The header of method '{name}' is incomplete.",
-            found=str(literals or "nothing"),
+            found=", ".join(f"{k} = {literals[k]!r}" for k in ("KIND", "NEEDS") if k in literals) or "nothing",
             expected='KIND = "train" | "merge" and NEEDS = ("aligned", ...)',
             do=f"add it at the top of {path.name}",
         )
+    _refuse_misspelt(name, path, literals["NEEDS"])
     return Header(
         name, literals["KIND"], tuple(literals["NEEDS"]), float(literals.get("LEARNING_RATE", 1e-4)),
         doc, literals.get("CARD", {}),
@@ -110,7 +118,14 @@ def header(name: str) -> Header:
 
 def _literals(path: Path, keys: tuple[str, ...], what: str) -> tuple[str, dict[str, Any]]:
     """The docstring of a file and its assignments to these names, without running it."""
-    doc, assigned = _head(path.read_text(encoding="utf-8"))
+    try:
+        doc, assigned, _ = _head(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        found_there = f"{error.msg}, line {error.lineno}" if isinstance(error, SyntaxError) else said(error)
+        raise MethodError(
+            f"The file of {what} is no Python.", found=found_there, expected="a file that Python reads",
+            do=f"correct {path.name}",
+        ) from None  # fmt: skip
     found: dict[str, Any] = {}
     for key, node in assigned:
         if key in keys:
@@ -126,18 +141,53 @@ def _literals(path: Path, keys: tuple[str, ...], what: str) -> tuple[str, dict[s
 
 
 @functools.cache
-def _head(text: str) -> tuple[str, list[tuple[str, ast.expr]]]:
-    """Docstring and assignments of a file. Read once: every point of a sweep asks for its method, every study for all
-    judges."""
+def _head(text: str) -> tuple[str, list[tuple[str, ast.expr]], list[str]]:
+    """Docstring, assignments, and names of functions and classes of a file. Read once: every point of a sweep asks for
+    its method, every study for all judges."""
     tree = ast.parse(text)
     assigned = [n for n in tree.body if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name)]
-    return ast.get_docstring(tree) or "", [(n.targets[0].id, n.value) for n in assigned]  # type: ignore[attr-defined]
+    defined = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    return ast.get_docstring(tree) or "", [(n.targets[0].id, n.value) for n in assigned], defined  # type: ignore[attr-defined]
+
+
+def _refuse_misspelt(name: str, path: Path, needs: Any) -> None:
+    """Refuse what nobody would bring or call: without it a method is another one, or none."""
+    *_, defined = _head(path.read_text(encoding="utf-8"))
+    for each in map(str, needs):
+        if each not in NEEDS:
+            raise MethodError(
+                f"Nothing brings what method '{name}' needs.", found=each, expected=", ".join(NEEDS),
+                do=meant(each, NEEDS, f"correct NEEDS in {path.name}"),
+            )  # fmt: skip
+    if "Settings" not in defined:
+        raise MethodError(
+            f"Method '{name}' has no Settings.", found=", ".join(defined) or "no class",
+            expected="class Settings(MethodSettings), empty where nothing can be set", do=f"add it to {path.name}",
+        )  # fmt: skip
+    for each in set(defined) - set(HOOKS):
+        if near := difflib.get_close_matches(each, HOOKS, n=1, cutoff=ALIKE):
+            raise MethodError(
+                f"Nothing calls {each} of method '{name}'.", found=f"{each} in {path.name}",
+                expected=f"a hook ({', '.join(HOOKS)}), or a function whose name is not like one",
+                do=f"did you mean '{near[0]}'?",
+            )  # fmt: skip
 
 
 def load(name: str) -> ModuleType:
-    """The module of a method (checked by `header` first)."""
+    """The module of a method (checked by `header` first).
+
+    Raises:
+        MethodError: as `header`, or Python cannot import it.
+    """
     header(name)
-    return importlib.import_module(f"holdfast.methods.{method_file(name).stem}")
+    path = method_file(name)
+    try:
+        return importlib.import_module(f"holdfast.methods.{path.stem}")
+    except Exception as error:
+        raise MethodError(
+            f"The file of method '{name}' cannot be imported.", found=f"{type(error).__name__}: {said(error)}",
+            expected="imports of what is installed, and of torch inside its hooks only", do=f"correct {path.name}",
+        ) from error  # fmt: skip
 
 
 # ---- judges ---------------------------------------------------------------------------------------

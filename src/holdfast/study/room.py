@@ -1,8 +1,9 @@
-"""Is there room on the disk for what a study writes?"""
+"""Is there room on the disk for what a study writes, and may it be written?"""
 
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -27,6 +28,28 @@ def refuse_full(folder: Path | None = None) -> None:
             "There is no room on the disk to begin.", found=f"{files.shown(free)} are free in {folder}",
             expected=f"at least {files.shown(LEAST)} (holdfast plan STUDY says how much a study needs)",
             do="make room; what is finished is kept",
+        )  # fmt: skip
+
+
+def refuse_unwritable(study: str, folder: Path | None = None) -> None:
+    """Refuse to begin where one of the folders that a run writes into is none, or is not ours to write.
+
+    Raises:
+        DiskError: the first one.
+    """
+    folder = folder or Path.cwd()
+    for below in (".snakemake", f"logs/{study}", f"work/{study}", f"results/{study}"):
+        place = folder / below
+        while not os.path.lexists(place):
+            place = place.parent
+        if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+            continue
+        found = "a folder that cannot be written" if place.is_dir() else (
+            f"a link to {place.readlink()}, which is not there" if place.is_symlink() else "a file")  # fmt: skip
+        raise DiskError(
+            f"{place} is no place to write {below} into.", found=found,
+            expected="a folder of yours, on a disk that is mounted to be written",
+            do="give yourself the right to write it, or work in a copy of the project that is yours",
         )  # fmt: skip
 
 

@@ -137,6 +137,16 @@ def rows(name: str, fetched: Callable[[str], bytes], split: str = "") -> list[Ro
     return found
 
 
+def _fetched(name: str, file: File, fetched: Callable[[str], bytes]) -> bytes:
+    try:
+        return fetched(file.address)
+    except DataError as error:
+        raise DataError(
+            f"{name}: {error.what}", found=error.found, expected=f"a connection to the web, or your copy below {ROOT}",
+            do=f"put the file of that address at ${ROOT}/{file.place}, or leave {name} out",
+        ) from None  # fmt: skip
+
+
 def _content(name: str, file: File, fetched: Callable[[str], bytes]) -> tuple[bytes, str]:
     """(bytes, where they are from) of a file."""
     place = _place(file)
@@ -144,7 +154,10 @@ def _content(name: str, file: File, fetched: Callable[[str], bytes]) -> tuple[by
         if place is None:
             raise _absent(name, file)
         return place.read_bytes(), str(place)
-    raw, where = (fetched(file.address), file.address) if place is None else (place.read_bytes(), str(place))
+    if place is None:
+        raw, where = _fetched(name, file, fetched), file.address
+    else:
+        raw, where = place.read_bytes(), str(place)
     digest = hashlib.sha256(raw).hexdigest()
     if digest != file.sha256:
         raise DataError(
