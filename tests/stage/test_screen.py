@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import subprocess
 import threading
 
 import pytest
@@ -275,7 +277,13 @@ def test_it_takes_the_place_of_quiet_rules_only(snakemakes, tmp_path, capsys):
     assert capsys.readouterr().err == "  report: r.html\n"
 
     logger, text = snakemakes(Quietness.RULES)
+    (tmp_path / "a b").mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for number in (gone.pid, os.getppid()):
+        (tmp_path / f"a b/beside-logs-{number}").touch()
     first = screen.start("s", {}, tmp_path / "a b")
+    assert [p.name for p in (tmp_path / "a b").iterdir()] == [f"beside-logs-{os.getppid()}"]
     assert first.startswith("exec 2>>'") and first.endswith("';")
     logger.info("Select jobs to execute...")
     logger.warning("careful")

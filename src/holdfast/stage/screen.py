@@ -21,11 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import psutil
+
 from holdfast import errors
 
 LOGGER, STREAM = "snakemake.logging", "DefaultStreamHandler"  # Snakemake's names
 DRAWN, WRITTEN = 1.0, 60.0  # seconds between two lines on a terminal, and in a log
 CLEAR = "\r\x1b[K"
+BESIDE = "beside-logs-"  # and the number of the run's process
 TAIL = 12  # lines of a failed job's log
 CELL = ("rep", "task", "arm", "seed")
 _STEP = re.compile(r"\bstep \d+/\d+")
@@ -323,7 +326,10 @@ def start(study: str, jobs: Mapping[int, Job], state: Path = Path(".snakemake"))
     shown = next((h for h in logger.handlers if h.name == STREAM), None)
     if shown is None or not any("rules" in {str(q) for q in getattr(f, "quiet", ())} for f in shown.filters):
         return ""
-    screen = Screen(study, jobs, sys.stderr, state / f"beside-logs-{os.getpid()}")
+    for old in state.glob(f"{BESIDE}*"):  # of failed runs, looked at or not
+        if not psutil.pid_exists(int(old.name.removeprefix(BESIDE))):
+            old.unlink(missing_ok=True)
+    screen = Screen(study, jobs, sys.stderr, state / f"{BESIDE}{os.getpid()}")
     _shown.append(screen)
     shown.addFilter(_passes)
     logger.handlers.insert(0, screen)  # before what writes: the line goes, then the warning comes
