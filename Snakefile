@@ -105,8 +105,7 @@ onstart:
             sharing.offer()
     jobs = list(workflow.dag.needrun_jobs())
     numbered = {
-        workflow.dag.jobid(j): screen.job_of(j.rule.name, j.wildcards_dict)
-        for j in jobs
+        workflow.dag.jobid(j): (j.rule.name, j.wildcards_dict) for j in jobs
     }
     if first := screen.start(S.name, numbered):
         shell.prefix(first.replace("{", "{{").replace("}", "}}") + " ")

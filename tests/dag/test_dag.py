@@ -504,7 +504,10 @@ def test_ctrl_c_says_how_far_it_was_and_the_same_command_goes_on(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(folder / "src"), "MLFLOW_TRACKING_URI": ""}
     command = [soak.SNAKEMAKE, "--config", "study=smoke", "--quiet", "rules", "--", "models"]
     with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(command, cwd=folder, env=env, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=folder, env=env, stdout=said, stderr=said, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whatever the tests were started with
+        )  # fmt: skip
         while process.poll() is None and not list(folder.glob("work/smoke/data/*.parquet")):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to Snakemake and to its jobs

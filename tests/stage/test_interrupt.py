@@ -12,6 +12,7 @@ from holdfast.stage import alive
 
 BEFORE = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
 from holdfast.stage import interrupt
 interrupt.guard()
 press = lambda: os.kill(os.getpid(), signal.SIGINT)
@@ -42,3 +43,10 @@ def test_a_job_is_left_to_its_snakemake():
     environment = {**os.environ, alive.VARIABLE: "alive-elsewhere-1"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
     assert done.stdout == "True\n"
+
+
+def test_who_ignores_it_goes_on_ignoring_it():
+    script = BEFORE.replace("default_int_handler", "SIG_IGN") + "press()\nprint(interrupt.came())"
+    environment = {k: v for k, v in os.environ.items() if k != alive.VARIABLE}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")

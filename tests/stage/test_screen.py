@@ -15,7 +15,7 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from holdfast.errors import DataError
-from holdfast.stage import screen
+from holdfast.stage import progress, screen
 
 
 class Terminal(io.StringIO):
@@ -47,7 +47,7 @@ class Played:
 
     def __init__(self, tmp_path, stream=None) -> None:
         self.clock, self.stream, self.logs = Clock(), stream or io.StringIO(), tmp_path
-        jobs = {n: screen.job_of(rule, w) for n, (rule, w) in JOBS.items()}
+        jobs = {n: progress.job_of(rule, w) for n, (rule, w) in JOBS.items()}
         self.screen = screen.Screen("s", jobs, self.stream, tmp_path / "beside", self.clock)
 
     def tell(self, event: LogEvent | None, msg: str = "", level: int = logging.INFO, **fields) -> None:

@@ -19,8 +19,9 @@ _came = False
 
 
 def guard() -> None:
-    """Called first by the Snakefile; a job, whose Snakemake decides, is left alone."""
-    if alive.VARIABLE not in os.environ and threading.current_thread() is threading.main_thread():
+    """Called first by the Snakefile; a job, whose Snakemake decides, is left alone, and who ignores it (nohup)."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored and alive.VARIABLE not in os.environ and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _taken)
 
 

@@ -16,22 +16,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import psutil
 
 from holdfast import errors
+from holdfast.stage.progress import Job, Run, duration, job_of, tail
 
 LOGGER, STREAM = "snakemake.logging", "DefaultStreamHandler"  # Snakemake's names
 DRAWN, WRITTEN = 1.0, 60.0  # seconds between two lines on a terminal, and in a log
 CLEAR = "\r\x1b[K"
 BESIDE = "beside-logs-"  # and the number of the run's process
 TAIL = 12  # lines of a failed job's log
-CELL = ("rep", "task", "arm", "seed")
-_STEP = re.compile(r"\bstep \d+/\d+")
 # What Snakemake says of a failed run, which is said here too; its other warnings and errors pass.
 _SAID_HERE = ("RuleException", "Exiting because a job execution failed", "At least one job did not complete")
 _STOPPED = "Terminating processes on user request"
@@ -40,143 +38,6 @@ _NO_MEMORY = (
     "  Killed: by somebody, or by the system because memory ran out.",
     "  do:       fewer jobs at a time (--cores 1), or a smaller batch_size; holdfast plan says what a job needs",
 )
-
-
-@dataclass
-class Job:
-    """One job of a run; `cell` is None where it belongs to no fine-tuned model, `began` where it has not begun."""
-
-    rule: str
-    name: str
-    cell: str | None
-    logs: Sequence[str] = ()
-    began: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.rule} {self.name}".strip()
-
-
-def job_of(rule: str, wildcards: Mapping[str, str]) -> Job:
-    """A job by its rule and wildcards.
-
-    >>> str(job_of("finetune", {"rep": "", "task": "crafts", "arm": "warp", "seed": "0"}))
-    'finetune crafts/warp/0'
-    """
-    cell = "/".join(str(wildcards[k]).strip("/") for k in CELL if wildcards.get(k))
-    inside = {"task", "arm", "seed"} <= wildcards.keys()
-    return Job(rule, "/".join(str(v).strip("/") for v in wildcards.values() if v), cell if inside else None)
-
-
-@dataclass
-class Run:
-    """The jobs of one run by their numbers, and which of them are done."""
-
-    jobs: dict[int, Job]
-    began: float
-    running: dict[int, Job] = field(default_factory=dict)
-    done: set[int] = field(default_factory=set)
-    failed: dict[int, Job] = field(default_factory=dict)
-    seconds: dict[str, list[float]] = field(default_factory=dict)  # of the finished jobs of a rule
-    stopped: bool = False
-
-    def begin(self, number: int, job: Job, now: float) -> None:
-        """A job runs, perhaps once more; on a cluster it may wait for its turn."""
-        job.began = now
-        self.jobs[number] = self.running[number] = job
-        self.failed.pop(number, None)
-
-    def finish(self, number: int, now: float) -> None:
-        """A job has ended well."""
-        job = self.running.pop(number, None)
-        self.done.add(number)
-        if job and job.began is not None:
-            self.seconds.setdefault(job.rule, []).append(now - job.began)
-
-    def fail(self, number: int) -> Job | None:
-        """A job has failed; None if that is known."""
-        if number in self.failed:
-            return None
-        job = self.running.pop(number, None) or self.jobs.get(number)
-        if job:
-            self.failed[number] = job
-        return job
-
-    def cells(self) -> tuple[int, int]:
-        """(fine-tuned models with everything that is made of them done, all of this run)."""
-        everything = {j.cell for j in self.jobs.values() if j.cell}
-        return len(everything - {j.cell for n, j in self.jobs.items() if n not in self.done}), len(everything)
-
-    def left(self, now: float) -> float | None:
-        """Seconds to the end, if what is left takes as long as what was done of its kind, as many at a time as now.
-
-        None while the jobs of which no kind has ended are more than half of what is left.
-        """
-        rest = [j for n, j in self.jobs.items() if n not in self.done]
-        known = [x for each in self.seconds.values() for x in each]
-        new = sum(j.rule not in self.seconds for j in rest)
-        if not known or 2 * new > len(rest):
-            return None
-        worked = {id(j): now - j.began for j in self.running.values() if j.began is not None}
-        total = 0.0
-        for j in rest:
-            alike = self.seconds.get(j.rule, known)
-            total += max(sum(alike) / len(alike) - worked.get(id(j), 0.0), 0.0)
-        at_a_time = max((sum(known) + sum(worked.values())) / max(now - self.began, 1e-9), 1.0)
-        return total / at_a_time
-
-    def line(self, study: str, now: float) -> str:
-        """How far the run is, in one line."""
-        cells, of = self.cells()
-        left = self.left(now)
-        parts = [f"{study}: {len(self.done)} of {len(self.jobs)} jobs"]
-        parts += [f"{cells} of {of} cells"] if of else []
-        parts += [duration(now - self.began)]
-        parts += [f"about {coarse(left)} left"] if left is not None else []
-        at_work = [f"{job} {step}".strip() for job in self.running.values() for step in [_step(job.logs)]]
-        return " | ".join([", ".join(parts), *at_work])
-
-
-def duration(seconds: float) -> str:
-    """A time that has passed.
-
-    >>> duration(7.6), duration(252), duration(5400)
-    ('7 s', '4 min 12 s', '1 h 30 min')
-    """
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def coarse(seconds: float) -> str:
-    """A time to come, no finer than it is known.
-
-    >>> coarse(20), coarse(200), coarse(4000), coarse(6900)
-    ('1 min', '4 min', '1 h 10 min', '2 h 0 min')
-    """
-    minutes = max(1, -(-int(seconds) // 60))
-    if minutes < 60:
-        return f"{minutes} min"
-    minutes = -(-minutes // 10) * 10
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def _end(log: str, size: int = 4000) -> list[str]:
-    """The last lines of a log, without that about the process itself; none where there is none."""
-    try:
-        with Path(log).open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - size, 0))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("worked ")]
-
-
-def _step(logs: Iterable[str]) -> str:
-    """Where a training is, if it says so in its log."""
-    last = [end[-1] for log in logs if (end := _end(log, 500))]
-    found = _STEP.search(last[-1]) if last else None
-    return found[0] if found else ""
 
 
 def _block(lines: Sequence[str]) -> list[str]:
@@ -204,13 +65,13 @@ def ended_by(said: str) -> str:
 def reason(job: Job, seconds: float | None, beside: Path, by: str = "") -> list[str]:
     """Why a job failed: the user's error that its log ends with, or the signal that it was ended `by` and the last
     lines of its log; where there are none, of what jobs write `beside` their logs."""
-    lines = [line for log in job.logs for line in _end(log)]
+    lines = [line for log in job.logs for line in tail(log)]
     after = f" after {duration(seconds)}" if seconds is not None else ""
     head = f"failed: {job}{after}"
     if block := _block(lines):
         return [head, *block]
     where = f"its log {job.logs[0]}" if lines else f"no log; {beside}"
-    last = [f"  {line}" for line in (lines or _end(str(beside)))[-TAIL:]]
+    last = [f"  {line}" for line in (lines or tail(str(beside)))[-TAIL:]]
     head += f", ended by {by}" if by else ""
     return [f"{head}; {where} ends:" if last else f"{head}; no log", *last, *(_NO_MEMORY if by == "SIGKILL" else ())]
 
@@ -314,9 +175,12 @@ def _passes(record: logging.LogRecord) -> bool:
 _shown: list[Screen] = []
 
 
-def start(study: str, jobs: Mapping[int, Job], state: Path = Path(".snakemake")) -> str:
+def start(study: str, jobs: Mapping[int, tuple[str, Mapping[str, str]]], state: Path = Path(".snakemake")) -> str:
     """Called when a run starts: take the place of what Snakemake shows, where it was asked to be quiet about its
     rules.
+
+    Args:
+        jobs: rule and wildcards of every job that is to run, by its number.
 
     Returns:
         what a shell does before every job: a job that is interrupted before its log is open says so, in pages, and not
@@ -329,7 +193,8 @@ def start(study: str, jobs: Mapping[int, Job], state: Path = Path(".snakemake"))
     for old in state.glob(f"{BESIDE}*"):  # of failed runs, looked at or not
         if not psutil.pid_exists(int(old.name.removeprefix(BESIDE))):
             old.unlink(missing_ok=True)
-    screen = Screen(study, jobs, sys.stderr, state / f"{BESIDE}{os.getpid()}")
+    known = {number: job_of(*job) for number, job in jobs.items()}
+    screen = Screen(study, known, sys.stderr, state / f"{BESIDE}{os.getpid()}")
     _shown.append(screen)
     shown.addFilter(_passes)
     logger.handlers.insert(0, screen)  # before what writes: the line goes, then the warning comes
