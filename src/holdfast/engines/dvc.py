@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import re
@@ -18,6 +17,7 @@ import yaml
 
 from holdfast.engines import versions
 from holdfast.errors import ArtifactError, EngineError, said
+from holdfast.record import files
 
 SCHEMA, HASH = "2.0", "md5"  # of a dvc.lock that is understood here
 FOLDER = ".dir"  # ends the name of an object that lists a folder
@@ -197,7 +197,7 @@ class Store:
 
 
 def _refused(name: str, kind: str, what: str, error: BaseException) -> ArtifactError:
-    full = isinstance(error, OSError) and error.errno == errno.ENOSPC  # here, or in the folder that is the remote
+    full = files.full(error) is not None  # here, or in the folder that is the remote
     late = isinstance(error, TimeoutError)  # which says nothing
     return ArtifactError(
         what, found="no answer in time" if late else f"{type(error).__name__}: {said(error)}",

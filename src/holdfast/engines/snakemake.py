@@ -23,6 +23,7 @@ from holdfast.engines import versions
 from holdfast.errors import ArtifactError, HoldfastError
 
 STATE = Path(".snakemake")
+LOGGER = "snakemake.logging"  # of Python's logging
 RECORDS, LOCKS = STATE / "metadata", STATE / "locks"
 FORMAT = 6  # `record_format_version` of the records that are understood here
 COLUMNS = ("output_file", "status", "plan")  # of its detailed summary, as far as they are read

@@ -49,21 +49,28 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def no_room(error: BaseException | None) -> DiskError | None:
-    """The error of a disk that is full, where that is behind an error."""
+def full(error: BaseException | None) -> BaseException | None:
+    """The error that says of a disk that it is full, if one is behind this."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(x in str(error) for x in _FULL):
-            file, free = getattr(error, "filename", None), shutil.disk_usage(Path.cwd()).free
-            return DiskError(
-                "There is no room on the disk.",
-                found=f"{said(error)}{f', writing {file}' if file else ''}; {shown(free)} are free in {Path.cwd()}",
-                expected="room for what is written (holdfast plan STUDY says how much a study needs)",
-                do="make room: what is finished is kept, and the same command goes on",
-            )  # fmt: skip
+            return error
         seen.append(error)
         error = error.__cause__ or error.__context__
     return None
+
+
+def no_room(error: BaseException | None) -> DiskError | None:
+    """The block of a disk that is full, where that is behind an error."""
+    if (found := full(error)) is None:
+        return None
+    file, free = getattr(found, "filename", None), shutil.disk_usage(Path.cwd()).free
+    return DiskError(
+        "There is no room on the disk.",
+        found=f"{said(found)}{f', writing {file}' if file else ''}; {shown(free)} are free in {Path.cwd()}",
+        expected="room for what is written (holdfast plan STUDY says how much a study needs)",
+        do="make room: what is finished is kept, and the same command goes on",
+    )  # fmt: skip
 
 
 def shown(count: float) -> str:

@@ -23,9 +23,10 @@ from typing import Any, TextIO
 import psutil
 
 from holdfast import errors
+from holdfast.engines.snakemake import LOGGER
 from holdfast.stage.progress import Job, Run, duration, job_of, tail
 
-LOGGER, STREAM = "snakemake.logging", "DefaultStreamHandler"  # Snakemake's names
+STREAM = "DefaultStreamHandler"  # Snakemake's name of what writes on the screen
 DRAWN, WRITTEN = 1.0, 60.0  # seconds between two lines on a terminal, and in a log
 CLEAR = "\r\x1b[K"
 BESIDE = "beside-logs-"  # and the number of the run's process

@@ -7,9 +7,9 @@ import re
 import sys
 from collections.abc import Sequence
 
+from holdfast.engines.snakemake import LOGGER
 from holdfast.errors import HoldfastError, UsageError, meant
 
-LOGGER = "snakemake.logging"  # Snakemake's name
 _NAMED = re.compile(r"No rule to produce (.+?) \(if you use")
 
 
