@@ -1162,6 +1162,16 @@ MUTANTS = [
         ('and not line.startswith("worked ")', ""),
     ),
     *_of(
+        "study/hooks.py", "methods/test_methods.py -k 'hooks or headers'",
+        ("set(defined) - HOOKS.keys()", "set()"),
+        ("hook is not None and (why := _uncallable(hook, call))", "(why := '') and hook is not None"),
+        ("bind_partial(*call.places, **dict.fromkeys(call.always))", "bind_partial(*call.places)"),
+        ("bind_partial(*call.places, **", "bind_partial(**"),
+        ("and p.name not in call.asked", ""),
+        ("and p.default is p.empty", ""),
+        ("(p.VAR_POSITIONAL, p.VAR_KEYWORD)", "(p.VAR_POSITIONAL,)"),
+    ),
+    *_of(
         "study/room.py", "study/test_room.py",
         (".free) < LEAST", ".free) <= LEAST"),
         ("needed - there <= free", "needed <= free"),

@@ -310,6 +310,7 @@ HEAD, SETTINGS = 'KIND = "train"\nNEEDS = ("aligned",)\n', "class Settings: ...\
         (HEAD.replace("aligned", "aligned2") + SETTINGS, "did you mean 'aligned'"),
         (HEAD + SETTINGS + "def extra_los(model): ...\n", "did you mean 'extra_loss'"),
         (HEAD + SETTINGS + "def attach:\n", "line 4"),
+        (HEAD.replace("train", "merge") + SETTINGS, "merges nothing"),
     ],
 )
 def test_broken_headers_are_refused(tmp_path, monkeypatch, text, says):
@@ -325,3 +326,39 @@ def test_a_file_that_cannot_be_imported_is_one_block(tmp_path, monkeypatch):
     monkeypatch.setattr("holdfast.methods.__path__", [str(tmp_path)])
     with pytest.raises(MethodError, match="No module named 'nothing_like_it'"):
         registry.load("odd")
+
+
+STRICT = "from holdfast.study.registry import MethodSettings\n" + HEAD + "class Settings(MethodSettings): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (HEAD + SETTINGS, "are not those of a method"),
+        (HEAD + "Settings = MethodSettings = dict(a=1)\ndef Settings(): ...\n", "are not those of a method"),
+        (STRICT + "def rows(task_rows, settings): ...\n", "unexpected keyword argument 'seed'"),
+        (STRICT + "def attach(model, settings): ...\n", "too many positional arguments"),
+        (STRICT + "def attach(model, layers, settings, *, rank, **needs): ...\n", "nothing gives it rank"),
+        (STRICT + "def after_step(model, settings, step): ...\n", "nothing gives it step"),
+        (STRICT + "def beside(model, settings, training, *, encoded, stream, safty, **needs): ...\n", "gives it safty"),
+        (STRICT + "def optimizer(model, layers, settings, training, *, safety): ...\n", "gives it safety"),
+        (STRICT.replace("train", "merge") + "def merge(name, weights, settings): ...\n", "too many positional"),
+    ],
+)
+def test_hooks_that_nothing_could_call_are_refused_at_planning(tmp_path, monkeypatch, text, says):
+    (tmp_path / "odder.py").write_text(text)
+    monkeypatch.setattr(registry, "METHODS_FOLDER", tmp_path)
+    monkeypatch.setattr("holdfast.methods.__path__", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "holdfast.methods.odder", raising=False)
+    with pytest.raises(MethodError, match=says):
+        registry.load("odder")
+
+
+def test_hooks_that_take_what_they_are_given_pass_whatever_they_call_it(tmp_path, monkeypatch):
+    (tmp_path / "sound.py").write_text(
+        STRICT + "def rows(a, b, *, seed, safety=None): ...\ndef attach(*all, **needs): ...\n"
+        "def optimizer(a, b, c, d, *, mask, basis): ...\ndef after_step(m, _): ...\ndef _helper(x, y, z): ...\n"
+    )
+    monkeypatch.setattr(registry, "METHODS_FOLDER", tmp_path)
+    monkeypatch.setattr("holdfast.methods.__path__", [str(tmp_path)])
+    assert registry.load("sound").KIND == "train"

@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Say what a study costs before it runs.
 
-    Jobs, FLOPs, hours, the memory of one job, the disk of every family, what a job asks of a cluster, how many GPUs
+    Jobs, FLOPs, time, the memory of one job, the disk of every family, what a job asks of a cluster, how many GPUs
     hold one training, and which difference between two arms the study can see. A cost model with a rate that is
     measured on this machine, or given.
     """
@@ -45,7 +45,7 @@ def command(
     rate = tflops * 1e12 if tflops else measured_rate()
     cores, load = os.cpu_count() or 1, os.getloadavg()[0]
     if not tflops and load > BUSY * cores:
-        click.echo(f"note: this machine is busy (load {load:.1f} on {cores} cores): the hours are those of a quiet one",
+        click.echo(f"note: this machine is busy (load {load:.1f} on {cores} cores): times are those of a quiet one",
                    err=True)  # fmt: skip
     click.echo(terminal.plan(resolved, shape, rate, utilization, hazards, gpu=gpu, bytes_of_gpu=1e9 * gpu_memory))
     source, revision = resolved.study.foundation.source, resolved.study.foundation.revision

@@ -14,6 +14,7 @@ from holdfast import names
 from holdfast.compare import forms
 from holdfast.compare.claims import EQUAL, UTILITY_MARGIN
 from holdfast.compare.curves import measure
+from holdfast.record import times
 from holdfast.report import tabular
 from holdfast.report.shown import percent
 
@@ -258,11 +259,11 @@ def cost(costs: Sequence[Row], threads: Iterable[int]) -> list[str]:
     each = f", on {' or '.join(map(str, on))} thread{'s' * (on != [1])} each" if on else ""
     total = sum(s for s, _ in spent)
     lines = [
-        f"{len(spent)} models trained or merged in {_time(total)} of wall time, one after another{each}; "
-        f"longest {whose} ({_time(most)}). Answering and judging are not in it."
+        f"{len(spent)} models trained or merged in {times.rounded(total)} of wall time, one after another{each}; "
+        f"longest {whose} ({times.rounded(most)}). Answering and judging are not in it."
     ]
     if on:
-        lines.append(f"At most {_time(total * max(on))} of processor time.")
+        lines.append(f"At most {times.rounded(total * max(on))} of processor time.")
     if memory:
         peak, whose = max(memory)
         lines.append(f"At most {peak / 1e9:.1f} GB of memory: {whose}.")
@@ -271,15 +272,3 @@ def cost(costs: Sequence[Row], threads: Iterable[int]) -> list[str]:
 
 def _who(c: Row) -> str:
     return f"{c['arm']} on {c['task']}" if c["task"] else str(c["arm"])
-
-
-def _time(seconds: float) -> str:
-    """Seconds for reading.
-
-    >>> _time(42.4), _time(600), _time(7260)
-    ('42 s', '10 min', '2 h 01 min')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -7,7 +7,7 @@ from pathlib import Path
 from holdfast import names
 from holdfast.compare.power import power
 from holdfast.model.shapes import Shape
-from holdfast.record import files, jsonfiles
+from holdfast.record import files, jsonfiles, times
 from holdfast.record.csvfiles import read_csv
 from holdfast.report import tabular
 from holdfast.study import requests, resolve, together
@@ -102,15 +102,6 @@ def _equal_utility(file: Path) -> list[str]:
     return lines
 
 
-def _minutes(count: int | None) -> str:
-    """A time in words.
-
-    >>> _minutes(11), _minutes(1500)
-    ('11 min', '25 h')
-    """
-    return "?" if count is None else f"{count} min" if count < 120 else f"{count / 60:.0f} h"
-
-
 # Two spreads, to show what they cost; what a study's own arms have says its variance.csv.
 SPREADS = (0.05, 0.15)
 
@@ -152,7 +143,7 @@ def spread(study: resolve.Resolved, s: Shape, reached: float, bytes_of_gpu: floa
     """
     mine = study.study.resources.gpus
     holds: list[int] = []
-    rows = [f"{'one on GPUs':14}{'memory of each':>16}{'hours':>9}{'received a step':>17}"]
+    rows = [f"{'one on GPUs':14}{'memory of each':>16}{'time':>12}{'received a step':>17}"]
     for count in sorted({*GPUS, mine}):
         if count > 1 and together.why(study, count):
             continue
@@ -161,10 +152,10 @@ def spread(study: resolve.Resolved, s: Shape, reached: float, bytes_of_gpu: floa
         if not trained:
             return []
         memory, received = (max(getattr(x, k) for x in trained) for k in ("memory", "received"))
-        hours = max(x.flops / x.jobs for x in trained) / count / reached / 3600
+        took = max(x.flops / x.jobs for x in trained) / count / reached
         holds += [count] if memory <= bytes_of_gpu else []
         rows.append(
-            f"{count:<4}{'this study' if count == mine else '':10}{files.shown(memory):>16}{hours:>9.3g}"
+            f"{count:<4}{'this study' if count == mine else '':10}{files.shown(memory):>16}{times.rounded(took):>12}"
             f"{files.shown(received) if count > 1 else '':>17}{'' if count in holds else '  does not fit'}"
         )  # fmt: skip
     size = f"GPUs of {files.shown(bytes_of_gpu)}"
@@ -188,6 +179,16 @@ def spread(study: resolve.Resolved, s: Shape, reached: float, bytes_of_gpu: floa
     ]
 
 
+def _parameters(count: int) -> str:
+    """A number of parameters, as models are named.
+
+    >>> _parameters(44_160), _parameters(134_515_008), _parameters(6_738_415_616)
+    ('44.2 K', '135 M', '6.74 B')
+    """
+    size, unit = next(((x, u) for x, u in ((1e9, "B"), (1e6, "M")) if count >= x), (1e3, "K"))
+    return f"{count / size:.3g} {unit}"
+
+
 def plan(
     study: resolve.Resolved, s: Shape, rate: float, utilization: float, hazards: int | None = None, *,
     gpu: bool = False, bytes_of_gpu: float = 80e9,
@@ -201,24 +202,26 @@ def plan(
     """
     families, asked = stages(study, s), requests.of_stages(study, s, gpu=gpu, rate=rate, utilization=utilization)
     lines = [
-        f"{study.name}: {s.parameters / 1e9:.3g} B parameters, {len(study.places)} cells", "",
-        f"{'stage':18}{'jobs':>6}{'FLOPs':>11}{'hours':>9}{'memory of one':>16}{'disk':>10}{'one asks for':>20}",
+        f"{study.name}: {_parameters(s.parameters)} parameters, {len(study.places)} cells", "",
+        f"{'stage':18}{'jobs':>6}{'FLOPs':>11}{'time':>12}{'memory of one':>16}{'disk':>10}{'one asks for':>20}",
     ]  # fmt: skip
     total = Stage(
         "together", sum(x.jobs for x in families), sum(x.flops for x in families), max(x.memory for x in families),
         sum(x.disk for x in families),
     )  # fmt: skip
     for x in (*families, total):
-        hours = sum(y.flops / y.processes for y in (families if x is total else [x])) / (rate * utilization) / 3600
+        took = sum(y.flops / y.processes for y in (families if x is total else [x])) / (rate * utilization)
         one = asked.get(x.name)
-        request = f"{files.shown(1e6 * one.mem_mb)}, {_minutes(one.minutes)}" if one else ""
+        lasts = "?" if one is None or one.minutes is None else times.rounded(60 * one.minutes)
+        request = f"{files.shown(1e6 * one.mem_mb)}, {lasts}" if one else ""
         lines.append(
-            f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{hours:>9.3g}{files.shown(x.memory):>16}{files.shown(x.disk):>10}{request:>20}".rstrip()
-        )  # fmt: skip
+            f"{x.name:18}{x.jobs:>6}{x.flops:>11.2e}{times.rounded(took):>12}{files.shown(x.memory):>16}"
+            f"{files.shown(x.disk):>10}{request:>20}".rstrip()
+        )
     lines += spread(study, s, rate * utilization, bytes_of_gpu) if gpu or study.study.resources.gpus > 1 else []
     lines += [
         "", "What one asks for: of a cluster (docs/cluster.md), " + ("beside a GPU." if gpu else "without a GPU."),
-        f"Hours: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached"
+        f"Time: one device at {rate / 1e12:.3g} TFLOP/s, {utilization:.0%} of it reached"
         + (f", {study.study.resources.gpus} where they train together" if study.study.resources.gpus > 1 else "")
         + "; jobs also start and "
         "load, which a model of this size may not notice and a tiny one does.",

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from holdfast.record import times
+
 CELL = ("rep", "task", "arm", "seed")
 _STEP = re.compile(r"\bstep \d+/\d+")
 
@@ -100,35 +102,10 @@ class Run:
         left = self.left(now)
         parts = [f"{study}: {len(self.done)} of {len(self.jobs)} jobs"]
         parts += [f"{cells} of {of} cells"] if of else []
-        parts += [duration(now - self.began)]
-        parts += [f"about {coarse(left)} left"] if left is not None else []
+        parts += [times.passed(now - self.began)]
+        parts += [f"about {times.coarse(left)} left"] if left is not None else []
         at_work = [f"{job} {step}".strip() for job in self.running.values() for step in [_step(job.logs)]]
         return " | ".join([", ".join(parts), *at_work])
-
-
-def duration(seconds: float) -> str:
-    """A time that has passed.
-
-    >>> duration(7.6), duration(252), duration(5400)
-    ('7 s', '4 min 12 s', '1 h 30 min')
-    """
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def coarse(seconds: float) -> str:
-    """A time to come, no finer than it is known.
-
-    >>> coarse(20), coarse(200), coarse(4000), coarse(6900)
-    ('1 min', '4 min', '1 h 10 min', '2 h 0 min')
-    """
-    minutes = max(1, -(-int(seconds) // 60))
-    if minutes < 60:
-        return f"{minutes} min"
-    minutes = -(-minutes // 10) * 10
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def tail(log: str, size: int = 4000) -> list[str]:

@@ -24,7 +24,8 @@ import psutil
 
 from holdfast import errors
 from holdfast.engines.snakemake import LOGGER
-from holdfast.stage.progress import Job, Run, duration, job_of, tail
+from holdfast.record import times
+from holdfast.stage.progress import Job, Run, job_of, tail
 
 STREAM = "DefaultStreamHandler"  # Snakemake's name of what writes on the screen
 DRAWN, WRITTEN = 1.0, 60.0  # seconds between two lines on a terminal, and in a log
@@ -67,7 +68,7 @@ def reason(job: Job, seconds: float | None, beside: Path, by: str = "") -> list[
     """Why a job failed: the user's error that its log ends with, or the signal that it was ended `by` and the last
     lines of its log; where there are none, of what jobs write `beside` their logs."""
     lines = [line for log in job.logs for line in tail(log)]
-    after = f" after {duration(seconds)}" if seconds is not None else ""
+    after = f" after {times.passed(seconds)}" if seconds is not None else ""
     head = f"failed: {job}{after}"
     if block := _block(lines):
         return [head, *block]
@@ -148,7 +149,7 @@ class Screen(logging.Handler):
     def end(self) -> None:
         """The run is over: say how it went, and what to open."""
         self.over.set()
-        run, took = self.run, duration(self.clock() - self.run.began)
+        run, took = self.run, times.passed(self.clock() - self.run.began)
         done = f"{len(run.done)} of {len(run.jobs)} jobs"
         kept = "What is finished is kept:"
         if run.failed and not run.stopped:

@@ -9,7 +9,6 @@ imported only for what a study names, and such a file imports torch inside its h
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import importlib
 import re
@@ -22,16 +21,13 @@ from pydantic import Field
 
 from holdfast import names
 from holdfast.errors import MethodError, meant, said
+from holdfast.study import hooks
 from holdfast.study.checked import Strict
 
 METHODS_FOLDER = Path(__file__).parents[1] / "methods"
 JUDGES_FOLDER = Path(__file__).parents[1] / "judges"
 KINDS = ("train", "merge")
-# What a method may define for those who call it: docs/add-a-method.md.
-HOOKS = ("rows", "prelude", "attach", "optimizer", "extra_loss", "after_step", "beside", "low_rank", "fold",
-         "merge", "prepare", "merge_factor", "system_prompt")  # fmt: skip
 NEEDS = (*names.ROLES, "safety", "basis", "mask", "gram", "preferences")
-ALIKE = 0.8  # of two names, one of which is a misspelt hook
 # Other names papers use for a method here.
 ALIASES = {"safe-instr": "safety-mix"}
 
@@ -89,7 +85,7 @@ def header(name: str) -> Header:
 
     Raises:
         MethodError: no such file, one that is no Python, or KIND / NEEDS are missing, not literals or not known; no
-            Settings; a hook with a typo, which nothing would call.
+            Settings, no merge; a hook with a typo, which nothing would call.
     """
     path = method_file(name)
     if not path.exists():
@@ -109,7 +105,7 @@ def header(name: str) -> Header:
             expected='KIND = "train" | "merge" and NEEDS = ("aligned", ...)',
             do=f"add it at the top of {path.name}",
         )
-    _refuse_misspelt(name, path, literals["NEEDS"])
+    _refuse_misspelt(name, path, literals["KIND"], literals["NEEDS"])
     return Header(
         name, literals["KIND"], tuple(literals["NEEDS"]), float(literals.get("LEARNING_RATE", 1e-4)),
         doc, literals.get("CARD", {}),
@@ -150,7 +146,7 @@ def _head(text: str) -> tuple[str, list[tuple[str, ast.expr]], list[str]]:
     return ast.get_docstring(tree) or "", [(n.targets[0].id, n.value) for n in assigned], defined  # type: ignore[attr-defined]
 
 
-def _refuse_misspelt(name: str, path: Path, needs: Any) -> None:
+def _refuse_misspelt(name: str, path: Path, kind: str, needs: Any) -> None:
     """Refuse what nobody would bring or call: without it a method is another one, or none."""
     *_, defined = _head(path.read_text(encoding="utf-8"))
     for each in map(str, needs):
@@ -164,30 +160,37 @@ def _refuse_misspelt(name: str, path: Path, needs: Any) -> None:
             f"Method '{name}' has no Settings.", found=", ".join(defined) or "no class",
             expected="class Settings(MethodSettings), empty where nothing can be set", do=f"add it to {path.name}",
         )  # fmt: skip
-    for each in set(defined) - set(HOOKS):
-        if near := difflib.get_close_matches(each, HOOKS, n=1, cutoff=ALIKE):
-            raise MethodError(
-                f"Nothing calls {each} of method '{name}'.", found=f"{each} in {path.name}",
-                expected=f"a hook ({', '.join(HOOKS)}), or a function whose name is not like one",
-                do=f"did you mean '{near[0]}'?",
-            )  # fmt: skip
+    if kind == "merge" and "merge" not in defined:
+        raise MethodError(
+            f"Method '{name}' merges nothing.", found=f"KIND = {kind!r} and no function merge",
+            expected=f"merge({hooks.HOOKS['merge']}): one tensor of the result", do=f"add it to {path.name}",
+        )  # fmt: skip
+    hooks.refuse_misspelt(name, path.name, defined)
 
 
 def load(name: str) -> ModuleType:
     """The module of a method (checked by `header` first).
 
     Raises:
-        MethodError: as `header`, or Python cannot import it.
+        MethodError: as `header`; or Python cannot import it, its Settings are of another kind, or a hook cannot be
+            called as hooks are.
     """
     header(name)
     path = method_file(name)
     try:
-        return importlib.import_module(f"holdfast.methods.{path.stem}")
+        module = importlib.import_module(f"holdfast.methods.{path.stem}")
     except Exception as error:
         raise MethodError(
             f"The file of method '{name}' cannot be imported.", found=f"{type(error).__name__}: {said(error)}",
             expected="imports of what is installed, and of torch inside its hooks only", do=f"correct {path.name}",
         ) from error  # fmt: skip
+    if not (isinstance(module.Settings, type) and issubclass(module.Settings, MethodSettings)):
+        raise MethodError(
+            f"The Settings of method '{name}' are not those of a method.", found=f"{module.Settings!r}",
+            expected="class Settings(MethodSettings), whose keys a study sets", do=f"correct {path.name}",
+        )  # fmt: skip
+    hooks.refuse_uncallable(name, module)
+    return module
 
 
 # ---- judges ---------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import time
 from collections.abc import Callable
@@ -163,8 +162,8 @@ def run(
         model, tokenizer, encoded, train_settings,
         seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,
         identity=identity, optimizer=optimizer, clips_itself=getattr(optimizer, "clips_itself", False),
-        extra_loss=functools.partial(method.extra_loss, settings=settings) if hasattr(method, "extra_loss") else None,
-        after_step=functools.partial(method.after_step, settings=settings) if hasattr(method, "after_step") else None,
+        extra_loss=(lambda m, batch: method.extra_loss(m, batch, settings)) if hasattr(method, "extra_loss") else None,
+        after_step=(lambda m: method.after_step(m, settings)) if hasattr(method, "after_step") else None,
         beside=beside, say=say, terminal=terminal, name=name,
     )  # fmt: skip
     record: dict[str, Any] = spread.described()
