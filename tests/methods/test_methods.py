@@ -357,7 +357,8 @@ def test_hooks_that_nothing_could_call_are_refused_at_planning(tmp_path, monkeyp
 def test_hooks_that_take_what_they_are_given_pass_whatever_they_call_it(tmp_path, monkeypatch):
     (tmp_path / "sound.py").write_text(
         STRICT + "def rows(a, b, *, seed, safety=None): ...\ndef attach(*all, **needs): ...\n"
-        "def optimizer(a, b, c, d, *, mask, basis): ...\ndef after_step(m, _): ...\ndef _helper(x, y, z): ...\n"
+        "def optimizer(a, b, c, d, *, mask, basis): ...\ndef after_step(m, _, scale=1.0): ...\n"
+        "def low_rank(a, b, **more): ...\ndef fold(a, b, *rest): ...\ndef _helper(x, y, z): ...\n"
     )
     monkeypatch.setattr(registry, "METHODS_FOLDER", tmp_path)
     monkeypatch.setattr("holdfast.methods.__path__", [str(tmp_path)])
