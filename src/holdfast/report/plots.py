@@ -9,7 +9,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
 from holdfast import names
 from holdfast.compare import attacks as attacked
@@ -132,8 +131,6 @@ def losses(cells: dict[Path, Row]) -> str:
                     label=cell["family"],
                 )
             axis.set(title=task, xlabel="optimizer step", yscale="log")
-            axis.yaxis.set_major_formatter(LogFormatter())
-            axis.yaxis.set_minor_formatter(LogFormatter())
         axes[0].set_ylabel("loss per token")
         if tasks:
             shared_legend(figure, axes)

@@ -75,8 +75,8 @@ def _values(row: Row, costs: Sequence[Row]) -> dict[str, list[float | None]]:
         ends = [_number(row.get(k), 100) for k in (key, f"{key}_low", f"{key}_high")]
         if ends[0] is not None:
             values[key] = ends
-    if ends := told_apart(row):
-        values[APART] = [_number(end, 100) for end in ends]
+    if apart := told_apart(row):
+        values[APART] = [_number(end, 100) for end in apart]
     for key, (_, _, factor) in OTHERS.items():
         all_of = [row.get(key)] if row.get(key) not in (None, "") else [c.get(key) for c in costs]
         there = [n for n in (_number(v, factor) for v in all_of) if n is not None]
