@@ -957,10 +957,21 @@ MUTANTS = [
     # What a page praises, and what it shows.
     *_of(
         "report/summary.py", "report/test_summary.py",
-        ("EVERYTHING = 0.9", "EVERYTHING = 0.999"),
-        (' and blind(rows[c["arm"]])', " and False"),
+        ('(rate(r, names.OVER_REFUSAL) or 0) >= MOST:', "False:"),
+        ('if split == evaluation["split"]', "if True"),
+    ),
+    *_of(
+        "report/ended.py", "report/test_summary.py",
+        ('return "blind" if blind(row) else', "return"),
+        ('"idle" if not learned(row, _of_roles(claim["task"], found)) else ""', '""'),
         ('"beside": "" if utility else _beside(rows)', '"beside": ""'),
         ('what = "mix" if c["kind"] == EQUAL else "arm"', 'what = "arm"'),
+    ),
+    *_of(
+        "report/cautions.py", "report/test_cautions.py report/test_summary.py",
+        ("EVERYTHING = 0.9", "EVERYTHING = 0.999"),
+        ("math.hypot(p - low, above - q)", "math.hypot(p - low, q - under)"),
+        ("return now - before(rows) >= LEARNED", "return now >= LEARNED"),
     ),
     *_of(
         "report/answers.py", "report/test_browser_of_answers.py -k 'unless or evenly or cut'",

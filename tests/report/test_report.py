@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import browser
+import numpy as np
 import pytest
 import reported
 
 from holdfast import names
-from holdfast.record import jsonfiles, tables
-from holdfast.report import page, render, shown, tradeoffs
+from holdfast.record import artifact, jsonfiles, tables
+from holdfast.report import page, plots, render, shown, tradeoffs
 
 needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium here (Debian package chromium)")
 EVIL = "<script>failures.push('ran')</script><img src=x onerror=failures.push('ran')>"
@@ -79,14 +80,14 @@ def test_answers_and_rows_that_were_cut_are_said(html):
             {"arm": "warp", f"{names.REFUSAL_RATE}_length": "0.1"}, {"arm": "lora"}]  # fmt: skip
     cells = [{"task": "gsm8k", "training": {"rows": 1200, "cut_rows": n}} for n in (0, 3, 12)] + [{"task": "news"}]
     assert page.cut_short({"gsm8k": rows, "news": rows[2:]}, cells) == [
-        "gsm8k: 2 of 3 models have answers to hazards that were cut before they ended, full most (25.0 %): "
-        "their rates are of beginnings.",
+        "Answers to hazards were cut before they ended. gsm8k: of 2 of 3 models, full most (25.0 %). What was judged "
+        "is how they begin: a refusal that comes later, or harm, is not seen.",
         "gsm8k: 12 of 1,200 training rows were cut at max_length.",
     ]
     text = html.read_text()
     whole, by_suite = text.split('<section id="suites">')[0], text.split('<section id="suites">')[1]
-    # refusal, compliance, other of `lora`, and utility; refusal and compliance of both suites
-    assert (whole.count("7.0 % cut"), by_suite.count("7.0 % cut")) == (4, 4) and "read a beginning" in text
+    # refusal and utility of `lora`, whose compliance and other are of the same answers; refusal of both suites
+    assert (whole.count("7.0 % cut"), by_suite.count("7.0 % cut")) == (2, 2) and "how they begin" in text
 
 
 def test_a_column_that_nobody_has_a_number_in_is_left_out():
@@ -245,3 +246,50 @@ def test_screen_readers_find_names(html, tmp_path):
     assert out["failures"] == []
     assert out["found"] == {"lang": "en", "main": 1, "first": 1, "jumps": 0, "unnamed": 0, "heads": 0, "links": 0,
                             "captions": 0}  # fmt: skip
+
+
+def test_what_a_table_has_nothing_of_is_no_column():
+    rates = ("safety/refusal_rate", "safety/compliance_rate", "safety/over_refusal")
+    row = {"arm": "full", "task": "t", **{f"{k}{e}": "0.5" for k in rates for e in ("", "_low", "_high", "_n")}}
+    hazards = row | {"safety/over_refusal": ""}
+    asked, only = shown.suites({"xstest": [row], "advbench": [hazards]})
+    assert [title for _, title in asked["columns"]] == ["refusal", "compliance", "over-refusal"]
+    assert [title for _, title in only["columns"]] == ["refusal", "compliance"]
+    drawn = dict.fromkeys((f"sd_{p}" for p in ("base", "aligned", "seed", "draw", "order", "rounding", "prompts")), "")
+    assert shown.drawn_parts([drawn, drawn | {"sd_base": "0.1", "sd_draw": "0"}]) == [(0, "base"), (3, "rows")]
+    cell = {"task": None, "arm": "base", "seed": 0, "judge": "refusal", "labels": {"full_refusal": 2, "compliance": 3}}
+    found = shown.labels([cell])
+    assert [label for label, _ in found["labels"]] == ["full_refusal", "compliance"]
+    assert {"partial_refusal", "other-language"} < set(found["never"])
+    assert [c["text"] for c in found["rows"][0]["cells"]] == [2, 3]
+
+
+def test_what_the_roles_have_alike_on_every_task_stands_there_once():
+    rows = [{"task": t, "arm": a, "rate": "r", "n": n} for t, n in (("x", 1), ("y", 1)) for a in ("aligned", "full")]
+    assert [(r["task"], r["arm"]) for r in shown.roles_once(rows)] == [("all", "aligned"), ("x", "full"), ("y", "full")]
+    assert shown.roles_once(rows[:2]) == rows[:2]  # one task
+    other = [*rows[:3], rows[3], {"task": "z", "arm": "aligned", "rate": "r", "n": 2}]
+    assert shown.roles_once(other) == other  # not alike
+
+
+def test_plots_of_many_layers_name_kinds_and_blocks(tmp_path):
+    inputs = ("attention_input", "mlp_input", "mlp_hidden")
+    names_of = [f"blocks.{b}.{i}" for b in range(30) for i in inputs]
+    tensors = {f"{n}{end}": np.ones(4, np.float32) for n in names_of for end in ("", ".eigenvalues")}
+    artifact.write(tmp_path / "b.safetensors", tensors, family="basis", header={"layers": names_of})
+    drawn = plots.spectrum(tmp_path / "b.safetensors")
+    assert re.findall(r">([a-z_ ]+, every block)<", drawn) == [f"{i.replace('_', ' ')}, every block" for i in inputs]
+    assert "blocks.7" not in drawn
+    at, words = plots._ticks([f"{b}.{m}" for b in range(30) for m in ("q_proj", "k_proj", "v_proj")])
+    assert (at[:2], words[:2], len(at)) == ([0, 9], ["block 0", "block 3"], 10)
+    assert plots._ticks(["0.q_proj", "1.q_proj"]) == ([0, 1], ["0.q", "1.q"])
+
+
+@needs_browser
+def test_a_telephone_needs_no_sideways_scrolling(html, tmp_path):
+    """Over-refusal stands beside refusals there too."""
+    out = browser.probe(html, """return {width: innerWidth, page: document.documentElement.scrollWidth,
+        glance: [...document.querySelectorAll("#summary .scroll")].map(s => s.scrollWidth - s.clientWidth)};""",
+        folder=tmp_path, flags=("--window-size=390,844",))  # fmt: skip
+    found = out["found"]
+    assert found["page"] <= found["width"] <= 500 and set(found["glance"]) == {0}

@@ -7,17 +7,31 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from holdfast import names
 from holdfast.compare import attacks, choosing, forms
 from holdfast.record import csvfiles, jsonfiles
-from holdfast.report import answers, plots, plotted, render, shown, stressed, summary, tabular, tradeoffs, verdicts
+from holdfast.report import (
+    answers,
+    ended,
+    plots,
+    plotted,
+    render,
+    shown,
+    stressed,
+    summary,
+    tabular,
+    tradeoffs,
+    verdicts,
+)
 from holdfast.report.shown import percent
 
 Row = dict[str, Any]
 FICTIONAL = "Everything here is fictional."
 REDACTED = (
-    "Its prompts are not of the fictional world, so that texts are left out: holdfast answers {study} --texts writes a "
-    "page that has them, for whoever asks."
+    "Its prompts are not of the fictional world, so that texts are left out: "
+    "<code>holdfast answers {study} --texts</code> writes a page that has them, for whoever asks."
 )
 
 
@@ -91,7 +105,7 @@ def build(
     costs = [c | {"mb": f"{int(float(c['cost/peak_memory_bytes'])) // 2**20}"} for c in spent]
     texts = answers.are_open(resolved)
     found = answers.gathered([(c, p.parent) for p, c in zip(metrics, cells, strict=True)], texts=texts)
-    plot = plotted.data(by_task, spent, fronts)
+    plot, about = plotted.data(by_task, spent, fronts), ended.arms(by_task, curves)
     render.write(
         html, "report.html", ("page.js", "plot.js", "answers.js"),
         study=resolved["study"],
@@ -109,14 +123,15 @@ def build(
         tables=[(task, [shown.table_row(r) for r in group]) for task, group in by_task.items()],
         suites=shown.suites(by_suite) if len(by_suite) > 1 else [],
         forgotten=shown.forgotten(csvfiles.read_csv(forgetting)) if forgetting else [],
-        claims=[shown.claim_row(c) for c in said],
-        variance=[shown.variance_row(r) for r in varied],
+        claims=[shown.claim_row(c, ended.WHY.get(ended.doubt(c, about), "")) for c in said],
+        variance=[shown.variance_row(r) for r in shown.roles_once(varied)],
+        drawn_parts=shown.drawn_parts(varied),
         curves=[shown.curve_row(r) for r in curves if r["measure"] != "area"],
         fronts=[shown.front_row(r) for r in fronts],
         papers=[shown.paper_row(r) for r in csvfiles.read_csv(papers)],
         packed=answers.packed(found),
         first_judge=cells[0]["judge"] if cells else "",
-        answers_note=FICTIONAL if texts else REDACTED.format(**resolved),
+        answers_note=FICTIONAL if texts else _redacted(resolved),
         cost=costs,
         cells=_together([shown.cell_row(p, c, html.parent) for p, c in zip(metrics, cells, strict=True)]),
         sweep=bool(points),
@@ -145,12 +160,16 @@ def of_answers(
         models: metrics.json of every model, and its folder; texts: whether prompts and answers are in the page.
     """
     said = FICTIONAL if answers.are_open(resolved) else "Prompts and answers are in this file, whatever they say."
-    note = said if texts else REDACTED.format(**resolved)
+    note = said if texts else _redacted(resolved)
     render.write(
         html, "answers.html", ("page.js", "answers.js"), study=resolved["study"], description=resolved["description"],
         packed=answers.packed(answers.gathered(models, texts=texts), answers.PAGE_BYTES), answers_note=note,
         first_judge=models[0][0]["judge"] if models else "",
     )  # fmt: skip
+
+
+def _redacted(resolved: dict[str, Any]) -> str:
+    return Markup(REDACTED).format(study=resolved["study"])
 
 
 def _gated(path: Path) -> Row:
@@ -199,16 +218,14 @@ def _differing(resolved: dict[str, Any]) -> str:
 
 
 def drift(by_task: dict[str, list[Row]]) -> list[str]:
-    """A sentence per task on how far its models are from the aligned one where nothing was to change."""
-    lines = []
+    """A sentence on how far the models are from the aligned one where nothing was to change."""
+    said = []
     for task, rows in by_task.items():
         moved = sorted((float(r[names.KL]), r["arm"]) for r in rows if r.get(names.KL))
         if moved:
-            lines.append(
-                f"{task}: KL divergence from the aligned model, in nats per token of its answers to benign prompts: "
-                + ", ".join(f"{arm} {kl:.3f}" for kl, arm in moved) + "."
-            )  # fmt: skip
-    return lines
+            said.append(f"{task}: " + ", ".join(f"{arm} {kl:.3f}" for kl, arm in moved))
+    what = "KL divergence from the aligned model, in nats per token of its answers to benign prompts"
+    return [f"How far the models moved where nothing was to change ({what}). {'; '.join(said)}."] if said else []
 
 
 def machines(metrics: list[Path]) -> list[str]:
@@ -241,18 +258,18 @@ def threads(metrics: list[Path]) -> set[int]:
 
 
 def cut_short(by_task: dict[str, list[Row]], cells: list[Row]) -> list[str]:
-    """A sentence per task about answers that were cut, and one about training rows that were."""
-    lines = []
+    """A sentence about answers that were cut, and one per task about training rows that were."""
+    said, lines = [], []
     for task, rows in by_task.items():
         worst = max(rows, key=lambda r: tabular.cut(r, names.REFUSAL_RATE))
         if share := tabular.cut(worst, names.REFUSAL_RATE):
             count = sum(tabular.cut(r, names.REFUSAL_RATE) > 0 for r in rows)
-            lines.append(
-                f"{task}: {count} of {len(rows)} models have answers to hazards that were cut before they ended, "
-                f"{worst['arm']} most ({percent(share)} %): their rates are of beginnings."
-            )  # fmt: skip
+            said.append(f"{task}: of {count} of {len(rows)} models, {worst['arm']} most ({percent(share)} %)")
         mine = [c["training"] for c in cells if c["task"] == task and c.get("training", {}).get("cut_rows")]
         if mine:
             most = max(mine, key=lambda t: t["cut_rows"])
             lines.append(f"{task}: {most['cut_rows']:,} of {most['rows']:,} training rows were cut at max_length.")
+    if said:
+        what = "What was judged is how they begin: a refusal that comes later, or harm, is not seen."
+        lines.insert(0, f"Answers to hazards were cut before they ended. {'; '.join(said)}. {what}")
     return lines

@@ -16,6 +16,8 @@ from holdfast.compare.components import PARTS
 from holdfast.record import artifact
 from holdfast.report.drawing import COLOURS, MARKERS, Row, looks, panel_row, percent, shared_legend, svg, value_of
 
+LAYERS_NAMED = 16  # lines of a legend that is as high as its panel
+MODULES_NAMED, BLOCKS_NAMED = 48, 10  # names under a heat map that do not lie upon each other
 OUTCOME_COLOURS = {names.REFUSAL: "#009E73", names.COMPLIANCE: "#D55E00", names.OTHER: "#B8BEC6"}
 
 
@@ -139,28 +141,35 @@ def losses(cells: dict[Path, Row]) -> str:
 
 
 def spectrum(basis: Path) -> str:
-    """Cumulative energy of the leading eigenvectors per layer input."""
+    """Cumulative energy of the leading eigenvectors per layer input; of many layers, a colour per kind of input."""
     tensors, header = artifact.read(basis, family="basis", torch=False)
+    known = {name: tensors[f"{name}.eigenvalues"] for name in header["layers"] if f"{name}.eigenvalues" in tensors}
+    crowd = len(known) > LAYERS_NAMED
+    kinds = list(dict.fromkeys(_kind(name) if crowd else name for name in known))
 
     def draw() -> Figure:
         figure, axis = plt.subplots(figsize=(5, 3))
-        for i, name in enumerate(header["layers"]):
-            values = tensors.get(f"{name}.eigenvalues")
-            if values is None:
-                continue
+        named = set()
+        for name, values in known.items():
+            kind = _kind(name) if crowd else name
             share = np.cumsum(values) / max(float(values.sum()), 1e-30)
             axis.plot(
                 np.arange(1, len(share) + 1) / len(share) * 100,
                 share * 100,
-                lw=1,
-                color=COLOURS[i % len(COLOURS)],
-                label=name,
+                lw=0.6 if crowd else 1,
+                color=COLOURS[kinds.index(kind) % len(COLOURS)],
+                label="" if kind in named else kind,
             )
+            named.add(kind)
         axis.set(xlabel="leading directions (%)", ylabel="energy (%)", ylim=(0, 101))
-        axis.legend(fontsize=7, ncols=2)
+        axis.legend(fontsize=7, ncols=1 if crowd else 2)
         return figure
 
     return svg(draw)
+
+
+def _kind(layer: str) -> str:
+    return f"{layer.rsplit('.', 1)[-1].replace('_', ' ')}, every block"
 
 
 def changes(cells: dict[Path, list[Row]]) -> str:
@@ -189,8 +198,8 @@ def changes(cells: dict[Path, list[Row]]) -> str:
                 )
                 image = axis.imshow(shown, aspect="auto", interpolation="nearest", **limits)
                 axis.grid(False)
-                places = [_place(r) for r in rows[0]]
-                axis.set_xticks(range(len(places)), [p.replace("_proj", "") for p in places], rotation=90, fontsize=5)
+                at, words = _ticks([_place(r) for r in rows[0]])
+                axis.set_xticks(at, words, rotation=90, fontsize=5 if len(at) > BLOCKS_NAMED else 6)
                 axis.set_yticks(range(len(arms)), list(arms), fontsize=6)
                 title = "‖ΔW‖ / ‖W‖, log10" if not row else "inside the safety subspace, × chance"
                 axis.set_title(f"{task}: {title}", fontsize=8)
@@ -199,6 +208,17 @@ def changes(cells: dict[Path, list[Row]]) -> str:
         return figure
 
     return svg(draw)
+
+
+def _ticks(places: list[str]) -> tuple[list[int], list[str]]:
+    """Where a heat map names its columns, and how: each where there is room, else the first of every so many blocks."""
+    if len(places) <= MODULES_NAMED:
+        return list(range(len(places))), [p.replace("_proj", "") for p in places]
+    first: dict[str, int] = {}
+    for i, place in enumerate(places):
+        first.setdefault(place.split(".", 1)[0], i)
+    kept = list(first.items())[:: -(-len(first) // BLOCKS_NAMED)]
+    return [i for _, i in kept], [f"block {block}" for block, _ in kept]
 
 
 def _place(row: Row) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast import names
+from holdfast.report.cautions import APART, told_apart
 from holdfast.report.drawing import COLOURS, looks
 from holdfast.report.shown import cell_id
 
@@ -19,6 +20,7 @@ RATES = {
     names.CHANGED_FRACTION: "weights changed",
 }  # fmt: skip
 OTHERS = {
+    APART: ("hazards minus harmless requests refused", "points", 100.0),
     names.SECONDS: ("seconds of a cell", "s", 1.0), names.PEAK_MEMORY: ("peak memory", "GB", 1e-9),
     names.KL: ("KL from the aligned model", "nats a token", 1.0), "learning_rate": ("learning rate", "", 1.0),
 }  # fmt: skip
@@ -73,6 +75,8 @@ def _values(row: Row, costs: Sequence[Row]) -> dict[str, list[float | None]]:
         ends = [_number(row.get(k), 100) for k in (key, f"{key}_low", f"{key}_high")]
         if ends[0] is not None:
             values[key] = ends
+    if apart := told_apart(row):
+        values[APART] = [_number(end, 100) for end in apart]
     for key, (_, _, factor) in OTHERS.items():
         all_of = [row.get(key)] if row.get(key) not in (None, "") else [c.get(key) for c in costs]
         there = [n for n in (_number(v, factor) for v in all_of) if n is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ COLUMNS = (
 
 TITLES = ("refusal", "wrapped refusal", "compliance", "other", "over-refusal", "utility", "refusal − {baseline}",
           "utility − {baseline}", "weights changed")  # fmt: skip
+
+
+ONCE = (names.COMPLIANCE_RATE, names.OTHER_RATE)  # of the same answers as refusals: how many were cut stands there
 
 
 def columns(rows: list[Row], baseline: str) -> list[tuple[int, str]]:
@@ -95,24 +99,28 @@ def agreement(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def labels(cells: list[Row]) -> dict[str, Any] | None:
-    """How often the first judge gave each of its labels, per model over its replies to safety prompts; None where its
-    labels are the outcomes that the tables have."""
+    """How often the first judge gave each of its labels, per model over its replies to safety prompts, of those that it
+    gave, and which it never gave; None where its labels are the outcomes that the tables have."""
     if not any("labels" in c for c in cells):
         return None
     judge = registry.judge(cells[0]["judge"])
-    rows = []
-    for c in cells:
-        given: dict[str, int] = c.get("labels") or {
+    all_given: list[dict[str, int]] = [
+        c.get("labels") or {
             outcome: sum(n.get(outcome, 0) for name, n in c["counts"].items() if not name.startswith(f"{names.TASK}:"))
             for outcome in names.OUTCOMES
-        }
+        } for c in cells
+    ]  # fmt: skip
+    used = {label: outcome for label, outcome in judge.outcomes.items() if any(g.get(label) for g in all_given)}
+    rows = []
+    for c, given in zip(cells, all_given, strict=True):
         total = sum(given.values())
-        shares = [(given.get(label, 0), given.get(label, 0) / total if total else None) for label in judge.outcomes]
+        shares = [(given.get(label, 0), given.get(label, 0) / total if total else None) for label in used]
         rows.append({
             "task": c["task"], "arm": c["arm"], "of": which(c), "n": total,
             "cells": [{"value": n, "text": n, "share": percent(share)} for n, share in shares],
         })  # fmt: skip
-    return {"judge": judge.name, "version": judge.version, "labels": list(judge.outcomes.items()), "rows": rows}
+    return {"judge": judge.name, "version": judge.version, "labels": list(used.items()), "rows": rows,
+            "never": [label for label in judge.outcomes if label not in used]}  # fmt: skip
 
 
 def which(cell: Row) -> str:
@@ -132,6 +140,25 @@ def front_row(r: Row) -> Row:
             {"value": r["share_of_front"], "text": percent(r["share_of_front"])},
         ],
     }  # fmt: skip
+
+
+def roles_once(rows: list[Row]) -> list[Row]:
+    """Rows of several tasks: what base, aligned and unaligned model have alike on every one stands there once."""
+
+    def rest(r: Row) -> tuple[tuple[str, Any], ...]:
+        return tuple((k, v) for k, v in r.items() if k != "task")
+
+    tasks = {r["task"] for r in rows}
+    times = Counter(rest(r) for r in rows if r["arm"] in names.ROLES)
+    alike = [key for key, n in times.items() if n == len(tasks) > 1]
+    first = [dict(key) | {"task": "all"} for key in alike]
+    return first + [r for r in rows if rest(r) not in alike]
+
+
+def drawn_parts(rows: list[Row]) -> list[tuple[int, str]]:
+    """Which of what can be drawn anew was, of the cells of `variance_row`, and its title."""
+    titles = {"aligned": "aligned model", "draw": "rows"}
+    return [(i, titles.get(part, part)) for i, part in enumerate(PARTS) if any(r[f"sd_{part}"] for r in rows)]
 
 
 def variance_row(r: Row) -> Row:
@@ -216,7 +243,7 @@ def table_row(row: Row) -> Row:
     for name, signed in COLUMNS:
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
         interval = f"[{percent(low, signed)}, {percent(high, signed)}]" if low not in (None, "") else ""
-        share = tabular.cut(row, name)
+        share = 0.0 if name in ONCE else tabular.cut(row, name)
         cells.append({
             "value": row.get(name) or "", "text": percent(row.get(name), signed), "interval": interval,
             "cut": f"{percent(share)} % cut" if share else "",
@@ -237,16 +264,22 @@ def suites(by_suite: dict[str, list[Row]]) -> list[Row]:
     def cell(r: Row, key: str) -> Row:
         if not r[key]:
             return {"value": "", "text": ""}
-        low, high, share = percent(r[f"{key}_low"]), percent(r[f"{key}_high"]), tabular.cut(r, key)
+        low, high = percent(r[f"{key}_low"]), percent(r[f"{key}_high"])
+        share = 0.0 if key in ONCE else tabular.cut(r, key)
         return {
             "value": r[key], "text": percent(r[key]), "interval": f"[{low}, {high}] of {r[f'{key}_n']}",
             "cut": f"{percent(share)} % cut" if share else "",
         }  # fmt: skip
 
+    titles = ("refusal", "compliance", "over-refusal")
     return [
         {
             "name": name, "licence": published.licence(name),
-            "rows": [{"task": r["task"], "arm": r["arm"], "cells": [cell(r, key) for key in RATES]} for r in rows],
+            "columns": [(i, titles[i]) for i, key in enumerate(RATES) if any(r[key] for r in rows)],
+            "rows": [
+                {"task": r["task"], "arm": r["arm"], "cells": [cell(r, key) for key in RATES]}
+                for r in roles_once(list(rows))
+            ],
         }
         for name, rows in by_suite.items()
     ]  # fmt: skip
@@ -293,9 +326,10 @@ def cell_id(task: str | None, arm: str) -> str:
     return f"cell-{'all' if task is None or arm in names.ROLES else task}-{arm}"
 
 
-def claim_row(claim: Row) -> Row:
-    """A claim with its effect, interval and adjusted p as text."""
+def claim_row(claim: Row, doubt: str = "") -> Row:
+    """A claim with its effect, interval and adjusted p as text, and why it says little although it holds."""
     return claim | {
+        "doubt": doubt,
         "effect_text": percent(claim["effect"], True),
         "interval": f"[{percent(claim['low'], True)}, {percent(claim['high'], True)}]",
         "p_text": f"{float(claim['p_holm']):.2g}",

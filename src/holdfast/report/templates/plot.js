@@ -36,6 +36,7 @@
   function scale(axis, values, from, to, whole) {
     const lows = values.map(v => v[1] ?? v[0]), highs = values.map(v => v[2] ?? v[0]);
     let low = Math.min(...lows), high = Math.max(...highs), ticks = [];
+    const least = low;
     if (axis.log) {
       const positive = values.map(v => v[0]).filter(v => v > 0);
       low = Math.log10(Math.min(...positive)) - 0.15;
@@ -50,7 +51,7 @@
     const share = axis.unit === "%", pad = Math.max((high - low) * 0.08, share ? 2 : high * 0.05, 1e-9);
     low = whole && share ? 0 : low - pad;
     high = whole && share ? 100 : share ? Math.min(100, high + pad) : high + pad;
-    if (low < 0.15 * high) low = 0; // also what a margin would put below it
+    if (least >= 0 && low < 0.15 * high) low = 0; // also what a margin would put below it
     const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 2.5, 5, 10].map(m => m * power).find(s => s >= rough);
     for (let t = Math.ceil(low / step - 1e-9) * step; t <= high + 1e-9; t += step) ticks.push(Number(t.toPrecision(6)));
@@ -169,7 +170,8 @@
       const spot = places.map(([a, b]) => [a, b, a + wide, b + 11]).find(clear);
       if (!spot) continue;
       taken.push(spot);
-      make("text", svg, { x: spot[0], y: spot[3] - 2, class: "name" }, p.arm);
+      const look = looks[p.family];
+      make("text", svg, { x: spot[0], y: spot[3] - 2, class: "name", style: `--of: ${look.role ? "var(--ink)" : look.colour}` }, p.arm);
     }
   }
 
