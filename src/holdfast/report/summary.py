@@ -228,8 +228,8 @@ def cost(costs: Sequence[Row], threads: Iterable[int]) -> list[str]:
     each = f", on {' or '.join(map(str, on))} thread{'s' * (on != [1])} each" if on else ""
     total = sum(s for s, _ in spent)
     lines = [
-        f"{len(spent)} model{'s' * (len(spent) > 1)} trained or merged in {times.rounded(total)} of wall time, one after "
-        f"another{each}; longest {whose} ({times.rounded(most)}). Answering and judging are not in it."
+        f"{len(spent)} model{'s' * (len(spent) > 1)} trained or merged in {times.rounded(total)} of wall time, one "
+        f"after another{each}; longest {whose} ({times.rounded(most)}). Answering and judging are not in it."
     ]
     if on:
         lines.append(f"At most {times.rounded(total * max(on))} of processor time.")
