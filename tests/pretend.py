@@ -212,6 +212,9 @@ def gpu() -> Iterator[None]:
             (torch.cuda, "device_count", lambda: 1), (torch.cuda, "current_device", lambda: 0),
             (torch.cuda, "set_device", lambda _: None), (torch.cuda, "get_device_name", lambda *_: "pretended"),
             (torch.cuda, "max_memory_allocated", lambda *_: 0),
+            # A torch that was built for GPUs has a driver that these would ask.
+            (torch.accelerator, "is_available", lambda: False),
+            (torch.accelerator, "current_accelerator", lambda *_, **__: None),
             # A device without a number would ask its driver for one.
             (torch.Tensor, "cuda", lambda self, *_, **__: self.to(CUDA)),
             (torch.Tensor, "to", moved),

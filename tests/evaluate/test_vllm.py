@@ -62,7 +62,7 @@ def stand_in(tmp_path, monkeypatch):
     (tmp_path / "site").mkdir()
     (tmp_path / "site/vllm.py").write_text(textwrap.dedent(STAND_IN))
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path / "site"} exec {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path / "site"}" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     monkeypatch.setenv(vllm_backend.VARIABLE, str(python))
     return python
@@ -147,6 +147,15 @@ def test_it_ends_with_whoever_asked(tmp_path, model, tokenizer, stand_in):
     while workers() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not workers()
+
+
+def test_a_worker_that_ends_before_it_reads_is_one_block(tmp_path, monkeypatch):
+    """What it did not read is more than a pipe holds, so that it is left to be written when the pipe is closed."""
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setenv(vllm_backend.VARIABLE, str(tmp_path / "python"))
+    with pytest.raises(ArtifactError, match="ended with code 3"):
+        vllm_backend.generate(tmp_path, [([1] * 100_000, 3)], stops=[2], positions=None, settings=SERVED["vllm"])
 
 
 @pytest.mark.parametrize(("python", "found"), [(sys.executable, "no vllm in"), ("/nowhere/python", "no Python")])

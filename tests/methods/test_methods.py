@@ -340,7 +340,10 @@ STRICT = "from holdfast.study.registry import MethodSettings\n" + HEAD + "class 
         (STRICT + "def attach(model, settings): ...\n", "too many positional arguments"),
         (STRICT + "def attach(model, layers, settings, *, rank, **needs): ...\n", "nothing gives it rank"),
         (STRICT + "def after_step(model, settings, step): ...\n", "nothing gives it step"),
-        (STRICT + "def beside(model, settings, training, *, encoded, stream, safty, **needs): ...\n", "gives it safty"),
+        (
+            STRICT + "def beside(model, settings, training, *, encoded, stream, hazrds, **needs): ...\n",
+            "gives it hazrds",
+        ),
         (STRICT + "def optimizer(model, layers, settings, training, *, safety): ...\n", "gives it safety"),
         (STRICT.replace("train", "merge") + "def merge(name, weights, settings): ...\n", "too many positional"),
     ],

@@ -6,6 +6,7 @@ vLLM computes in another order, so that of two tokens that are nearly as likely 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -93,12 +94,13 @@ def _run(request: Mapping[str, Any]) -> int:
         [interpreter(), str(_WORKER)], stdin=subprocess.PIPE, encoding="utf-8", env=_environment()
     ) as worker:  # fmt: skip
         assert worker.stdin is not None  # asked for
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it ended before it read
             worker.stdin.write(json.dumps(request) + "\n")
             worker.stdin.flush()
-        except BrokenPipeError:  # it ended before it read
-            pass
-        return worker.wait()
+        code = worker.wait()
+        with contextlib.suppress(BrokenPipeError):  # what it did not read is written once more
+            worker.stdin.close()
+        return code
 
 
 def _environment() -> dict[str, str]:

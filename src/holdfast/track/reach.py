@@ -31,8 +31,9 @@ def before(study: str, rules: Collection[str], registered: str | None) -> None:
     uri = store.default_uri(Path())
     if not WRITERS & set(rules) or not store.shared(uri):
         return
-    python = shlex.split(sys.executable)  # which the Snakefile quotes
-    command = [*python, "-c", _ASK, study, *([registered] if registered else [])]
+    # The Snakefile quotes it.
+    python = sys.executable if Path(sys.executable).exists() else shlex.split(sys.executable)[0]
+    command = [python, "-c", _ASK, study, *([registered] if registered else [])]
     code = subprocess.run(command, env=_SOON | os.environ, check=False).returncode
     if code:
         sys.exit(code)
