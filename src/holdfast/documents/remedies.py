@@ -20,11 +20,12 @@ HEAD = """\
 Written by `holdfast documents` from result files; no number here is typed. Percent of hazards refused, with 95 %
 intervals where they are shown.
 
-1. **Is the fine-tune finished?** Then only the second table is yours. `holdfast realign` does one of them in minutes:
-   [your own model](own-models.md).
-2. **What have you got?** The last table says what each remedy needs beside the aligned model. Refusals are prompts with
-   answers that decline, published ones or your own, not the data that your model was aligned with. A twin is the
-   aligned model, taught on purpose not to refuse.
+1. **Is the fine-tune finished, or may its training not be touched?** Then only the second table is yours.
+   `holdfast realign` does one of them, without a study: [your own model](own-models.md#one-merge-without-a-study).
+2. **What have you got?** [What each needs](#what-each-needs-and-costs-and-when-it-failed) beside the aligned model has a
+   column of its own, and [what needs no safety data](#without-safety-data) a table. Refusals are prompts with answers
+   that decline, published ones or your own, not the data that your model was aligned with. A twin is the aligned
+   model, taught on purpose not to refuse.
 3. **Must it stay an adapter?** {adapters} All others change whole weights.
 4. **How will it answer?** Sampled, what stayed near the aligned model may lose the task, and an opening in its mouth
    takes the refusals of all of them ([what deployment does](stress.md)).
@@ -39,6 +40,16 @@ intervals where they are shown.
 ([risk.csv](demo/risk.csv)). *Real* is SmolLM2-135M-Instruct fine-tuned on headlines, one seed
 ([table.csv](real/table.csv), [the page](real/README.md)); utility is beside full fine-tuning, in points.
 """
+WITHOUT = """
+## Without safety data
+
+None of these reads a refusal, or a pair. The twin of the real model has only unlearned to refuse requests of the
+fictional world; one is made so, too, where a study names none ([its keys](../config/README.md#unaligned)). Before you
+choose one of them: published refusals are a name in a study (`safety: {{source: safe-instr}}`), and requests alone will
+do, with answers in our words (`refusals: written`): [safety data](../config/README.md#safety).
+{table}
+An empty cell was not run.
+"""
 REFUSALS = "refusals"
 NEEDS = dict.fromkeys(("safety", "basis", "gram", "mask", "directions", "neurons"), REFUSALS) | {
     "preferences": "pairs of a refusal and a harmful answer", "base": "the base model before safety training",
@@ -46,6 +57,7 @@ NEEDS = dict.fromkeys(("safety", "basis", "gram", "mask", "directions", "neurons
 }  # fmt: skip
 NOT_REMEDIES = ("full", "lora")
 TITLES = {"train": "You still train", "merge": "The fine-tune is finished"}
+WHEN = {"train": "while training", "merge": "afterwards"}
 HALF = 0.5
 FAILED = ("does not hold", "not resolved")
 
@@ -148,6 +160,18 @@ def _section(kind: str, heads: Sequence[registry.Header], found: Measured) -> st
     return f"\n## {TITLES[kind]}\n{table(titles, lines)}"
 
 
+def _without(heads: Sequence[registry.Header], found: Measured) -> str:
+    """The remedies that read no safety data; merges first."""
+    free = [h for h in heads if not {REFUSALS, NEEDS["preferences"]} & set(_needs(h).split("; "))]
+    lines = []
+    for h in sorted(free, key=lambda h: (h.kind == "train", -found.kept(h.name))):
+        name, *world, _, refused, over, utility = found.line(h.name)
+        lines.append([name, WHEN[h.kind], _needs(h), *world, refused, over, utility])
+    titles = ["remedy", "when", "needs beside the aligned model", *(f"world: {w}" for w in TASKS.values()),
+              "real: refused", "real: over-refusal", "real: utility"]  # fmt: skip
+    return WITHOUT.format(table=table(titles, lines, words=3))
+
+
 def _link(name: str) -> str:
     return f"[`{name}`](methods.md#{name})"
 
@@ -177,6 +201,7 @@ def page(docs: Path) -> str:
     return (
         f"{HEAD.format(adapters=_adapters())}{''.join(_section(kind, heads, found) for kind in TITLES)}\n"
         "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
+        f"{_without(heads, found)}"
         f"\n## What each needs and costs, and when it failed\n{facts}"
         "\n## Here, but not measured yet\n\nTheir equations are tested; no study with results below docs/ has run "
         f"them. Beside the aligned model:\n\n{rest}\n"
