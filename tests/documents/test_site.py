@@ -92,6 +92,13 @@ def test_links_become_those_of_the_site():
     assert ROOT / "src/holdfast/methods/full.py" in site.carried(ROOT)
 
 
+def test_a_picture_that_stands_alone_leads_to_its_file_and_code_stays():
+    text = "![a](x.png)\nSee ![b](y.png) here.\n```text\n![c](z.png)\n```\n![d](w.svg)\n"
+    assert site.opened(text) == (
+        "[![a](x.png)](x.png)\nSee ![b](y.png) here.\n```text\n![c](z.png)\n```\n[![d](w.svg)](w.svg)\n"
+    )
+
+
 def test_the_front_page_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
