@@ -102,7 +102,7 @@ def test_what_reads_no_safety_data_has_a_table_of_its_own_merges_first(docs):
     assert sorted(named) == sorted(n for n, needs in read.items() if not needs & data) and "resta" in named
     kinds = [registry.header(n).kind for n in named]
     assert kinds == sorted(kinds) and set(kinds) == {"merge", "train"}
-    assert "| [`safe-lora`](methods.md#safe-lora) | afterwards | the base model before safety training |" in part
+    assert "| [`safe-lora`](methods.md#safe-lora) | merge | the base model |" in part
 
 
 def test_every_public_function_is_in_the_reference():

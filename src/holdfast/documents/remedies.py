@@ -43,7 +43,7 @@ intervals where they are shown.
 WITHOUT = """
 ## Without safety data
 
-None of these reads a refusal, or a pair. The twin of the real model has only unlearned to refuse requests of the
+None of these reads a refusal, or a pair; a `merge` is made of finished models. The twin of the real model has only unlearned to refuse requests of the
 fictional world; one is made so, too, where a study names none ([its keys](../config/README.md#unaligned)). Before you
 choose one of them: published refusals are a name in a study (`safety: {{source: safe-instr}}`), and requests alone will
 do, with answers in our words (`refusals: written`): [safety data](../config/README.md#safety).
@@ -57,7 +57,6 @@ NEEDS = dict.fromkeys(("safety", "basis", "gram", "mask", "directions", "neurons
 }  # fmt: skip
 NOT_REMEDIES = ("full", "lora")
 TITLES = {"train": "You still train", "merge": "The fine-tune is finished"}
-WHEN = {"train": "while training", "merge": "afterwards"}
 HALF = 0.5
 FAILED = ("does not hold", "not resolved")
 
@@ -166,8 +165,8 @@ def _without(heads: Sequence[registry.Header], found: Measured) -> str:
     lines = []
     for h in sorted(free, key=lambda h: (h.kind == "train", -found.kept(h.name))):
         name, *world, _, refused, over, utility = found.line(h.name)
-        lines.append([name, WHEN[h.kind], _needs(h), *world, refused, over, utility])
-    titles = ["remedy", "when", "needs beside the aligned model", *(f"world: {w}" for w in TASKS.values()),
+        lines.append([name, h.kind, _needs(h).partition(" before")[0], *world, refused, over, utility])
+    titles = ["remedy", "kind", "needs", *(f"world: {w}" for w in TASKS.values()),
               "real: refused", "real: over-refusal", "real: utility"]  # fmt: skip
     return WITHOUT.format(table=table(titles, lines, words=3))
 

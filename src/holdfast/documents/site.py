@@ -21,6 +21,8 @@ BESIDE = {
 CARRIED = "files"  # its folder of files that are linked to
 CODE = re.compile(r"^( *)(`{3,}).*?^\1\2`*\s*?$|`[^`\n]+`", re.M | re.S)
 LINK = re.compile(r"(?<=\]\()(?P<target>[^)\s]+)")
+# Looked up last: diaries, which have every word, and blocks that repeat the same ones.
+LAST = dict.fromkeys(("decisions.md", "changelog.md", "errors.md"), {"boost": 0.3})
 PICTURE = re.compile(r"^!\[[^\]]*\]\((?P<target>[^)\s]+)\)$", re.M)  # one that stands alone
 NUMBERED = re.compile(r"<!-- (?:= .+?|/) -->")  # around a number that is written from a file
 
@@ -112,6 +114,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Turn the links of the repository into those of the site, and pictures into links to themselves."""
+    """Turn the links of the repository into those of the site, pictures into links to themselves, and have diaries found last."""
     root = Path(config.config_file_path).parent.resolve()
+    if page.file.src_uri in LAST:
+        page.meta["search"] = LAST[page.file.src_uri]
     return opened(rewritten(root, Path(page.file.abs_src_path).resolve(), markdown))
