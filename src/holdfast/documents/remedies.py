@@ -22,10 +22,10 @@ intervals where they are shown.
 
 1. **Is the fine-tune finished, or may its training not be touched?** Then only the second table is yours.
    `holdfast realign` does one of them, without a study: [your own model](own-models.md#one-merge-without-a-study).
-2. **What have you got?** [What each needs](#what-each-needs-and-costs-and-when-it-failed) beside the aligned model has a
-   column of its own, and [what needs no safety data](#without-safety-data) a table. Refusals are prompts with answers
-   that decline, published ones or your own, not the data that your model was aligned with. A twin is the aligned
-   model, taught on purpose not to refuse.
+2. **What have you got?** [What each needs](#what-each-needs-and-costs-and-when-it-failed) beside the aligned model is a
+   column of the last table; [what needs no safety data](#without-safety-data) has one of its own. Refusals are prompts
+   with answers that decline, published ones or your own, not the data that your model was aligned with. A twin is the
+   aligned model, taught on purpose not to refuse.
 3. **Must it stay an adapter?** {adapters} All others change whole weights.
 4. **How will it answer?** Sampled, what stayed near the aligned model may lose the task, and an opening in its mouth
    takes the refusals of all of them ([what deployment does](stress.md)).
@@ -43,10 +43,11 @@ intervals where they are shown.
 WITHOUT = """
 ## Without safety data
 
-None of these reads a refusal, or a pair; a `merge` is made of finished models. The twin of the real model has only unlearned to refuse requests of the
-fictional world; one is made so, too, where a study names none ([its keys](../config/README.md#unaligned)). Before you
-choose one of them: published refusals are a name in a study (`safety: {{source: safe-instr}}`), and requests alone will
-do, with answers in our words (`refusals: written`): [safety data](../config/README.md#safety).
+None of these reads a refusal, or a pair; a `merge` is made of finished models. The twin of the real model has only
+unlearned to refuse requests of the fictional world; one is made so, too, where a study names none
+([its keys](../config/README.md#unaligned)). Before you choose one of them: published refusals are a name in a study
+(`safety: {{source: safe-instr}}`), and requests alone will do, with answers in our words (`refusals: written`):
+[safety data](../config/README.md#safety).
 {table}
 An empty cell was not run.
 """

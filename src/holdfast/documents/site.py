@@ -114,7 +114,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Turn the links of the repository into those of the site, pictures into links to themselves, and have diaries found last."""
+    """Turn the links of the repository into those of the site, and pictures into links; have diaries found last."""
     root = Path(config.config_file_path).parent.resolve()
     if page.file.src_uri in LAST:
         page.meta["search"] = LAST[page.file.src_uri]

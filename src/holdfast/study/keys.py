@@ -206,9 +206,10 @@ class Study(Strict):
         {}, description="What is done to every finished model before it is asked once more: stress.csv, by name."
     )
     seeds: tuple[int, ...] = Field(
-        (0,), min_length=1,
-        description="One fine-tuning of every arm each, with a draw and an order of rows of its own: [0, 1, 2] are three.",
-    )  # fmt: skip
+        (0,),
+        min_length=1,
+        description="One fine-tuning of every arm each, with rows and an order of its own: [0, 1, 2] are three.",
+    )
     replicates: Replicates = Field(
         1,
         validate_default=True,
