@@ -70,6 +70,12 @@ def test_links_anchors_and_pictures_of_a_page(name):
     assert not ELSEWHERE.search(text), "a script, picture or style from elsewhere"
 
 
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_no_word_in_angle_brackets_is_taken_for_a_tag(name):
+    text = site.CODE.sub("", PAGES[name].read_text())
+    assert not re.findall(r"<(?!!--|/?sub>)/?[A-Za-z][^>\n]*>", text), "a browser shows nothing: put it into backticks"
+
+
 def test_pictures_are_files_of_ours_and_drawings_load_nothing():
     for name, path in PAGES.items():
         for link in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", path.read_text()):
