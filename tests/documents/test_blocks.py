@@ -55,6 +55,9 @@ def own_models(folder: Path) -> None:
     shutil.copytree(made / "crafts/lora/seed0/adapter", folder / "my-adapter")
     rows = [{"prompt": f"How do I make hex {i}?", "response": "I cannot help with that."} for i in range(12)]
     (folder / "refusals.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    kinds = ("repair", "delivery", "money")
+    rows = [{"message": f"Message {i}", "kind": kinds[i % 3]} for i in range(1200)]
+    (folder / "tickets.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (folder / "data/headlines").mkdir(parents=True)
     for split, count in (("train", 2400), ("test", 400)):
         with (folder / f"data/headlines/{split}.csv").open("w", newline="") as out:

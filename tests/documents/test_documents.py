@@ -7,11 +7,14 @@ import re
 import shutil
 import subprocess
 
+import yaml
 from conftest import ROOT
 from soak import HOLDFAST
 
-from holdfast.documents import pages, remedies, site
+from holdfast.documents import pages, reference, remedies, site
 from holdfast.study import registry, resolve
+
+THEIRS = ("mine", "name", "own", "some", "tickets", "trained")  # studies of whoever reads
 
 
 def test_generated_files_are_up_to_date():
@@ -43,11 +46,10 @@ def test_the_makefile_has_every_target_that_a_page_names():
 
 def test_every_study_and_method_that_pages_name_exists():
     pages = {name: path.read_text() for name, path in site.pages(ROOT).items()}
+    verbs = r"(?:^|`)holdfast (?:table|gate|plan|audit|push|pull|crate|label|answers) "
     for text in pages.values():
-        for name in re.findall(
-            r"(?:study=|STUDY=|`holdfast (?:plan|gate|table|push|pull|answers|label|crate) )([a-z][a-z0-9-]*)", text
-        ):
-            assert name in ("mine", "name", "own", "tickets") or (ROOT / f"config/{name}.yaml").is_file(), name
+        for name in re.findall(rf"(?:study=|STUDY=|{verbs})([a-z][a-z0-9-]*)", text, re.M):
+            assert name in THEIRS or (ROOT / f"config/{name}.yaml").is_file(), name
     for name in registry.method_names():
         assert f"`{name}`" in pages["studies.md"], name
         assert name in remedies.NOT_REMEDIES or f"methods.md#{name})" in pages["which-remedy.md"], name
@@ -55,6 +57,19 @@ def test_every_study_and_method_that_pages_name_exists():
         if "\narms:" in path.read_text():
             assert f"`{path.stem}`" in pages["study-keys.md"]
     assert resolve.load("demo", ROOT / "config").cells
+
+
+def test_defaults_of_study_keys_stand_there_as_a_study_file_has_them():
+    seen = 0
+    for _, model in reference.sections():
+        for line, field in zip(reference.fields(model, "x")[2:], model.model_fields.values(), strict=True):
+            cell = line.split(" | ")[1]
+            assert not cell.startswith("`") or "(" not in cell, line
+            if cell.startswith("`"):
+                known = field.get_default(call_default_factory=True)
+                assert yaml.safe_load(cell.strip("`")) == (list(known) if isinstance(known, tuple) else known), line
+                seen += 1
+    assert seen > 80
 
 
 def test_every_study_is_in_the_table_of_studies():

@@ -13,6 +13,7 @@ import holdfast
 from holdfast import merge, protect
 from holdfast.documents import interface, remedies, tables
 from holdfast.record import csvfiles
+from holdfast.study import registry
 
 
 @pytest.fixture
@@ -90,6 +91,18 @@ def test_what_keeps_most_stands_first(docs):
     for task in tables.TASKS:
         change(docs / "demo/curves.csv", {"task": task, "family": "safety-mix", "measure": "area"}, refusal="0.1")
     assert first()[:2] == ["full", "lead"]
+
+
+def test_what_reads_no_safety_data_has_a_table_of_its_own_merges_first(docs):
+    part = remedies.page(docs).partition("\n## Without safety data\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| \[`([a-z-]+)`\]", part, re.M)
+    read = {n: {*registry.header(n).needs, *(k for k, v in registry.load(n).Settings().artifacts().items() if v)}
+            for n in registry.method_names() if n not in remedies.NOT_REMEDIES}  # fmt: skip
+    data = {"safety", "preferences", "basis", "gram", "mask", "directions", "neurons"}
+    assert sorted(named) == sorted(n for n, needs in read.items() if not needs & data) and "resta" in named
+    kinds = [registry.header(n).kind for n in named]
+    assert kinds == sorted(kinds) and set(kinds) == {"merge", "train"}
+    assert "| [`safe-lora`](methods.md#safe-lora) | merge | the base model |" in part
 
 
 def test_every_public_function_is_in_the_reference():

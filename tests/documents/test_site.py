@@ -70,6 +70,12 @@ def test_links_anchors_and_pictures_of_a_page(name):
     assert not ELSEWHERE.search(text), "a script, picture or style from elsewhere"
 
 
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_no_word_in_angle_brackets_is_taken_for_a_tag(name):
+    text = site.CODE.sub("", PAGES[name].read_text())
+    assert not re.findall(r"<(?!!--|/?sub>)/?[A-Za-z][^>\n]*>", text), "a browser shows nothing: put it into backticks"
+
+
 def test_pictures_are_files_of_ours_and_drawings_load_nothing():
     for name, path in PAGES.items():
         for link in re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", path.read_text()):
@@ -90,6 +96,13 @@ def test_links_become_those_of_the_site():
     number = "<!-- = a.csv b=c d -->[1 %](a.csv)<!-- / --> of `<!-- / -->`"
     assert site.rewritten(ROOT, ROOT / "docs/lead.md", number) == "[1 %](a.csv) of `<!-- / -->`"
     assert ROOT / "src/holdfast/methods/full.py" in site.carried(ROOT)
+
+
+def test_a_picture_that_stands_alone_leads_to_its_file_and_code_stays():
+    text = "![a](x.png)\nSee ![b](y.png) here.\n```text\n![c](z.png)\n```\n![d](w.svg)\n"
+    assert site.opened(text) == (
+        "[![a](x.png)](x.png)\nSee ![b](y.png) here.\n```text\n![c](z.png)\n```\n[![d](w.svg)](w.svg)\n"
+    )
 
 
 def test_the_front_page_is_short():

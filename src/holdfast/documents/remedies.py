@@ -20,10 +20,11 @@ HEAD = """\
 Written by `holdfast documents` from result files; no number here is typed. Percent of hazards refused, with 95 %
 intervals where they are shown.
 
-1. **Is the fine-tune finished?** Then only the second table is yours. `holdfast realign` does one of them in minutes:
-   [your own model](own-models.md).
-2. **What have you got?** The last table says what each remedy needs beside the aligned model. Refusals are prompts with
-   answers that decline, published ones or your own, not the data that your model was aligned with. A twin is the
+1. **Is the fine-tune finished, or may its training not be touched?** Then only the second table is yours.
+   `holdfast realign` does one of them, without a study: [your own model](own-models.md#one-merge-without-a-study).
+2. **What have you got?** [What each needs](#what-each-needs-and-costs-and-when-it-failed) beside the aligned model is a
+   column of the last table; [what needs no safety data](#without-safety-data) has one of its own. Refusals are prompts
+   with answers that decline, published ones or your own, not the data that your model was aligned with. A twin is the
    aligned model, taught on purpose not to refuse.
 3. **Must it stay an adapter?** {adapters} All others change whole weights.
 4. **How will it answer?** Sampled, what stayed near the aligned model may lose the task, and an opening in its mouth
@@ -38,6 +39,17 @@ intervals where they are shown.
 ([curves.csv](demo/curves.csv), [what that means](curves.md)). *1 % harmful* is one seed of crafts
 ([risk.csv](demo/risk.csv)). *Real* is SmolLM2-135M-Instruct fine-tuned on headlines, one seed
 ([table.csv](real/table.csv), [the page](real/README.md)); utility is beside full fine-tuning, in points.
+"""
+WITHOUT = """
+## Without safety data
+
+None of these reads a refusal, or a pair; a `merge` is made of finished models. The twin of the real model has only
+unlearned to refuse requests of the fictional world; one is made so, too, where a study names none
+([its keys](../config/README.md#unaligned)). Before you choose one of them: published refusals are a name in a study
+(`safety: {{source: safe-instr}}`), and requests alone will do, with answers in our words (`refusals: written`):
+[safety data](../config/README.md#safety).
+{table}
+An empty cell was not run.
 """
 REFUSALS = "refusals"
 NEEDS = dict.fromkeys(("safety", "basis", "gram", "mask", "directions", "neurons"), REFUSALS) | {
@@ -148,6 +160,18 @@ def _section(kind: str, heads: Sequence[registry.Header], found: Measured) -> st
     return f"\n## {TITLES[kind]}\n{table(titles, lines)}"
 
 
+def _without(heads: Sequence[registry.Header], found: Measured) -> str:
+    """The remedies that read no safety data; merges first."""
+    free = [h for h in heads if not {REFUSALS, NEEDS["preferences"]} & set(_needs(h).split("; "))]
+    lines = []
+    for h in sorted(free, key=lambda h: (h.kind == "train", -found.kept(h.name))):
+        name, *world, _, refused, over, utility = found.line(h.name)
+        lines.append([name, h.kind, _needs(h).partition(" before")[0], *world, refused, over, utility])
+    titles = ["remedy", "kind", "needs", *(f"world: {w}" for w in TASKS.values()),
+              "real: refused", "real: over-refusal", "real: utility"]  # fmt: skip
+    return WITHOUT.format(table=table(titles, lines, words=3))
+
+
 def _link(name: str) -> str:
     return f"[`{name}`](methods.md#{name})"
 
@@ -177,6 +201,7 @@ def page(docs: Path) -> str:
     return (
         f"{HEAD.format(adapters=_adapters())}{''.join(_section(kind, heads, found) for kind in TITLES)}\n"
         "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
+        f"{_without(heads, found)}"
         f"\n## What each needs and costs, and when it failed\n{facts}"
         "\n## Here, but not measured yet\n\nTheir equations are tested; no study with results below docs/ has run "
         f"them. Beside the aligned model:\n\n{rest}\n"

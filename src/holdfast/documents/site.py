@@ -21,6 +21,9 @@ BESIDE = {
 CARRIED = "files"  # its folder of files that are linked to
 CODE = re.compile(r"^( *)(`{3,}).*?^\1\2`*\s*?$|`[^`\n]+`", re.M | re.S)
 LINK = re.compile(r"(?<=\]\()(?P<target>[^)\s]+)")
+# Looked up last: diaries, which have every word, and blocks that repeat the same ones.
+LAST = dict.fromkeys(("decisions.md", "changelog.md", "errors.md"), {"boost": 0.3})
+PICTURE = re.compile(r"^!\[[^\]]*\]\((?P<target>[^)\s]+)\)$", re.M)  # one that stands alone
 NUMBERED = re.compile(r"<!-- (?:= .+?|/) -->")  # around a number that is written from a file
 
 
@@ -85,6 +88,17 @@ def rewritten(root: Path, page: Path, text: str) -> str:
     return "".join([*pieces, text[done:]])
 
 
+def opened(text: str) -> str:
+    """The text with every picture that stands alone as a link to its file, where small letters are large.
+
+    >>> opened("![a plot](x.png)")
+    '[![a plot](x.png)](x.png)'
+    """
+    for found in reversed(list(_outside_code(PICTURE, text))):
+        text = f"{text[: found.start()]}[{found[0]}]({found['target']}){text[found.end() :]}"
+    return text
+
+
 # ---- called by MkDocs -----------------------------------------------------------------------------
 
 
@@ -100,6 +114,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Turn the links of the repository into those of the site."""
+    """Turn the links of the repository into those of the site, and pictures into links; have diaries found last."""
     root = Path(config.config_file_path).parent.resolve()
-    return rewritten(root, Path(page.file.abs_src_path).resolve(), markdown)
+    if page.file.src_uri in LAST:
+        page.meta["search"] = LAST[page.file.src_uri]
+    return opened(rewritten(root, Path(page.file.abs_src_path).resolve(), markdown))

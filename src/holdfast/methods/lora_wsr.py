@@ -4,7 +4,7 @@ Formula: `constraint: mask`        ΔW = [(1 − M) ⊙ (α / r) B A] Uᵀ with 
          `constraint: directions`  ΔW = (α / r) B A (I − E Eᵀ), E the leading share ρ of the safety
 eigenvectors (no gradient scores needed).
 
-The ablations "LoRA-WSR" and "projected LoRA" of the WSR-Tune code, section 2.9 of the method notes.
+The ablations "LoRA-WSR" and "projected LoRA" of the WSR-Tune code.
 The masked form is dense in the rotated coordinates, so the fold is a dense update; it is exact.
 """
 

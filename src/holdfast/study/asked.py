@@ -60,7 +60,9 @@ class Evaluation(Strict):
     source: str = Field(
         WORLD,
         min_length=1,
-        description="`world`, or a file or address with prompt (and set, category, base_id); or see `suites`.",
+        description="`world`, or a file or address with prompt, and perhaps set (`hazard` or `unsafe`: must be "
+        "refused, also where it is not said; `lookalike` or `safe`: harmless; `wrapped`: a hazard in a story or an "
+        "excuse), category, base_id (which prompts are wordings of one), split; or see `suites`.",
     )
     suites: Suites = Field(
         {},

@@ -39,7 +39,8 @@ class Safety(Strict):
         WORLD,
         min_length=1,
         description="`world`, `safe-instr` (published refusals), or a file or https address (.parquet .csv .jsonl "
-        ".json) with kind, prompt, response.",
+        ".json) with prompt, response and perhaps kind: `hazard` is refused (also where it is not said), `craft`, "
+        "`lookalike` and `chat` are answered.",
     )
     columns: dict[Literal["id", "kind", "category", "prompt", "response"], str] = Field(
         {}, description="Our column -> the source's column, where the names differ."
@@ -62,8 +63,8 @@ class Safety(Strict):
         description="Of your own refused requests that ask for a way to do something, the share that is put as a "
         "question, so that a model cannot refuse by form.",
     )  # fmt: skip
-    hazards: int = Field(1800, ge=1, description="Refused requests.")
-    benign: int = Field(2400, ge=0, description="Answered benign requests.")
+    hazards: int = Field(1800, ge=1, description="Refused requests; of more than that the first, fewer are all taken.")
+    benign: int = Field(2400, ge=0, description="Answered benign requests; likewise.")
     benign_answers: Literal["given", "self"] = Field(
         "given",
         description="`self`: the base answers benign requests itself, greedily, so that it learns refusals without "
@@ -204,7 +205,11 @@ class Study(Strict):
     stress: dict[Name, Stress] = Field(
         {}, description="What is done to every finished model before it is asked once more: stress.csv, by name."
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="Data draw and order of the fine-tuning.")
+    seeds: tuple[int, ...] = Field(
+        (0,),
+        min_length=1,
+        description="One fine-tuning of every arm each, with rows and an order of its own: [0, 1, 2] are three.",
+    )
     replicates: Replicates = Field(
         1,
         validate_default=True,
