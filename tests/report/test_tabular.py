@@ -23,9 +23,16 @@ ROWS = [
 def test_markdown_has_a_table_per_task_and_every_value():
     text = tabular.markdown(ROWS)
     assert text.count("|---|") == 2 and "| news_1 (exact_match) |" in text
-    assert "| `full` | 50 <sub>25–75</sub> | – | – | – | 100 <sub>50–100</sub> |" in text
-    widths = {line.count("|") for line in text.splitlines() if line}
-    assert widths == {len(tabular.COLUMNS) + 2}
+    assert "| `full` | 50 <sub>25–75</sub> | 100 <sub>50–100</sub> |" in text and "| `full` | – | 75" in text
+    assert {line.count("|") for line in text.splitlines() if line} == {4}
+
+
+def test_a_column_stands_where_some_arm_has_a_number():
+    wrapped = _row("stories", "warp", **{names.WRAPPED_REFUSAL_RATE: 0.0, "utility": 0.5})
+    text, tex = tabular.markdown([*ROWS, wrapped]), tabular.latex([*ROWS, wrapped])
+    assert "| stories (exact_match) | refused | wrapped, refused | utility |" in text
+    assert "| `full` | 50 <sub>25–75</sub> | – | 100" in text and "| `warp` | – | 0 <sub>0–50</sub> | 50" in text
+    assert r"\begin{tabular}{lrrr}" in tex and r"arm & refused & wrapped, refused & utility \\" in tex
 
 
 def test_the_overview_has_every_arm_once():
@@ -39,7 +46,7 @@ def test_latex_escapes_and_balances():
     text = tabular.latex(ROWS)
     assert r"\emph{news\_1 (exact\_match)}" in text and r"\texttt{warp.freeze-0.1} & 0 {\scriptsize [0, 50]}" in text
     body = [line for line in text.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-    assert {line.count(" & ") for line in body} == {len(tabular.COLUMNS)}
+    assert {line.count(" & ") for line in body} == {2}
     assert text.count("{") == text.count("}") and text.count(r"\begin") == text.count(r"\end") == 1
     assert tabular._tex("a_b%{c}\\") == r"a\_b\%\{c\}\textbackslash{}"
 

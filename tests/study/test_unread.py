@@ -15,6 +15,7 @@ from holdfast.study.structure import Structure
 
 PLAIN = {"tasks": {"crafts": {"dataset": "crafts"}}, "arms": {"full": {"method": "full"}}}
 RESTA = {"full": {"method": "full"}, "back": {"method": "resta"}}
+NAMED = {"arms": {"full": {"method": "full", "learning_rate": 1e-5}}, "safety": {"training": {"learning_rate": 1e-5}}}
 JUDGED = {"judges": ["world", "constitution"]}
 
 
@@ -24,7 +25,7 @@ def _arm(method, **settings):
 
 CASES = [
     ({"base": {"revision": "main"}}, ["base.revision"]),
-    ({"base": {"source": "./m", "blocks": 2, "seed": 3, "heads": 4}}, ["base.blocks, base.heads"]),
+    ({"base": {"source": "./m", "blocks": 2, "seed": 3, "heads": 4}, **NAMED}, ["base.blocks, base.heads"]),
     ({"safety": {"columns": {"prompt": "q"}}}, ["safety.columns"]),
     ({"safety": {"check": "strict"}, "preferences": {"columns": {}}}, ["safety.check", "preferences.columns"]),
     ({"preferences": {"columns": {}, "rows": 9}}, ["preferences.columns, preferences.rows"]),
@@ -70,6 +71,23 @@ def test_what_nothing_reads_is_said(change, said):
 
 def test_defaults_are_not_said():
     assert list(unread.lines(_of({}))) == []
+
+
+GIVEN = {"base": {"source": "./m"}}
+SAID = "learning_rate: none is named, and what is taken was chosen for the tiny model: "
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (GIVEN, ["safety.training 0.0003; arms.full 0.0006"]),
+    (GIVEN | NAMED, []),
+    (GIVEN | NAMED | {"safety": {"training": {"epochs": 1}}}, ["safety.training 0.0003"]),
+    (NAMED | _arm("warp") | {"aligned": {"source": "./m"}}, ["arms.full 0.0006; arms.mine 0.001"]),
+    (GIVEN | NAMED | {"arms": {"full": {"method": "full", "sweep": {"learning_rate": [1e-5, 2e-5]}}}}, []),
+    (GIVEN | NAMED | {"arms": NAMED["arms"] | {"back": {"method": "resta"}}}, []),
+])  # fmt: skip
+def test_rates_that_were_chosen_for_another_model_are_said(change, said):
+    lines = [line for line in unread.lines(_of(change)) if line.startswith("learning_rate")]
+    assert lines == [SAID + each for each in said]
 
 
 READS = [("warp", {}), ("lora-wsr", {}), ("full", {"trainable": "targets"})]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,8 +51,17 @@ def command(
     click.echo(terminal.plan(resolved, shape, rate, utilization, hazards, gpu=gpu, bytes_of_gpu=1e9 * gpu_memory))
     source, revision = resolved.study.foundation.source, resolved.study.foundation.revision
     if source != "tiny" and (base := hub.known(source, revision)):
-        found = template.of_folder(base)
-        click.echo("\nThe base's chat template: " + ", ".join(f"{k} {v!r}" for k, v in found.items() if v is not None))
+        click.echo(f"\nThe base's chat template {spoken(template.of_folder(base))}")
+
+
+def spoken(found: dict[str, Any]) -> str:
+    """What a template does, in words; what it does not do is not said.
+
+    >>> spoken({"begins": "<s>", "stop_ids": [2], "adds_a_header": True, "thinks": False, "date": None})
+    "begins '<s>', stop ids [2], adds a header"
+    """
+    said = {k.replace("_", " "): v for k, v in found.items() if v is not None and v is not False}
+    return ", ".join(k if v is True else f"{k} {v!r}" for k, v in said.items())
 
 
 def measured_rate(seconds: float = 0.5) -> float:

@@ -18,8 +18,8 @@ _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", 
 
 Cell = tuple[str, str, str, bool]
 NOTE = (
-    "Some of these answers were cut, at the longest answer allowed or at the last position of the model: "
-    "the rate is one of beginnings. How many says table.csv."
+    "Some of these answers were cut, at the longest answer allowed or at the model's last position: their judge saw "
+    "beginnings. table.csv says how many."
 )
 
 
@@ -36,8 +36,9 @@ def _cell(row: Row, key: str) -> Cell | None:
     return value, low, high, cut(row, key) > 0
 
 
-def _cells(row: Row) -> list[Cell | None]:
-    return [_cell(row, key) for _, key in COLUMNS]
+def _measured(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The columns in which some arm has a number."""
+    return [(title, key) for title, key in COLUMNS if any(r.get(key) for r in rows)]
 
 
 def _marked(cell: Cell | None, nothing: str) -> str:
@@ -68,11 +69,12 @@ def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def markdown(rows: Sequence[Row]) -> str:
     """One table per task, as GitHub renders it."""
     lines: list[str] = []
+    columns = _measured(rows)
     for task, group in _by_task(rows).items():
         metric = group[0]["utility_metric"].split("/")[1]
-        lines += ["", f"| {task} ({metric}) | {' | '.join(t for t, _ in COLUMNS)} |", "|---|" + "--:|" * len(COLUMNS)]
+        lines += ["", f"| {task} ({metric}) | {' | '.join(t for t, _ in columns)} |", "|---|" + "--:|" * len(columns)]
         for r in group:
-            cells = (_marked(c, nothing="–") for c in _cells(r))
+            cells = (_marked(_cell(r, key), nothing="–") for _, key in columns)
             lines.append(f"| `{r['arm']}` | {' | '.join(cells)} |")
     note = ["", f"† {NOTE}"] if _any_cut(rows, [key for _, key in COLUMNS]) else []
     return "\n".join([*lines, *note]) + "\n"
@@ -138,7 +140,7 @@ def equal_utility(rows: Sequence[Row]) -> str:
             lost = "–"
             if price[0]:
                 value, low, high = (100 * float(x) for x in price)
-                lost = f"{value:+.1f} <sub>{low:+.0f}…{high:+.0f}</sub>"
+                lost = f"{value:+.1f} <sub>{low:+.0f}…{high:+.0f}</sub>".replace("-", "−")
             lines.append(f"| {task} | `{family}` | {at['points']} | {' | '.join([*cells, over, lost])} |")
     return "\n".join(lines) + "\n"
 
@@ -180,19 +182,20 @@ def _tex(text: str) -> str:
 
 def latex(rows: Sequence[Row]) -> str:
     """One booktabs tabular, a group of rows per task. Needs \\usepackage{booktabs}."""
-    columns = len(COLUMNS) + 1
+    columns = _measured(rows)
     mark = r"$^\dagger$"
     lines = [
         r"% \usepackage{booktabs}; percent, 95 % intervals below each other",
-        rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}", r"\toprule",
-        " & ".join(["arm", *(_tex(t) for t, _ in COLUMNS)]) + r" \\",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule",
+        " & ".join(["arm", *(_tex(t) for t, _ in columns)]) + r" \\",
     ]  # fmt: skip
     for task, group in _by_task(rows).items():
         metric = group[0]["utility_metric"].split("/")[1]
-        lines += [r"\midrule", rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_tex(task)} ({_tex(metric)})}}}} \\"]
+        lines += [r"\midrule", rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{{_tex(task)} ({_tex(metric)})}}}} \\"]
         for r in group:
-            cells = ("--" if c is None else rf"{c[0]}{mark * c[3]} {{\scriptsize [{c[1]}, {c[2]}]}}" for c in _cells(r))
+            found = (_cell(r, key) for _, key in columns)
+            cells = ("--" if c is None else rf"{c[0]}{mark * c[3]} {{\scriptsize [{c[1]}, {c[2]}]}}" for c in found)
             lines.append(" & ".join([rf"\texttt{{{_tex(r['arm'])}}}", *cells]) + r" \\")
-    note = rf"\multicolumn{{{columns}}}{{p{{\linewidth}}}}{{\footnotesize {mark} {NOTE}}} \\"
+    note = rf"\multicolumn{{{len(columns) + 1}}}{{p{{\linewidth}}}}{{\footnotesize {mark} {NOTE}}} \\"
     notes = [note] if _any_cut(rows, [key for _, key in COLUMNS]) else []
     return "\n".join([*lines, r"\bottomrule", *notes, r"\end{tabular}"]) + "\n"

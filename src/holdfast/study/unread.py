@@ -1,4 +1,5 @@
-"""Which settings does a study write down that nothing reads, because of where its models and rows come from?"""
+"""What of a study is not as whoever wrote it may think? Settings that nothing reads, because of where its models and
+rows come from, and learning rates that were left to defaults of another model."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _TRAINED_JUDGE = {"pairs", "mismatched", "prompts_per_set", "rank", "alpha", "tr
 
 
 def lines(resolved: Structure) -> Iterator[str]:
-    """A line for every source, arm and missing reader that leaves settings unread, and for fewer rows than asked."""
+    """A line for every source, arm and missing reader that leaves settings unread, for fewer rows than asked, and for
+    the arms whose learning rate nobody named though their model is not the tiny one."""
     study = resolved.study
     base, judge = study.base, study.constitution
     if study.has_base:
@@ -83,12 +85,31 @@ def lines(resolved: Structure) -> Iterator[str]:
     for name, arm in study.arms.items():
         if isinstance(arm.learning_rate, dict) and (left := set(arm.tasks or study.tasks) - set(arm.learning_rate)):
             yield f"arms.{name}.learning_rate names no {', '.join(sorted(left))}: the chosen or the method's is taken"
+    if study.foundation.source != "tiny":
+        yield from _unnamed(resolved)
     if judge.prompt_file:
         yield from _line("constitution", judge, {"guidelines_file"}, "prompt_file is given")
     if not study.capabilities.tasks:
         yield from _line(
             "capabilities", study.capabilities, set(type(study.capabilities).model_fields), "it has no tasks"
         )
+
+
+def _unnamed(resolved: Structure) -> Iterator[str]:
+    """Learning rates that were chosen for the tiny model, and mostly are too high for larger ones."""
+    study = resolved.study
+    by_default = [
+        f"arms.{name} {', '.join(sorted({f'{r:g}' for r in arm.learning_rates.values() if r is not None}))}"
+        for name, arm in resolved.arms.items()
+        if arm.kind == "train" and not arm.given and study.arms[arm.family].learning_rate is None
+        and "learning_rate" not in arm.swept and not study.chosen
+    ]  # fmt: skip
+    safety = study.safety
+    written = "training" in safety.model_fields_set and "learning_rate" in safety.training.model_fields_set
+    if study.aligned is None and not written:
+        by_default.insert(0, f"safety.training {safety.training.learning_rate:g}")
+    if by_default:
+        yield f"learning_rate: none is named, and what is taken was chosen for the tiny model: {'; '.join(by_default)}"
 
 
 def _line(name: str, part: BaseModel, unread: set[str], why: str = "") -> Iterator[str]:
