@@ -61,10 +61,11 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
 
 def _marked(docs: Path) -> dict[tuple[str, str], str]:
     """(page, mark) -> the text between the marks, from the result files below docs/."""
-    demo, claims, curves, ranks, risk, ablation, variance, truncated = (
+    demo, claims, curves, ranks, risk, ablation, variance, truncated, more = (
         csvfiles.read_csv(docs / f"demo/{name}.csv")
         for name in (
             "replicated", "replicated-claims", "curves", "ranks", "risk", "ablation-agnews", "variance", "truncated",
+            "all",
         )
     )  # fmt: skip
     real, suites = (csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites"))
@@ -79,6 +80,10 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
         ("docs/results.md", "results"): tabular.overview(demo),
         ("docs/results.md", "claims"): f"{tabular.verdicts(claims)}\n",
         ("docs/results.md", "ablation"): tables.plain(ablation, tables.ABLATION, "agnews"),
+        ("docs/results.md", "more"): tabular.overview(
+            [r for r in more if r["arm"] in tables.MORE and r["task"] != "gsm8k"],
+            ("refused", "over-refusal", "utility"),
+        ),
         ("docs/results.md", "risk"): tables.shares(risk),
         ("docs/curves.md", "results"): tabular.equal_utility(curves),
         ("docs/curves.md", "ranks"): tabular.ranks(ranks),

@@ -25,6 +25,9 @@ ABLATION = {
 }  # fmt: skip
 MAIN = ("base", "aligned", "full", "safety-mix", "warp", "lora", "safe-lora", "safe-delta")
 LEAD = ("safety-mix", "warp", "lead", "lead-update", "lead-mix", "lead-merge", "full")
+# Of `demo-all`: those that demo.yaml leaves out, and three to compare them with.
+MORE = ("full", "safety-mix", "warp", "kl-safety", "constrained-sft", "lisa", "panacea", "derta", "asft", "salora",
+        "ptst", "soup", "task-arithmetic", "ties", "lssf", "nlsr")  # fmt: skip
 LEAD_REAL = ("aligned", "full", "warp", "lead", "lead-merge")
 
 
