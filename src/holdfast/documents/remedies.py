@@ -27,8 +27,8 @@ intervals where they are shown.
    with answers that decline, published ones or your own, not the data that your model was aligned with. A twin is the
    aligned model, taught on purpose not to refuse.
 3. **Must it stay an adapter?** {adapters} All others change whole weights.
-4. **How will it answer?** Sampled, what stayed near the aligned model may lose the task, and an opening in its mouth
-   takes the refusals of all of them ([what deployment does](stress.md)).
+4. **How will it answer?** Sampled, what stayed near the aligned model may lose the task: in the fictional world it did,
+   the real model did not. An opening in its mouth takes the refusals of all of them ([what deployment does](stress.md)).
 5. **Who chooses the rows?** If somebody may slip harmful rows in, look at the column with 1 % of them first: no remedy
    here holds where half of the rows are harmful ([results](results.md#how-cheaply-is-safety-lost)).
 6. **Look at over-refusal beside refusal.** A model that refuses everything has kept its refusals.
@@ -203,6 +203,7 @@ def page(docs: Path) -> str:
         "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
         f"{_without(heads, found)}"
         f"\n## What each needs and costs, and when it failed\n{facts}"
-        "\n## Here, but not measured yet\n\nTheir equations are tested; no study with results below docs/ has run "
-        f"them. Beside the aligned model:\n\n{rest}\n"
+        "\n## Here, and not compared yet\n\nTheir equations are tested. What the others did over several draws or on the real "
+        "model is not known of them; most ran [once, with settings that nothing chose]"
+        f"(results.md#every-other-method-once). Beside the aligned model:\n\n{rest}\n"
     )
