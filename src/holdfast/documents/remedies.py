@@ -28,7 +28,8 @@ intervals where they are shown.
    aligned model, taught on purpose not to refuse.
 3. **Must it stay an adapter?** {adapters} All others change whole weights.
 4. **How will it answer?** Sampled, what stayed near the aligned model may lose the task: in the fictional world it did,
-   the real model did not. An opening in its mouth takes the refusals of all of them ([what deployment does](stress.md)).
+   the real model did not. An opening in its mouth takes the refusals of all of them
+   ([what deployment does](stress.md)).
 5. **Who chooses the rows?** If somebody may slip harmful rows in, look at the column with 1 % of them first: no remedy
    here holds where half of the rows are harmful ([results](results.md#how-cheaply-is-safety-lost)).
 6. **Look at over-refusal beside refusal.** A model that refuses everything has kept its refusals.
@@ -203,7 +204,7 @@ def page(docs: Path) -> str:
         "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
         f"{_without(heads, found)}"
         f"\n## What each needs and costs, and when it failed\n{facts}"
-        "\n## Here, and not compared yet\n\nTheir equations are tested. What the others did over several draws or on the real "
-        "model is not known of them; most ran [once, with settings that nothing chose]"
+        "\n## Here, and not compared yet\n\nTheir equations are tested. What the others did over several draws or on the "
+        "real model is not known of them; most ran [once, with settings that nothing chose]"
         f"(results.md#every-other-method-once). Beside the aligned model:\n\n{rest}\n"
     )
