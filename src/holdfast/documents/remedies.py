@@ -204,7 +204,7 @@ def page(docs: Path) -> str:
         "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
         f"{_without(heads, found)}"
         f"\n## What each needs and costs, and when it failed\n{facts}"
-        "\n## Here, and not compared yet\n\nTheir equations are tested. What the others did over several draws or on the "
-        "real model is not known of them; most ran [once, with settings that nothing chose]"
+        "\n## Here, and not compared yet\n\nTheir equations are tested. What the others did over several draws or on "
+        "the real model is not known of them; most ran [once, with settings that nothing chose]"
         f"(results.md#every-other-method-once). Beside the aligned model:\n\n{rest}\n"
     )
