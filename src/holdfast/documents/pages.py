@@ -61,11 +61,11 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
 
 def _marked(docs: Path) -> dict[tuple[str, str], str]:
     """(page, mark) -> the text between the marks, from the result files below docs/."""
-    demo, claims, curves, ranks, risk, ablation, variance, truncated, more = (
+    demo, claims, curves, ranks, risk, ablation, variance, truncated, more, order = (
         csvfiles.read_csv(docs / f"demo/{name}.csv")
         for name in (
             "replicated", "replicated-claims", "curves", "ranks", "risk", "ablation-agnews", "variance", "truncated",
-            "all",
+            "all", "order",
         )
     )  # fmt: skip
     real, suites = (csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites"))
@@ -85,6 +85,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
             ("refused", "over-refusal", "utility"),
         ),
         ("docs/results.md", "risk"): tables.shares(risk),
+        ("docs/forgetting.md", "order"): tabular.overview(order),
         ("docs/curves.md", "results"): tabular.equal_utility(curves),
         ("docs/curves.md", "ranks"): tabular.ranks(ranks),
         ("docs/performance.md", "truncated"): tables.truncated(truncated),
