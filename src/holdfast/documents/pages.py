@@ -61,11 +61,11 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
 
 def _marked(docs: Path) -> dict[tuple[str, str], str]:
     """(page, mark) -> the text between the marks, from the result files below docs/."""
-    demo, claims, curves, ranks, risk, ablation, variance, truncated, more, order = (
+    demo, claims, curves, ranks, risk, ablation, variance, truncated, more, order, attack = (
         csvfiles.read_csv(docs / f"demo/{name}.csv")
         for name in (
             "replicated", "replicated-claims", "curves", "ranks", "risk", "ablation-agnews", "variance", "truncated",
-            "all", "order",
+            "all", "order", "attack",
         )
     )  # fmt: skip
     real, suites = (csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites"))
@@ -86,6 +86,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
         ),
         ("docs/results.md", "risk"): tables.shares(risk),
         ("docs/forgetting.md", "order"): tabular.overview(order),
+        ("docs/attack.md", "results"): tables.attacked(attack),
         ("docs/curves.md", "results"): tabular.equal_utility(curves),
         ("docs/curves.md", "ranks"): tabular.ranks(ranks),
         ("docs/performance.md", "truncated"): tables.truncated(truncated),

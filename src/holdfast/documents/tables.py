@@ -128,3 +128,14 @@ def areas(rows: Sequence[Row], families: Sequence[str]) -> str:
         [[f"`{f}`", *(_percent(found[t, f, "area"], "refusal", ends=True) for t in TASKS),
           _percent(found["agnews", f, "within-3"], over)] for f in families],
     )  # fmt: skip
+
+
+def attacked(rows: Sequence[Row]) -> str:
+    """attack.csv for reading: every defence before and after an attacker tuned it, and how long that took him."""
+    return table(
+        ["defence", "refused", "utility", "refused, attacked", "utility, attacked", "trials that count",
+         "until half are gone"],
+        [[f"`{r['arm']}`", _percent(r, "refusal_untuned"), _percent(r, "utility_untuned"),
+          _percent(r, "refusal", ends=True), _percent(r, "utility", ends=True), f"{float(r['admissible']):g}",
+          f"{float(r['trials_until_half']):g}" if r["trials_until_half"] else "never"] for r in rows],
+    )  # fmt: skip
