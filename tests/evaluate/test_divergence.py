@@ -83,4 +83,4 @@ def test_it_is_measured_along_answers_to_benign_prompts_that_say_something(moved
 def test_the_report_names_it_where_it_was_measured():
     rows = [{"arm": "full", names.KL: "0.52"}, {"arm": "warp", names.KL: "0.1"}, {"arm": "aligned", names.KL: ""}]
     [line] = page.drift({"agnews": rows, "crafts": [{"arm": "full"}]})
-    assert line.startswith("agnews") and line.endswith("warp 0.100, full 0.520.")
+    assert "in nats per token" in line and line.endswith("agnews: warp 0.100, full 0.520.")

@@ -25,7 +25,7 @@ def base(model, tokenizer, tmp_path):
 
 
 def look(tmp_path, **keys):
-    """What planning says of a study with these keys: its notes."""
+    """What planning says of a study with these keys: its notes, but for that on learning rates nobody named."""
     said: list[str] = []
     study = {
         "tasks": TASKS,
@@ -34,7 +34,7 @@ def look(tmp_path, **keys):
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(study | keys))
     preflight.check_files(resolve.load(str(tmp_path / "mine.yaml")), said.append)
-    return said
+    return [line for line in said if not line.startswith("learning_rate: ")]
 
 
 def jsonl(path, rows):
