@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import shlex
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import stress
@@ -148,3 +150,19 @@ def test_before_the_first_job_a_run_that_cannot_be_tracked_ends(guarded, known, 
         said = capfd.readouterr().err
         assert ended.value.code == 2 and said.startswith("ArtifactError: ") and cure in said and "guessed" not in said
         assert len(said.splitlines()) == 4 and time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("written", [str, shlex.quote])
+def test_the_interpreter_is_found_in_a_folder_with_a_blank(written, tmp_path, monkeypatch):
+    """Quoted, as the Snakefile leaves it, and as it is."""
+    python = tmp_path / "a blank/python"
+    python.parent.mkdir()
+    python.touch()
+    ran: list[str] = []
+    monkeypatch.setattr(reach.sys, "executable", written(str(python)))
+    monkeypatch.setattr(
+        reach.subprocess, "run", lambda command, **_: ran.append(command[0]) or SimpleNamespace(returncode=0)
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    reach.before("s", ["import_runs"], None)
+    assert ran == [str(python)]
