@@ -72,6 +72,21 @@ def test_best_and_worst_of_many_whatever_their_order(labels, order, wanted):
         assert again == found
 
 
+@pytest.mark.parametrize("wanted", ORDER)
+def test_of_equally_good_answers_the_one_the_judge_is_surest_of_stands_for_them(wanted):
+    """The clearest refusal against the clearest answer, whichever of the two is wanted."""
+    ends = {label: sorted({*CLEAR[label]}, key=lambda t: abs(refusal.judge(ASKED, t).refused - 0.5))
+            for label in (refusal.FULL, refusal.COMPLIANCE)}  # fmt: skip
+    ends = {label: [t for t in texts if refusal.judge(ASKED, t).label == label and not refusal.judge(ASKED, t).moralising]
+            for label, texts in ends.items()}  # fmt: skip
+    assert all(len(texts) > 1 for texts in ends.values())
+    for turn in (1, -1):
+        rows = [{"prompt": ASKED, "response": t, "wanted": wanted} for texts in ends.values() for t in texts[::turn]]
+        (pair,) = preferring.pairs(rows)[0]
+        clearest = {ends[refusal.FULL][-1], ends[refusal.COMPLIANCE][-1]}
+        assert {pair["chosen"], pair["rejected"]} == clearest
+
+
 def test_the_same_answer_twice_is_one_and_debris_is_neither_better_nor_worse():
     twice = _rows(("compliance", "compliance"))
     assert preferring.pairs(twice) == ([], {"tied": 0, "unread": 0, "alone": 1})

@@ -78,6 +78,21 @@ def test_ties_with_the_aligned_model_is_the_published_rule(start, density, merge
     assert close / n > 0.999  # float32 may trim another of two equal magnitudes
 
 
+@pytest.mark.parametrize("density", [0.1, 0.25, 0.5, 0.9])
+def test_of_equal_magnitudes_no_more_than_the_share_are_kept(density):
+    """Updates of bfloat16 weights are a few multiples of one unit, most of them equal."""
+    a, b = (torch.randn(12, 20, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    deltas = [((x + 0.004 * b).bfloat16().float() - x.bfloat16().float()).T for x in (a, a.flip(0))]
+    deltas.append(torch.tensor([[1.0, -1.0, 1.0, -1.0, 0.0, 0.0]]).repeat(4, 1))
+    for delta in deltas:
+        kept = fusion.trim(delta, density)
+        order = np.argsort(-np.abs(delta.numpy()).ravel(), kind="stable")[: round(density * delta.numel())]
+        want = np.zeros(delta.numel())
+        want[order] = delta.numpy().ravel()[order]
+        assert np.array_equal(kept.numpy(), want.reshape(delta.shape))
+    assert len(deltas[0].abs().unique()) < 30  # equal ones there are
+
+
 def test_dare_with_the_aligned_model_thins_each_vector_by_itself(merge, family):  # noqa: F811
     out, _ = merge("task-vectors", {"fusion": "dare", "drop": 0.4, "weight": 0.8})
     of = _float64(family)

@@ -225,7 +225,12 @@ def _run(place, out, method, settings, artifacts):
 
 @pytest.mark.parametrize(
     ("method", "settings", "asked"),
-    [("asft", {"rank": 2}, "base"), ("salora", {"rank": 2, "safety_directions": 3}, "gram")],
+    [
+        ("asft", {"rank": 2}, "base"),
+        ("salora", {"rank": 2, "safety_directions": 3}, "gram"),
+        ("salora", {"rank": 20, "safety_directions": 3}, "gram"),  # keys and values have 16 outputs, the others 32
+        ("salora", {"rank": 50, "safety_directions": 3}, "gram"),  # and none has so many
+    ],
 )
 def test_a_cell_has_its_adapter_beside_it(method, settings, asked, place, tmp_path):
     files = {"base": place / "base/model.safetensors", "gram": place / "gram"}

@@ -82,7 +82,7 @@ def pairs(rows: Sequence[Row], fitted: refusal.Weights | None = None) -> tuple[l
         if len(known) < 2:
             none[ALONE if len(answers) < 2 else UNREAD] += 1
             continue
-        best, worst = min(known, key=lambda j: (j[0], -j[1])), max(known, key=lambda j: (j[0], -j[1]))
+        best, worst = min(known, key=lambda j: (j[0], -j[1])), max(known, key=lambda j: (j[0], j[1]))
         if best[0] == worst[0]:
             none[TIED] += 1
             continue

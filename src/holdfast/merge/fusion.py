@@ -35,14 +35,18 @@ def threshold(deltas: Sequence[torch.Tensor], density: float) -> float:
 
 
 def trim(delta: torch.Tensor, density: float) -> torch.Tensor:
-    """The share `density` of entries with the largest magnitude, the rest zero (TIES, step 1)."""
+    """The share `density` of entries with the largest magnitude, the rest zero (TIES, step 1); of equal ones, which
+    are many where weights are bfloat16, the first."""
     k = round(density * delta.numel())
     if k >= delta.numel():
         return delta
     if k == 0:
         return torch.zeros_like(delta)
-    least = delta.abs().flatten().kthvalue(delta.numel() - k + 1).values
-    return torch.where(delta.abs() >= least, delta, 0)
+    size = delta.abs().flatten()
+    least = size.kthvalue(size.numel() - k + 1).values
+    kept = size > least
+    kept[(size == least).nonzero().flatten()[: k - int(kept.sum())]] = True
+    return torch.where(kept.view_as(delta), delta, 0)
 
 
 def elect(deltas: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

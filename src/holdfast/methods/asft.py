@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from holdfast.study.checked import Modules
 from holdfast.study.registry import MethodSettings
 from holdfast.train.beside import Beside
 
@@ -66,7 +67,7 @@ class Settings(MethodSettings):
     strength: float = Field(1.0, ge=0, description="λ, on the squared norm of what leaves the alignment direction.")
     rank: int = Field(8, ge=1, description="Rank r of every adapter.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
-    modules: tuple[str, ...] = Field(
+    modules: Modules = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         description="Modules with an adapter.",
     )

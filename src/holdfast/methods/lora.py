@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from holdfast.study.checked import Modules
 from holdfast.study.registry import MethodSettings
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Settings(MethodSettings):
     rank: int = Field(8, ge=1, description="Rank r of every adapter.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="On the adapters' input.")
-    modules: tuple[str, ...] = Field(
+    modules: Modules = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         description="Modules with an adapter.",
     )

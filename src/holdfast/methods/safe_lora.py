@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from holdfast.study.checked import Modules
 from holdfast.study.registry import MethodSettings
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Settings(MethodSettings):
     projection: Literal["published", "projector"] = Field(
         "published", description="The authors' C, or a true projector."
     )
-    modules: tuple[str, ...] = Field(
+    modules: Modules = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), description="Modules looked at."
     )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from holdfast.study.checked import Modules
 from holdfast.study.registry import MethodSettings
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Settings(MethodSettings):
     )
     task_directions: int = Field(32, ge=1, description="d_u: output directions of the task that adapters begin in.")
     task_rows: int = Field(128, ge=1, description="Training rows that these are found on.")
-    modules: tuple[str, ...] = Field(
+    modules: Modules = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         description="Modules with an adapter.",
     )
@@ -100,11 +101,15 @@ def beginning(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(V_s (m, r_s), A₀ (r, n), B₀ (m, r)) of a weight (m, n) and the Gram matrices (n, n) of its inputs, in the
     weight's type."""
+    import torch
+
     from holdfast.warp import basis
 
     v_s = basis.leading_outputs(weight, safety, settings.safety_directions)
     v_u = basis.leading_outputs(weight, task, settings.task_directions)
     u = basis.leading_outputs(weight, None, settings.rank)
+    # Directions that a module with fewer outputs does not have are zeros: all adapters have one rank, and one scale.
+    u = torch.nn.functional.pad(u, (0, settings.rank - u.shape[1]))
     rows = u.T @ weight.double()  # S Vᵀ
     root = rows.norm(dim=1).sqrt()
     a = rows / root.clamp(min=1e-150)[:, None]

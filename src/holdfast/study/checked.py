@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import types
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
+
+from holdfast import names
 
 LARGEST_SEED = 2**32 - 1
 NAME = r"^[a-z][a-z0-9-]{0,39}$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
+
+
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or len(set(value)) != len(value):
+        raise ValueError("name at least one module, each once")
+    return tuple(m for m in names.MODULE_KINDS if m in value)
+
+
+# Kinds of linear modules, in their order in a block.
+Modules = Annotated[
+    tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], ...],
+    AfterValidator(_each_once),
+]
 
 
 class Strict(BaseModel):

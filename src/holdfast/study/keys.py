@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from holdfast import names
 from holdfast.data.sources import ANSWERED, WORLD, WRITTEN
 from holdfast.study.asked import Capabilities, Choose, Claim, Compare, Constitution, Evaluation, Gate, Track
 from holdfast.study.attack import Attack
-from holdfast.study.checked import LARGEST_SEED, Name, Strict
+from holdfast.study.checked import LARGEST_SEED, Modules, Name, Strict
 from holdfast.study.models import Aligned, Base, Unaligned, World
 from holdfast.study.replicates import FOLDER, Replicates
 from holdfast.study.stressed import Stress
@@ -116,19 +115,12 @@ class Preferences(Strict):
 class Basis(Strict):
     """The safety rows that give the basis and the importance scores, and the layers they are taken at."""
 
-    modules: tuple[Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], ...] = Field(
+    modules: Modules = Field(
         ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj"), description="Target modules, in every block."
     )
     rows: int = Field(500, ge=1, description="Refused safety rows.")
     batch_size: int = Field(8, ge=1, description="Rows whose mean gradient is scored together (results depend on it).")
     tokens: Literal["all", "prompt"] = Field("all", description="Token positions the Gram matrices sum over.")
-
-    @field_validator("modules")
-    @classmethod
-    def _modules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or len(set(value)) != len(value):
-            raise ValueError("name at least one module, each once")
-        return tuple(m for m in names.MODULE_KINDS if m in value)
 
 
 class Arm(Strict):
