@@ -70,6 +70,17 @@ def test_the_one_that_keeps_most_everywhere_comes_first(tmp_path):
     assert ">warp<" in text and "critical difference 1.9" in text and plots.ranks([]) == ""
 
 
+def test_the_interval_of_a_rank_is_that_of_student_over_replicates(tmp_path):
+    refused = {"full": (0.0, 0.0, 0.0), "warp": (0.9, 0.9, 0.3), "resta": (0.6, 0.6, 0.6)}
+    points = [(f"{name}.1", name, [((r, 0.9), (r, 0.9)) for r in rates]) for name, rates in refused.items()]
+    test, validation = study(tmp_path, points, units=3)
+    rows = {r["family"]: r for r in ranks.rows(test, validation)}
+    half = 4.302653 * (1 / 3) ** 0.5 / 3**0.5  # t of two degrees of freedom, and ranks of 1, 1 and 2
+    assert rows["warp"]["rank"] == pytest.approx(4 / 3) and rows["resta"]["rank"] == pytest.approx(5 / 3)
+    assert (rows["warp"]["rank_low"], rows["warp"]["rank_high"]) == pytest.approx((1, 4 / 3 + half))
+    assert (rows["resta"]["rank_low"], rows["resta"]["rank_high"]) == pytest.approx((1, min(3, 5 / 3 + half)))
+
+
 def test_a_family_that_one_task_lacks_is_not_ranked_and_one_alone_is_nothing(tmp_path):
     tests, validations = {}, {}
     for task, order in {"a": ("warp", "resta"), "b": ("resta",)}.items():

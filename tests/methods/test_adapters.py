@@ -146,10 +146,10 @@ def test_salora_is_its_formula_in_forward_fold_and_adapter(cell, encoded):  # no
     ids = torch.tensor([encoded[0]["input_ids"]])
     plain, before = model(input_ids=ids).logits, _weights(model)
     targets = layers.resolve(model, names.MODULE_KINDS)
-    rows = [e for e in encoded if any(t >= 0 for t in e["labels"])][:128]
+    rows = encoded[:5]  # and no others
     task, count = gram.capture(model, targets, rows, batch_size=8, pad_id=0, tokens="response")
     assert count == sum(t != -100 for e in rows for t in e["labels"])
-    wrapped, settings = _started(cell, encoded)
+    wrapped, settings = _started(cell, encoded, task_rows=5)
     assert torch.equal(plain, wrapped(input_ids=ids).logits)
     assert {n.rsplit(".", 1)[1] for n, p in wrapped.named_parameters() if p.requires_grad} == {"a", "b"}
     for n, p in wrapped.named_parameters():

@@ -395,6 +395,14 @@ def test_the_pull_rests_at_first_and_is_nothing_where_a_spell_begins(model, enco
                 p += 0.01
 
 
+def test_spells_are_on_refusals_and_perhaps_on_answered_rows(model, tokenizer, encoded):
+    method, training = registry.load("lisa"), loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=4)
+    for benign, count in ((False, 16), (True, 24)):
+        made = beside(method, model, method.Settings(benign=benign), training, tokenizer, encoded)
+        assert len(made.stream.encoded) == count and made.stream.size == 4
+    assert beside(method, model, method.Settings(align_steps=0), training, tokenizer, encoded).stream is None
+
+
 def test_a_run_that_would_see_no_task_is_refused(cell, tokenizer, encoded, tmp_path):  # noqa: F811
     with pytest.raises(TrainingError, match="no row of the task"):
         _train("lisa", cell, tokenizer, encoded, tmp_path, {"align_steps": 6}, epochs=2)

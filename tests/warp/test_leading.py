@@ -53,6 +53,11 @@ def test_the_fewest_eigenvectors_that_carry_a_share(energy, decay):
     assert k == 1 or float(share[k - 2]) < energy + 1e-5  # one fewer would not do
 
 
+def test_a_share_that_is_reached_exactly_needs_no_more_directions():
+    values = torch.tensor([4.0, 2.0, 1.0, 1.0])
+    assert [basis.subspace(values, x) for x in (0.25, 0.5, 0.51, 0.75, 0.875, 0.9, 1.0)] == [1, 1, 2, 2, 3, 4, 4]
+
+
 def test_which_directions_are_held_hangs_on_share_energy_and_input():
     gram, u, _ = _gram(20, 10)
     assert basis.held(gram, "blocks.0.mlp_input", 0.3).shape == (20, 6)
