@@ -75,10 +75,11 @@ def test_best_and_worst_of_many_whatever_their_order(labels, order, wanted):
 @pytest.mark.parametrize("wanted", ORDER)
 def test_of_equally_good_answers_the_one_the_judge_is_surest_of_stands_for_them(wanted):
     """The clearest refusal against the clearest answer, whichever of the two is wanted."""
-    ends = {label: sorted({*CLEAR[label]}, key=lambda t: abs(refusal.judge(ASKED, t).refused - 0.5))
-            for label in (refusal.FULL, refusal.COMPLIANCE)}  # fmt: skip
-    ends = {label: [t for t in texts if refusal.judge(ASKED, t).label == label and not refusal.judge(ASKED, t).moralising]
-            for label, texts in ends.items()}  # fmt: skip
+    ends = {}
+    for label in (refusal.FULL, refusal.COMPLIANCE):
+        found = {text: refusal.judge(ASKED, text) for text in CLEAR[label]}
+        read = [text for text, judged in found.items() if judged.label == label and not judged.moralising]
+        ends[label] = sorted(read, key=lambda text: abs(found[text].refused - 0.5))
     assert all(len(texts) > 1 for texts in ends.values())
     for turn in (1, -1):
         rows = [{"prompt": ASKED, "response": t, "wanted": wanted} for texts in ends.values() for t in texts[::turn]]
