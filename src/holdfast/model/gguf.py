@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ArtifactError, ChatTemplateError, said
 from holdfast.model import gguf_words, package
@@ -107,8 +107,9 @@ def _look(path: Path, reader: Any) -> None:
         )  # fmt: skip
     if (scaling := _field(reader, f"{kind}.rope.scaling.type")) not in _SCALINGS:
         raise _wrong(
-            path, "stretches positions in a way that is not read from such a file", found=f"rope.scaling.type {scaling}",
-            expected="none, linear or yarn", do="name the original model's folder or hub id",
+            path, "stretches positions in a way that is not read from such a file",
+            found=f"rope.scaling.type {scaling}", expected="none, linear or yarn",
+            do="name the original model's folder or hub id",
         )  # fmt: skip
     if reader.get_field("tokenizer.ggml.tokens") is None:
         raise _wrong(
@@ -176,10 +177,11 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
         with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
-            model, found = AutoModelForCausalLM.from_pretrained(
+            loaded = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
                 trust_remote_code=False, ignore_mismatched_sizes=True,  # which are told below, by name
             )  # fmt: skip
+        model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     except Exception as error:  # noqa: BLE001 - whatever a file of another shape than its header raises
         raise _wrong(
             path, "could not be opened up by transformers", found=said(error),
@@ -215,8 +217,8 @@ def _refuse_other_tensors(path: Path, reader: Any, model: PreTrainedModel, found
     kind = _field(reader, "general.architecture")
     unread = sorted(map(str, found.get("unexpected_keys") or ()))
     if not is_gguf_arch_supported(kind):  # of these transformers leaves out silently what it has no name for
-        processor = TENSOR_PROCESSORS.get(kind, TensorProcessor)(config=model.config.to_dict())
-        names = get_gguf_hf_weights_map(model, processor)
+        processor: Any = TENSOR_PROCESSORS.get(kind, TensorProcessor)
+        names = get_gguf_hf_weights_map(model, processor(config=model.config.to_dict()))
         unread = [t.name for t in reader.tensors if t.name not in names and t.name != _STRETCHED]
     wrong = {
         "missing": sorted(map(str, found.get("missing_keys") or ())), "unknown": unread,
@@ -292,7 +294,9 @@ def _own_tokens(tokenizer: PreTrainedTokenizerBase, count: int) -> PreTrainedTok
         return tokenizer
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend["added_tokens"] = [t for t in backend["added_tokens"] if t["id"] < count]
-    special = {k: t for k, t in tokenizer.special_tokens_map.items() if tokenizer.convert_tokens_to_ids(t) < count}
+    special = {
+        k: t for k, t in tokenizer.special_tokens_map.items() if tokenizer.get_vocab().get(str(t), count) < count
+    }
     own: PreTrainedTokenizerBase = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer.from_str(json.dumps(backend)), chat_template=tokenizer.chat_template,
         clean_up_tokenization_spaces=False, **special,
