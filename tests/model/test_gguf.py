@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
 from shipped import written
-from transformers import LlamaConfig
+from transformers import LlamaConfig, Phi3Config, StableLmConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from holdfast.errors import ChatTemplateError, HoldfastError
@@ -192,3 +193,45 @@ def test_texts_are_split_as_the_file_says(model, tokenizer, tmp_path, cache, pre
     assert [piece.replace("\u010a", "\n") for piece in found] == pieces
     assert words.backend_tokenizer.model.ignore_merges == (pre == "llama-bpe")
     assert (words.tokenize("e\u0301") == words.tokenize("\u00e9")) == (pre == "qwen2")
+
+
+def test_what_transformers_leaves_at_its_defaults_is_what_the_header_says(model, tokenizer, tmp_path):
+    model.config.rope_parameters["rope_theta"] = 50000.0
+    file = written(tmp_path / "s.gguf", model, tokenizer, arch="stablelm")
+    config = StableLmConfig(hidden_size=32, num_attention_heads=4)
+    gguf._tell_positions(file, library.GGUFReader(file), config)
+    assert config.rope_parameters["rope_theta"] == 50000.0
+    assert config.rope_parameters["partial_rotary_factor"] == 1.0  # all 8 dimensions of a head, not a quarter
+    file = written(tmp_path / "p.gguf", model, tokenizer, arch="phi3", facts={"phi3.attention.sliding_window": 16})
+    config = Phi3Config(hidden_size=32, num_attention_heads=4)
+    gguf._tell_positions(file, library.GGUFReader(file), config)
+    assert config.sliding_window == 16
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_output_layer_of_its_own_is_known_from_the_header_and_opened(model, tokenizer, tmp_path, cache, tied):
+    config = type(model.config).from_dict(model.config.to_dict() | {"tie_word_embeddings": tied})
+    original = type(model)(config)
+    file = written(tmp_path / "m.gguf", original, tokenizer)
+    assert gguf.config(file)["tie_word_embeddings"] == tied
+    found, _ = folders.load(str(file))
+    assert torch.equal(found.lm_head.weight, original.lm_head.weight)
+    assert torch.equal(found.lm_head.weight, found.model.embed_tokens.weight) == tied
+
+
+def test_a_special_token_that_the_model_has_no_row_for_is_none(tokenizer):
+    more = copy.deepcopy(tokenizer)
+    more.add_special_tokens({"mask_token": "<mask>"})
+    own = gguf._own_tokens(more, len(tokenizer))
+    assert len(own) == len(tokenizer) and own.mask_token is None and own.eos_token == tokenizer.eos_token
+
+
+def test_a_folder_that_was_killed_while_it_was_made_is_made_again(model, tokenizer, tmp_path, cache):
+    file = written(tmp_path / "m.gguf", model, tokenizer)
+    half = gguf.folder(file)
+    (half / ".saving-killed").mkdir(parents=True)
+    (half / gguf.FACTS).write_text("{}")
+    assert hub.known(str(file)) is None
+    found, _ = folders.load(str(file))
+    assert torch.equal(found.model.norm.weight, model.model.norm.weight)
+    assert gguf.facts(str(file), None)["file"] == "m.gguf" and not list(half.glob(".saving-*"))
