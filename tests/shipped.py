@@ -14,8 +14,10 @@ def permuted(weight, heads):
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True, kind="F32"):
-    """The model as a GGUF file, written by the library of llama.cpp."""
+def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True, kind="F32", eos=True, pre=None,
+            without="nothing", more=None, facts=None):  # fmt: skip
+    """The model as a GGUF file, written by the library of llama.cpp: without a tensor, with `more` of them, or with
+    other facts in its header."""
     import gguf
 
     c, types = model.config, gguf.GGMLQuantizationType
@@ -37,15 +39,20 @@ def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True,
         writer.add_token_list(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
         writer.add_token_types([3 if i in special else 1 for i in range(len(tokenizer))])
         writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in vocabulary["merges"]])
-        writer.add_eos_token_id(tokenizer.eos_token_id)
+        if eos:
+            writer.add_eos_token_id(tokenizer.eos_token_id)
+        if pre:
+            writer.add_tokenizer_pre(pre)
         writer.add_bos_token_id(tokenizer.bos_token_id)
         writer.add_pad_token_id(tokenizer.pad_token_id)
         writer.add_add_bos_token(False)
     if template:
         writer.add_chat_template(tokenizer.chat_template)
+    for name, value in (facts or {}).items():
+        {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}[type(value)](name, value)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, c.num_hidden_layers)
     for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight" and c.tie_word_embeddings:
+        if name == "lm_head.weight" and c.tie_word_embeddings or without in name:
             continue
         values = tensor.float().numpy()
         if "q_proj" in name or "k_proj" in name:
@@ -56,6 +63,8 @@ def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True,
         if wanted != types.F32:
             values = gguf.quants.quantize(values, wanted)
         writer.add_tensor(to, np.ascontiguousarray(values), raw_dtype=wanted)
+    for name, values in (more or {}).items():
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

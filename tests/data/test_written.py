@@ -102,14 +102,18 @@ def test_own_answers_end_with_a_sentence_and_help():
         Answer("I'm sorry, but I can't help with that.", 9, names.STOP),
         Answer(" Three pears.\n", 4, names.STOP),
         Answer("", 0, names.STOP),
+        Answer("Die Farben sind Blau und Grün, und ich mag beide sehr gern.", 9, names.STOP),
+        Answer("I like tea. " * 40, 99, names.STOP),
         Answer("One more.", 4, names.STOP),
     ]
     lines: list[str] = []
-    rows = refusals.own_answers([f"Request {i}?" for i in range(7)], said, 3, lines.append)
+    rows = refusals.own_answers([f"Request {i}?" for i in range(9)], said, 9, lines.append)
     assert [(r["prompt"], r["response"]) for r in rows] == [
         ("Request 0?", "Blue and green."), ("Request 2?", "I like blue."), ("Request 4?", "Three pears."),
+        ("Request 8?", "One more."),
     ]  # fmt: skip
     assert {r["kind"] for r in rows} == {"chat"} and "2 were cut" in lines[0]
+    assert refusals.own_answers([f"Request {i}?" for i in range(9)], said, 3, lines.append) == rows[:3]
     with pytest.raises(DataError, match="No answer of the base"):
         refusals.own_answers(["Request?"], said[1:2], 2, lines.append)
     assert refusals.WHOLE in registry.judge("refusal").outcomes

