@@ -176,10 +176,11 @@ MUTANTS = [
         (".clamp(min=0).sqrt())", ".clamp(min=0))"),
     ),
     *_of(
-        "merge/fusion.py", "merge -k 'dare or ties or authors or averaged'",
+        "merge/fusion.py", "merge -k 'dare or ties or authors or averaged or magnitudes'",
         (".div_(1 - drop)", ".div_(1.0)"),
         ("generator=stream) >= drop", "generator=stream) < drop"),
-        ("delta.abs() >= least", "delta.abs() <= least"),
+        ("kept = size > least", "kept = size < least"),
+        ("[: k - int(kept.sum())]", ""),
         ("total / agree.clamp(min=1)", "total / len(deltas)"),
         ("torch.sign(stack.sum(dim=0))", "torch.sign(torch.sign(stack).sum(dim=0))"),
         ("int(density * flat.numel())", "int((1 - density) * flat.numel())"),

@@ -44,7 +44,7 @@ def results(tmp_path):
 def written(results, out, *, texts):
     metrics = sorted(results.rglob("metrics.json"))
     inspect_logs.build(metrics, results, out, SETTINGS, texts=texts)
-    return sorted(out.iterdir())
+    return sorted(out.iterdir(), key=lambda f: f.name.split("_", 1)[1])  # the time before it is that of the model
 
 
 def test_a_log_per_model_has_every_answer_and_verdict(results, tmp_path):
