@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 
 from holdfast.model import chat, folders, layers
 from holdfast.study import registry
-from holdfast.train import loop, spread
+from holdfast.train import loop, spread, steps
 from holdfast.warp.basis import random_orthogonal
 from holdfast.warp.bits import BitMask
 from holdfast.world.generator import World
@@ -37,6 +37,7 @@ CASES = {
     "turned": ("derta", {"prefix_ratio": 0.25, "transition_ratio": 0.25}, ODD, 1e-6),
     # Whole micro-batches for each: what is rounded to bfloat16 is then the same, and summed in float32.
     "mixed": ("safety-mix", {}, {"batch_size": 4, "accumulation": 2, "precision": "bf16"}, 1e-6),
+    "by-length": ("full", {}, {"batch_size": 2, "accumulation": 3, "by_length": True}, 1e-6),
     "forgetful": ("warp", {}, ODD | {"activation_checkpointing": True}, 1e-6),
 }
 
@@ -169,11 +170,11 @@ def test_a_sharded_adamw_killed_and_resumed_is_the_same_bit_by_bit(together):
 ])  # fmt: skip
 def test_every_row_is_in_one_share_of_the_step_that_it_has_in_one_process(rows, batch_size, accumulation, processes):
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(0)).tolist()
-    shares = [spread.Shares(order, batch_size, accumulation, processes, r) for r in range(processes)]
+    shares = [steps.Shares(order, batch_size, accumulation, processes, r) for r in range(processes)]
     batches = [list(s) for s in shares]
     assert {len(b) for b in batches} == {len(shares[0])}, "all compute together"
     assert max(len(m) for b in batches for m in b) <= batch_size
-    step, per_step = batch_size * accumulation, spread.passes(batch_size * accumulation, batch_size, processes)
+    step, per_step = batch_size * accumulation, steps.passes(batch_size * accumulation, batch_size, processes)
     for i in range(0, rows, step):
         at = i // step * per_step
         mine = [[x for m in b[at : at + per_step] for x in m] for b in batches]
@@ -184,3 +185,29 @@ def test_every_row_is_in_one_share_of_the_step_that_it_has_in_one_process(rows, 
         assert [
             m for i in range(0, rows // step * per_step, per_step) for b in batches for m in b[i : i + per_step]
         ] == whole
+
+
+@pytest.mark.parametrize(("rows", "batch_size", "accumulation", "processes"), [
+    (22, 4, 2, 2), (24, 3, 3, 2), (17, 4, 4, 1), (5, 2, 1, 2), (64, 4, 4, 3), (3, 8, 1, 1),
+])  # fmt: skip
+def test_by_length_every_step_keeps_its_rows_and_pads_less(rows, batch_size, accumulation, processes):
+    draw = torch.Generator().manual_seed(1)
+    order = torch.randperm(rows, generator=draw).tolist()
+    lengths = torch.randint(5, 200, (rows,), generator=draw).tolist()
+    step, per_step = batch_size * accumulation, steps.passes(batch_size * accumulation, batch_size, processes)
+
+    def batches(*given):
+        return [list(steps.Shares(order, batch_size, accumulation, processes, r, *given)) for r in range(processes)]
+
+    def padded(dealt):
+        return sum(len(m) * max(lengths[i] for i in m) for b in dealt for m in b if m)
+
+    plain, sorted_ = batches(), batches(lengths)
+    assert [[len(m) for m in b] for b in sorted_] == [[len(m) for m in b] for b in plain]
+    for i in range(0, rows, step):
+        at = i // step * per_step
+        mine = [x for b in sorted_ for m in b[at : at + per_step] for x in m]
+        assert sorted(mine) == sorted(order[i : i + step]) and [lengths[x] for x in mine] == sorted(
+            lengths[x] for x in mine
+        )
+    assert padded(sorted_) <= padded(plain) and (rows < 10 or padded(sorted_) < padded(plain))

@@ -52,9 +52,12 @@ def _run(model, tokenizer, encoded, folder, kind, settings=SETTINGS, **more):
     )
 
 
-@pytest.mark.parametrize(("kind", "by_length"), [("adamw", False), ("rotated", False), ("adamw", True)])
-def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, by_length, model, tokenizer, encoded, tmp_path):
-    settings = dataclasses.replace(SETTINGS, by_length=by_length)
+@pytest.mark.parametrize(("kind", "more"), [
+    ("adamw", {}), ("rotated", {}), ("adamw", {"alike": True}),
+    ("adamw", {"by_length": True, "batch_size": 2, "accumulation": 2}),
+])  # fmt: skip
+def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, more, model, tokenizer, encoded, tmp_path):
+    settings = dataclasses.replace(SETTINGS, **more)
     start = {k: v.clone() for k, v in model.state_dict().items()}
     whole = tmp_path / "whole"
     result = _run(model, tokenizer, encoded, whole, kind, settings)
@@ -89,19 +92,27 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, by_length, model,
 
 
 def test_rows_of_one_length_share_a_batch_where_that_is_asked(model, tokenizer, encoded, tmp_path, monkeypatch):
-    collate, padding = chat.collate, []
+    """Among all rows (`alike`), or among those of a step (`by_length`), whose rows and result are then the same."""
+    collate, batches, start = chat.collate, [], {k: v.clone() for k, v in model.state_dict().items()}
 
     def counted(rows, pad_id):
-        lengths = [len(r["input_ids"]) for r in rows]
-        padding[-1] += len(rows) * max(lengths) - sum(lengths)
+        batches[-1].append([tuple(r["input_ids"]) for r in rows])
         return collate(rows, pad_id)
 
     monkeypatch.setattr(chat, "collate", counted)
-    for by_length in (False, True):
-        padding.append(0)
-        settings = dataclasses.replace(SETTINGS, epochs=1, by_length=by_length)
-        _run(model, tokenizer, encoded * 6, tmp_path / str(by_length), "adamw", settings)  # of fewer there is no choice
-    assert padding[1] < padding[0] / 2
+    ended = []
+    for more in ({}, {"by_length": True}, {"alike": True}):
+        batches.append([])
+        model.load_state_dict(start)
+        settings = dataclasses.replace(SETTINGS, epochs=2, batch_size=2, accumulation=4, **more)
+        _run(model, tokenizer, encoded * 6, tmp_path / "-".join(more), "adamw", settings)  # of fewer there is no choice
+        ended.append({k: v.clone() for k, v in model.state_dict().items()})
+    padding = [sum(len(b) * max(map(len, b)) - sum(map(len, b)) for b in run) for run in batches]
+    assert padding[1] < 0.75 * padding[0] and padding[2] < padding[0] / 2
+    steps = [[sorted(sum(run[i : i + 4], [])) for i in range(0, len(run), 4)] for run in batches]
+    assert steps[1] == steps[0] != steps[2] and batches[1] != batches[0]
+    for key, value in ended[1].items():
+        assert (value - ended[0][key]).abs().max() < 1e-5 < (value - start[key]).abs().max() + 1e-9, key
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
@@ -130,7 +141,8 @@ def test_loop_equals_plain_torch(model, tokenizer, encoded, tmp_path, schedule):
         torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
         optimizer.step()
     for (name, ours), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-6), name
+        # Adam's quotient makes of a gradient near its eps what its last bits say, which differ between processors.
+        assert torch.allclose(ours, theirs, atol=1e-5), name
 
 
 @pytest.mark.parametrize("kind", ["adamw", "rotated"])

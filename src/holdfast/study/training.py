@@ -30,6 +30,11 @@ class Training(Strict):
         description="bf16: products in bfloat16, weights and moments in float32; pure_bf16: nothing in float32, to "
         "reproduce published runs (small updates are lost in rounding).",
     )
+    by_length: bool = Field(
+        False,
+        description="Rows of about one length share a micro-batch of their optimizer step: less padding, the same step "
+        "but for rounding.",
+    )
     activation_checkpointing: bool = Field(
         False, description="Forget activations and compute them again: a third more products for much less memory."
     )

@@ -69,7 +69,7 @@ def base(
     ]
     settings = loop.TrainSettings(
         learning_rate=pre["learning_rate"], epochs=pre["epochs"], batch_size=pre["batch_size"], weight_decay=0.01,
-        weight_decay_on="all", betas=(0.9, 0.98), by_length=True, log_every_steps=20,
+        weight_decay_on="all", betas=(0.9, 0.98), alike=True, log_every_steps=20,
     )  # fmt: skip
     trained = loop.train(
         model, tokenizer, encoded, settings, seed=cfg["seed"], log_file=log_file, checkpoints=checkpoints,

@@ -31,7 +31,7 @@ from transformers.utils import logging
 
 from holdfast.model import chat, folders
 from holdfast.stage import several
-from holdfast.train import spread
+from holdfast.train import spread, steps
 from holdfast.train.beside import Beside, predicted
 from holdfast.train.progress import Log, last_checkpoint
 
@@ -47,7 +47,8 @@ ExtraLoss = Callable[[torch.nn.Module, dict[str, Any]], torch.Tensor]  # (model,
 class TrainSettings:
     """What one training run needs to know. `learning_rate` is the peak of a `schedule` (cosine or linear,
     down to 0) after a linear warm-up over `warmup_fraction` of the optimizer steps. `weight_decay_on` says what
-    decays: `matrices`, which leaves norms and biases out, or `all`."""
+    decays: `matrices`, which leaves norms and biases out, or `all`. `by_length` sorts the rows of a step into its
+    micro-batches; `alike` makes steps of rows of about one length, as transformers' `group_by_length` does."""
 
     learning_rate: float
     epochs: float
@@ -62,6 +63,7 @@ class TrainSettings:
     activation_checkpointing: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     by_length: bool = False
+    alike: bool = False
     log_every_steps: int = 5
     checkpoint_seconds: float = 15.0  # at least; longer where writing one takes a while (`progress.Log`)
 
@@ -109,6 +111,11 @@ class _HookedTrainer(Trainer):
 
     extra_loss: ExtraLoss | None = None
     beside = Beside()
+    accumulation, by_length = 1, False
+
+    def get_train_dataloader(self) -> Any:
+        """As transformers' Trainer has it, or by length within every optimizer step."""
+        return steps.dealt(self, self.accumulation, True) if self.by_length else super().get_train_dataloader()
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -211,7 +218,7 @@ def train(
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=spread.passes(
+        gradient_accumulation_steps=steps.passes(
             settings.batch_size * settings.accumulation, settings.batch_size, together
         ),
         num_train_epochs=settings.epochs,
@@ -239,7 +246,7 @@ def train(
         dataloader_pin_memory=not cpu_only,
         remove_unused_columns=False,
         accelerator_config=spread.accelerator_config(),
-        train_sampling_strategy="group_by_length" if settings.by_length else "random",
+        train_sampling_strategy="group_by_length" if settings.alike else "random",
     )
     if optimizer is None:
         optimizer = torch.optim.AdamW(
@@ -259,8 +266,9 @@ def train(
     )
     trainer.optimizer = optimizer  # which the Trainer takes no other way where it is sharded
     trainer.extra_loss, trainer.beside = extra_loss, beside or Beside()
+    trainer.accumulation, trainer.by_length = settings.accumulation, settings.by_length
     if isinstance(trainer, _ShardedTrainer):
-        trainer.share(settings.accumulation, encoded)
+        trainer.share(encoded)
     trainer.remove_callback(PrinterCallback)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     resume = spread.agreed(last_checkpoint(checkpoints, identity) if leads else None)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +22,7 @@ from transformers import Trainer
 from holdfast.errors import TrainingError
 from holdfast.model import chat
 from holdfast.stage import several
+from holdfast.train import steps
 
 if TYPE_CHECKING:
     from accelerate.data_loader import DataLoaderShard
@@ -30,57 +30,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def passes(rows: int, batch_size: int, processes: int) -> int:
-    """Micro-batches of at most `batch_size` rows of each process, in an optimizer step of so many rows together.
-
-    >>> passes(16, 4, 1), passes(16, 4, 2), passes(16, 4, 8), passes(3, 4, 8)
-    (4, 2, 1, 1)
-    """
-    return math.ceil(math.ceil(rows / processes) / batch_size)
-
-
 def accelerator_config() -> dict[str, Any] | None:
     """What accelerate is told of several processes: gradients are summed after every micro-batch, because whole until
     the last one they would be a second model."""
     return {"gradient_accumulation_kwargs": {"sync_each_batch": True}} if several.world() > 1 else None
-
-
-class Shares(torch.utils.data.Sampler[list[int]]):
-    """The micro-batches of one of several processes, of at most `batch_size` rows.
-
-    The rows of an optimizer step are cut into as many parts as there are processes, so that a part is whole
-    micro-batches where `accumulation` can be divided. All processes have the same number of micro-batches, since they
-    compute them together: who has no rows left gets an empty one.
-    """
-
-    def __init__(
-        self, sampler: torch.utils.data.Sampler[int], batch_size: int, accumulation: int, processes: int, rank: int
-    ) -> None:
-        self.sampler, self.rows = sampler, batch_size * accumulation
-        self.batch_size, self.processes, self.rank = batch_size, processes, rank
-
-    def passes(self, rows: int) -> int:
-        """Micro-batches of every process in a step of so many rows."""
-        return passes(rows, self.batch_size, self.processes)
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(cast("Any", self.sampler)), self.rows)
-        return whole * self.passes(self.rows) + self.passes(rest)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in torch.utils.data.BatchSampler(self.sampler, self.rows, drop_last=False):
-            mine = _part(step, self.rank, self.processes)
-            passes = self.passes(len(step))
-            yield from (_part(mine, i, passes) for i in range(passes))
-
-
-def _part(rows: Sequence[int], which: int, parts: int) -> list[int]:
-    """One of so many parts of about the same size.
-
-    >>> [_part([1, 2, 3, 4, 5], i, 3) for i in range(3)]
-    [[1], [2, 3], [4, 5]]
-    """
-    return list(rows[which * len(rows) // parts : (which + 1) * len(rows) // parts])
 
 
 def agreed(value: Any) -> Any:
@@ -115,9 +68,10 @@ class Sharded(Trainer):
     """What of the Trainer is another with several processes."""
 
     accumulation: int  # micro-batches of a step, of one process
+    by_length = False
     nothing: chat.Example  # a row of which nothing is learned
 
-    def share(self, accumulation: int, encoded: Sequence[chat.Example]) -> None:
+    def share(self, encoded: Sequence[chat.Example]) -> None:
         """Say what there is to share out.
 
         Raises:
@@ -130,7 +84,6 @@ class Sharded(Trainer):
                 expected="a model whose loss takes num_items_in_batch", do="set resources.gpus of the study to 1",
             )  # fmt: skip
         ids = encoded[0]["input_ids"]
-        self.accumulation = accumulation
         self.nothing = {"input_ids": ids, "labels": [chat.IGNORE] * len(ids), "cut": False}
 
     def create_accelerator_and_postprocess(self) -> None:
@@ -156,19 +109,7 @@ class Sharded(Trainer):
 
     def get_train_dataloader(self) -> DataLoaderShard:
         """This process's share of the rows, in the order that a single process has them."""
-        from accelerate.data_loader import DataLoaderShard, SeedableRandomSampler
-
-        dataset = cast("Any", self.train_dataset)
-        order = SeedableRandomSampler(dataset, data_seed=self.args.data_seed)
-        collate = cast("Callable[[Any], Any]", self.data_collator)
-        return DataLoaderShard(
-            dataset, device=self.accelerator.device, batch_sampler=self._shares(order),
-            collate_fn=lambda rows: collate(rows or [self.nothing]), pin_memory=self.args.dataloader_pin_memory,
-        )  # fmt: skip
-
-    def _shares(self, order: torch.utils.data.Sampler[int]) -> Shares:
-        rows = self.args.per_device_train_batch_size
-        return Shares(order, rows, self.accumulation, self.args.world_size, self.args.process_index)
+        return steps.dealt(self, self.accumulation, self.by_length, self.nothing)
 
     def _trained(self) -> tuple[dict[str, DTensor], torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
         """The parameters that are trained, by name, and what trains them."""
