@@ -1079,6 +1079,20 @@ MUTANTS = [
         ("    if ids[: len(head)] != head:", "    if False:", "model/test_chat.py"),
     ),
     *_of(
+        "model/gguf_words.py", "model/test_gguf.py -k spaces",
+        ("if prefixed else []", "if not prefixed else []"),
+        ("    backend.pre_tokenizer = None\n", ""),
+    ),
+    *_of(
+        "model/gguf.py", "model/test_gguf.py -k spaces",
+        ("bytewise and of == _USER_DEFINED", "bytewise and of == 0"),
+        ('"vocab": {own.get(i, t): i for', '"vocab": {t: i for'),
+    ),
+    *_of(
+        "train/steps.py", "train/test_training.py -k one_length",
+        ("step = sorted(step, key=self.lengths.__getitem__)", "step = list(step)"),
+    ),
+    *_of(
         "data/draws.py", "data/test_table.py -k share",
         ("texts = sorted({plain(r[column]) for r in rows})", "texts = list({plain(r[column]): 0 for r in rows})"),
         ("split_of[plain(r[column])] == split]", "split_of.get(plain(r[column])) == split and r is rows[0]]"),

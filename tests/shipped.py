@@ -15,9 +15,10 @@ def permuted(weight, heads):
 
 
 def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True, kind="F32", eos=True, pre=None,
-            without="nothing", more=None, facts=None):  # fmt: skip
+            without="nothing", more=None, facts=None, words=None, pieces=None):  # fmt: skip
     """The model as a GGUF file, written by the library of llama.cpp: without a tensor, with `more` of them, or with
-    other facts in its header."""
+    other facts in its header; with other `words`, by their number, of llama.cpp's types; or with SentencePiece `pieces`
+    and their scores in place of all words."""
     import gguf
 
     c, types = model.config, gguf.GGMLQuantizationType
@@ -35,10 +36,21 @@ def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True,
     vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     if tokens:
         special = set(tokenizer.all_special_ids)
-        writer.add_tokenizer_model("gpt2")
-        writer.add_token_list(tokenizer.convert_ids_to_tokens(range(len(tokenizer))))
-        writer.add_token_types([3 if i in special else 1 for i in range(len(tokenizer))])
-        writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in vocabulary["merges"]])
+        listed = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        types_of = [3 if i in special else 1 for i in range(len(tokenizer))]
+        gone = {listed[i] for i in words or ()}
+        for i, (word, of) in (words or {}).items():
+            listed[i], types_of[i] = word, of
+        if pieces:
+            listed = [word if i in special else [*pieces, *(f"[{k}]" for k in range(i + 1))][i]
+                      for i, word in enumerate(listed)]  # fmt: skip
+            writer.add_token_scores([pieces.get(word, -1e4) for word in listed])
+        writer.add_tokenizer_model("llama" if pieces else "gpt2")
+        writer.add_token_list(listed)
+        writer.add_token_types(types_of)
+        merges = [m.split(" ") if isinstance(m, str) else m for m in vocabulary["merges"]]
+        if not pieces:
+            writer.add_token_merges([" ".join(m) for m in merges if gone.isdisjoint((*m, "".join(m)))])
         if eos:
             writer.add_eos_token_id(tokenizer.eos_token_id)
         if pre:
@@ -49,7 +61,9 @@ def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True,
     if template:
         writer.add_chat_template(tokenizer.chat_template)
     for name, value in (facts or {}).items():
-        {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32}[type(value)](name, value)
+        {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32, bool: writer.add_bool}[type(value)](
+            name, value
+        )
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, c.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and c.tie_word_embeddings or without in name:

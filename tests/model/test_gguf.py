@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from transformers import LlamaConfig, Phi3Config, StableLmConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from holdfast.errors import ChatTemplateError, HoldfastError
-from holdfast.model import folders, gguf, hub, package
+from holdfast.model import folders, gguf, gguf_words, hub, package
 from holdfast.record import container
 from holdfast.study import costs, preflight, resolve
 from holdfast.study.models import Base
@@ -195,6 +197,53 @@ def test_texts_are_split_as_the_file_says(model, tokenizer, tmp_path, cache, pre
     assert (words.tokenize("e\u0301") == words.tokenize("\u00e9")) == (pre == "qwen2")
 
 
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [({}, ["\u2581a", "\u2581\u2581", "a", "\u2581\u2581", "\u2581a"]),
+     ({"tokenizer.ggml.add_space_prefix": False}, ["a", "\u2581a", "\u2581\u2581", "a"])],
+)  # fmt: skip
+def test_spaces_before_a_text_are_those_of_llama_cpp(model, tokenizer, tmp_path, cache, facts, expected):
+    """Before every text, after special tokens, and before spaces; or nowhere, where the file says so."""
+    special, end = set(tokenizer.all_special_ids), tokenizer.eos_token
+    spelled = ["\u2581", "a", "\u2581\u2581", "\u2581a"]
+    pieces = {f"[{i}]": -1e4 for i in range(max(special) + 1)} | {word: -float(i) for i, word in enumerate(spelled)}
+    _, words = folders.load(str(written(tmp_path / "m.gguf", model, tokenizer, pieces=pieces, facts=facts)))
+    found = words.convert_ids_to_tokens(words(f"a{end} a{end}  a", add_special_tokens=False)["input_ids"])
+    assert [word for word in found if word != end] == expected and found.count(end) == 2
+
+
+def test_runs_of_spaces_that_are_words_of_their_own_stay_whole(model, tokenizer, tmp_path, cache):
+    last = len(tokenizer) - 1
+    _, words = folders.load(str(written(tmp_path / "m.gguf", model, tokenizer, words={last: ("   ", 4)})))
+    ids = words("a   a", add_special_tokens=False)["input_ids"]
+    assert len(words) == len(tokenizer) and last in ids and words.decode(ids) == "a   a"
+    assert last not in words("a  a", add_special_tokens=False)["input_ids"]
+
+
+def test_texts_are_the_tokens_that_llama_cpp_says(tmp_path):
+    """Its vocabularies, each with texts and the tokens it makes of them: models/ggml-vocab-*.gguf of its repository."""
+    folder = os.environ.get("HOLDFAST_LLAMA_CPP", "")
+    files = sorted(Path(folder).glob("ggml-vocab-*.gguf")) if folder else []
+    if not files:
+        pytest.skip("HOLDFAST_LLAMA_CPP names no folder with llama.cpp's vocabularies (models/ of its repository)")
+    compared = 0
+    for file in files:
+        reader, texts = gguf._reader(file), Path(f"{file}.inp")
+        of, way = (gguf._field(reader, f"tokenizer.ggml.{k}") for k in ("model", "pre"))
+        split = of == "llama" or of == "gpt2" and way in gguf_words.known()
+        if not texts.exists() or not split or gguf._field(reader, "general.architecture") not in gguf._kinds():
+            continue
+        words = gguf._words(file, reader)
+        told = Path(f"{file}.out").read_text(encoding="utf-8").split("\n")
+        for text, ids in zip(texts.read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n"), told, strict=True):
+            assert words(text, add_special_tokens=False)["input_ids"] == [int(i) for i in ids.split()], (
+                file.name,
+                text,
+            )
+            compared += 1
+    assert compared
+
+
 def test_what_transformers_leaves_at_its_defaults_is_what_the_header_says(model, tokenizer, tmp_path):
     model.config.rope_parameters["rope_theta"] = 50000.0
     file = written(tmp_path / "s.gguf", model, tokenizer, arch="stablelm")
@@ -219,10 +268,10 @@ def test_an_output_layer_of_its_own_is_known_from_the_header_and_opened(model, t
     assert torch.equal(found.lm_head.weight, found.model.embed_tokens.weight) == tied
 
 
-def test_a_special_token_that_the_model_has_no_row_for_is_none(tokenizer):
+def test_a_special_token_that_the_model_has_no_row_for_is_none(model, tokenizer, tmp_path):
     more = copy.deepcopy(tokenizer)
     more.add_special_tokens({"mask_token": "<mask>"})
-    own = gguf._own_tokens(more, len(tokenizer))
+    own = gguf._own_tokens(more, gguf._reader(written(tmp_path / "m.gguf", model, tokenizer)))
     assert len(own) == len(tokenizer) and own.mask_token is None and own.eos_token == tokenizer.eos_token
 
 

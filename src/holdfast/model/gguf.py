@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FACTS = "quantisation.json"
-WAY = 2  # of opening a file; another one opens it again
+WAY = 3  # of opening a file; another one opens it again
 _SCALINGS = {None, "none", "linear", "yarn"}
 # How Llama 3.1 and its like stretch positions, beside the factor: what a file has is the result, one number for each
 # frequency, and is held against what these give.
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+_USER_DEFINED = 4  # a type of token in llama.cpp: matched whole wherever it stands in a text
 _STRETCHED = "rope_freqs.weight"
 
 
@@ -165,7 +166,7 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
         ArtifactError, ChatTemplateError: as `check`; or transformers cannot open it.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     path = paths.home(source)
@@ -175,7 +176,7 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+        words = _words(path, reader)
         with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
             loaded = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
@@ -191,9 +192,6 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
         logging.set_verbosity(level)
     _refuse_other_tensors(path, reader, model, found)
     _tell_positions(path, reader, model.config)
-    if _field(reader, "tokenizer.ggml.model") == "gpt2":
-        gguf_words.split_as(tokenizer, _field(reader, "tokenizer.ggml.pre"))
-    words = _own_tokens(tokenizer, len(_field(reader, "tokenizer.ggml.tokens")))
     # The numbers are floats now, which transformers would not save as long as the model says otherwise.
     del model.config.quantization_config
     vars(model).pop("hf_quantizer", None)
@@ -285,23 +283,54 @@ def _llama3(path: Path, divisors: Sequence[float], theta: float) -> dict[str, An
     return {"rope_type": "llama3", "factor": factor, **_LLAMA3}
 
 
-def _own_tokens(tokenizer: PreTrainedTokenizerBase, count: int) -> PreTrainedTokenizerBase:
-    """The tokenizer without tokens that transformers adds by its own defaults and that the model has no row for."""
-    from tokenizers import Tokenizer
+def _words(path: Path, reader: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer in a file, which makes of a text the tokens that llama.cpp makes of it."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+    if _field(reader, "tokenizer.ggml.model") == "gpt2":
+        gguf_words.split_as(tokenizer, _field(reader, "tokenizer.ggml.pre"))
+    elif _field(reader, "tokenizer.ggml.model") == "llama":
+        gguf_words.spaced(tokenizer, _field(reader, "tokenizer.ggml.add_space_prefix") is not False)
+    return _own_tokens(tokenizer, reader)
+
+
+def _own_tokens(tokenizer: PreTrainedTokenizerBase, reader: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer without tokens that transformers adds by its own defaults and that the model has no row for, and
+    with those of the file's maker that stand for themselves and are spelled in no alphabet of bytes, as runs of spaces.
+    """
+    from tokenizers import Tokenizer, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    if len(tokenizer) <= count:
+    tokens, types = (_field(reader, f"tokenizer.ggml.{k}") or () for k in ("tokens", "token_type"))
+    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+    bytewise = _field(reader, "tokenizer.ggml.model") == "gpt2"
+    own = {i: t for i, (t, of) in enumerate(zip(tokens, types, strict=False))
+           if bytewise and of == _USER_DEFINED and not set(t) <= alphabet}  # fmt: skip
+    if len(tokenizer) <= len(tokens) and not own:
         return tokenizer
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    backend["added_tokens"] = [t for t in backend["added_tokens"] if t["id"] < count]
-    special = {
-        k: t for k, t in tokenizer.special_tokens_map.items() if tokenizer.get_vocab().get(str(t), count) < count
+    kept = [t for t in backend["added_tokens"] if t["id"] < len(tokens) and t["id"] not in own]
+    added = [
+        {"id": i, "content": t, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": False} for i, t in own.items()
+    ]  # fmt: skip
+    backend["added_tokens"] = sorted(kept + added, key=lambda t: t["id"])
+    words, merges = backend["model"]["vocab"], backend["model"].get("merges", [])
+    gone = {t for t, i in words.items() if i in own}
+    backend["model"] |= {
+        "vocab": {own.get(i, t): i for t, i in words.items()},
+        "merges": [m for m in merges if gone.isdisjoint((*m, "".join(m)))],
     }
-    own: PreTrainedTokenizerBase = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    special = {
+        k: t for k, t in tokenizer.special_tokens_map.items()
+        if tokenizer.get_vocab().get(str(t), len(tokens)) < len(tokens)
+    }  # fmt: skip
+    made: PreTrainedTokenizerBase = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer.from_str(json.dumps(backend)), chat_template=tokenizer.chat_template,
         clean_up_tokenization_spaces=False, **special,
     )  # fmt: skip
-    return own
+    return made
 
 
 def facts(source: str, revision: str | None) -> dict[str, Any]:

@@ -36,3 +36,19 @@ def split_as(tokenizer: PreTrainedTokenizerBase, way: str | None) -> None:
         backend.model.ignore_merges = True
     if way in _COMPOSED:
         backend.normalizer = normalizers.NFC()
+
+
+def spaced(tokenizer: PreTrainedTokenizerBase, prefixed: bool) -> None:
+    """Have a SentencePiece tokenizer that transformers made of a GGUF file put a space before every text (`prefixed`),
+    also after a special token and before another space, as llama.cpp and the tokenizers of Llama 2 do; or before none.
+
+    transformers puts one before the first piece alone, and none where a space is.
+    """
+    from tokenizers import normalizers, pre_tokenizers
+
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace):  # Phi-3's does so already, Gemma's has its own
+        return
+    before = [normalizers.Prepend("\u2581")] if prefixed else []
+    backend.normalizer = normalizers.Sequence([*before, normalizers.Replace(" ", "\u2581")])
+    backend.pre_tokenizer = None
