@@ -186,6 +186,10 @@ def test_a_file_that_is_not_here_is_fetched_once(own, monkeypatch, tmp_path):
     raw, calls = (own / "advbench/advbench.csv").read_bytes(), []
     (own / "advbench/advbench.csv").unlink()
     assert not published.here({"advbench": "test"}) and published.here({"xstest": "test"})
+    (line,) = published.unfound({"advbench": "test", "xstest": "test"})
+    assert line.startswith(
+        f"advbench: no advbench/advbench.csv below HOLDFAST_DATA ({own}), so that it is fetched from "
+    )
     with pytest.raises(DataError, match=r"cannot be fetched(.|\n)*put .* at \$HOLDFAST_DATA/advbench/adv"):
         prepare.prompt_rows(cfg(advbench="test"))
     monkeypatch.setattr(fetch, "downloaded", lambda address: calls.append(address) or raw)
@@ -193,6 +197,7 @@ def test_a_file_that_is_not_here_is_fetched_once(own, monkeypatch, tmp_path):
     assert first == prepare.prompt_rows(cfg(advbench="test")) and calls == ["https://nowhere.invalid/advbench.csv"]
     (kept,) = (tmp_path / "cache").rglob("advbench.csv")
     assert published.here({"advbench": "test"}) and kept.read_bytes() == raw
+    assert published.unfound({"advbench": "test"}) == []
     monkeypatch.setattr(fetch, "downloaded", lambda address: b"something else")
     kept.unlink()
     with pytest.raises(DataError, match="is not the file of the suite"):
@@ -315,6 +320,13 @@ def test_planning_says_which_copy_it_took_and_counts_the_hazards_of_all_suites(o
     copy = own / "do-not-answer/do_not_answer_en.csv"
     digest = hashlib.sha256(copy.read_bytes()).hexdigest()
     assert f"{copy} is taken as it is: sha256 {digest}, and no revision of it is pinned" in said
+    assert not any("fetched from" in line for line in said)
+    (own / "xstest/xstest_prompts.csv").unlink()
+    said.clear()
+    preflight.check_files(found, said.append)
+    assert [line.partition(" below")[0] for line in said if "fetched from" in line] == [
+        "xstest: no xstest/xstest_prompts.csv"
+    ]
 
 
 def test_every_suite_is_pinned_and_named_where_studies_name_it():

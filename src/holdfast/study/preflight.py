@@ -175,6 +175,8 @@ def check_files(
 
     suites = s.evaluation.suites
     published.refuse_absent(suites)
+    for line in published.unfound(suites | {t: "" for t in tables if t in PUBLISHED and t != SUITES}):
+        say(line)
     for place in published.unpinned(suites):
         say(f"{place} is taken as it is: sha256 {provenance.file_digest(place)}, and no revision of it is pinned")
 

@@ -98,6 +98,16 @@ def unpinned(asked: Asked) -> list[Path]:
     return [place for place in found if place is not None]
 
 
+def unfound(asked: Asked) -> list[str]:
+    """What is looked for below HOLDFAST_DATA, is not there, and will be fetched: a line each."""
+    own = os.environ.get(ROOT)
+    return [
+        f"{name}: no {file.place} below {ROOT} ({own}), so that it is fetched from {file.address}"
+        for name, split in asked.items() for file in _files(name, split)
+        if own and file.sha256 is not None and _place(file) is None
+    ]  # fmt: skip
+
+
 def refuse_absent(asked: Asked) -> None:
     """Refuse suites that nothing can be fetched of and of which there is no copy.
 
