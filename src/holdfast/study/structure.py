@@ -23,7 +23,7 @@ class Structure:
     """The arms of a study after sweeps and choices, its cells and replicates, and the files they need."""
 
     def __init__(self, name: str, study: Study, path: Path, chosen: dict[str, Any]) -> None:
-        self.name, self.study, self.path = name, study, path
+        self.name, self.study, self.path, self.chosen = name, study, path, chosen
         self.arms: dict[str, ResolvedArm] = {}
         for arm_name, arm in study.arms.items():
             for resolved in resolve_arm(arm_name, arm, study, chosen, path):

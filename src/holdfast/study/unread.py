@@ -83,8 +83,12 @@ def lines(resolved: Structure) -> Iterator[str]:
             if unread:
                 yield f"{', '.join(f'arms.{name}.{key}' for key in sorted(unread))}: not read beside its other settings"
     for name, arm in study.arms.items():
-        if isinstance(arm.learning_rate, dict) and (left := set(arm.tasks or study.tasks) - set(arm.learning_rate)):
-            yield f"arms.{name}.learning_rate names no {', '.join(sorted(left))}: the chosen or the method's is taken"
+        own, alike = (resolved.chosen.get(key, {}) for key in (name, arm.method))
+        rated = {t for t in arm.tasks or study.tasks if "learning_rate" in (own.get(t) or alike.get(t) or {})}
+        if isinstance(arm.learning_rate, dict) and (
+            left := set(arm.tasks or study.tasks) - set(arm.learning_rate) - rated
+        ):
+            yield f"arms.{name}.learning_rate names no {', '.join(sorted(left))}: the method's is taken"
     if study.foundation.source != "tiny":
         yield from _unnamed(resolved)
     if judge.prompt_file:
