@@ -68,7 +68,7 @@ class Sharded(Trainer):
     """What of the Trainer is another with several processes."""
 
     accumulation: int  # micro-batches of a step, of one process
-    by_length = False
+    by_length: bool  # whether a step's rows are dealt by length
     nothing: chat.Example  # a row of which nothing is learned
 
     def share(self, encoded: Sequence[chat.Example]) -> None:
