@@ -429,6 +429,15 @@ MUTANTS = [
         ("(change.abs() > 1e-12)", "(change.abs() >= 0)"),
     ),
     *_of(
+        "model/machine.py", "model/test_machine.py -k large_block",
+        (">= LARGE", "< LARGE"),
+        ("_MMAP_THRESHOLD = -3", "_MMAP_THRESHOLD = -1"),
+    ),
+    *_of(
+        "train/loop.py", "train/test_training.py -k returns_the_blocks",
+        ("    machine.return_blocks(model)\n", ""),
+    ),
+    *_of(
         "train/loop.py", DECAY,
         ("if p not in exempt], settings.weight_decay)", "if p not in exempt], 0.0)"),
         ("if p in exempt], 0.0)", "if p in exempt], settings.weight_decay)"),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sys
+
+import pytest
 import torch
 
 from holdfast.model import machine
@@ -33,3 +38,29 @@ def test_a_gpu_is_named_with_its_driver_and_what_decides_its_bits(monkeypatch, t
     assert found["deterministic"] is False and found["cuda"]
     version.unlink()
     assert machine.machine()["driver"] == "unknown"
+
+
+HELD = """
+import ctypes, sys, torch
+from holdfast.model import machine
+
+class Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "rest1", "rest2", "rest3")]
+    _fields_ += [(name, ctypes.c_size_t) for name in ("uordblks", "fordblks", "keepcost")]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Mallinfo
+machine.LARGE = int(sys.argv[1])
+machine.return_blocks(torch.nn.Linear(8, 8))
+torch.empty(30 << 20, dtype=torch.uint8)  # freed at once, after which glibc keeps what is smaller
+before = libc.mallinfo2().hblks
+kept = torch.empty(2 << 20, dtype=torch.uint8)
+print(libc.mallinfo2().hblks - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc 2.33 or newer counts its blocks")
+@pytest.mark.parametrize(("large", "mapped"), [(1, "1"), (1 << 28, "0")])
+def test_a_large_models_process_maps_every_large_block_by_itself(large, mapped):
+    found = subprocess.run([sys.executable, "-c", HELD, str(large)], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == mapped

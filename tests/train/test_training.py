@@ -12,7 +12,7 @@ import torch
 
 from holdfast.errors import TrainingError
 from holdfast.evaluate import answers
-from holdfast.model import chat, folders, layers
+from holdfast.model import chat, folders, layers, machine
 from holdfast.record import container
 from holdfast.train import loop, progress
 from holdfast.warp.basis import random_orthogonal
@@ -50,6 +50,13 @@ def _run(model, tokenizer, encoded, folder, kind, settings=SETTINGS, **more):
         clips_itself=optimizer is not None,
         **more,
     )
+
+
+def test_training_returns_the_blocks_of_a_large_model(model, tokenizer, encoded, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(machine, "return_blocks", asked.append)
+    _run(model, tokenizer, encoded[:4], tmp_path, "adamw")
+    assert asked == [model]
 
 
 @pytest.mark.parametrize(("kind", "more"), [

@@ -85,5 +85,5 @@ def combine(
     if how == "dare":
         assert stream is not None
         deltas = [dare(d, drop, stream(i)) for i, d in enumerate(deltas)]
-    total = torch.stack(list(deltas)).sum(dim=0)
+    total = deltas[0] if len(deltas) == 1 else torch.stack(list(deltas)).sum(dim=0)
     return total / len(deltas) if how == "mean" else total

@@ -217,9 +217,10 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
     import torch
 
     from holdfast.merge import fusion
-    from holdfast.model import preferences
+    from holdfast.model import machine, preferences
 
     model, tokenizer = context.model("aligned")
+    machine.return_blocks(model)
     model.requires_grad_(False)
     known = dict(model.named_parameters())
     placed = {k: known[k] for k in context.names if k in known}
@@ -235,15 +236,17 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
         return relaxed(logits[k] if learned else torch.zeros_like(logits[k]), settings.temperature, stream)
 
     def place(stream: torch.Generator, step: int, learned: bool) -> Callable[[str], torch.Tensor]:
-        """Give the model its weights under new masks; returns what makes those of one tensor again."""
+        """Give the model its weights under new masks; returns what makes the change of one tensor again."""
         states: dict[str, torch.Tensor] = {}
         least: list[float] = []
 
-        def under(k: str, stream: torch.Generator) -> torch.Tensor:
-            weights, drawn = context.weights(k), mask(k, stream, learned)
-            vectors = [v.to(drawn.device) for v in deltas(weights)]
-            moved = masked(vectors, drawn, settings, context.seed, k, least, (step,) if learned else (step, 1))
-            return weights.stored("aligned").to(drawn.device) + moved
+        def moved(k: str, stream: torch.Generator) -> torch.Tensor:
+            drawn = mask(k, stream, learned)
+            vectors = [v.to(drawn.device) for v in deltas(context.weights(k))]
+            return masked(vectors, drawn, settings, context.seed, k, least, (step,) if learned else (step, 1))
+
+        def set_to(k: str, change: torch.Tensor) -> None:
+            placed[k].copy_(context.weights(k).stored("aligned").to(change.device) + change)
 
         def drawing() -> Iterator[str]:
             for k in logits:
@@ -254,12 +257,12 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
             if settings.fusion == "ties_merging":  # its threshold is that of all tensors together
                 each = (rescaled(deltas(context.weights(k)), mask(k, stream, learned).cpu()) for k in drawing())
                 least = magnitudes(each, settings)
-                for k, p in placed.items():
-                    p.copy_(under(k, _at(states[k])))
+                for k in placed:
+                    set_to(k, moved(k, _at(states[k])))
             else:
                 for k in drawing():
-                    placed[k].copy_(under(k, stream))
-        return lambda k: under(k, _at(states[k]))
+                    set_to(k, moved(k, stream))
+        return lambda k: moved(k, _at(states[k]))
 
     with torch.no_grad():
         reference = preferences.log_probabilities(model, pairs, tokenizer.pad_token_id, together)
@@ -287,7 +290,8 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
             of_part.backward()  # type: ignore[no-untyped-call]
             loss += float(of_part.detach())
         model.requires_grad_(False)
-        for k, p in placed.items():
+        # The largest last, when the gradients of the others are gone.
+        for k, p in sorted(placed.items(), key=lambda named: named[1].numel()):
             if p.grad is not None:
                 again(k).backward(p.grad)  # type: ignore[no-untyped-call]
                 p.grad = None

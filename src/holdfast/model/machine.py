@@ -3,9 +3,11 @@ kind of machine only (docs/reproducibility.md)."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import torch
 from holdfast.record import portable, provenance
 
 DRIVER, _DRIVER = Path("/proc/driver/nvidia/version"), re.compile(r"Kernel Module.*?\s(\d+(?:\.\d+)+)")
+LARGE = 1 << 28  # bytes of a model
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h: blocks from here on are mapped one by one
 _LIBRARY = re.compile(r"Math Kernel Library Version [\d.]+|OpenBLAS [\d.]+|Accelerate")
 
 
@@ -44,6 +48,17 @@ def machine() -> dict[str, Any]:
 def made_with() -> dict[str, Any]:
     """The software and the machine behind a result, for its record."""
     return {"software": provenance.software(), "machine": machine()}
+
+
+def return_blocks(model: torch.nn.Module) -> None:
+    """Have this process give the memory of a large model's tensors back as each is freed (glibc; nothing elsewhere).
+
+    glibc keeps blocks of up to 32 MiB, and those of rows of ever other lengths leave holes between what stays: a fifth
+    of the memory of full fine-tuning at 135 M parameters. Getting pages anew costs a small model more than it saves.
+    """
+    if sum(p.nbytes for p in model.parameters()) >= LARGE:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def peak_memory() -> int:

@@ -29,7 +29,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
-from holdfast.model import chat, folders
+from holdfast.model import chat, folders, machine
 from holdfast.stage import several
 from holdfast.train import spread, steps
 from holdfast.train.beside import Beside, predicted
@@ -213,6 +213,7 @@ def train(
         TrainingError: the loss is no number any more, or cannot be shared out over processes.
     """
     torch.manual_seed(seed)
+    machine.return_blocks(model)
     together = several.world()
     cpu_only = not torch.cuda.is_available()
     arguments = TrainingArguments(
