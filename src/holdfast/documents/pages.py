@@ -68,7 +68,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
             "all", "order", "attack",
         )
     )  # fmt: skip
-    real, suites = (csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites"))
+    real, suites, trial = (csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites", "trial"))
     learned = [r for r in real if r["task"] in SHORT]
     return {
         ("README.md", "real"): tabular.overview(learned, ("refused", "over-refusal", "utility")),
@@ -96,6 +96,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
             [r for r in real if r["arm"] in tables.LEAD_REAL], ("refused", "over-refusal", "utility")
         ),
         ("docs/real/README.md", "results"): tabular.markdown(real) + tabular.suites(suites),
+        ("docs/real/README.md", "trial"): tabular.overview(trial, ("refused", "over-refusal", "utility")),
         ("docs/real/README.md", "mixes"): tables.mixes(csvfiles.read_csv(docs / "real/mixes.csv")),
         ("docs/real/README.md", "claims"): f"{tabular.verdicts(csvfiles.read_csv(docs / 'real/claims.csv'))}\n",
     }
