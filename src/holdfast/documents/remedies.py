@@ -34,7 +34,8 @@ intervals where they are shown.
    here holds where half of the rows are harmful ([results](results.md#how-cheaply-is-safety-lost)).
 6. **Look at over-refusal beside refusal.** A model that refuses everything has kept its refusals.
 7. **Then try it on your model.** These are a tiny model of a made-up world and one real model of 135 M parameters,
-   aligned once and fine-tuned three times. `holdfast gate` says of yours: ship, do not, or not resolved ([the gate](gate.md)).
+   aligned once and fine-tuned three times. `holdfast gate` says of yours: ship, do not, or not resolved
+   ([the gate](gate.md)).
 
 *World* is the mean of refusals over all utilities from none to full fine-tuning's, three replicates
 ([curves.csv](demo/curves.csv), [what that means](curves.md)). *1 % harmful* is one seed of crafts
