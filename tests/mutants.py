@@ -431,7 +431,7 @@ MUTANTS = [
     *_of(
         "model/machine.py", "model/test_machine.py -k large_block",
         (">= LARGE", "< LARGE"),
-        ("_MMAP_THRESHOLD = -3", "_MMAP_THRESHOLD = -1"),
+        ("(_MMAP_THRESHOLD, 1 << 20)", "(_MMAP_THRESHOLD, 1 << 24)"),
     ),
     *_of(
         "train/loop.py", "train/test_training.py -k returns_the_blocks",

@@ -54,9 +54,9 @@ machine.LARGE = int(sys.argv[1])
 machine.return_blocks(torch.nn.Linear(8, 8))
 torch.empty(30 << 20, dtype=torch.uint8)  # freed at once, after which glibc keeps what is smaller
 before = libc.mallinfo2().hblks
-small = torch.empty(1 << 19, dtype=torch.uint8)
+small = torch.empty(900 << 10, dtype=torch.uint8)
 between = libc.mallinfo2().hblks
-kept = torch.empty(2 << 20, dtype=torch.uint8)
+kept = torch.empty(1100 << 10, dtype=torch.uint8)
 print(between - before, libc.mallinfo2().hblks - between)
 """
 
