@@ -62,7 +62,9 @@ def test_sampling_counts_as_a_failure_where_it_takes_more_than_half_of_the_task(
     assert "sampled" not in failed(steady, "warp")
     change(steady / "demo/stress.csv", hot, utility_high="0.29")
     was = f"{100 * float(plain['utility']):.0f} %"
-    assert failed(steady, "warp") == f"stories: 20 % [10, 29] utility when [sampled](stress.md), greedily {was}"
+    assert f"stories: 20 % [10, 29] utility when [sampled](stress.md), greedily {was}" in failed(steady, "warp").split(
+        "; "
+    )
 
 
 def test_a_remedy_that_lost_nothing_is_not_called_failed_and_one_that_did_is(steady):
