@@ -40,13 +40,15 @@ def failed(docs, name: str) -> str:
 
 @pytest.fixture
 def steady(docs):
-    """The files with every model as good sampled as it was."""
+    """The files with every model as good sampled as it was, and the one claim of WaRP that is not resolved resolved."""
     rows = csvfiles.read_csv(docs / "demo/stress.csv")
     plain = {(r["task"], r["arm"]): r for r in rows if r["stress"] == "as it was"}
     utility = ("utility", "utility_low", "utility_high")
     csvfiles.write_csv(
         docs / "demo/stress.csv", [r | {k: plain[r["task"], r["arm"]][k] for k in utility} for r in rows]
     )
+    unresolved = {"task": "agnews", "kind": "refusal", "arm": "warp", "compared_with": "full"}
+    change(docs / "real/claims.csv", unresolved, verdict="holds")
     return docs
 
 
@@ -62,9 +64,7 @@ def test_sampling_counts_as_a_failure_where_it_takes_more_than_half_of_the_task(
     assert "sampled" not in failed(steady, "warp")
     change(steady / "demo/stress.csv", hot, utility_high="0.29")
     was = f"{100 * float(plain['utility']):.0f} %"
-    assert f"stories: 20 % [10, 29] utility when [sampled](stress.md), greedily {was}" in failed(steady, "warp").split(
-        "; "
-    )
+    assert failed(steady, "warp") == f"stories: 20 % [10, 29] utility when [sampled](stress.md), greedily {was}"
 
 
 def test_a_remedy_that_lost_nothing_is_not_called_failed_and_one_that_did_is(steady):

@@ -53,8 +53,8 @@ def made_with() -> dict[str, Any]:
 def return_blocks(model: torch.nn.Module) -> None:
     """Have this process give the memory of a large model's tensors back as each is freed (glibc; nothing elsewhere).
 
-    glibc keeps blocks of up to 32 MiB, and those of rows of ever other lengths leave holes between what stays: a fifth
-    of the memory of full fine-tuning at 135 M parameters. Getting pages anew costs a small model more than it saves.
+    glibc keeps blocks of up to 32 MiB, and those of rows of ever other lengths leave holes between what stays. Getting
+    pages anew costs a small model more time than it saves.
     """
     if sum(p.nbytes for p in model.parameters()) >= LARGE:
         with suppress(OSError, AttributeError):
