@@ -28,9 +28,10 @@ def per_answer(
     out = []
     for start in range(0, len(encoded), batch_size):
         batch = chat.collate(encoded[start : start + batch_size], pad_id)
-        answered = batch.pop("labels")[:, 1:] != chat.IGNORE
         batch = {k: v.to(model.device) for k, v in batch.items()}
-        p, q = (m(**batch).logits[:, :-1][answered.to(m.device)].float().log_softmax(-1) for m in (aligned, model))
+        # What predicts a token stands one place before it.
+        answered = torch.nn.functional.pad(batch.pop("labels") != chat.IGNORE, (0, 1))[:, 1:]
+        p, q = (folders.logits_at(m, batch, answered).log_softmax(-1) for m in (aligned, model))
         each = (p.exp() * (p - q)).sum(-1).split(answered.sum(1).tolist())
         out += [float(kl.mean()) for kl in each]
         say(f"compared {len(out)}/{len(encoded)} answers")
@@ -59,7 +60,7 @@ def measure(
     aligned, _ = folders.load(aligned_file.parent, role="aligned")
     model, tokenizer = folders.load(model_file.parent)
     template.introduce(tokenizer, cfg.get("system_prompt"))
-    encoded = chat.encode_rows(tokenizer, rows)
+    encoded = sorted(chat.encode_rows(tokenizer, rows), key=lambda e: len(e["input_ids"]))  # for less padding
     pad_id = int(tokenizer.pad_token_id or 0)
     kl = per_answer(model, aligned, encoded, pad_id=pad_id, batch_size=cfg["batch_size"], say=say)
     jsonfiles.write_json(out, {names.KL: sum(kl) / len(kl), f"{names.KL}_n": len(kl)})

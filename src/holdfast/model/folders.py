@@ -167,10 +167,12 @@ def few_logits(model: torch.nn.Module) -> dict[str, int]:
     return {"logits_to_keep": 1} if _takes_logits_to_keep(model) else {}
 
 
-def logits_at(model: torch.nn.Module, asked: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Arguments of a forward pass that computes logits only where `asked` (rows, tokens) is true; none of a model that
-    cannot leave logits out."""
-    return {"logits_to_keep": asked} if _takes_logits_to_keep(model) else {}
+def logits_at(model: torch.nn.Module, inputs: dict[str, torch.Tensor], asked: torch.Tensor) -> torch.Tensor:
+    """Logits (N, V) in float32 of a forward pass, where `asked` (rows, tokens) is true; the others are not computed,
+    unless the model cannot leave any out."""
+    if not _takes_logits_to_keep(model):
+        return cast("torch.Tensor", model(**inputs).logits[asked].float())
+    return cast("torch.Tensor", model(**inputs, logits_to_keep=asked).logits.flatten(0, -2).float())
 
 
 def supervised(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

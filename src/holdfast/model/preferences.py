@@ -35,10 +35,8 @@ def log_probabilities(
         batch = chat.collate([p[0] for p in chunk] + [p[1] for p in chunk], pad_id)
         following = torch.nn.functional.pad(batch.pop("labels"), (0, 1), value=chat.IGNORE)[:, 1:].to(model.device)
         asked = following != chat.IGNORE
-        few = folders.logits_at(model, asked)
-        logits = model(**{k: v.to(model.device) for k, v in batch.items()}, **few).logits
-        logits = logits.flatten(0, -2) if few else logits[asked]
-        tokens = torch.log_softmax(logits.float(), dim=-1).gather(1, following[asked][:, None])[:, 0]
+        logits = folders.logits_at(model, {k: v.to(model.device) for k, v in batch.items()}, asked)
+        tokens = torch.log_softmax(logits, dim=-1).gather(1, following[asked][:, None])[:, 0]
         total = torch.stack([t.sum() for t in torch.split(tokens, asked.sum(dim=1).tolist())])
         sums[0].append(total[: len(chunk)])
         sums[1].append(total[len(chunk) :])

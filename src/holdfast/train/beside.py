@@ -89,7 +89,6 @@ def predicted(
     read = {k: there.pop(k) for k in ("input_ids", "attention_mask")}
     # A value stands at its token, as a label does; what predicts the token stands one place before it.
     values = {k: torch.nn.functional.pad(v, (0, 1))[:, 1:][asked] for k, v in there.items()}
-    few = folders.logits_at(model, asked)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        logits = model(**read, **few).logits
-    return (logits.flatten(0, -2) if few else logits[asked]).float(), following[asked], values
+        logits = folders.logits_at(model, read, asked)
+    return logits, following[asked], values
