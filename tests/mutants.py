@@ -96,6 +96,7 @@ MUTANTS = [
         ("torch.argsort(1 / d**2, stable=True)", "torch.argsort(d**2, stable=True)"),
         ("keep[keep.numel() - int(settings.never_kept * keep.numel()) :]", "keep[keep.numel() :]"),
         ("int(settings.never_kept * keep.numel())", "round(settings.never_kept * keep.numel())"),
+        ("return out, kept & (finetuned != aligned)", "return out, kept", f"{PUBLISHED_MERGES} -k among_the_entries"),
         ("h = 2 * gram.double()", "h = 2 * torch.eye(len(gram), dtype=torch.float64)",
          f"{PUBLISHED_MERGES} -k gram_matrices"),
         ("h.diagonal().add_(damping * h.diagonal().mean())", "h.diagonal().add_(damping)"),
@@ -961,7 +962,7 @@ MUTANTS = [
     ),
     *_of(
         "compare/groups.py", "compare/test_claims.py -k given",
-        ("return hits.mean(axis=0, keepdims=True) if once else hits", "return hits"),
+        ("return hits.mean(axis=0, keepdims=True) if mine < theirs else hits", "return hits"),
     ),
     *_of(
         "compare/groups.py", "compare/test_gate.py -k given",

@@ -247,12 +247,13 @@ def test_a_given_model_is_held_against_the_aligned_one(tmp_path):
     assert next(r["form"] for r in rows if r["arm"] == "odd name") == "given"
 
 
-@pytest.mark.parametrize("seeds", [2, 3])
-def test_given_models_of_several_seeds_are_one_draw_beside_replicates(tmp_path, seeds):
+@pytest.mark.parametrize(("seeds", "differ"), [(2, "unit"), (3, "unit"), (2, "order")])
+def test_given_models_of_several_seeds_are_one_draw_beside_replicates(tmp_path, seeds, differ):
     """They are there for the first replicate alone: their mean is held against every one, however many they are."""
     files, shares = [], (0.2, 0.3, 0.7)
     for unit, share in enumerate(shares):
-        drawn = {"replicate": unit, "unit": unit, "base": unit, "aligned": unit}
+        drawn = {"replicate": unit, "unit": 0, "base": 0, "aligned": 0, "draw": 0, "order": unit}
+        drawn |= {"unit": unit, "base": unit, "aligned": unit} if differ == "unit" else {}
         files.append(model(tmp_path / f"{unit}", "full", (share, 0.1, 0, 0.5), runs=FULL))
         jsonfiles.write_json(files[-1], jsonfiles.read_json(files[-1]) | drawn)
     for seed in range(seeds):

@@ -84,6 +84,18 @@ def test_safe_delta_is_the_published_rule_on_compensated_tiles(tile, group, budg
         assert 0.05 < kept.double().mean() < 0.99
 
 
+def test_safe_delta_counts_what_it_keeps_among_the_entries_that_changed():
+    """An entry without an update costs nothing and is no part of the share that was kept."""
+    aligned, x = torch.from_numpy(_random(6, 8)), _random(8, 40, seed=1)
+    finetuned = aligned.clone()
+    finetuned[:, :3] += 0.1
+    method = registry.load("safe-delta")
+    u = method.inverse_factor(torch.from_numpy(x @ x.T), 0.01)
+    out, kept = method.fuse(aligned, finetuned, u, method.Settings(strength=1.0, never_kept=0.0))
+    assert torch.equal(kept, finetuned != aligned) and torch.allclose(out, finetuned)
+    assert not method.fuse(aligned, finetuned, u, method.Settings(strength=0.0))[1].any()
+
+
 def test_tiles_are_selected_on_what_earlier_tiles_left():
     """The reference tells compensated from original selection apart, or the test above would say nothing."""
     method, seen = registry.load("safe-delta"), 0
