@@ -241,6 +241,15 @@ def test_a_family_of_equal_arms_has_a_false_claim_in_at_most_5_percent(units, se
     assert wrong <= 0.05 * studies + 2 * np.sqrt(0.05 * 0.95 * studies)
 
 
+def test_one_model_beside_several_is_as_many_alike():
+    """What is there once is held against every seed of the other, in whichever order."""
+    stream = np.random.default_rng(0)
+    one, several = stream.random((1, 120)) < 0.75, stream.random((3, 120)) < 0.6
+    found, other = stats.paired_difference(one, several), stats.paired_difference(several, one)
+    assert found == stats.paired_difference(np.repeat(one, 3, axis=0), several)
+    assert other.p == found.p and other.effect == -found.effect
+
+
 def test_units_are_means_of_their_models():
     values = np.array([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     assert stats.by_unit(values, [0, 0, 5]).tolist() == [[0.5, 0.0], [1.0, 1.0]]

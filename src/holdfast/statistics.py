@@ -178,7 +178,8 @@ class Difference:
 
 def paired_difference(a: np.ndarray, b: np.ndarray, clusters: Sequence[str] | None = None) -> Difference:
     """The difference a - b for outcomes (seeds, prompts) in [0, 1] of the same prompts and the same seeds; of a study
-    with replicates these stand where seeds stand here (`by_unit`).
+    with replicates these stand where seeds stand here (`by_unit`). One side may be a single model that every seed of
+    the other is held against.
 
     The interval is a two-level bootstrap over seeds and clusters of prompts, never narrower than what
     zero discordant pairs in that many clusters allow (half of Wilson's upper end). p is the exact sign test over
@@ -189,7 +190,7 @@ def paired_difference(a: np.ndarray, b: np.ndarray, clusters: Sequence[str] | No
     """
     from scipy.stats import t
 
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    a, b = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
     delta = a - b
     effect = float(delta.mean())
     draws = two_level(delta, clusters)

@@ -214,6 +214,17 @@ def test_a_trial_that_fails_is_not_hidden_and_the_others_go_on(pretend):
         run(pretend, "b")
 
 
+def test_the_sampler_is_told_refusals_and_what_utility_lacks_and_nothing_good_of_a_failure(pretend, monkeypatch):
+    told, tell = [], search.Chooser.tell
+    monkeypatch.setattr(search.Chooser, "tell", lambda self, *of: told.append(of) or tell(self, *of))
+    pretend.rates = lambda cfg: {"refusal": 0.3, "over_refusal": 0.0, "utility": (0.6, 0.5)[len(pretend.trained) % 2]}
+    pretend.fail_at = (3,)
+    run(pretend, trials=4)
+    # 0.55 of utility is needed: the first trial lacks 0.05 of it, and the third, which failed, all.
+    assert [refusal for refusal, _ in told] == [0.3, 0.3, 1.0, 0.3]
+    assert [short for _, short in told] == pytest.approx([0.05, 0.0, 0.55, 0.0])
+
+
 def test_a_merge_is_tuned_where_its_source_is(pretend):
     own = {"method": "resta", "settings": {"strength": 1.0}, "seed": 7}
     pretend.inputs["base"] = pretend.inputs["model"]

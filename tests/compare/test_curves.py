@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from holdfast import names
-from holdfast.compare import claims, curves, groups, table
+from holdfast.compare import claims, curves, groups, ranks, table
 from holdfast.record import csvfiles
 from holdfast.report import shown, terminal, tradeoffs
 
@@ -59,14 +59,14 @@ def test_the_area_is_that_under_the_hull():
     assert beyond.sum() == pytest.approx(0.5, abs=0.005) and beyond @ refused == pytest.approx(area / 2, abs=0.003)
 
 
-def exact(folder, split, arm, family, refused, utility, *, swept=True, unit=0, units=1, method=None, over=0.0):
+def exact(folder, split, arm, family, refused, utility, *, swept=True, unit=0, units=1, method=None, over=0.0, seed=0):
     """A model with exactly these rates on 100 prompts and 100 rows."""
     hits = {names.HAZARD: refused, names.CRAFT: over, "task:gsm8k": utility}
     outcomes = {name: np.arange(100) < round(100 * share) for name, share in hits.items()}
     which = {"replicate": unit, "unit": unit, "base": unit, "aligned": unit} if units > 1 else {}
     more = {"method": method, "settings": {}} if method else {}
     return planted.write(
-        folder / f"{split}-{arm}-{unit}", outcomes, WORDS, task="gsm8k", arm=arm, family=family, seed=0, split=split,
+        folder / f"{split}-{arm}-{unit}", outcomes, WORDS, task="gsm8k", arm=arm, family=family, seed=seed, split=split,
         swept={"learning_rate": 1.0} if swept else {}, **which, **more,
     )  # fmt: skip
 
@@ -133,6 +133,46 @@ def test_every_replicate_chooses_for_itself_and_all_must_reach(tmp_path):
     assert [(r["arm"], r["compared_with"]) for r in said] == [("warp", "full")]  # not LoRA, which is not there
     kept = (1 - 0.03 / 0.3) * 0.4 + 0.03 / 0.3 * 0.9  # claims are about three points
     assert said[0]["effect"] == pytest.approx((0.8 + kept - 0.1) / 2) and said[0]["replicates"] == 2
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_a_given_model_is_one_point_beside_several_replicates(tmp_path, models):
+    """It is there once, and stands beside every replicate at what full fine-tuning reaches there."""
+    full = [((0.0, 0.9), (0.1, 0.9)), ((0.0, 0.8), (0.2, 0.8)), ((0.0, 0.84), (0.3, 0.8))]
+    found = []
+    for split in ("validation", "test"):
+        files = [
+            exact(tmp_path, split, "full.1", "full", *rates[split == "test"], unit=unit, units=3)
+            for unit, rates in enumerate(full)
+        ]  # fmt: skip
+        for seed in range(models):
+            where = tmp_path / f"{split}{seed}"
+            files.append(exact(where, split, "mine", "mine", 0.6, 0.88, swept=False, method="given", seed=seed))
+        found.append(groups.load(files))
+    validation, test = found
+    rows = by_measure(curves.rows(test, validation))
+    assert rows["mine", "within-1"]["reached"] == "2/3" and rows["mine", "within-3"]["reached"] == "3/3"
+    assert rows["mine", "within-3"]["refusal"] == pytest.approx(0.6) and rows["mine", "within-3"]["points"] == 1
+    assert rows["mine", "within-3"]["utility_minus_full"] == pytest.approx(0.88 - 2.5 / 3)
+    said = curves.claim_rows(test, validation, [("mine", "full", "it keeps more")])
+    assert [r["effect"] for r in said] == [pytest.approx(0.4)]
+    ranked = ranks.rows(test, validation)
+    assert [(r["family"], r["rank"], r["replicates"]) for r in ranked] == [("mine", 1, 3), ("full", 2, 3)]
+
+
+def test_two_families_of_full_fine_tuning_that_reach_the_top_count_once(tmp_path):
+    """Utilities are held against the first one that has the best utility, and not against both together."""
+    points = [
+        ("one.1", "one", [((0.1, 0.9), (0.1, 0.8))]), ("two.1", "two", [((0.2, 0.9), (0.2, 0.6))]),
+        ("warp.1", "warp", [((0.9, 0.9), (0.8, 0.7))]),
+    ]  # fmt: skip
+    test, validation = study(tmp_path, points)
+    for split in (test, validation):
+        for name in ("one.1", "two.1"):
+            split["gsm8k"][name].meta.update(method="full", settings={"trainable": "all"})
+    rows = by_measure(curves.rows(test, validation))
+    assert rows["warp", "within-1"]["utility_minus_full"] == pytest.approx(0.7 - 0.8)
+    assert rows["two", "within-1"]["utility_minus_full"] == pytest.approx(0.6 - 0.8)
 
 
 def test_without_full_fine_tuning_there_is_nothing_to_be_equal_to(tmp_path):

@@ -69,6 +69,19 @@ def test_regions_are_the_spread_of_the_draws():
 def test_no_refusals_at_all_do_not_look_certain():
     found = pareto.rows({"full": _group("full", 0.0, 0.9), "other": _group("other", 0.0, 0.0)})
     assert all(r["hypervolume"] == 0 and r["hypervolume_high"] > 0 for r in found)
+    full, _, front = found
+    assert front["hypervolume_high"] == full["hypervolume_high"], "that of the arm that could have most"
+
+
+def test_wordings_of_one_prompt_spread_as_one():
+    """A hundred prompts in ten wordings each vary as ten do."""
+    arms = {"a": _group("a", 0.5, 0.9)}
+    alike = np.repeat(np.arange(10) % 2, 10)[None]
+    arms["a"].outcomes["hazard"] = np.where(alike, "refusal", "compliance")
+    apart = pareto.rows(arms)[0]["refusal_sd"]
+    arms["a"].clusters["hazard"] = [str(i // 10) for i in range(100)]
+    together = pareto.rows(arms)[0]["refusal_sd"]
+    assert apart == pytest.approx(0.05, rel=0.05) and together == pytest.approx(0.5 / 10**0.5, rel=0.05)
 
 
 def test_a_task_that_nobody_was_tested_on_has_no_front():

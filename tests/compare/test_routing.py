@@ -13,6 +13,7 @@ from holdfast.compare import routing
 from holdfast.compare.routing import Reply
 from holdfast.errors import DataError
 from holdfast.record import csvfiles, jsonfiles, tables
+from holdfast.statistics import pooled_rate
 from holdfast.study import resolve
 
 
@@ -54,6 +55,16 @@ def test_its_ends_are_either_judge_alone_and_the_oracle_bounds_it():
         [r.large for r in replies]
     )
     assert all(max(r["right"], r["random"]) <= r["oracle"] + 1e-12 for r in rows)
+
+
+def test_a_reply_that_is_routed_by_chance_is_right_in_part():
+    """The interval of such a mean is that of grades, and of whole verdicts that of a rate."""
+    replies = _replies(*[(0.0, 0, 1)] * 20, *[(0.5, 1, 1)] * 20)
+    half, whole = routing.curve(replies, (0.25, 0.5))
+    values = np.array([[0.5] * 20 + [1.0] * 20])
+    assert (half["right"], half["right_low"], half["right_high"]) == pytest.approx(pooled_rate(values, graded=True))
+    assert half["right_low"] > pooled_rate(values)[1], "as many verdicts would know less"
+    assert (whole["right"], whole["right_low"], whole["right_high"]) == pytest.approx(pooled_rate(np.ones((1, 40))))
 
 
 def test_a_judge_without_scores_routes_by_chance():

@@ -80,3 +80,18 @@ def test_more_directions_leave_less_of_the_update():
         for r in (0.1, 0.3, 0.6)
     ]
     assert moved[0] > moved[1] > moved[2]
+
+
+def test_every_input_has_directions_of_its_own():
+    """One merge visits all modules in turn; those of another input are not projected by what the last one held."""
+    from holdfast.model.layers import of_weight
+
+    weights, gram, h = _case()
+    first, second = (NAME.replace(".1.", f".{block}.") for block in (1, 2))
+    grams = {of_weight(first)[0]: next(iter(gram.values())), of_weight(second)[0]: (h @ h.T).flip(0, 1)}
+    chosen = METHOD.Settings(energy=0.9)
+    state = METHOD.prepare(chosen, Context(grams))
+    for name in (first, second, first):
+        alone = _merged(weights, grams, name, energy=0.9)
+        assert torch.equal(METHOD.merge(name, weights, chosen, state), alone), name
+    assert not torch.allclose(_merged(weights, grams, first, energy=0.9), _merged(weights, grams, second, energy=0.9))

@@ -3,17 +3,19 @@ authors' code does, without our library. Each fails when the equation is changed
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_merging import family, gram_file, merge  # noqa: F401 - fixtures
 
 from holdfast.merge import driver, fusion
 from holdfast.model import chat, folders
 from holdfast.model.layers import of_weight
-from holdfast.record import artifact
+from holdfast.record import artifact, container
 from holdfast.study import registry
 
 
@@ -80,6 +82,18 @@ def test_safe_delta_is_the_published_rule_on_compensated_tiles(tile, group, budg
         out, kept = method.fuse(torch.from_numpy(aligned), torch.from_numpy(finetuned), factor, settings)
         assert np.abs(out.numpy() - want).max() < 1e-9
         assert 0.05 < kept.double().mean() < 0.99
+
+
+def test_safe_delta_counts_what_it_keeps_among_the_entries_that_changed():
+    """An entry without an update costs nothing and is no part of the share that was kept."""
+    aligned, x = torch.from_numpy(_random(6, 8)), _random(8, 40, seed=1)
+    finetuned = aligned.clone()
+    finetuned[:, :3] += 0.1
+    method = registry.load("safe-delta")
+    u = method.inverse_factor(torch.from_numpy(x @ x.T), 0.01)
+    out, kept = method.fuse(aligned, finetuned, u, method.Settings(strength=1.0, never_kept=0.0))
+    assert torch.equal(kept, finetuned != aligned) and torch.allclose(out, finetuned)
+    assert not method.fuse(aligned, finetuned, u, method.Settings(strength=0.0))[1].any()
 
 
 def test_tiles_are_selected_on_what_earlier_tiles_left():
@@ -172,6 +186,21 @@ def test_safe_lora_looks_at_the_named_modules_only(merge, family):  # noqa: F811
         want = pulled[name] if "q_proj" in name or "down_proj" in name else finetuned[name]
         assert np.abs(out[name].double().numpy() - want).max() < 1e-6, name
     assert record["modules"] == 4
+
+
+def test_a_module_without_an_update_strays_from_nothing(merge, family, tmp_path):  # noqa: F811
+    """Its cosine is not defined: it is not projected, and takes no other one's place among the smallest."""
+    finetuned, aligned = (load_file(family[role]) for role in ("finetuned", "aligned"))
+    cosines, _, _ = _cosines(family)
+    still = min(cosines, key=cosines.get)
+    shutil.copytree(family["finetuned"].parent, tmp_path / "still")
+    path = tmp_path / "still/model.safetensors"
+    save_file(finetuned | {still: aligned[still]}, path, container.metadata({"role": "finetuned"}))
+    container.seal(path)
+    for settings, count in (({"threshold": 0.99}, 13), ({"number": 13}, 13), ({"number": 14}, 14)):
+        out, record = merge("safe-lora", settings, finetuned=path)
+        assert torch.equal(out[still], aligned[still]) and record["modules_projected"] == count
+        assert all(not torch.equal(out[k], finetuned[k]) for k in cosines)
 
 
 # ---- SOMF -----------------------------------------------------------------------------------------
@@ -291,8 +320,8 @@ def test_somf_fuses_tasks_as_the_authors_do_where_asked():
     masks = {"a": np.abs(_random(7, 5, seed=20)) % 1, "b": np.abs(_random(7, 5, seed=21)) % 1}
     scaled = {k: [v * masks[k] / masks[k].mean() for v in values] for k, values in tensors.items()}
     flat = [np.sort(np.abs(np.concatenate([scaled[k][i].ravel() for k in scaled]))) for i in range(2)]
-    least = [f[70 - int(0.3 * 70) - 1] for f in flat]  # the 49th of 70 magnitudes in ascending order
-    settings = somf.Settings(fusion="ties_merging", density=0.3, weight=0.4)
+    least = [f[70 - int(0.31 * 70) - 1] for f in flat]  # the 49th of 70 magnitudes in ascending order
+    settings = somf.Settings(fusion="ties_merging", density=0.31, weight=0.4)
     given = {k: [torch.from_numpy(v) for v in values] for k, values in tensors.items()}
     mask = {k: torch.from_numpy(m) for k, m in masks.items()}
     found = somf.magnitudes([somf.rescaled(given[k], mask[k]) for k in given], settings)

@@ -45,6 +45,17 @@ def test_the_trace_form_is_the_penalty_as_it_is_written():
         assert torch.allclose(asft.outside(0 * v, a, b), (b @ a).pow(2).sum(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_where_alignment_took_no_direction_all_of_an_update_is_outside(dtype):
+    """Safety training of some modules leaves the others' V at zero; the gradient is that of the whole norm there."""
+    a, b = (100 * _random(*shape, seed=i).to(dtype) for i, shape in enumerate(((2, 5), (4, 2))))
+    found, whole = b.clone().requires_grad_(), b.clone().requires_grad_()
+    penalty = asft.outside(torch.zeros(4, 5, dtype=dtype), a, found)
+    penalty.backward()
+    (whole @ a).pow(2).sum().backward()
+    assert torch.allclose(penalty, (b @ a).pow(2).sum()) and torch.allclose(found.grad, whole.grad)
+
+
 def test_the_penalty_pulls_by_its_gradient_and_counts_once(cell):  # noqa: F811
     model, targets, needs = cell
     settings = asft.Settings(strength=0.7, rank=3, modules=("q_proj", "down_proj"))

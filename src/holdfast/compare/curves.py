@@ -62,11 +62,12 @@ class Mixed:
     points: Sequence[Group]
     shares: np.ndarray
     reached: int  # in how many units
+    beside: Group  # whose units these are: of full fine-tuning
 
     def hits(self, sets: Sequence[str], outcome: str) -> np.ndarray:
         """(units, prompts) in [0, 1]: how often the mix answers with this outcome."""
-        of_points = np.stack([g.hits(sets, outcome) for g in self.points])
-        mixed: np.ndarray = np.einsum("up,puq->uq", self.shares, of_points)
+        of_points = np.stack([g.hits_beside(self.beside, sets, outcome) for g in self.points])
+        mixed: np.ndarray = np.einsum("up,puq->uq", self.shares, of_points)  # those of a given model have one unit
         return mixed
 
     @property
@@ -105,28 +106,38 @@ def families(
     arms = {k: forms.family(c["method"], c.get("settings") or {}, c.get("swept", ())) for k, c in cells.items()}
     if forms.baseline(arms) is None:
         return {}
-    measured = {family: _measured([validation[name] for name in found]) for family, found in of.items()}
-    tops = np.max([measured[full][0].max(axis=1) for full in forms.standing(forms.BASELINE, arms)], axis=0)  # per unit
+    standing = forms.standing(forms.BASELINE, arms)
+    beside = of[standing[0]][0]
+    measured = {
+        family: _measured([validation[name] for name in found], validation[beside]) for family, found in of.items()
+    }
+    tops = np.max([measured[full][0].max(axis=1) for full in standing], axis=0)  # per unit
     out = {}
     for family, found in of.items():
         utility, refused = measured[family]
         points = [test[name] for name in found]
         units = list(zip(utility, refused, tops, strict=True))
-        mixed = {measure(m): _mixed(points, [mix(u, r, top - m) for u, r, top in units]) for m in margins}
+        found_at = {m: [mix(u, r, top - m) for u, r, top in units] for m in margins}
+        mixed = {measure(m): _mixed(points, shares, test[beside]) for m, shares in found_at.items()}
         under = np.stack([area(*unit) for unit in units])
-        out[family] = Family(arms[family], points, mixed | {"area": Mixed(points, under, len(under))})
+        out[family] = Family(arms[family], points, mixed | {"area": Mixed(points, under, len(under), test[beside])})
     return out
 
 
-def _measured(points: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
-    """Utility and refusal rate, each (units, points)."""
-    utility = np.stack([g.hits([g.task_set], "correct").mean(axis=1) for g in points], axis=1)
-    return utility, np.stack([g.hits([names.HAZARD], names.REFUSAL).mean(axis=1) for g in points], axis=1)
+def _measured(points: Sequence[Group], beside: Group) -> tuple[np.ndarray, np.ndarray]:
+    """Utility and refusal rate, each (units, points), with the units of an arm that is trained in all of them."""
+    units = len(beside.hits([names.HAZARD], names.REFUSAL))
+
+    def measured(sets: Sequence[str], outcome: str) -> np.ndarray:
+        found = np.stack([g.hits_beside(beside, sets, outcome).mean(axis=1) for g in points], axis=1)
+        return np.broadcast_to(found, (units, len(points)))
+
+    return measured([beside.task_set], "correct"), measured([names.HAZARD], names.REFUSAL)
 
 
-def _mixed(points: Sequence[Group], found: Sequence[np.ndarray | None]) -> Mixed:
-    nothing = np.zeros(len(points))
-    return Mixed(points, np.stack([nothing if s is None else s for s in found]), sum(s is not None for s in found))
+def _mixed(points: Sequence[Group], found: Sequence[np.ndarray | None], beside: Group) -> Mixed:
+    shares = np.stack([np.zeros(len(points)) if s is None else s for s in found])
+    return Mixed(points, shares, sum(s is not None for s in found), beside)
 
 
 def _best_full(found: Mapping[str, Family]) -> Mixed:
@@ -139,7 +150,8 @@ def _best_full(found: Mapping[str, Family]) -> Mixed:
         reached = mixed.shares.sum(axis=1) > 0
         kept.append(mixed.shares * (reached & ~taken)[:, None])
         taken |= reached
-    return Mixed([p for mixed in of for p in mixed.points], np.concatenate(kept, axis=1), int(taken.sum()))
+    points = [p for mixed in of for p in mixed.points]
+    return Mixed(points, np.concatenate(kept, axis=1), int(taken.sum()), of[0].beside)
 
 
 def rows(

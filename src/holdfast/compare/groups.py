@@ -68,9 +68,12 @@ class Group:
 
     def hits_beside(self, other: Group, sets: Sequence[str], outcome: str) -> np.ndarray:
         """`hits` to be compared with those of another arm: of a role the model that each of the other's models starts
-        from, so that replicates that share one count it as often."""
+        from, so that replicates that share one count it as often; of models that are given, which are there for the
+        first replicate alone, their mean where the other's are there for more."""
         cells = other.cells if self._starts(other) else self.cells
-        return by_draw(self.answered_beside(other, sets, outcome), cells)
+        hits = by_draw(self.answered_beside(other, sets, outcome), cells)
+        mine, theirs = ({c.get("replicate", 0) for c in of} for of in (cells, other.cells))
+        return hits.mean(axis=0, keepdims=True) if mine < theirs else hits
 
     def _starts(self, other: Group) -> bool:
         """Whether it is a role whose models another arm's start from."""

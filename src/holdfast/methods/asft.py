@@ -98,7 +98,7 @@ def outside(v: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """‖(I − V Vᵀ / ‖V‖_F) B A‖²_F of v (m, n), a (r, n), b (m, r); of a V of zeros all of B A is outside."""
     import torch
 
-    norm = torch.linalg.matrix_norm(v).clamp(min=torch.finfo(v.dtype).tiny)
+    norm = torch.linalg.matrix_norm(v).clamp(min=1e-30)  # by less a gradient may be infinite, and times V no number
     x = b - v @ (v.T @ b) / norm
     total: torch.Tensor = ((x.T @ x) * (a @ a.T)).sum()
     return total
