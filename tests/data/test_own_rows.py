@@ -159,6 +159,10 @@ def test_safety_rows_without_a_hazard_are_refused(tmp_path):
     with pytest.raises(DataError, match="no row is a refused request") as error:
         prepare.safety_rows(jsonl(tmp_path, rows))
     assert error.value.found == "lookalike"
+    rows = [{"prompt": f"p{i}", "response": "Sure."} for i in range(5)]
+    with pytest.raises(DataError, match="no row is a refused request") as error:
+        prepare.safety_rows(jsonl(tmp_path, rows) | {"keep": "refusals"}, refuses=lambda prompt, answer: False)
+    assert "5 requests whose answer is no whole refusal" in error.value.found and "safety.keep" in error.value.do
 
 
 @pytest.mark.parametrize(
@@ -216,6 +220,24 @@ def test_excels_first_line_is_told_so(tmp_path):
     path.write_text("sep=;\nprompt;response\na;b\n")
     with pytest.raises(DataError, match="is not separated by commas"):
         userfiles.table(path)
+
+
+def test_what_a_spreadsheet_leaves_is_no_row_and_no_column(tmp_path):
+    path = tmp_path / "rows.csv"
+    for text in (
+        "sep=,\nprompt,response\na,b\n",
+        "prompt,response,,\na,b,,\n",
+        "prompt,response\r\na,b\r\n,\r\n ,\r\n",
+    ):
+        path.write_text("\ufeff" + text, encoding="utf-8", newline="")
+        assert userfiles.table(path) == [{"prompt": "a", "response": "b"}]
+    path.write_text("prompt,response,,\na,b,,c\n")  # a value without a name is no leaving
+    with pytest.raises(DataError, match="two columns"):
+        userfiles.table(path)
+    path.write_text("prompt,response\n,\na,b\n")  # nor is an empty row between others: its contract refuses it
+    assert userfiles.table(path)[0] == {"prompt": "", "response": ""}
+    with pytest.raises(DataError, match="is no data file"):
+        userfiles.table(tmp_path)
 
 
 def test_half_a_character_in_a_name_is_one_block(tmp_path):

@@ -125,6 +125,14 @@ def test_prompts_of_a_file_are_asked_once_each_in_the_order_of_the_draw(tmp_path
     assert sorted(first) == sorted({f"p {i}" for i in range(20)}) == sorted(other) and first == again != other
 
 
+def test_a_file_to_be_asked_from_has_a_prompt_in_every_row(tmp_path):
+    for wrong in ({"question": "What?"}, {"prompt": ""}, {"prompt": None}, {"prompt": ["What?"]}):
+        cfg = source(tmp_path, [{"prompt": "How?"}, wrong])
+        with pytest.raises(DataError, match="row 1 has no prompt") as error:
+            prepare.benign_prompts({"source": cfg["source"], "draw": 0})
+        assert cfg["source"] in error.value.what
+
+
 def test_requests_that_the_safety_source_answers_are_asked_in_turn_with_ours(tmp_path):
     rows = [{"prompt": f"May I pick flower {i}?", "response": "Of course."} for i in range(9)]
     rows += [{"prompt": f"May I pick lock {i}?", "response": "No."} for i in range(9)]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from shipped import written
-from transformers import LlamaConfig, Phi3Config, StableLmConfig
+from transformers import Gemma2Config, Gemma3TextConfig, LlamaConfig, Phi3Config, StableLmConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from holdfast.errors import ChatTemplateError, HoldfastError
-from holdfast.model import folders, gguf, gguf_words, hub, package
+from holdfast.model import folders, gguf, gguf_header, gguf_words, hub, package
 from holdfast.record import container
 from holdfast.study import costs, preflight, resolve
 from holdfast.study.models import Base
@@ -133,6 +133,7 @@ def test_planning_says_of_no_file_that_is_here_that_it_is_not(model, tokenizer, 
      ({"more": {"blk.0.attn_q.bias": np.ones(32, np.float32)}}, "unknown: blk.0.attn_q.bias"),
      ({"facts": {"split.count": 2, "split.no": 0}}, "2 parts"),
      ({"facts": {"llama.rope.scaling.type": "longrope"}}, "rope.scaling.type longrope"),
+     ({"facts": {"llama.rope.scaling.attn_factor": 0.5}}, "rope.scaling.attn_factor 0.5"),
      ({"more": {"rope_freqs.weight": np.array([1, 1, 1, 7], np.float32)}}, "rope_freqs.weight["),
      ({"eos": False}, "no tokenizer.ggml.eos_token_id"),
      ({"pre": "deepseek-llm"}, "tokenizer.ggml.pre deepseek-llm")],
@@ -163,7 +164,7 @@ def stretched(factor, width, theta):
     return config.rope_parameters, (plain / ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")[0]).numpy()
 
 
-@pytest.mark.parametrize("how", ["llama3", "linear", "yarn"])
+@pytest.mark.parametrize("how", ["llama3", "linear", "yarn", "of 2023"])
 def test_positions_are_stretched_as_the_file_says(model, tokenizer, tmp_path, cache, how):
     theta = 500000.0
     rope, divisors = stretched(32.0, model.config.head_dim, theta)
@@ -173,8 +174,11 @@ def test_positions_are_stretched_as_the_file_says(model, tokenizer, tmp_path, ca
         told = {"facts": {"llama.rope.scaling.type": how, "llama.rope.scaling.factor": 4.0}}
         rope = {"rope_type": how, "rope_theta": theta, "factor": 4.0}
     if how == "yarn":
-        told["facts"]["llama.rope.scaling.original_context_length"] = 64
-        rope["original_max_position_embeddings"] = 64
+        told["facts"] |= {"llama.rope.scaling.original_context_length": 64, "llama.rope.scaling.yarn_beta_fast": 8.0,
+                          "llama.rope.scaling.attn_factor": 1.0}  # fmt: skip
+        rope |= {"original_max_position_embeddings": 64, "beta_fast": 8.0}
+    if how == "of 2023":
+        told, rope = {"facts": {"llama.rope.scale_linear": 4.0}}, rope | {"rope_type": "linear"}
     config = type(model.config).from_dict(model.config.to_dict() | {"rope_parameters": rope})
     original = type(model)(config).eval()
     found, _ = folders.load(str(written(tmp_path / "m.gguf", original, tokenizer, **told)))
@@ -248,13 +252,22 @@ def test_what_transformers_leaves_at_its_defaults_is_what_the_header_says(model,
     model.config.rope_parameters["rope_theta"] = 50000.0
     file = written(tmp_path / "s.gguf", model, tokenizer, arch="stablelm")
     config = StableLmConfig(hidden_size=32, num_attention_heads=4)
-    gguf._tell_positions(file, library.GGUFReader(file), config)
+    gguf_header.tell(file, library.GGUFReader(file), config)
     assert config.rope_parameters["rope_theta"] == 50000.0
     assert config.rope_parameters["partial_rotary_factor"] == 1.0  # all 8 dimensions of a head, not a quarter
     file = written(tmp_path / "p.gguf", model, tokenizer, arch="phi3", facts={"phi3.attention.sliding_window": 16})
     config = Phi3Config(hidden_size=32, num_attention_heads=4)
-    gguf._tell_positions(file, library.GGUFReader(file), config)
+    gguf_header.tell(file, library.GGUFReader(file), config)
     assert config.sliding_window == 16
+    told = {"gemma2.attn_logit_softcapping": 5.0, "gemma2.final_logit_softcapping": 2.0}
+    file = written(tmp_path / "2.gguf", model, tokenizer, arch="gemma2", facts=told)
+    config = Gemma2Config(hidden_size=32, num_attention_heads=4, head_dim=8)
+    gguf_header.tell(file, library.GGUFReader(file), config)
+    assert (config.attn_logit_softcapping, config.final_logit_softcapping) == (5.0, 2.0)
+    file = written(tmp_path / "3.gguf", model, tokenizer, arch="gemma3", facts={"gemma3.rope.freq_base_swa": 20000.0})
+    config = Gemma3TextConfig(hidden_size=32, num_attention_heads=4, head_dim=8)
+    gguf_header.tell(file, library.GGUFReader(file), config)
+    assert [config.rope_parameters[k]["rope_theta"] for k in ("full_attention", "sliding_attention")] == [5e4, 2e4]
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -7,9 +7,10 @@ import json
 import pytest
 import yaml
 from conftest import ROOT
+from shipped import written
 
 from holdfast.errors import ChatTemplateError, DataError, HoldfastError, StudyError
-from holdfast.model import chat
+from holdfast.model import chat, gguf
 from holdfast.study import preflight, resolve
 
 TASKS = {"stories": {"dataset": "gsm8k"}}
@@ -47,6 +48,7 @@ TOO_LONG = {
     "tasks.stories.training": {"tasks": {"stories": {"dataset": "gsm8k", "training": {"max_length": 4096}}}},
     "tasks.stories.max_new_tokens": {"tasks": {"stories": {"dataset": "gsm8k", "max_new_tokens": 256}}},
     "evaluation.max_new_tokens": {"evaluation": {"max_new_tokens": 300, "judges": ["refusal"]}},
+    "safety.benign_max_new_tokens": {"safety": {"benign_answers": "self", "benign_max_new_tokens": 256}},
     "unaligned.training": {"unaligned": {"training": {"max_length": 300}}, "arms": ARMS | {"r": {"method": "resta"}}},
 }
 
@@ -65,6 +67,19 @@ def test_a_length_that_the_study_does_not_say_is_what_the_model_has(base, tmp_pa
     look(tmp_path, base={"source": str(base)}, safety={"training": {"max_length": 256}})
     with pytest.raises(StudyError, match="base.pretraining"):
         look(tmp_path, base={"max_positions": 64, "pretraining": {"max_length": 65}})
+
+
+def test_a_gguf_file_is_counted_with_before_it_is_opened(model, tokenizer, tmp_path, monkeypatch):
+    pytest.importorskip("gguf", reason="pip install 'holdfast[gguf]'")
+    monkeypatch.setenv("HOLDFAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gguf, "read", lambda source: pytest.fail("opened"))
+    file = {"source": str(written(tmp_path / "m.gguf", model, tokenizer))}
+    with pytest.raises(StudyError, match="evaluation.max_new_tokens") as error:
+        look(tmp_path, base=file, evaluation={"max_new_tokens": 300, "judges": ["refusal"]})
+    assert "256 positions" in error.value.expected
+    rows = [{"prompt": "How do I brew it? " * 200, "response": "I cannot help with that."}]
+    with pytest.raises(DataError, match="no room for its answer"):
+        look(tmp_path, base=file, safety={"source": jsonl(tmp_path / "s.jsonl", rows), "check": "off"})
 
 
 def test_lengths_of_what_is_not_built_are_not_looked_at(base, tmp_path):

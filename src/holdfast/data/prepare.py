@@ -49,10 +49,12 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Reads | None =
                 r["response"] = written.refusal(str(r.get("prompt", "")), cfg.get("draw", 0))
     wording.taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
     kept = fetch.checked(rows, "safety", cfg["source"])
+    left = 0  # of the requests to refuse, by `keep`
     if cfg.get("keep") == "refusals" and refuses is not None:
         read = [r for r in kept if r["kind"] != names.HAZARD or refuses(r["prompt"], r["response"])]
         hazards = sum(r["kind"] == names.HAZARD for r in kept)
-        say(f"{cfg['source']}: {hazards - len(kept) + len(read)} of {hazards} answers are whole refusals (safety.keep)")
+        left = len(kept) - len(read)
+        say(f"{cfg['source']}: {hazards - left} of {hazards} answers are whole refusals (safety.keep)")
         kept = read
     parts = {
         "refused requests": (cfg["hazards"], [r for r in kept if r["kind"] == names.HAZARD], "safety.hazards"),
@@ -65,8 +67,11 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Reads | None =
         if not found and what == "refused requests":
             raise DataError(
                 f"{cfg['source']}: no row is a refused request, which safety training and every basis are made of.",
-                found=", ".join(sorted({r["kind"] for r in kept})), expected="rows of the kind hazard",
-                do="add them, or correct the column `kind`",
+                found=f"{left} requests whose answer is no whole refusal" if left
+                else ", ".join(sorted({r["kind"] for r in kept})),
+                expected="rows of the kind hazard" + (", answered with whole refusals" if left else ""),
+                do="set safety.keep to all, safety.refusals to written, or name refusals" if left
+                else "add them, or correct the column `kind`",
             )  # fmt: skip
         if len(found) > count:
             say(f"{cfg['source']}: {f'draw {draw}, ' if draw else 'the first '}{count} of {len(found)} {what} ({key})")
@@ -113,12 +118,23 @@ def benign_prompts(cfg: dict[str, Any], complies: Reads | None = None) -> list[s
         rows = fetch.checked(wording.worded(raw, source, _unnamed), "safety", source)
         prompts = [r["prompt"] for r in rows if complies is not None and complies(r["prompt"], r["response"])]
     else:
-        prompts = [data.word(r, "prompt", "").strip() for r in fetch.records(cfg["source"], {})]
-    prompts = [p for p in dict.fromkeys(prompts) if p]
+        prompts = [_prompt(i, r, cfg["source"]) for i, r in enumerate(fetch.records(cfg["source"], {}))]
+    prompts = list(dict.fromkeys(prompts))
     found = random.Random(f"holdfast-benign-{cfg['draw']}").sample(prompts, len(prompts))
     if cfg["source"] != ANSWERED:
         return found
     return [p for pair in itertools.zip_longest(found, ours) for p in pair if p]
+
+
+def _prompt(i: int, row: Row, source: str) -> str:
+    """What a row asks."""
+    value = row.get("prompt")
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    raise DataError(
+        f"{source}: row {i} has no prompt.", found=f"{value!r}" if "prompt" in row else ", ".join(map(str, row))[:160],
+        expected="a column `prompt` with text", do="correct or remove the row",
+    )  # fmt: skip
 
 
 def preference_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from holdfast.errors import ArtifactError, ChatTemplateError, said
-from holdfast.model import gguf_words, package
+from holdfast.errors import ChatTemplateError, said
+from holdfast.model import gguf_header, gguf_words, package
+from holdfast.model.gguf_header import field as _field
+from holdfast.model.gguf_header import wrong as _wrong
 from holdfast.model.once import once
 from holdfast.record import jsonfiles, paths, provenance
 
@@ -24,13 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FACTS = "quantisation.json"
-WAY = 3  # of opening a file; another one opens it again
-_SCALINGS = {None, "none", "linear", "yarn"}
-# How Llama 3.1 and its like stretch positions, beside the factor: what a file has is the result, one number for each
-# frequency, and is held against what these give.
-_LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+WAY = 4  # of opening a file; another one opens it again
 _USER_DEFINED = 4  # a type of token in llama.cpp: matched whole wherever it stands in a text
-_STRETCHED = "rope_freqs.weight"
 
 
 def named(source: Path | str) -> bool:
@@ -57,10 +53,6 @@ def check(source: Path | str) -> None:
     once(str(folder(path)), lambda: _look(path, _reader(path)))
 
 
-def _wrong(path: Path, what: str, *, found: str, expected: str, do: str) -> ArtifactError:
-    return ArtifactError(f"{path} {what}.", found=found, expected=expected, do=do)
-
-
 def _reader(path: Path) -> Any:
     try:
         from gguf import GGUFReader
@@ -76,11 +68,6 @@ def _reader(path: Path) -> Any:
             path, "cannot be read as GGUF", found=said(error), expected="a whole GGUF file, version 2 or 3",
             do="download it again",
         ) from None  # fmt: skip
-
-
-def _field(reader: Any, name: str) -> Any:
-    found = reader.get_field(name)
-    return None if found is None else found.contents()
 
 
 def _kinds() -> set[str]:
@@ -106,12 +93,7 @@ def _look(path: Path, reader: Any) -> None:
             path, "holds a kind of model that transformers does not open", found=str(kind),
             expected=", ".join(sorted(_kinds())), do="name the original model's folder or hub id",
         )  # fmt: skip
-    if (scaling := _field(reader, f"{kind}.rope.scaling.type")) not in _SCALINGS:
-        raise _wrong(
-            path, "stretches positions in a way that is not read from such a file",
-            found=f"rope.scaling.type {scaling}", expected="none, linear or yarn",
-            do="name the original model's folder or hub id",
-        )  # fmt: skip
+    gguf_header.refuse_scaling(path, reader)
     if reader.get_field("tokenizer.ggml.tokens") is None:
         raise _wrong(
             path, "has no tokenizer", found="no tokenizer.ggml.tokens", expected="the tokenizer of the model",
@@ -158,6 +140,44 @@ def config(source: Path | str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def words(source: Path | str) -> Path:
+    """A folder with the tokenizer of a file and the positions of its model, made once: what planning counts tokens with
+    before the model is opened.
+
+    Raises:
+        ArtifactError: as `check`; or transformers cannot read the tokenizer.
+    """
+    path = paths.home(source)
+    place = folder(path).with_name(f"{folder(path).name}-words")
+    if not (place / "config.json").is_file():
+        reader = _reader(path)
+        with _opening(path):
+            tokenizer = _words(path, reader)
+        tokenizer.save_pretrained(paths.cached(place))
+        positions = _field(reader, f"{_field(reader, 'general.architecture')}.context_length")
+        jsonfiles.write_json(place / "config.json", {"max_position_embeddings": positions})
+    return place
+
+
+@contextlib.contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """While this lasts transformers says nothing, and whatever it raises is one block."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever a file of another shape than its header raises
+        raise _wrong(
+            path, "could not be opened up by transformers", found=said(error),
+            expected="the tensors and the tokenizer of its architecture", do="name the original model's folder or id",
+        ) from None  # fmt: skip
+    finally:
+        logging.set_verbosity(level)
+
+
 def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, dict[str, Any]]:
     """(model in float32, tokenizer, facts) of a GGUF file; facts are its name, digest, and how many tensors have which
     type.
@@ -167,15 +187,11 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
     """
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
     path = paths.home(source)
     reader = _reader(path)
     _look(path, reader)
-    level = logging.get_verbosity()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
+    with _opening(path):
         words = _words(path, reader)
         with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
             loaded = AutoModelForCausalLM.from_pretrained(
@@ -183,15 +199,8 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
                 trust_remote_code=False, ignore_mismatched_sizes=True,  # which are told below, by name
             )  # fmt: skip
         model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
-    except Exception as error:  # noqa: BLE001 - whatever a file of another shape than its header raises
-        raise _wrong(
-            path, "could not be opened up by transformers", found=said(error),
-            expected="the tensors and the tokenizer of its architecture", do="name the original model's folder or id",
-        ) from None  # fmt: skip
-    finally:
-        logging.set_verbosity(level)
     _refuse_other_tensors(path, reader, model, found)
-    _tell_positions(path, reader, model.config)
+    gguf_header.tell(path, reader, model.config)
     # The numbers are floats now, which transformers would not save as long as the model says otherwise.
     del model.config.quantization_config
     vars(model).pop("hf_quantizer", None)
@@ -217,7 +226,7 @@ def _refuse_other_tensors(path: Path, reader: Any, model: PreTrainedModel, found
     if not is_gguf_arch_supported(kind):  # of these transformers leaves out silently what it has no name for
         processor: Any = TENSOR_PROCESSORS.get(kind, TensorProcessor)
         names = get_gguf_hf_weights_map(model, processor(config=model.config.to_dict()))
-        unread = [t.name for t in reader.tensors if t.name not in names and t.name != _STRETCHED]
+        unread = [t.name for t in reader.tensors if t.name not in names and t.name != gguf_header.STRETCHED]
     wrong = {
         "missing": sorted(map(str, found.get("missing_keys") or ())), "unknown": unread,
         "of another size": sorted(str(k[0] if isinstance(k, tuple) else k) for k in found.get("mismatched_keys") or ()),
@@ -230,57 +239,6 @@ def _refuse_other_tensors(path: Path, reader: Any, model: PreTrainedModel, found
             expected=f"every tensor of {type(model).__name__} as its header describes it, and no other",
             do="download it again, or name the original model's folder or hub id",
         )  # fmt: skip
-
-
-def _tell_positions(path: Path, reader: Any, config: Any) -> None:
-    """Give a configuration what the file says of positions and transformers leaves at its own defaults.
-
-    Raises:
-        ArtifactError: the numbers a file has for its frequencies are none that a configuration could name.
-    """
-    kind = _field(reader, "general.architecture")
-
-    def of(name: str) -> Any:
-        return _field(reader, f"{kind}.{name}")
-
-    rope = getattr(config, "rope_parameters", None)
-    if not isinstance(rope, dict):
-        return
-    rope = rope.get("full_attention", rope)
-    if (theta := of("rope.freq_base")) is not None:
-        rope["rope_theta"] = theta
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    turned = of("rope.dimension_count")
-    if turned is not None and turned != int(width * rope.get("partial_rotary_factor", 1.0)):
-        rope["partial_rotary_factor"] = turned / width
-    if (window := of("attention.sliding_window")) is not None and hasattr(config, "sliding_window"):
-        config.sliding_window = window
-    how, factor = of("rope.scaling.type"), of("rope.scaling.factor")
-    if factor not in (None, 0, 1) and how != "none":
-        rope |= {"rope_type": how or "linear", "factor": factor}
-        if original := of("rope.scaling.original_context_length"):
-            rope["original_max_position_embeddings"] = original
-    stretched = next((t for t in reader.tensors if t.name == _STRETCHED), None)
-    if stretched is not None:
-        rope |= _llama3(path, [float(x) for x in stretched.data.ravel()], rope["rope_theta"])
-
-
-def _llama3(path: Path, divisors: Sequence[float], theta: float) -> dict[str, Any]:
-    """The parameters of a configuration that divide the frequencies of its positions by these numbers."""
-    factor = max(divisors)
-    if factor == min(divisors) == 1:
-        return {}
-    low, high, original = _LLAMA3.values()
-    for i, divisor in enumerate(divisors):
-        turns = original * theta ** (-i / len(divisors)) / (2 * math.pi)  # within the positions it was trained on
-        part = min(max((turns - low) / (high - low), 0.0), 1.0)
-        if not math.isclose(divisor, 1 / ((1 - part) / factor + part), rel_tol=1e-4):
-            raise _wrong(
-                path, "stretches positions in a way that is not read from such a file",
-                found=f"{_STRETCHED}[{i}] = {divisor:g}", expected="what Llama 3.1 and its like have",
-                do="name the original model's folder or hub id",
-            )  # fmt: skip
-    return {"rope_type": "llama3", "factor": factor, **_LLAMA3}
 
 
 def _words(path: Path, reader: Any) -> PreTrainedTokenizerBase:

@@ -62,9 +62,11 @@ def table(path: Path | str, *, csv_header: Sequence[str] | None = None) -> list[
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(
-            f"{path} does not exist.", found="no file", expected="a data file", do="correct the path in the study"
-        )
+        if path.is_dir():
+            raise DataError(
+                f"{path} is no data file.", found="a folder", expected="a data file", do="name a file in it"
+            )
+        raise DataError(f"{path} does not exist.", found="no file", expected="a data file", do="correct its path")
     return parsed(_bytes(path), str(path), csv_header=csv_header)
 
 
@@ -270,6 +272,20 @@ def _other_delimiter(header: Sequence[str]) -> str | None:
     return None
 
 
+def _without_leavings(lines: list[list[str]], named: bool) -> list[list[str]]:
+    """The lines without what spreadsheets leave: a first line that only says that commas separate, and at the end rows,
+    and columns of lines that are `named` by the first, with nothing in any cell."""
+    if lines and lines[0] == ["sep=", ""]:
+        lines = lines[1:]
+    while lines and len(lines[-1]) > 1 and not any(map(str.strip, lines[-1])):
+        lines = lines[:-1]
+    width = len(lines[0]) if lines else 0
+    if not named or any(len(line) != width for line in lines):  # which the reader tells
+        return lines
+    used = max((i + 1 for line in lines for i, cell in enumerate(line) if cell.strip()), default=width)
+    return [line[:used] for line in lines]
+
+
 def _csv(content: str, name: str, header: Sequence[str] | None) -> list[Row]:
     csv.field_size_limit(_LONGEST_FIELD)
     # Lines end as the first one does, not at every sign that Unicode calls a separator.
@@ -283,6 +299,7 @@ def _csv(content: str, name: str, header: Sequence[str] | None) -> list[Row]:
             f"{name} is not valid CSV.", found=str(error), expected="comma-separated values, quotes doubled",
             do="write it again with a CSV library",
         ) from None  # fmt: skip
+    lines = _without_leavings(lines, named=header is None)
     if not lines:
         return []
     if other := _other_delimiter(lines[0]):

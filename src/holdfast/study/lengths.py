@@ -34,6 +34,8 @@ def refuse(study: resolve.Resolved, positions: int) -> None:
     said = {f"{k}.max_length": p.max_length for k, p in phases.items() if "max_length" in p.model_fields_set}
     asked = {"evaluation.max_new_tokens": s.evaluation.max_new_tokens}
     asked |= {f"tasks.{k}.max_new_tokens": t.max_new_tokens for k, t in s.tasks.items()}
+    if s.safety.benign_answers == "self":
+        asked["safety.benign_max_new_tokens"] = s.safety.benign_max_new_tokens
     if study.judging.trains_constitution:
         asked["constitution.max_new_tokens"] = s.constitution.max_new_tokens
     for key, value, most in (

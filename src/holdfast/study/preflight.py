@@ -284,7 +284,7 @@ def _gated(resolved: resolve.Resolved, counted: gating.Counted | None, say: Call
 
 def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Path | None:
     """Look over every model that is on this machine, and those that are given against the one they all start from; the
-    folder of that one, where it is one of them.
+    folder of that one, where it is one of them; of a GGUF file that is not opened yet one with its tokenizer alone.
 
     Args:
         say: is told which model is not here yet; None leaves hub models to the run that asked before.
@@ -298,7 +298,7 @@ def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Pa
     named += [(source, None, chats) for source, chats in resolved.judging.sources()]
     given = list(dict.fromkeys(_given(resolved)))
     named += [(source, revision, False) for source, revision in given]
-    base = None
+    base = words = None
     for source, revision, chats in named:
         if source in ("tiny", "train") or (say is None and not paths.there(paths.home(source))):
             continue
@@ -306,6 +306,7 @@ def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Pa
         file = package.place(source, revision)
         if folder is None and file and gguf.named(file) and paths.there(file):
             gguf.check(file)
+            words = gguf.words(file) if say and source == first.source else words
         elif folder is not None:
             if (source, revision) in given:
                 _against(folder, base)
@@ -315,7 +316,7 @@ def _models(resolved: resolve.Resolved, say: Callable[[str], None] | None) -> Pa
             say(f"{source} is not on this machine: looked over when it is fetched, before anything is trained")
         if source == first.source:
             base = folder
-    return base
+    return base or words
 
 
 def _given(resolved: resolve.Resolved) -> Iterator[tuple[str, str | None]]:

@@ -55,8 +55,8 @@ def refuse_unwritable(study: str, folder: Path | None = None) -> None:
 
 def line(resolved: Resolved, base: Path | None, folder: Path | None = None) -> str | None:
     """What to say where the models of a study will not fit beside what is there; None where they do, or where the base
-    model (its folder) is not here yet."""
-    if base is None:
+    model (its folder) is not here yet, or its tokenizer alone is."""
+    if base is None or not any(base.glob("*.safetensors")):
         return None
     work = (folder or Path.cwd()) / "work" / resolved.name
     model = FP32 * sum(math.prod(shape) for shape in checkpoint.shapes(base).values())
