@@ -9,6 +9,7 @@ import yaml
 from conftest import ROOT
 from shipped import written
 
+from holdfast import data
 from holdfast.errors import ChatTemplateError, DataError, HoldfastError, StudyError
 from holdfast.model import chat, gguf
 from holdfast.study import preflight, resolve
@@ -141,11 +142,17 @@ def test_prompts_without_room_are_refused_and_those_with_little_are_said(base, t
     assert "prompt 1 of those asked" in error.value.found
 
 
-def test_rows_of_a_task_are_counted_too(base, tmp_path):
+@pytest.mark.parametrize("source", ["file", "hub"])
+def test_rows_of_a_task_are_counted_too(base, tmp_path, monkeypatch, source):
     rows = [
         {"question": f"How many hexes has box {i}? " * 4, "answer": "A step. " * 200 + f"\n#### {i}"} for i in range(40)
     ]
-    task = {"dataset": "gsm8k", "source": jsonl(tmp_path / "rows.jsonl", rows), "train_rows": 10, "validation_rows": 5,
+    # What stands in for the hub has no training rows, so that they are cut from those for testing.
+    folder = tmp_path / data.dataset("gsm8k").FOLDER
+    folder.mkdir()
+    file = jsonl(folder / "test.jsonl", rows)
+    monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path))
+    task = {"dataset": "gsm8k", "source": file if source == "file" else source, "train_rows": 10, "validation_rows": 5,
             "test_rows": 5, "training": {"max_length": 200}}  # fmt: skip
     assert look(tmp_path, base={"source": str(base)}, tasks={"stories": task}) == [
         "tasks.stories: 20 of 20 training rows taken as their first 200 tokens (max_length)"
