@@ -53,7 +53,8 @@ def pretend(tmp_path, monkeypatch):
         (tmp_path / name).write_text(json.dumps({"refusal": 0.9, "over_refusal": 0.0, "utility": 0.6}))
     inputs = {name: str(tmp_path / name) for name in ("task", "prompts", "aligned_answers", "full_answers")}
     inputs["model"] = str(tmp_path / "work/s/aligned/model.safetensors")
-    state = SimpleNamespace(inputs=inputs, trained=[], asked=[], merged=[], kill_at=None, fail_at=(), rates=rates)
+    state = SimpleNamespace(inputs=inputs, trained=[], asked=[], merged=[], kill_at=None, fail_at=(), rates=rates,
+                            earlier=0.0)  # fmt: skip
 
     def train(*, cfg, folder, **_):
         state.trained.append(cfg)
@@ -64,7 +65,7 @@ def pretend(tmp_path, monkeypatch):
         tensors(folder / "model.safetensors", cfg["training"]["learning_rate"], role="finetuned")
         jsonfiles.write_json(folder / "rates.json", state.rates(cfg))
         (folder / "adapter").mkdir()
-        return {"weights/changed_fraction": cfg["training"]["learning_rate"]}
+        return {"weights/changed_fraction": cfg["training"]["learning_rate"], "cost/earlier_seconds": state.earlier}
 
     def merge(*, checkpoints, cfg, folder, **_):
         state.merged.append((checkpoints, cfg))
@@ -116,6 +117,12 @@ def test_killed_and_resumed_is_the_same_as_in_peace(pretend, sampler, kill_at):
     assert not state_folder("broken", "checkpoints").exists()
     one, two = (checkpoint.opened(f).get_tensor("w") for f in (folder, other))
     assert torch.equal(one, two) and (folder / "train.json").read_bytes() == (other / "train.json").read_bytes()
+
+
+def test_what_was_trained_before_a_trial_was_killed_is_part_of_its_seconds(pretend):
+    pretend.earlier = 100.0
+    rows, _ = run(pretend)
+    assert all(100 <= float(r["seconds"]) < 110 for r in rows)
 
 
 def test_killed_between_the_last_trial_and_the_end_trains_nothing_again(pretend, monkeypatch):

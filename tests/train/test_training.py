@@ -87,10 +87,14 @@ def test_killed_and_resumed_is_the_same_as_uninterrupted(kind, more, model, toke
     with pytest.raises(Killed):
         _run(model, tokenizer, encoded, broken, kind, eager, after_step=kill)
     assert list((broken / "checkpoints").glob("checkpoint-*")) and not (broken / "train.jsonl").exists()
+    (state,) = (broken / "checkpoints").glob("checkpoint-*/trainer_state.json")
+    earlier = json.loads(state.read_text())["log_history"][-1]["seconds"]
     model.load_state_dict(start)
     lines = []
-    _run(model, tokenizer, encoded, broken, kind, settings, say=lines.append)
+    again = _run(model, tokenizer, encoded, broken, kind, settings, say=lines.append)
     assert any("resuming from checkpoint-" in x for x in lines)
+    # What it took before it was killed is part of what it took.
+    assert again["seconds"] > again["earlier_seconds"] == earlier > 0 == result["earlier_seconds"]
     for key, value in model.state_dict().items():
         assert torch.equal(value, expected[key]), key
     one, two = ([json.loads(x) for x in (d / "train.jsonl").read_text().splitlines()] for d in (whole, broken))

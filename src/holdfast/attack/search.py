@@ -136,10 +136,10 @@ class Search:
 
     def _tried(self, number: int, choice: Choice) -> Trial:
         """One trial: its choice, what became of it, seconds, and the model in a folder of its own."""
-        began, scratch = time.monotonic(), self.kept / "scratch"
+        began, scratch, earlier = time.monotonic(), self.kept / "scratch", 0.0
         trial: Trial = {"trial": number, "choice": choice, "identity": self._identity, "failed": ""}
         try:
-            trial["record"] = self._made(choice, scratch)
+            trial["record"], earlier = self._made(choice, scratch)
         except TrainingError as error:  # the loss is no number any more: a trial like any other, and none that counts
             trial |= {"failed": error.what, "refusal": None, "over_refusal": None, "utility": None, "record": {}}
         else:
@@ -149,10 +149,11 @@ class Search:
             shutil.rmtree(self.kept / f"{number:04d}", ignore_errors=True)
             (scratch / "model").rename(self.kept / f"{number:04d}")
         shutil.rmtree(scratch, ignore_errors=True)
-        return trial | {"seconds": round(time.monotonic() - began, 2)}
+        return trial | {"seconds": round(earlier + time.monotonic() - began, 2)}
 
-    def _made(self, choice: Choice, scratch: Path) -> dict[str, Any]:
-        """Fine-tune with a choice, and merge where the defence does; the model is in scratch/model. Its record."""
+    def _made(self, choice: Choice, scratch: Path) -> tuple[dict[str, Any], float]:
+        """Fine-tune with a choice, and merge where the defence does; the model is in scratch/model. Its record, and the
+        seconds that were trained before this trial was killed."""
         of, merge = self.inputs, self.cfg["merge"]
         tuned = scratch / ("tuned" if merge else "model")
         own = settings(self.cfg["train"], choice)
@@ -163,17 +164,19 @@ class Search:
             log_file=scratch / "train.jsonl", record_file=scratch / "train.json", checkpoints=scratch / "checkpoints",
             terminal=self.terminal, name=self.name,
         )  # fmt: skip
+        earlier = float(record.get("cost/earlier_seconds", 0.0))
         if not merge:
-            return record
+            return record, earlier
         places = {"finetuned": tuned, "aligned": Path(of["model"]).parent}
         places |= {role: Path(of[role]).parent for role in ("base", "unaligned") if of.get(role)}
         places |= {f"finetuned:{i}": Path(p).parent for i, p in enumerate(of.get("others") or [])}
         pairs = self._path("preferences")
-        return driver.run(
+        merged = driver.run(
             checkpoints=places, cfg=merge, folder=scratch / "model", record_file=scratch / "merge.json",
             gram_file=self._path("merged_gram"), preferences=tables.read(pairs, "preferences") if pairs else None,
             say=self.say,
         )  # fmt: skip
+        return merged, earlier
 
     def _path(self, name: str) -> Path | None:
         return Path(self.inputs[name]) if self.inputs.get(name) else None

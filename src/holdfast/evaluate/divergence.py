@@ -32,7 +32,7 @@ def per_answer(
         # What predicts a token stands one place before it.
         answered = torch.nn.functional.pad(batch.pop("labels") != chat.IGNORE, (0, 1))[:, 1:]
         p, q = (folders.logits_at(m, batch, answered).log_softmax(-1) for m in (aligned, model))
-        each = (p.exp() * (p - q)).sum(-1).split(answered.sum(1).tolist())
+        each = torch.split((p.exp() * (p - q)).sum(-1), answered.sum(1).tolist())
         out += [float(kl.mean()) for kl in each]
         say(f"compared {len(out)}/{len(encoded)} answers")
     return out

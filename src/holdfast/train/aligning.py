@@ -84,7 +84,8 @@ def _record(path: Path, started: float, trained: dict[str, Any], together: dict[
     kept = {k: trained[k] for k in ("rows", "cut_rows", "steps", "supervised_tokens", "final_loss")}
     jsonfiles.write_json(path, kept | together | {
         "cost/train_seconds": round(trained["seconds"], 2),
-        "cost/seconds": round(time.monotonic() - started, 2),
+        "cost/earlier_seconds": round(trained["earlier_seconds"], 2),
+        "cost/seconds": round(trained["earlier_seconds"] + time.monotonic() - started, 2),
         "cost/peak_memory_bytes": max(peak, machine.peak_memory()), **machine.made_with(),
     })  # fmt: skip
 

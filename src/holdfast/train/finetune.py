@@ -193,7 +193,8 @@ def run(
         "steps": trained["steps"], "final_loss": trained["final_loss"],
         "weights/changed_fraction": changed.pop("all"), "changed_fraction_by_module": changed,
         "cost/train_seconds": round(trained["seconds"], 2),
-        "cost/seconds": round(time.monotonic() - started, 2),
+        "cost/earlier_seconds": round(trained["earlier_seconds"], 2),
+        "cost/seconds": round(trained["earlier_seconds"] + time.monotonic() - started, 2),
         "cost/peak_memory_bytes": max(peak, machine.peak_memory()), **machine.made_with(),
     }  # fmt: skip
     header: dict[str, Any] = {"role": "finetuned", "aligned": aligned_digest, "settings": provenance.digest(cfg)}

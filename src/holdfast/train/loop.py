@@ -200,7 +200,9 @@ def train(
     terminal: TextIO | None = None,
     name: str = "training",
 ) -> dict[str, Any]:
-    """Train `model` in place and return {steps, tokens, supervised_tokens, cut_rows, seconds, final_loss}.
+    """Train `model` in place and return {steps, tokens, supervised_tokens, cut_rows, seconds, earlier_seconds,
+    final_loss}. `earlier_seconds`, which are within `seconds`, are those of a killed run up to the checkpoint from
+    which it goes on.
 
     `optimizer` None means AdamW over the `groups` of the model. `clips_itself` says that the optimizer
     clips the global norm in its own coordinates, so the loop must not clip before it.
@@ -278,7 +280,7 @@ def train(
     started = time.monotonic()
     result = trainer.train(resume_from_checkpoint=resume)
     trainer.beside.finish(model)
-    seconds = time.monotonic() - started
+    seconds = log.earlier + time.monotonic() - started
     log.finish()
     if leads:
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -288,6 +290,7 @@ def train(
         "supervised_tokens": sum(sum(t != chat.IGNORE for t in e["labels"]) for e in encoded),
         "cut_rows": cut,
         "seconds": seconds,
+        "earlier_seconds": log.earlier,
         "final_loss": log.records[-1]["loss"] if log.records else None,
     }
 

@@ -29,7 +29,7 @@ class Log(TrainerCallback):
     writing them would take more than the share `SAVING` of the time.
 
     Lines of steps after the checkpoint a run resumes from are dropped, so a killed and resumed run
-    has the same steps as an uninterrupted one.
+    has the same steps as an uninterrupted one. What it took up to there counts (`earlier`, seconds).
 
     Of several processes all have one, because checkpoints are written together: the clock is that of the first
     (`agreed`), and only it has a `path` to write to.
@@ -49,12 +49,14 @@ class Log(TrainerCallback):
         self.name, self.terminal = name, terminal
         self.bar: tqdm[Any] | None = None
         self.records: list[dict[str, float]] = []
-        self.saved = self.said = self.asked = time.monotonic()
+        self.began = self.saved = self.said = self.asked = time.monotonic()
+        self.earlier = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take up the lines of a killed run, up to the step it resumes from."""
+        """Take up the lines of a killed run, and its seconds, up to the step it resumes from."""
+        self.earlier = max((line.get("seconds", 0.0) for line in state.log_history), default=0.0)
         if self.partial is None:
             return
         self.partial.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,7 @@ class Log(TrainerCallback):
         """Write one line, and say one to the log every ten seconds."""
         if not logs or "loss" not in logs:
             return
+        state.log_history[-1]["seconds"] = self.earlier + time.monotonic() - self.began  # goes into a checkpoint
         inner = getattr(optimizer, "optimizer", optimizer)
         record = {
             "step": state.global_step,
