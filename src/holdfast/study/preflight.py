@@ -169,7 +169,7 @@ def check_files(
     ):
         _gated(resolved, None, say if first else None)
         return None
-    from holdfast.data import leaks, prepare, sources
+    from holdfast.data import fetch, leaks, prepare, sources
     from holdfast.study import refusals
     from holdfast.suites import published
 
@@ -230,7 +230,16 @@ def check_files(
                 expected=f"HOLDFAST_DATA to be a folder that holds {folder.name}/",
                 do="correct HOLDFAST_DATA, or unset it to use the hub",
             )
-        if folder is not None and all(map(small, sources.local_files(task.dataset, task.source, resolved.parts(name)))):
+        parts = resolved.parts(name)
+        local = [] if folder is None else sources.local_files(task.dataset, task.source, parts)
+        if task.source == HUB:  # files that stand in for the hub may hold less than a study asks for
+            how = table.reading(task.dataset, resolved.task_data_cfg(name))
+            splits = list(parts) if len(parts) == len(local) else list(map(sources.part, local))
+            for split, file in zip(splits, local, strict=True):
+                found = fetch.read_local(task.dataset, file, how)[: task.train_rows] if small(file) else []
+                also = [] if "train" in splits else ["train"]  # which is cut from the others then
+                rows.setdefault(name, []).extend(r | {"split": kind} for kind in [split, *also] for r in found)
+        elif folder is not None and all(map(small, local)):
             rows[name] = prepare.task_rows(resolved.task_data_cfg(name), folder)
     for name, found_rows in rows.items():
         if first:
