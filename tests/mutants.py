@@ -76,6 +76,7 @@ MUTANTS = [
         "attack/search.py", "attack/test_search.py",
         ("wanted = attacks.nearest(done) if found is None else found", "wanted = attacks.nearest(done)"),
         ("if trial[\"identity\"] != self._identity:", "if False:"),
+        ("round(earlier + time.monotonic()", "round(time.monotonic()"),
         ("chooser.replay([(t[\"choice\"], *_told(t, needed)) for t in done])", "pass"),
         ("model = attacks.nearest(done) if chosen is None else chosen", "model = attacks.nearest(done)"),
         ("container.place(out) | {\"weakened\": True}", "container.place(out)"),
@@ -1124,6 +1125,23 @@ MUTANTS = [
         "model/gguf.py", "model/test_gguf.py -k spaces",
         ("bytewise and of == _USER_DEFINED", "bytewise and of == 0"),
         ('"vocab": {own.get(i, t): i for', '"vocab": {t: i for'),
+    ),
+    *_of(
+        "train/progress.py", "train/test_training.py -k same_as_uninterrupted",
+        ("max((line.get(\"seconds\", 0.0) for line in state.log_history), default=0.0)", "0.0"),
+    ),
+    *_of(
+        "train/loop.py", "train/test_training.py -k same_as_uninterrupted",
+        ('"earlier_seconds": log.earlier,', '"earlier_seconds": 0.0,'),
+    ),
+    *_of(
+        "evaluate/divergence.py", "evaluate/test_divergence.py",
+        ("chat.IGNORE, (0, 1))[:, 1:]", "chat.IGNORE, (1, 0))[:, :-1]"),
+        ("torch.split((p.exp() * (p - q))", "torch.split((q.exp() * (q - p))"),
+    ),
+    *_of(
+        "study/preflight.py", "study/test_lengths.py -k counted_too",
+        ('[] if "train" in splits else ["train"]', "[]"),
     ),
     *_of(
         "train/steps.py", "train/test_training.py -k one_length",
