@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -83,9 +83,14 @@ WRITERS = {
 @example(rows=[{"prompt": "\r", "response": "\n", "id": "\r\n"}, {"prompt": '"', "response": ",", "id": "null"}])
 @given(rows=ROWS)
 def test_any_rows_are_read_back_as_they_were_written(name, rows):
-    if ".csv" in name.lower() or name.endswith(".zip"):
-        assume(any(map(str.strip, rows[-1].values())))  # rows of nothing at the end are what spreadsheets leave
-    assert userfiles.parsed(WRITERS[name](rows), name) == rows
+    content = WRITERS[name](rows)
+    while (".csv" in name.lower() or name == "x.zip") and rows and not any(map(str.strip, rows[-1].values())):
+        rows = rows[:-1]  # rows of nothing at the end are what spreadsheets leave, in any CSV
+    if rows:
+        assert userfiles.parsed(content, name) == rows
+    else:
+        with pytest.raises(DataError, match="has no rows"):
+            userfiles.parsed(content, name)
 
 
 @pytest.fixture
