@@ -1,5 +1,8 @@
 """The models arms start from. Writes work/<study>/{base,aligned,unaligned} in Hugging Face layout."""
 
+# Everything waits for these, which take all threads: behind a job of one thread the others would stand idle.
+FIRST = 2
+
 
 rule train_base:
     """Training (or fetching) the base model"""
@@ -34,6 +37,7 @@ if S.study.safety.benign_answers == "self":
             f"{W}/{{rep}}data/benign.parquet",
         log:
             f"{L}/{{rep}}answer_benign.log",
+        priority: FIRST
         threads: ALONE
         resources:
             **asks("own answers", mem_mb=8000, runtime=240, gpu=GPU),
@@ -56,6 +60,7 @@ rule train_aligned:
         curve=f"{R}/{{rep}}models/aligned/train.jsonl",
     log:
         f"{L}/{{rep}}aligned.log",
+    priority: FIRST
     threads: max(ALONE, TOGETHER)
     resources:
         **spread("aligned", mem_mb=8000, runtime=240),

@@ -348,7 +348,7 @@ MUTANTS = [
     ),
     *_of(
         "train/beside.py", f"{BESIDE} -k published_objective",
-        ("(0, 1))[:, 1:][asked]", "(0, 0))[asked]"),
+        ("chat.following(v, fill=0.0)[asked]", "v[asked]"),
         ('{self.seed}-{turn}").shuffle', '{self.seed}").shuffle', f"{BESIDE} -k stream"),
         ("-{self.seed}-{turn}", "-{turn}", f"{BESIDE} -k stream"),
     ),
@@ -578,6 +578,7 @@ MUTANTS = [
         (">= float(spread(values, numbered[None])[0]) - _REACHED", "> float(spread(values, numbered[None])[0])"),
         ("aligned.answered_beside(arm, sets, names.REFUSAL)", "aligned.answered(sets, names.REFUSAL)"),
         ("shares[clusters == clusters[i]].mean() for i in first", "shares[i] for i in first"),
+        ("np.isin(shares[here], (0, 1))", "np.isin(shares, (0, 1))"),
         ("first = np.unique(clusters, return_index=True)[1]", "first = np.arange(len(clusters))"),
         ("adjusted = holm([p for _, p in found])", "adjusted = [p for _, p in found]"),
     ),
@@ -1125,6 +1126,8 @@ MUTANTS = [
         "model/gguf.py", "model/test_gguf.py -k spaces",
         ("bytewise and of == _USER_DEFINED", "bytewise and of == 0"),
         ('"vocab": {own.get(i, t): i for', '"vocab": {t: i for'),
+        ("**gguf_header.heads(reader)", "**{}", "model/test_gguf.py -k heads_of"),
+        (" and not paths.home(source).is_dir()", "", "model/test_gguf.py -k called_like"),
     ),
     *_of(
         "train/progress.py", "train/test_training.py -k same_as_uninterrupted",
@@ -1136,7 +1139,7 @@ MUTANTS = [
     ),
     *_of(
         "evaluate/divergence.py", "evaluate/test_divergence.py",
-        ("chat.IGNORE, (0, 1))[:, 1:]", "chat.IGNORE, (1, 0))[:, :-1]"),
+        ('chat.following(batch.pop("labels"))', 'batch.pop("labels")'),
         ("torch.split((p.exp() * (p - q))", "torch.split((q.exp() * (q - p))"),
     ),
     *_of(

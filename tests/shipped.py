@@ -30,7 +30,12 @@ def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True,
     writer.add_feed_forward_length(c.intermediate_size)
     writer.add_head_count(c.num_attention_heads)
     writer.add_head_count_kv(c.num_key_value_heads)
-    writer.add_rope_dimension_count(c.hidden_size // c.num_attention_heads)
+    if (
+        arch == "qwen3"
+    ):  # of these llama.cpp writes the width of a head, and that all of it is turned goes without saying
+        writer.add_key_length(c.head_dim)
+    else:
+        writer.add_rope_dimension_count(c.hidden_size // c.num_attention_heads)
     writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(c.rms_norm_eps)
     vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
@@ -64,12 +69,13 @@ def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True,
         {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32, bool: writer.add_bool}[type(value)](
             name, value
         )
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, c.num_hidden_layers)
+    of_arch = gguf.MODEL_ARCH.QWEN3 if arch == "qwen3" else gguf.MODEL_ARCH.LLAMA
+    names = gguf.get_tensor_name_map(of_arch, c.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and c.tie_word_embeddings or without in name:
             continue
         values = tensor.float().numpy()
-        if "q_proj" in name or "k_proj" in name:
+        if arch != "qwen3" and ("q_proj" in name or "k_proj" in name):
             values = permuted(values, c.num_attention_heads if "q_proj" in name else c.num_key_value_heads)
         to = names.get_name(name, try_suffixes=(".weight",))
         blocks = values.ndim == 2 and values.shape[1] % 32 == 0 and "layers" in name

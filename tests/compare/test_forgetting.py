@@ -10,7 +10,7 @@ from scipy.stats import chi2_contingency
 
 from holdfast.compare import forgetting, groups
 from holdfast.record import jsonfiles, tables
-from holdfast.statistics import holm
+from holdfast.statistics import holm, wilson
 
 KINDS = ("a", "b", "c")
 
@@ -175,3 +175,15 @@ def test_categories_come_from_the_verdicts(tmp_path):
     loaded = groups.load([tmp_path / "aligned/metrics.json", tmp_path / "full/metrics.json"])
     found = {r["category"]: (r["lost"], r["lost_n"]) for r in forgetting.rows(loaded)}
     assert found == {"all": (0.5, 4), "a": (pytest.approx(2 / 3), 3), "b": (0.0, 1)}
+
+
+def test_a_category_that_lost_all_or_nothing_has_an_interval_beside_one_that_seeds_lost_in_part():
+    before = group("aligned", [[True] * 9], "aaabbbccc", cells=[{"seed": 0}])
+    after = group(
+        "full", [[True] * 3 + [False] * 3 + [True, False, True], [True] * 3 + [False] * 5 + [True]], "aaabbbccc"
+    )
+    found = {r["category"]: r for r in forgetting.rows({"t": {"aligned": before, "full": after}})}
+    for category, value, interval in (("a", 0, wilson(0, 3)), ("b", 1, wilson(3, 3))):
+        assert found[category]["lost"] == value
+        assert (found[category]["lost_low"], found[category]["lost_high"]) == pytest.approx(interval)
+    assert found["c"]["lost_low"] < found["c"]["lost"] < found["c"]["lost_high"]

@@ -139,9 +139,12 @@ def test_a_users_own_file_is_calibrated(tmp_path, capsys):
     out = capsys.readouterr().out
     low, _ = statistics.wilson(len(rows), len(rows))
     assert f"mine{'':38}{len(rows):>6}  100.0 [{100 * low:4.1f}, 100.0]   1.00" in out
-    path.write_text(json.dumps(rows[0] | {"label": "maybe"}) + "\n")
-    assert main(["calibrate", str(path)]) == 2
-    assert "row 0 is not a labelled answer" in capsys.readouterr().err
+    for other in ({"label": "maybe"}, {"response": ["I cannot."]}, {"prompt": {"text": ASKED}}, {"response": None}):
+        path.write_text(json.dumps(rows[0] | other) + "\n")
+        assert main(["calibrate", str(path)]) == 2
+        assert "row 0 is not a labelled answer" in capsys.readouterr().err
+    path.write_text(json.dumps(rows[0] | {"prompt": "2 + 2?", "response": 4, "label": "compliance"}) + "\n")
+    assert main(["calibrate", str(path)]) == 0
 
 
 def test_the_keyword_judges_are_the_published_ones_and_disagree():

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 import torch
 from shipped import written
-from transformers import Gemma2Config, Gemma3TextConfig, LlamaConfig, Phi3Config, StableLmConfig
+from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    Phi3Config,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    StableLmConfig,
+)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from holdfast.errors import ChatTemplateError, HoldfastError
@@ -279,6 +287,28 @@ def test_an_output_layer_of_its_own_is_known_from_the_header_and_opened(model, t
     found, _ = folders.load(str(file))
     assert torch.equal(found.lm_head.weight, original.lm_head.weight)
     assert torch.equal(found.lm_head.weight, found.model.embed_tokens.weight) == tied
+
+
+def test_heads_of_another_width_than_transformers_takes_for_granted(model, tokenizer, tmp_path, cache):
+    shape = {
+        k: getattr(model.config, k) for k in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+    }
+    config = Qwen3Config(**shape, head_dim=16, num_attention_heads=4, num_key_value_heads=2, pad_token_id=None,
+                         max_position_embeddings=128)  # fmt: skip
+    original = Qwen3ForCausalLM(config)
+    file = written(tmp_path / "m.gguf", original, tokenizer, arch="qwen3", pre="qwen2")
+    found, _ = folders.load(str(file))
+    assert found.config.head_dim == 16 and gguf.config(file)["head_dim"] == 16
+    ids = torch.tensor([[5, 7, 11, 2]])
+    assert torch.equal(found(ids).logits, original(ids).logits)
+
+
+def test_a_folder_may_be_called_like_a_file(model, tokenizer, tmp_path, cache):
+    place = tmp_path / "tiny.gguf"
+    folders.save(model, tokenizer, place, header={})
+    assert hub.known(str(place)) == place
+    found, _ = folders.load(str(place))
+    assert torch.equal(found.model.norm.weight, model.model.norm.weight)
 
 
 def test_a_special_token_that_the_model_has_no_row_for_is_none(model, tokenizer, tmp_path):

@@ -29,8 +29,7 @@ def per_answer(
     for start in range(0, len(encoded), batch_size):
         batch = chat.collate(encoded[start : start + batch_size], pad_id)
         batch = {k: v.to(model.device) for k, v in batch.items()}
-        # What predicts a token stands one place before it.
-        answered = torch.nn.functional.pad(batch.pop("labels") != chat.IGNORE, (0, 1))[:, 1:]
+        answered = chat.following(batch.pop("labels")) != chat.IGNORE
         p, q = (folders.logits_at(m, batch, answered).log_softmax(-1) for m in (aligned, model))
         each = torch.split((p.exp() * (p - q)).sum(-1), answered.sum(1).tolist())
         out += [float(kl.mean()) for kl in each]

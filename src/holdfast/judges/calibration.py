@@ -48,7 +48,7 @@ def read(paths: Sequence[Path]) -> list[dict[str, str]]:
                 "label": r.get("label", r.get("final_label")), "model": str(r.get("model") or path.stem),
             }  # fmt: skip
             for key in ("prompt", "text", "label"):
-                row[key] = row[key] if isinstance(row[key], str) or row[key] is None else str(row[key])
+                row[key] = _text(row[key])
             row["label"] = _plainly(row["label"])
             if row["prompt"] is None or row["text"] is None or row["label"] not in refusal.LABELS:
                 raise DataError(
@@ -58,6 +58,11 @@ def read(paths: Sequence[Path]) -> list[dict[str, str]]:
                 )  # fmt: skip
             rows.append(row)
     return rows
+
+
+def _text(value: Any) -> str | None:
+    """A cell as text; a number is one that somebody wrote, a list or nothing is not."""
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 
 def _plainly(label: str | None) -> str | None:

@@ -221,6 +221,13 @@ def cut_rows(encoded: Sequence[Example]) -> int:
     return sum(e.get("cut", 0) > 0 for e in encoded)
 
 
+def following(labels: torch.Tensor, fill: float = IGNORE) -> torch.Tensor:
+    """Labels (B, S), or values that stand at their tokens, moved to where they are predicted: one place earlier."""
+    import torch
+
+    return torch.nn.functional.pad(labels, (0, 1), value=fill)[:, 1:]
+
+
 def collate(examples: Sequence[Mapping[str, Any]], pad_id: int, side: str = "right") -> dict[str, torch.Tensor]:
     """Pad a batch to its longest row: int64 tensors input_ids, attention_mask, labels of shape (B, S), and float32 ones
     of what a method gave its examples (`values`)."""

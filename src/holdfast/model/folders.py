@@ -181,13 +181,12 @@ def supervised(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[s
     The product with the vocabulary is a large part of a step and the loss ignores every other position,
     so loss and gradients stay what they are. A model that cannot leave logits out gets `batch` itself.
     """
-    import torch
     from transformers.loss.loss_utils import ForCausalLMLoss
 
     plain = cast("PeftModel", model).get_base_model() if hasattr(model, "get_base_model") else model
     if not _takes_logits_to_keep(plain) or getattr(plain, "loss_function", None) is not ForCausalLMLoss:
         return batch
-    following = torch.nn.functional.pad(batch["labels"], (0, 1), value=chat.IGNORE)[:, 1:]
+    following = chat.following(batch["labels"])
     keep = following != chat.IGNORE
     return {**batch, "logits_to_keep": keep, "shift_labels": following[keep]}
 

@@ -30,8 +30,8 @@ _USER_DEFINED = 4  # a type of token in llama.cpp: matched whole wherever it sta
 
 
 def named(source: Path | str) -> bool:
-    """Whether a source is a GGUF file by its name."""
-    return str(source).lower().endswith(".gguf")
+    """Whether a source is a GGUF file by its name, and no folder that is called like one."""
+    return str(source).lower().endswith(".gguf") and not paths.home(source).is_dir()
 
 
 def folder(source: Path | str) -> Path:
@@ -135,6 +135,7 @@ def config(source: Path | str) -> dict[str, Any]:
         "model_type": kind, "hidden_size": of("embedding_length"), "intermediate_size": of("feed_forward_length"),
         "num_hidden_layers": of("block_count"), "num_attention_heads": of("attention.head_count"),
         "num_key_value_heads": _field(reader, f"{kind}.attention.head_count_kv"),
+        "head_dim": _field(reader, f"{kind}.attention.key_length"),
         "vocab_size": len(_field(reader, "tokenizer.ggml.tokens") or ()),
         "tie_word_embeddings": all(t.name != "output.weight" for t in reader.tensors),
     }  # fmt: skip
@@ -197,6 +198,7 @@ def read(source: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, 
             loaded = AutoModelForCausalLM.from_pretrained(
                 path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True,
                 trust_remote_code=False, ignore_mismatched_sizes=True,  # which are told below, by name
+                **gguf_header.heads(reader),
             )  # fmt: skip
         model, found = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _refuse_other_tensors(path, reader, model, found)

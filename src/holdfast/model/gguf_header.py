@@ -11,6 +11,7 @@ from holdfast.errors import ArtifactError
 
 STRETCHED = "rope_freqs.weight"
 _SCALINGS = {None, "none", "linear", "yarn"}
+_TAKEN_FOR_GRANTED = {"qwen3", "nemotron"}
 # Of stretched positions: what is read, and what changes nothing where it is 1.
 _READ = {"type", "factor", "original_context_length", "finetuned", "yarn_beta_fast", "yarn_beta_slow"}
 _NEUTRAL = {"attn_factor", "yarn_attn_factor", "yarn_ext_factor"}
@@ -28,6 +29,14 @@ def field(reader: Any, name: str) -> Any:
     """What a header says under a name; None where it does not."""
     found = reader.get_field(name)
     return None if found is None else found.contents()
+
+
+def heads(reader: Any) -> dict[str, int]:
+    """The width of a head under the name of a configuration, of the kinds of model whose own transformers takes for
+    granted."""
+    kind = field(reader, "general.architecture")
+    width = field(reader, f"{kind}.attention.key_length")
+    return {"head_dim": width} if kind in _TAKEN_FOR_GRANTED and width else {}
 
 
 def _unread(path: Path, found: str, expected: str) -> ArtifactError:

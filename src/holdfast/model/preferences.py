@@ -33,7 +33,7 @@ def log_probabilities(
     for start in range(0, len(pairs), batch_size):
         chunk = pairs[start : start + batch_size]
         batch = chat.collate([p[0] for p in chunk] + [p[1] for p in chunk], pad_id)
-        following = torch.nn.functional.pad(batch.pop("labels"), (0, 1), value=chat.IGNORE)[:, 1:].to(model.device)
+        following = chat.following(batch.pop("labels")).to(model.device)
         asked = following != chat.IGNORE
         logits = folders.logits_at(model, {k: v.to(model.device) for k, v in batch.items()}, asked)
         tokens = torch.log_softmax(logits, dim=-1).gather(1, following[asked][:, None])[:, 0]

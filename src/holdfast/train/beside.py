@@ -84,11 +84,10 @@ def predicted(
 
     device = next(model.parameters()).device
     there = {k: v.to(device) for k, v in batch.items()}
-    following = torch.nn.functional.pad(there.pop("labels"), (0, 1), value=chat.IGNORE)[:, 1:]
+    following = chat.following(there.pop("labels"))
     asked = following != chat.IGNORE
     read = {k: there.pop(k) for k in ("input_ids", "attention_mask")}
-    # A value stands at its token, as a label does; what predicts the token stands one place before it.
-    values = {k: torch.nn.functional.pad(v, (0, 1))[:, 1:][asked] for k, v in there.items()}
+    values = {k: chat.following(v, fill=0.0)[asked] for k, v in there.items()}
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         logits = folders.logits_at(model, read, asked)
     return logits, following[asked], values
