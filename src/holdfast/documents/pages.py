@@ -100,6 +100,9 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
         ("docs/real/README.md", "risk"): tabular.overview(
             csvfiles.read_csv(docs / "real/risk.csv"), ("refused", "over-refusal", "utility")
         ),
+        ("docs/real/README.md", "unprompted"): tabular.overview(
+            csvfiles.read_csv(docs / "real/unprompted.csv"), ("refused", "over-refusal", "utility")
+        ),
         ("docs/real/README.md", "mixes"): tables.mixes(csvfiles.read_csv(docs / "real/mixes.csv")),
         ("docs/real/README.md", "claims"): f"{tabular.verdicts(csvfiles.read_csv(docs / 'real/claims.csv'))}\n",
     }
