@@ -578,7 +578,6 @@ MUTANTS = [
         (">= float(spread(values, numbered[None])[0]) - _REACHED", "> float(spread(values, numbered[None])[0])"),
         ("aligned.answered_beside(arm, sets, names.REFUSAL)", "aligned.answered(sets, names.REFUSAL)"),
         ("shares[clusters == clusters[i]].mean() for i in first", "shares[i] for i in first"),
-        ("np.isin(shares[here], (0, 1))", "np.isin(shares, (0, 1))"),
         ("first = np.unique(clusters, return_index=True)[1]", "first = np.arange(len(clusters))"),
         ("adjusted = holm([p for _, p in found])", "adjusted = [p for _, p in found]"),
     ),

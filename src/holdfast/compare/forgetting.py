@@ -72,8 +72,7 @@ def _of_arm(arm: Group, aligned: Group) -> tuple[list[dict[str, Any]], float]:
     rows = []
     for category in (ALL, *sorted(set(categories))):
         here = np.full(len(shares), True) if category == ALL else categories == category
-        # Of shares that are all 0 or all 1 a mean has no spread; as counts they have Wilson's interval.
-        graded = not bool(np.isin(shares[here], (0, 1)).all())
+        graded = not bool(np.isin(shares, (0, 1)).all())
         found = rate(LOST, shares[here].tolist(), clusters[here].tolist(), graded=graded)
         rows.append({"task": arm.task, "arm": arm.arm, "category": category, **found, **arm.counts()})
     # one value and one category per request: wordings of the same are no requests of their own
