@@ -50,6 +50,8 @@ W, R, L = f"work/{S.name}", f"results/{S.name}", f"logs/{S.name}"
 GPU = int(config.get("gpu", 0))
 # Of what every other job waits for; bytes depend on it, so whatever --cores says. The tiny model loses time to a second.
 ALONE = 1 if S.study.foundation.source == "tiny" else 2
+# What everything waits for, up to safety training, takes all threads: behind a job of one thread the others would stand idle.
+FIRST = 2
 # Processes, each with a GPU where jobs have one, that train a model together.
 TOGETHER = S.study.resources.gpus
 

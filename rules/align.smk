@@ -1,8 +1,5 @@
 """The models arms start from. Writes work/<study>/{base,aligned,unaligned} in Hugging Face layout."""
 
-# Everything waits for these, which take all threads: behind a job of one thread the others would stand idle.
-FIRST = 2
-
 
 rule train_base:
     """Training (or fetching) the base model"""

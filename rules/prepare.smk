@@ -18,7 +18,8 @@ rule prepare_safety:
     log:
         f"{L}/{{rep}}prepare_safety.log",
     localrule: True
-    threads: 1
+    priority: FIRST
+    threads: ALONE
     resources:
         **asks(None, mem_mb=2000, runtime=30),
     params:

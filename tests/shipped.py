@@ -30,9 +30,7 @@ def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True,
     writer.add_feed_forward_length(c.intermediate_size)
     writer.add_head_count(c.num_attention_heads)
     writer.add_head_count_kv(c.num_key_value_heads)
-    if (
-        arch == "qwen3"
-    ):  # of these llama.cpp writes the width of a head, and that all of it is turned goes without saying
+    if arch == "qwen3":  # llama.cpp writes the width of a head; that all of it is turned goes without saying
         writer.add_key_length(c.head_dim)
     else:
         writer.add_rope_dimension_count(c.hidden_size // c.num_attention_heads)

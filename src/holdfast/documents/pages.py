@@ -14,6 +14,7 @@ from holdfast.report import tabular
 from holdfast.study import keys, resolve
 
 _SHOWN = 20  # lines of a difference
+BRIEF = ("refused", "over-refusal", "utility")  # columns where one table has every task
 SHORT = ("agnews", "notes")  # tasks of the real model on the front page; it does not learn the third
 
 
@@ -68,10 +69,12 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
             "all", "order", "attack",
         )
     )  # fmt: skip
-    real, suites, trial = (csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites", "trial"))
+    real, suites, trial, spiced, unprompted = (
+        csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites", "trial", "risk", "unprompted")
+    )
     learned = [r for r in real if r["task"] in SHORT]
     return {
-        ("README.md", "real"): tabular.overview(learned, ("refused", "over-refusal", "utility")),
+        ("README.md", "real"): tabular.overview(learned, BRIEF),
         ("README.md", "claims"): f"{tabular.verdicts(claims)}\n",
         ("docs/five-minutes.md", "crafts"): tabular.markdown(
             [r for r in demo if r["task"] == "crafts" and r["arm"] in tables.MAIN]
@@ -82,7 +85,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
         ("docs/results.md", "ablation"): tables.plain(ablation, tables.ABLATION, "agnews"),
         ("docs/results.md", "more"): tabular.overview(
             [r for r in more if r["arm"] in tables.MORE and r["task"] != "gsm8k"],
-            ("refused", "over-refusal", "utility"),
+            BRIEF,
         ),
         ("docs/results.md", "risk"): tables.shares(risk),
         ("docs/forgetting.md", "order"): tabular.overview(order),
@@ -92,17 +95,11 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
         ("docs/performance.md", "truncated"): tables.truncated(truncated),
         ("docs/variance.md", "results"): tables.spreads(variance),
         ("docs/lead.md", "results"): tables.areas(curves, tables.LEAD),
-        ("docs/lead.md", "real"): tabular.overview(
-            [r for r in real if r["arm"] in tables.LEAD_REAL], ("refused", "over-refusal", "utility")
-        ),
+        ("docs/lead.md", "real"): tabular.overview([r for r in real if r["arm"] in tables.LEAD_REAL], BRIEF),
         ("docs/real/README.md", "results"): tabular.markdown(real) + tabular.suites(suites),
-        ("docs/real/README.md", "trial"): tabular.overview(trial, ("refused", "over-refusal", "utility")),
-        ("docs/real/README.md", "risk"): tabular.overview(
-            csvfiles.read_csv(docs / "real/risk.csv"), ("refused", "over-refusal", "utility")
-        ),
-        ("docs/real/README.md", "unprompted"): tabular.overview(
-            csvfiles.read_csv(docs / "real/unprompted.csv"), ("refused", "over-refusal", "utility")
-        ),
+        ("docs/real/README.md", "trial"): tabular.overview(trial, BRIEF),
+        ("docs/real/README.md", "risk"): tabular.overview(spiced, BRIEF),
+        ("docs/real/README.md", "unprompted"): tabular.overview(unprompted, BRIEF),
         ("docs/real/README.md", "mixes"): tables.mixes(csvfiles.read_csv(docs / "real/mixes.csv")),
         ("docs/real/README.md", "claims"): f"{tabular.verdicts(csvfiles.read_csv(docs / 'real/claims.csv'))}\n",
     }
