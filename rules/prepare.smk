@@ -17,8 +17,8 @@ rule prepare_safety:
         f"{W}/{{rep}}data/safety.parquet",
     log:
         f"{L}/{{rep}}prepare_safety.log",
-    localrule: True
     priority: FIRST
+    localrule: True
     threads: ALONE
     resources:
         **asks(None, mem_mb=2000, runtime=30),
