@@ -1133,6 +1133,20 @@ MUTANTS = [
         ("max((line.get(\"seconds\", 0.0) for line in state.log_history), default=0.0)", "0.0"),
     ),
     *_of(
+        "train/loop.py", "train/test_training.py -k last_step_made_no_numbers",
+        ("    _refuse_not_finite(model, name, settings)\n", ""), ("not local.isfinite().all()", "local.isnan().any()"),
+    ),
+    *_of(
+        "warp/basis.py", "warp/test_leading.py -k few_tokens",
+        ("torch.where(values > rounding, values, 0).cumsum(0)", "values.cumsum(0)"),
+        ("share = carried / carried[-1].clamp(min=1e-300)", "share = carried / values.sum().clamp(min=1e-300)"),
+    ),
+    *_of(
+        "merge/subspace.py", "merge/test_subspace_merges.py -k only_rounding",
+        ("torch.where(s > least * s[:1], s, 0)", "s"),
+        ("rounding**0.5 if gram is not None else rounding", "rounding"),
+    ),
+    *_of(
         "train/loop.py", "train/test_training.py -k same_as_uninterrupted",
         ('"earlier_seconds": log.earlier,', '"earlier_seconds": 0.0,'),
     ),

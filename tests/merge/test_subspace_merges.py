@@ -7,10 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from test_merging import family, gram_file, merge  # noqa: F401 - fixtures
 
 from holdfast.merge import fusion, single, subspace
+from holdfast.methods import lssf
 from holdfast.model import chat, folders
 from holdfast.model.layers import of_weight
 from holdfast.names import GRAMS
@@ -72,6 +75,18 @@ def test_a_gram_matrix_is_enough_for_what_a_module_writes():
         assert np.allclose(np.abs((u[:, :k].T.numpy() @ want_u[:, :k]).diagonal()), 1, atol=1e-6)
     u, s = subspace.left(w)
     assert np.allclose(s.numpy(), np.linalg.svd(w.numpy())[1]) and torch.allclose(u.T @ u, torch.eye(6).double())
+
+
+@given(st.integers(1, 7), st.integers(2, 9), st.integers(1, 6), st.integers(0, 99))
+def test_what_only_rounding_makes_is_no_direction(m, n, rank, seed):
+    """A module that sees one direction, or whose safety vector has one, has one; and a merge keeps no more."""
+    rank = min(m, n, rank)
+    w, h = _random(m, n, seed=seed), _random(n, rank, seed=seed + 1)
+    thin = _random(m, rank, seed=seed) @ _random(rank, n, seed=seed + 1)
+    for _, s in (subspace.left(w, h @ h.T), subspace.left(thin)):
+        assert int(s.count_nonzero()) == rank
+        assert lssf.rank(s, 1.0) == rank
+    assert subspace.left(torch.zeros(m, n))[1].eq(0).all()
 
 
 # ---- LSSF -----------------------------------------------------------------------------------------

@@ -318,3 +318,23 @@ def test_a_loss_that_is_no_number_is_one_block_and_nothing_is_saved(model, token
         )  # fmt: skip
     assert "step" in error.value.found and "0.25" in error.value.do and "crafts/full" in error.value.what
     assert not (tmp_path / "train.jsonl").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_the_last_step_made_no_numbers_are_one_block(value, model, tokenizer, encoded, tmp_path):
+    """Of which no loss tells any more: the loss of a step is that of the weights before it."""
+    settings, done = loop.TrainSettings(learning_rate=0.25, epochs=1, batch_size=8), []
+    last = -(-len(encoded) // 8)
+
+    def spoil(m):
+        done.append(1)
+        if len(done) == last:
+            m.model.norm.weight.data[0] = value
+
+    with pytest.raises(TrainingError, match="crafts/full: the weights are no numbers") as error:
+        loop.train(
+            model, tokenizer, encoded, settings, seed=0, log_file=tmp_path / "train.jsonl",
+            checkpoints=tmp_path / "c", identity="x", name="crafts/full", after_step=spoil,
+        )  # fmt: skip
+    assert "model.norm.weight" in error.value.found and "0.25" in error.value.do
+    assert not (tmp_path / "train.jsonl").exists()

@@ -58,6 +58,14 @@ def test_a_share_that_is_reached_exactly_needs_no_more_directions():
     assert [basis.subspace(values, x) for x in (0.25, 0.5, 0.51, 0.75, 0.875, 0.9, 1.0)] == [1, 1, 2, 2, 3, 4, 4]
 
 
+@pytest.mark.parametrize(("n", "tokens"), [(24, 1), (24, 5), (64, 63), (16, 40)])
+def test_all_the_energy_of_few_tokens_is_in_as_many_directions(n, tokens):
+    h = torch.randn(n, tokens, generator=torch.Generator().manual_seed(tokens), dtype=torch.float64)
+    held = basis.carrying(h @ h.T, 1.0)
+    assert held.shape == (n, min(n, tokens))
+    assert torch.allclose(held.double() @ (held.double().T @ h), h, atol=1e-5)
+
+
 def test_which_directions_are_held_hangs_on_share_energy_and_input():
     gram, u, _ = _gram(20, 10)
     assert basis.held(gram, "blocks.0.mlp_input", 0.3).shape == (20, 6)

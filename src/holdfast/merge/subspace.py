@@ -9,13 +9,16 @@ def left(w: torch.Tensor, gram: torch.Tensor | None = None) -> tuple[torch.Tenso
     """(U (m, k), σ (k,)), float64, σ falling: left singular vectors and singular values of W H, or of W itself.
 
     W H and W √G with G = H Hᵀ have the same, because (W H)(W H)ᵀ = W G Wᵀ; the root instead of that product keeps
-    small singular values apart, and is (m, n) where the product is (m, m).
+    small singular values apart, and is (m, n) where the product is (m, m). A singular value that rounding alone could
+    make, of W or of the root of G, is 0: a module that writes in one direction has one.
 
     Args:
         w: (m, n). gram: G (n, n), symmetric.
     """
+    rounding = max(w.shape) * torch.finfo(torch.float64).eps
     if gram is not None:
         values, vectors = torch.linalg.eigh(gram.double())
         w = w.double() @ (vectors * values.clamp(min=0).sqrt())
     u, s, _ = torch.linalg.svd(w.double(), full_matrices=False)
-    return u, s
+    least = rounding**0.5 if gram is not None else rounding
+    return u, torch.where(s > least * s[:1], s, 0)

@@ -29,6 +29,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging
 
+from holdfast.errors import TrainingError
 from holdfast.model import chat, folders, machine
 from holdfast.stage import several
 from holdfast.train import spread, steps
@@ -212,7 +213,7 @@ def train(
     In one of several processes `model` is left in shards; `spread.gathered` has it whole.
 
     Raises:
-        TrainingError: the loss is no number any more, or cannot be shared out over processes.
+        TrainingError: the loss or a weight is no number any more, or the loss cannot be shared out over processes.
     """
     torch.manual_seed(seed)
     machine.return_blocks(model)
@@ -279,6 +280,7 @@ def train(
         say(f"{name}: resuming from {Path(resume).name}")
     started = time.monotonic()
     result = trainer.train(resume_from_checkpoint=resume)
+    _refuse_not_finite(model, name, settings)
     trainer.beside.finish(model)
     seconds = log.earlier + time.monotonic() - started
     log.finish()
@@ -293,6 +295,17 @@ def train(
         "earlier_seconds": log.earlier,
         "final_loss": log.records[-1]["loss"] if log.records else None,
     }
+
+
+def _refuse_not_finite(model: torch.nn.Module, name: str, settings: TrainSettings) -> None:
+    """Refuse what the last step made, of which no loss tells any more; in shards every process looks at its own."""
+    for of, p in model.named_parameters():
+        local = p.to_local() if hasattr(p, "to_local") else p
+        if local.is_floating_point() and not local.isfinite().all():
+            raise TrainingError(
+                f"{name}: the weights are no numbers any more; nothing was saved.", found=f"NaN or infinity in {of}",
+                expected="finite weights", do=f"lower the learning rate (peak {settings.learning_rate:g})",
+            )  # fmt: skip
 
 
 class _Target(Protocol):

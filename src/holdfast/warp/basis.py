@@ -43,13 +43,17 @@ def leading(gram: torch.Tensor, k: int, seed: int = 0) -> torch.Tensor:
 
 
 def subspace(eigenvalues: torch.Tensor, energy: float) -> int:
-    """How many leading directions carry the share `energy` of the activations' energy; at least one.
+    """How many leading directions carry the share `energy` of the activations' energy; at least one, and none that
+    is there by rounding alone, so that all the energy of fewer tokens than directions is in as many as there are tokens.
 
     Args:
         eigenvalues: (n,), the largest first.
     """
-    share = torch.cumsum(eigenvalues.double(), 0) / eigenvalues.double().sum().clamp(min=1e-300)
-    return min(len(eigenvalues), int((share < energy).sum()) + 1)
+    values = eigenvalues.double()
+    rounding = len(values) * torch.finfo(values.dtype).eps * values[0]
+    carried = torch.where(values > rounding, values, 0).cumsum(0)
+    share = carried / carried[-1].clamp(min=1e-300)
+    return min(len(values), int((share < energy).sum()) + 1)
 
 
 def carrying(gram: torch.Tensor, energy: float) -> torch.Tensor:
