@@ -44,7 +44,7 @@ def leading(gram: torch.Tensor, k: int, seed: int = 0) -> torch.Tensor:
 
 def subspace(eigenvalues: torch.Tensor, energy: float) -> int:
     """How many leading directions carry the share `energy` of the activations' energy; at least one, and none that
-    is there by rounding alone, so that all the energy of fewer tokens than directions is in as many as there are tokens.
+    is there by rounding alone: all the energy of fewer tokens than directions is in as many as there are tokens.
 
     Args:
         eigenvalues: (n,), the largest first.
