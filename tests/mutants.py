@@ -1143,8 +1143,8 @@ MUTANTS = [
     ),
     *_of(
         "merge/subspace.py", "merge/test_subspace_merges.py -k only_rounding",
-        ("torch.where(s > least * s[:1], s, 0)", "s"),
-        ("rounding**0.5 if gram is not None else rounding", "rounding"),
+        ("torch.where(s > rounding * s[:1], s, 0)", "s"),
+        ("torch.where(values > rounding * values[-1:], values, 0).sqrt()", "values.clamp(min=0).sqrt()"),
     ),
     *_of(
         "train/loop.py", "train/test_training.py -k same_as_uninterrupted",

@@ -18,7 +18,6 @@ def left(w: torch.Tensor, gram: torch.Tensor | None = None) -> tuple[torch.Tenso
     rounding = max(w.shape) * torch.finfo(torch.float64).eps
     if gram is not None:
         values, vectors = torch.linalg.eigh(gram.double())
-        w = w.double() @ (vectors * values.clamp(min=0).sqrt())
+        w = w.double() @ (vectors * torch.where(values > rounding * values[-1:], values, 0).sqrt())
     u, s, _ = torch.linalg.svd(w.double(), full_matrices=False)
-    least = rounding**0.5 if gram is not None else rounding
-    return u, torch.where(s > least * s[:1], s, 0)
+    return u, torch.where(s > rounding * s[:1], s, 0)
