@@ -178,7 +178,7 @@ MUTANTS = [
     ),
     *_of(
         "merge/subspace.py", "merge/test_subspace_merges.py -k 'gram_matrix or lssf'",
-        (".clamp(min=0).sqrt())", ".clamp(min=0))"),
+        (", values, 0).sqrt())", ", values, 0))"),
     ),
     *_of(
         "merge/fusion.py", "merge -k 'dare or ties or authors or averaged or magnitudes'",
