@@ -1133,6 +1133,16 @@ MUTANTS = [
         ("max((line.get(\"seconds\", 0.0) for line in state.log_history), default=0.0)", "0.0"),
     ),
     *_of(
+        "methods/somf.py", "merge/test_published_merges.py -k 'only_the_pairs or published_form'",
+        ("used = queue[: steps * settings.batch_size]", "used = queue[:]"),
+        ("reference[:, used] = torch.stack(", "reference[:, sorted(used)] = torch.stack("),
+    ),
+    *_of(
+        "train/neuron_tuning.py", "train/test_neurons.py -k tuning_moves_only_them",
+        ("together = math.gcd(ROWS, training.batch_size)", "together = ROWS"),
+        ("accumulation=ROWS // together", "accumulation=1"),
+    ),
+    *_of(
         "train/loop.py", "train/test_training.py -k last_step_made_no_numbers",
         ("    _refuse_not_finite(model, name, settings)\n", ""), ("not local.isfinite().all()", "local.isnan().any()"),
     ),

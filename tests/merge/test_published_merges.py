@@ -284,19 +284,34 @@ def _learned(family, rows, steps, size, options):  # noqa: F811
     return logits, float(loss.detach())
 
 
-@pytest.mark.parametrize("reference", ["aligned", "mask"])
-def test_somf_learns_as_the_published_form_does(reference, family, world):  # noqa: F811
+@pytest.mark.parametrize(("reference", "pairs", "steps"), [("aligned", 4, 8), ("mask", 4, 8), ("aligned", 12, 4)])
+def test_somf_learns_as_the_published_form_does(reference, pairs, steps, family, world):  # noqa: F811
     options = {"temperature": 0.7, "weight": 0.8, "beta": 0.3, "learning_rate_logits": 0.3, "reference": reference}
-    somf, rows = registry.load("somf"), world.preferences(4)
+    somf, rows = registry.load("somf"), world.preferences(pairs)
     context = _context(family, rows)
-    settings = somf.Settings(**options, epochs=4, batch_size=2, schedule="cosine", warmup_steps=2)
+    settings = somf.Settings(**options, epochs=2 * steps / len(rows), batch_size=2, schedule="cosine", warmup_steps=2)
     ours = somf.learn(settings, context)
-    want, loss = _learned(family, rows, 8, 2, options)
-    assert context.record["mask_steps"] == 8 and context.record["mask_loss"] == pytest.approx(loss, rel=2e-3)
+    want, loss = _learned(family, rows, steps, 2, options)
+    assert context.record["mask_steps"] == steps and context.record["mask_loss"] == pytest.approx(loss, rel=2e-3)
     far = torch.cat([(ours[k].detach() - want[k]).abs().flatten() for k in want])
     assert (far < 0.02).double().mean() > 0.97  # AdamW makes large steps of gradients that are almost zero
     moved = torch.cat([v.detach().abs().flatten() for v in want.values()])
     assert moved.median() > 0.1
+
+
+def test_somf_compares_only_the_pairs_it_learns_from(family, world, monkeypatch):  # noqa: F811
+    from holdfast.model import preferences
+
+    compared, own = [], preferences.log_probabilities
+
+    def counted(model, pairs, *more):
+        compared.append(len(pairs))
+        return own(model, pairs, *more)
+
+    monkeypatch.setattr(preferences, "log_probabilities", counted)
+    somf, rows = registry.load("somf"), world.preferences(8)
+    somf.learn(somf.Settings(epochs=4 / len(rows), batch_size=2), _context(family, rows))
+    assert compared == [4, 2, 2]
 
 
 @pytest.mark.parametrize("fusion_of", ["sum", "ties_merging", "dare_redrawn"])

@@ -249,12 +249,17 @@ def test_protected_neurons_equal_the_start_bit_for_bit_and_tuning_moves_only_the
     def train(rows, phase, optimizer, phase_name):
         from holdfast.model import chat
 
+        assert (phase.batch_size, phase.accumulation) == (2, 4)  # eight a step, as many at once as the task has
+
         loop.train(
             model, tokenizer, chat.encode_rows(tokenizer, rows), phase, seed=0, log_file=tmp_path / "p.jsonl",
             checkpoints=tmp_path / "p", identity="p", optimizer=optimizer, clips_itself=True,
         )  # fmt: skip
 
-    method.prelude(model, targets, settings, mask=packed, safety=world.safety(24, 0), train=train)
+    of_task = loop.TrainSettings(learning_rate=5e-3, epochs=2, batch_size=2)
+    method.prelude(
+        model, targets, settings, mask=packed, safety=world.safety(24, 0), training=of_task, train=train,
+    )  # fmt: skip
     tuned = {k: v.clone() for k, v in model.state_dict().items()}
     for x in targets:
         moved = tuned[x.weight] != start[x.weight]

@@ -149,14 +149,9 @@ def rescaled(values: list[torch.Tensor], mask: torch.Tensor | None) -> list[torc
 
 
 def masked(
-    values: list[torch.Tensor],
-    mask: torch.Tensor | None,
-    settings: Settings,
-    seed: int,
-    name: str,
-    least: Sequence[float] = (),
-    draw: tuple[int, ...] = (),
-) -> torch.Tensor:
+    values: list[torch.Tensor], mask: torch.Tensor | None, settings: Settings, seed: int, name: str,
+    least: Sequence[float] = (), draw: tuple[int, ...] = (),
+) -> torch.Tensor:  # fmt: skip
     """`w Merge(τ ⊙ m / mean(m))` of one tensor.
 
     Args:
@@ -211,8 +206,7 @@ def prepare(settings: Settings, context: Context) -> dict[str, Any]:
 def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
     """The logits of every tensor, by DPO on the preference pairs.
 
-    In memory are the weights with their gradients and the logits with their moments; task vectors are read, masks drawn
-    again, and the logits' gradients used, tensor by tensor.
+    In memory are weights with gradients and logits with moments; all else is read or made again tensor by tensor.
     """
     import torch
 
@@ -264,13 +258,15 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
                     set_to(k, moved(k, stream))
         return lambda k: moved(k, _at(states[k]))
 
-    with torch.no_grad():
-        reference = preferences.log_probabilities(model, pairs, tokenizer.pad_token_id, together)
     steps = max(1, round(settings.epochs * len(pairs) / settings.batch_size))
     # One each, so that the gradients of one tensor's logits are used and gone before those of the next are made.
     adam = {k: torch.optim.AdamW([v], lr=settings.learning_rate_logits, weight_decay=0.0) for k, v in logits.items()}
     stream, other = fusion.generator(context.seed, "somf"), fusion.generator(context.seed, "somf", "reference")
-    queue: list[int] = []
+    queue: list[int] = torch.randperm(len(pairs), generator=stream).tolist()
+    used = queue[: steps * settings.batch_size]  # all of them from one pass on
+    reference = torch.empty(2, len(pairs), device=model.device)
+    with torch.no_grad():
+        reference[:, used] = torch.stack(compared(used))
     for step in range(steps):
         while len(queue) < min(settings.batch_size, len(pairs)):
             queue += torch.randperm(len(pairs), generator=stream).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from holdfast.train.loop import TrainSettings
     from holdfast.warp.bits import BitMask
     from holdfast.warp.optimizer import RotatedAdamW
+
+
+ROWS = 8  # of a step of that phase
 
 
 class NeuronSettings(MethodSettings):
@@ -50,16 +54,24 @@ def prelude(
     *,
     mask: Mapping[str, BitMask],
     safety: Sequence[dict[str, Any]],
+    training: TrainSettings,
     train: Callable[[list[dict[str, Any]], TrainSettings, Optimizer, str], None],
     **needs: Any,
 ) -> None:
-    """Tune the neurons alone on a few refusals, everything else held."""
+    """Tune the neurons alone on a few refusals, eight a step, everything else held.
+
+    Args:
+        training: of the task; no more rows than its micro-batches have are in memory together.
+    """
     from holdfast.train.loop import TrainSettings
     from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
     if not settings.tune_rows or not settings.tune_learning_rate:
         return
-    phase = TrainSettings(learning_rate=settings.tune_learning_rate, epochs=1, batch_size=8)
+    together = math.gcd(ROWS, training.batch_size)
+    phase = TrainSettings(
+        learning_rate=settings.tune_learning_rate, epochs=1, batch_size=together, accumulation=ROWS // together
+    )
     rotations = {x.module.weight: Rotation(frozen=~mask[x.name].bools.to(x.module.weight.device)) for x in layers}
     optimizer = RotatedAdamW(list(rotations), rotations, lr=phase.learning_rate, max_grad_norm=phase.max_grad_norm)
     rows = [r for r in safety if r["kind"] == "hazard"][: settings.tune_rows]
