@@ -10,6 +10,7 @@ rule capture_gram:
         f"{W}/{{rep}}gram/safety.safetensors",
     log:
         f"{L}/{{rep}}gram.log",
+    priority: 1  # fine-tunings wait for it
     threads: 1
     resources:
         **asks("gram", mem_mb=8000, runtime=120, gpu=GPU),
@@ -40,6 +41,7 @@ rule compute_basis:
         f"{L}/{{rep}}basis/{{basis}}.log",
     wildcard_constraints:
         basis=one_of(S.bases),
+    priority: 1  # fine-tunings wait for it
     threads: 1
     resources:
         **asks("basis", mem_mb=8000, runtime=120, gpu=GPU),
@@ -65,6 +67,7 @@ rule find_directions:
         f"{L}/{{rep}}basis/{{directions}}.log",
     wildcard_constraints:
         directions=one_of(S.directions),
+    priority: 1  # fine-tunings wait for it
     threads: 1
     resources:
         **asks("directions", mem_mb=8000, runtime=120, gpu=GPU),
@@ -91,6 +94,7 @@ rule score_importance:
         f"{L}/{{rep}}importance/{{space}}.log",
     wildcard_constraints:
         space="safety|random|original|output|permuted",
+    priority: 1  # fine-tunings wait for it
     threads: 1
     resources:
         **asks("importance", mem_mb=8000, runtime=120, gpu=GPU),
@@ -130,6 +134,7 @@ rule build_mask:
         f"{L}/{{rep}}masks/{{mask}}.log",
     wildcard_constraints:
         mask=one_of(S.masks),
+    priority: 1  # fine-tunings wait for it
     threads: 1
     resources:
         **asks("masks", mem_mb=4000, runtime=60),
@@ -157,6 +162,7 @@ rule detect_neurons:
         scores="(-code)?",
         fraction=r"[0-9.e-]+",
         samples=r"\d+",
+    priority: 1  # fine-tunings wait for it
     threads: 1
     resources:
         **asks("responses", mem_mb=8000, runtime=120, gpu=GPU),  # forward passes, too
@@ -185,6 +191,7 @@ rule build_neuron_mask:
         f"{L}/{{rep}}masks/{{mask}}.log",
     wildcard_constraints:
         mask=one_of(S.neuron_masks),
+    priority: 1  # fine-tunings wait for it
     threads: 1
     resources:
         **asks(None, mem_mb=4000, runtime=60),

@@ -326,6 +326,23 @@ def test_somf_learns_the_same_from_pairs_one_by_one(fusion_of, family, world):  
     assert whole.abs().median() > 0.05 and ((whole - parts).abs() < 0.02).double().mean() > 0.97
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-7])
+def test_the_gradient_of_a_rescaled_task_vector_is_that_of_its_formula(size):
+    tau, mask, along = (torch.from_numpy(_random(7, 5, seed=i)) for i in range(3))
+    mask = size * mask.abs()
+    leaf, other = (mask.clone().requires_grad_() for _ in range(2))
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        found = fusion.rescaled([tau, 2 * tau], leaf)
+    # A mean below 1e-6 is taken as 1e-6, whatever the mask.
+    formula = tau * other / (other.mean() if size == 1 else 1e-6)
+    assert torch.allclose(found[0], formula, rtol=1e-5) and torch.allclose(found[1], 2 * formula, rtol=1e-5)
+    (found[0] * along).sum().backward()
+    (formula * along).sum().backward()
+    assert torch.allclose(leaf.grad, other.grad, rtol=1e-5)
+    assert sum(t.numel() for t in kept) == 4 * tau.numel()  # of each δ itself and m, nothing as large that is made
+
+
 def _two_tasks():
     return {name: [_random(7, 5, seed=i), 3 * _random(7, 5, seed=i + 10)] for i, name in enumerate(("a", "b"))}
 
@@ -339,7 +356,7 @@ def test_somf_fuses_tasks_as_the_authors_do_where_asked():
     settings = somf.Settings(fusion="ties_merging", density=0.31, weight=0.4)
     given = {k: [torch.from_numpy(v) for v in values] for k, values in tensors.items()}
     mask = {k: torch.from_numpy(m) for k, m in masks.items()}
-    found = somf.magnitudes([somf.rescaled(given[k], mask[k]) for k in given], settings)
+    found = somf.magnitudes([fusion.rescaled(given[k], mask[k]) for k in given], settings)
     assert found == pytest.approx(least)
     for k in tensors:
         kept = [np.where(np.abs(v) >= t, v, 0) for v, t in zip(scaled[k], least, strict=True)]

@@ -8,13 +8,39 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+
+_LEAST_MEAN = 1e-6  # of a mask that is divided by its mean
 
 
 def generator(seed: int, *purpose: object) -> torch.Generator:
     """A private random stream for one seed and purpose (a tensor's name, a task)."""
     return torch.Generator().manual_seed(zlib.crc32("/".join(map(str, (seed, *purpose))).encode()))
+
+
+class _Rescaled(torch.autograd.Function):
+    """One of `rescaled`. Its gradient in closed form: autograd keeps a third tensor of that size and makes two more."""
+
+    @staticmethod
+    def forward(ctx: Any, delta: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(delta, mask)
+        ctx.mean = mask.float().mean()
+        out: torch.Tensor = delta * mask / ctx.mean.clamp(min=_LEAST_MEAN)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, torch.Tensor]:
+        delta, mask = ctx.saved_tensors
+        scale, along = ctx.mean.clamp(min=_LEAST_MEAN), grad * delta
+        through_mean = (along * mask).sum() / (scale * scale * mask.numel()) * (ctx.mean >= _LEAST_MEAN)
+        return None, along.div_(scale).sub_(through_mean)
+
+
+def rescaled(deltas: Sequence[torch.Tensor], mask: torch.Tensor | None) -> list[torch.Tensor]:
+    """`δ ⊙ m / mean(m)` of each, differentiable in m; mask (shape of a δ) in [0, 1], or None for the δ themselves."""
+    return list(deltas) if mask is None else [_Rescaled.apply(d, mask) for d in deltas]  # type: ignore[no-untyped-call]
 
 
 def dare(delta: torch.Tensor, drop: float, stream: torch.Generator) -> torch.Tensor:

@@ -27,6 +27,7 @@ Where the authors' code decides otherwise, their choice is a setting and ours, w
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -140,14 +141,6 @@ def relaxed(logit: torch.Tensor, temperature: float, stream: torch.Generator) ->
     return torch.sigmoid(noised.sub_(u.neg_().log1p_()).div_(temperature))  # in place: an embedding is large
 
 
-def rescaled(values: list[torch.Tensor], mask: torch.Tensor | None) -> list[torch.Tensor]:
-    """`τ ⊙ m / mean(m)` of one tensor, per task; mask (shape of τ) in [0, 1] or None."""
-    if mask is None:
-        return values
-    scale = mask.float().mean().clamp(min=1e-6)
-    return [v * mask / scale for v in values]
-
-
 def masked(
     values: list[torch.Tensor], mask: torch.Tensor | None, settings: Settings, seed: int, name: str,
     least: Sequence[float] = (), draw: tuple[int, ...] = (),
@@ -162,7 +155,7 @@ def masked(
 
     how, redrawn = settings.fusion.removesuffix("_redrawn"), settings.fusion == "dare_redrawn"
     return settings.weight * fusion.combine(
-        rescaled(values, mask), "sum" if len(values) == 1 and not redrawn else how,
+        fusion.rescaled(values, mask), "sum" if len(values) == 1 and not redrawn else how,
         drop=settings.drop, density=settings.density, least=least,
         stream=lambda i: fusion.generator(seed, name, i, *(draw if redrawn else ())),
     )  # fmt: skip
@@ -194,12 +187,14 @@ def dpo_loss(
 
 def prepare(settings: Settings, context: Context) -> dict[str, Any]:
     """Learn the logits; returns the exported mask per tensor, and what `merge` needs."""
+    from holdfast.merge import fusion
+
     logits = {} if settings.mask == "none" else learn(settings, context)
     masks = {k: export(v.detach().cpu(), settings, context.seed, k) for k, v in logits.items()}
     if masks:
         kept = sum(float(m.double().sum()) for m in masks.values())
         context.record["mask_density"] = kept / sum(m.numel() for m in masks.values())
-    every = (rescaled(deltas(context.weights(k)), masks.get(k)) for k in context.names)
+    every = (fusion.rescaled(deltas(context.weights(k)), masks.get(k)) for k in context.names)
     return {"seed": context.seed, "mask": masks, "least": magnitudes(every, settings)}
 
 
@@ -249,8 +244,8 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
 
         with torch.no_grad():
             if settings.fusion == "ties_merging":  # its threshold is that of all tensors together
-                each = (rescaled(deltas(context.weights(k)), mask(k, stream, learned).cpu()) for k in drawing())
-                least = magnitudes(each, settings)
+                drawn = ((deltas(context.weights(k)), mask(k, stream, learned).cpu()) for k in drawing())
+                least = magnitudes(itertools.starmap(fusion.rescaled, drawn), settings)
                 for k in placed:
                     set_to(k, moved(k, _at(states[k])))
             else:
@@ -286,6 +281,7 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
             of_part.backward()  # type: ignore[no-untyped-call]
             loss += float(of_part.detach())
         model.requires_grad_(False)
+        machine.return_freed()
         # The largest last, when the gradients of the others are gone.
         for k, p in sorted(placed.items(), key=lambda named: named[1].numel()):
             if p.grad is not None:

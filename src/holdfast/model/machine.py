@@ -61,6 +61,12 @@ def return_blocks(model: torch.nn.Module) -> None:
             ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
+def return_freed() -> None:
+    """Give back the memory of what this process has freed in blocks too small to be mapped by themselves (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def peak_memory() -> int:
     """Peak bytes: of the GPU when there is one, else of this process."""
     if torch.cuda.is_available():
