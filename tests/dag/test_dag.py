@@ -544,6 +544,18 @@ def test_shipped_studies_plan(study):
     assert bool(re.search(r"^choose\s+1$", out.stdout + out.stderr, re.M)) == (study == "frontier")
 
 
+def test_what_fine_tunings_wait_for_and_the_longest_cells_begin_before_others():
+    out = snakemake(ROOT, "-n", study="smoke-methods")
+    assert out.returncode == 0, out.stderr
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n(.*?)\n\n", out.stdout + out.stderr, re.M | re.S)
+    first = [(rule, said) for rule, said in jobs if "    priority: 1\n" in said]
+    cells = {re.search("arm=([^,]*)", said)[1] for rule, said in first if rule in ("finetune", "realign")}
+    assert cells == {"rsn-tune", "safety-last", "somf"}  # train something besides their task, or by preference pairs
+    waited = {"capture_gram", "compute_basis", "find_directions", "score_importance", "build_mask", "detect_neurons"}
+    assert waited < {rule for rule, _ in first}
+    assert not {rule for rule, _ in first} & {"respond", "diverge", "measure_capabilities"}
+
+
 def test_a_gate_is_a_target_and_runs_by_itself_where_the_study_asks(tmp_path):
     folder = soak.copy_project(tmp_path / "p")
     assert "gate" not in planned(folder) and planned(folder, "results/smoke/gate.json")["gate"] == 1

@@ -260,8 +260,9 @@ def learn(settings: Settings, context: Context) -> dict[str, torch.Tensor]:
     queue: list[int] = torch.randperm(len(pairs), generator=stream).tolist()
     used = queue[: steps * settings.batch_size]  # all of them from one pass on
     reference = torch.empty(2, len(pairs), device=model.device)
-    with torch.no_grad():
-        reference[:, used] = torch.stack(compared(used))
+    if settings.reference == "aligned":
+        with torch.no_grad():
+            reference[:, used] = torch.stack(compared(used))
     for step in range(steps):
         while len(queue) < min(settings.batch_size, len(pairs)):
             queue += torch.randperm(len(pairs), generator=stream).tolist()
