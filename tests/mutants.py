@@ -445,10 +445,12 @@ MUTANTS = [
         "model/machine.py", "model/test_machine.py -k large_block",
         (">= LARGE", "< LARGE"),
         ("(_MMAP_THRESHOLD, 1 << 20)", "(_MMAP_THRESHOLD, 1 << 24)"),
+        ("ctypes.CDLL(None).malloc_trim(0)", "pass", "model/test_machine.py -k given_back"),
     ),
     *_of(
         "train/loop.py", "train/test_training.py -k returns_the_blocks",
         ("    machine.return_blocks(model)\n", ""),
+        ("    machine.return_freed()  # more than", "    # more than"),
     ),
     *_of(
         "train/loop.py", DECAY,

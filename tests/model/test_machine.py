@@ -66,3 +66,28 @@ print(between - before, libc.mallinfo2().hblks - between)
 def test_a_large_models_process_maps_every_large_block_by_itself(large, mapped):
     found = subprocess.run([sys.executable, "-c", HELD, str(large)], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == mapped
+
+
+FREED = """
+import torch
+from holdfast.model import machine
+
+def resident():
+    return int(next(x for x in open("/proc/self/status") if x.startswith("RssAnon")).split()[1])
+
+torch.ones(30 << 20, dtype=torch.uint8)  # freed at once, after which glibc keeps what is smaller
+many = [torch.ones(900 << 10, dtype=torch.uint8) for _ in range(100)]
+last = torch.ones(900 << 10, dtype=torch.uint8)  # above the others, so that the heap cannot shrink to below them
+del many
+before = resident()
+machine.return_freed()
+print((before - resident()) >> 10)
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc alone gives back the middle of its heap"
+)
+def test_what_was_freed_is_given_back():
+    found = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 80  # MiB, of the 88 that were freed

@@ -55,8 +55,9 @@ def _run(model, tokenizer, encoded, folder, kind, settings=SETTINGS, **more):
 def test_training_returns_the_blocks_of_a_large_model(model, tokenizer, encoded, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(machine, "return_blocks", asked.append)
+    monkeypatch.setattr(machine, "return_freed", lambda: asked.append("freed"))
     _run(model, tokenizer, encoded[:4], tmp_path, "adamw")
-    assert asked == [model]
+    assert asked == [model, "freed"]
 
 
 @pytest.mark.parametrize(("kind", "more"), [

@@ -280,6 +280,7 @@ def train(
         say(f"{name}: resuming from {Path(resume).name}")
     started = time.monotonic()
     result = trainer.train(resume_from_checkpoint=resume)
+    machine.return_freed()  # more than a gigabyte, which what follows, the task after a prelude, would not use again
     _refuse_not_finite(model, name, settings)
     trainer.beside.finish(model)
     seconds = log.earlier + time.monotonic() - started
