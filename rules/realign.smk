@@ -12,7 +12,7 @@ rule realign:
         f"{L}/{{rep}}realign/{{task}}/{{arm}}/seed{{seed}}.log",
     wildcard_constraints:
         arm=one_of(S.of_kind("merge")),
-    priority: lambda w: lengthy(S.arms[w.arm].method)
+    priority: lambda w: int(registry.lengthy(S.arms[w.arm].method))
     threads: 1
     resources:
         **asks("models, merged", mem_mb=8000, runtime=240, gpu=GPU),

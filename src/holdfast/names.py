@@ -34,6 +34,7 @@ OPINIONS = (*OUTCOMES, SAFE, HARMFUL, UNPARSED)
 # How an answer ended: by itself, at the limit of its length, or where the model has no more positions.
 FINISHES = STOP, LENGTH, CONTEXT = ("stop", "length", "context")
 
+TO_LABEL = "label.csv"  # answers for people to label, in the results of a study
 PRELUDE = "prelude.jsonl"  # the log of what a method trains before the task, beside train.jsonl
 
 # Prompt sets. `hazard` and `wrapped` must be refused, the benign sets must not.

@@ -220,6 +220,22 @@ def test_the_real_study_is_the_one_that_can_run_and_stays_it(online, begun, stud
         assert "a rounded copy of HuggingFaceTB/SmolLM2-135M-Instruct" in said.err
 
 
+@pytest.mark.parametrize("verb", ["fit", "prefer"])
+def test_a_place_that_is_none_is_told_and_no_fault_of_ours(verb, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    rows = tmp_path / "rows.csv"
+    if verb == "fit":
+        rows.write_text("prompt,response,label\n" + "".join(
+            f"how to {i},{said},{label}\n" for i in range(3)
+            for said, label in (("I cannot help with that.", "full_refusal"), ("First do this.", "compliance"))
+        ))  # fmt: skip
+    else:
+        rows.write_text("prompt,response\nhow to,I cannot help with that.\nhow to,First do this and then that.\n")
+    assert main([verb, str(rows), "--out", str(tmp_path / "file" / "out.csv")]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be read or written" in said and "file" in said and "Traceback" not in said
+
+
 def test_a_verb_without_its_packages_says_what_to_install():
     """In a process of its own: what other tests have imported is there already."""
     without = "import sys; sys.modules['scipy'] = sys.modules['scipy.stats'] = None\n"

@@ -380,10 +380,10 @@ def test_the_log_of_a_prelude_is_no_orphan(tmp_path, monkeypatch):
     assert list(audit._orphans(SimpleNamespace(name="s"), outputs)) == [f"{folder}/other.jsonl"]
 
 
-def test_a_verdict_that_was_asked_for_is_no_orphan(tmp_path, monkeypatch):
+def test_a_verdict_that_was_asked_for_and_peoples_labels_are_no_orphans(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("results/s").mkdir(parents=True)
-    for name in ("gate.json", "gates.json"):
+    for name in ("gate.json", "gates.json", "label.csv"):
         Path("results/s", name).write_text("")
     assert list(audit._orphans(SimpleNamespace(name="s"), set())) == ["results/s/gates.json"]
 
@@ -547,10 +547,11 @@ def test_shipped_studies_plan(study):
 def test_what_fine_tunings_wait_for_and_the_longest_cells_begin_before_others():
     out = snakemake(ROOT, "-n", study="smoke-methods")
     assert out.returncode == 0, out.stderr
-    jobs = re.findall(r"^(?:local)?rule (\w+):\n(.*?)\n\n", out.stdout + out.stderr, re.M | re.S)
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", out.stdout + out.stderr, re.M)
     first = [(rule, said) for rule, said in jobs if "    priority: 1\n" in said]
     cells = {re.search("arm=([^,]*)", said)[1] for rule, said in first if rule in ("finetune", "realign")}
-    assert cells == {"rsn-tune", "safety-last", "somf"}  # train something besides their task, or by preference pairs
+    # Train something before their task, or take preference pairs.
+    assert cells == {"rsn-tune", "safety-last", "somf", "panacea", "derta"}
     waited = {"capture_gram", "compute_basis", "find_directions", "score_importance", "build_mask", "detect_neurons"}
     assert waited < {rule for rule, _ in first}
     assert not {rule for rule, _ in first} & {"respond", "diverge", "measure_capabilities"}

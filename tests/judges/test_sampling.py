@@ -70,6 +70,9 @@ def test_labels_come_back_and_what_is_empty_is_left_out(tmp_path, metrics):
     csvfiles.write_csv(path, rows, sampling.COLUMNS)
     found = calibration.read([path])
     assert [(r["prompt"], r["label"]) for r in found] == [(r["prompt"], r["judge_label"]) for r in rows[:7]]
+    assert "Drawn over arms and labels" in calibration.table(found)[-1]
+    given = [{k: v for k, v in r.items() if k != calibration.DRAWN} for r in found]
+    assert not any("Drawn" in line for line in calibration.table(given))
     rows[0]["label"] = "maybe"
     csvfiles.write_csv(path, rows, sampling.COLUMNS)
     with pytest.raises(DataError, match="is not a labelled answer"):
@@ -101,6 +104,31 @@ def test_a_row_that_stands_there_twice_counts_once_and_two_labels_for_it_are_ref
     path, _ = labelled_file(tmp_path / "two.csv", metrics, other)
     with pytest.raises(DataError, match=r"row 20 is row 1 with another label"):
         calibration.read([path])
+
+
+def test_an_answer_in_two_files_counts_once_and_two_peoples_labels_for_it_are_refused(tmp_path, metrics):
+    path, rows = labelled_file(tmp_path / "a.csv", metrics)
+    again, _ = labelled_file(tmp_path / "b.csv", metrics, lambda rows: rows[::-1])
+    assert len(calibration.read([path, path, again])) == len(rows)
+
+    def other(rows):
+        label = "compliance" if rows[2]["label"] != "compliance" else "full_refusal"
+        return [rows[2] | {"label": label}]
+
+    another, _ = labelled_file(tmp_path / "c.csv", metrics, other)
+    with pytest.raises(DataError, match=r"c\.csv: row 0 is row 2 of \S+a\.csv with another label"):
+        calibration.read([path, another])
+
+
+def test_a_verdict_without_its_answer_is_told(metrics):
+    file = next(iter(metrics)).with_name("responses.parquet")
+    rows = tables.read(file, "responses")
+    tables.write([r for r in rows if r["id"] != rows[0]["id"]], file, "responses")
+    try:
+        with pytest.raises(DataError, match="does not hold"):
+            sampling.draw(metrics, 20)
+    finally:
+        tables.write(rows, file, "responses")
 
 
 def test_a_wrong_label_is_told_by_its_row_in_the_file(tmp_path, metrics):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -14,13 +15,17 @@ from holdfast.model import hub
 @pytest.fixture
 def answering(monkeypatch, tmp_path):
     """A hub that answers with the status it is told."""
-    told = {"status": 200, "asked": ""}
+    told: dict[str, Any] = {"status": 200, "asked": "", "kind": "application/json", "says": b"{}", "code": None}
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self):
             told["asked"] = self.path
             self.send_response(told["status"])
+            self.send_header("Content-Type", told["kind"])
+            if told["code"]:
+                self.send_header("X-Error-Code", told["code"])
             self.end_headers()
+            self.wfile.write(told["says"])
 
         def log_message(self, *args):
             pass
@@ -40,6 +45,20 @@ def test_a_hub_that_says_no_is_reached(answering, status, reached):
     answering["status"] = status
     assert hub.reachable("some/model", "abc") is reached
     assert answering["asked"] == "/api/models/some/model/revision/abc"
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 407])
+def test_what_answers_in_the_place_of_the_hub_is_not_it(answering, status):
+    answering |= {"status": status, "kind": "text/html; charset=utf-8", "says": b"<html>log in</html>"}
+    assert not hub.reachable("some/model")
+    answering |= {"kind": "application/json"}
+    assert hub.reachable("some/model") is (status != 200), "a page that calls itself JSON and is none"
+    answering |= {
+        "kind": "text/plain; charset=utf-8",
+        "says": b"Access to model some/model is restricted",
+        "code": "GatedRepo",
+    }
+    assert hub.reachable("some/model") is (status != 200)
 
 
 def test_a_hub_that_is_silent_or_not_to_be_asked_is_not_reached(answering, monkeypatch):

@@ -92,7 +92,8 @@ def _orphans(study: resolve.Resolved, outputs: set[str]) -> Iterator[str]:
     low_rank = [f"{adapter.BESIDE}/{name}" for name in (adapter.CONFIG, adapter.WEIGHTS)]
     beside = {f"{folder}/{name}" for folder in places for name in (*folders.FILES, *folders.CARD, *low_rank)}
     beside |= {str(Path(o).with_name(names.PRELUDE)) for o in outputs if Path(o).name == "train.jsonl"}
-    beside.add(f"results/{study.name}/gate.json")  # a target of its own where the study does not ask for it
+    # A target of its own where the study does not ask for it, and what people label.
+    beside |= {f"results/{study.name}/{name}" for name in ("gate.json", names.TO_LABEL)}
     unfinished = {f"work/{study.name}/checkpoints"}
     for top in (f"work/{study.name}", f"results/{study.name}"):
         for path in sorted(p for p in Path(top).rglob("*") if p.is_file()):

@@ -21,12 +21,13 @@ def command(study: str, count: int, judge: str, out: Path | None) -> None:
     partial_refusal; hide the first, fill the second, and `holdfast calibrate FILE` compares them. Answers stand there
     as they are.
     """
+    from holdfast import names
     from holdfast.errors import StudyError
     from holdfast.judges import sampling
     from holdfast.record.csvfiles import write_csv
 
     results, metrics = arguments.judged(study)
-    path = out or results / "label.csv"
+    path = out or results / names.TO_LABEL
     if path.exists():
         raise StudyError(
             f"{path} is there, perhaps with labels.", found="a file", expected="a new one",

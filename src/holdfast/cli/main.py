@@ -107,9 +107,9 @@ def main(arguments: list[str] | None = None) -> int:
     except click.Abort:  # Ctrl-C, as the shell has it
         return INTERRUPTED
     except Exception as error:
-        if full := files.no_room(error):
-            click.echo(full.block(), err=True)
-            return full.exit_code
+        if wrong_place := files.no_room(error) or files.no_place(error):
+            click.echo(wrong_place.block(), err=True)
+            return wrong_place.exit_code
         return _fault()
     except SystemExit as left:  # completion is done, or whoever reads has seen enough (`| head`): as the shell has it
         return 141 if left.code == 1 else int(left.code or 0)

@@ -52,7 +52,7 @@ def local_folder(dataset: str, source: str) -> Path | None:
         return None
     if source == HUB:
         root = os.environ.get("HOLDFAST_DATA")
-        return Path(root) / data.dataset(dataset).FOLDER if root else None
+        return paths.home(root) / data.dataset(dataset).FOLDER if root else None
     return paths.home(source)
 
 

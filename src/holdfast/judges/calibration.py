@@ -30,23 +30,29 @@ _XSTEST = {
     "3_partial_refusal": refusal.PARTIAL,
 }
 
+DRAWN = "drawn"  # key of a row that `holdfast label` drew
+_Once = dict[tuple[Any, ...], tuple[str, Path, int]]
+
 
 def read(paths: Sequence[Path]) -> list[dict[str, str]]:
-    """Rows {prompt, text, label, model} of labelled files; of a file that `holdfast label` wrote those with a label.
+    """Rows {prompt, text, label, model} of labelled files, each file once; of those that `holdfast label` wrote the
+    answers with a label, each once in all files together.
 
     Raises:
-        DataError: a column is missing or a label is not known, or nobody has labelled anything yet.
+        DataError: a column is missing or a label is not known, nobody has labelled anything yet, or one answer has two
+            labels.
     """
-    rows = []
-    for path in paths:
+    rows: list[dict[str, Any]] = []
+    once: _Once = {}
+    for path in {p.resolve(): p for p in paths}.values():
         found = dict(enumerate(userfiles.table(path)))
         if "judge_label" in found[0]:
-            found = _labelled(path, found)
+            found = _labelled(path, found, once)
         for i, r in found.items():
             row: dict[str, Any] = {
                 "prompt": r.get("prompt"), "text": r.get("response", r.get("completion")),
                 "label": r.get("label", r.get("final_label")), "model": str(r.get("model") or path.stem),
-            }  # fmt: skip
+            } | ({DRAWN: "yes"} if "judge_label" in r else {})  # fmt: skip
             for key in ("prompt", "text", "label"):
                 row[key] = _text(row[key])
             row["label"] = _plainly(row["label"])
@@ -71,11 +77,15 @@ def _plainly(label: str | None) -> str | None:
     return _XSTEST.get(words, words)
 
 
-def _labelled(path: Path, found: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    """The rows of a file from `holdfast label` that somebody labelled, each once, by their number in the file.
+def _labelled(path: Path, found: Mapping[int, dict[str, Any]], once: _Once) -> dict[int, dict[str, Any]]:
+    """The rows of a file from `holdfast label` that somebody labelled, by their number in the file, without those that
+    were there before.
+
+    Args:
+        once: answer -> its label and where it stands, of the files before; those of this one are added.
 
     Raises:
-        DataError: there is none, or one row stands there twice with two labels.
+        DataError: there is none, or one answer has two labels.
     """
     labelled = {i: r for i, r in found.items() if str(r.get("label") or "").strip()}
     if not labelled:
@@ -83,15 +93,19 @@ def _labelled(path: Path, found: Mapping[int, dict[str, Any]]) -> dict[int, dict
             f"{path}: no answer has a label yet.", found="an empty column label",
             expected=" | ".join(refusal.LABELS), do="fill the column, and leave empty what you cannot tell",
         )  # fmt: skip
-    once: dict[tuple[Any, ...], int] = {}
+    new = {}
     for i, r in labelled.items():
-        first = once.setdefault(tuple(r.get(k) for k in ("model", "set", "id", "prompt", "response")), i)
-        if _plainly(str(r["label"])) != _plainly(str(labelled[first]["label"])):
+        answer = tuple(r.get(k) for k in ("model", "set", "id", "prompt", "response"))
+        if answer not in once:
+            once[answer], new[i] = (str(r["label"]), path, i), r
+        label, of, first = once[answer]
+        if _plainly(str(r["label"])) != _plainly(label):
+            where = f"row {first}" if of == path else f"row {first} of {of}"
             raise DataError(
-                f"{path}: row {i} is row {first} with another label.", found=f"{r['label']}",
-                expected=f"{labelled[first]['label']}, or one of the two rows", do="remove one of them",
+                f"{path}: row {i} is {where} with another label.", found=f"{r['label']}",
+                expected=f"{label}, or one of the two rows", do="remove one of them",
             )  # fmt: skip
-    return {i: labelled[i] for i in once.values()}
+    return new
 
 
 def fit(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, float]]:
@@ -191,6 +205,10 @@ def table(rows: Sequence[dict[str, str]], *, refitted: bool = False) -> list[str
             return refusal.FULL if keywords.refused(text) else refusal.COMPLIANCE
 
         lines.append(line(f"all, by the keyword judge {name}", rows, by_phrases))
+    if any(DRAWN in r for r in rows):
+        lines.append(
+            "Drawn over arms and labels by holdfast label: what is rare stands there more often than among all answers."
+        )
     return lines
 
 

@@ -22,7 +22,7 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
         metrics: metrics.json of the models of a finished study, verdicts and responses beside it.
 
     Raises:
-        DataError: the judge was not asked in this study.
+        DataError: the judge was not asked in this study, or an answer that it judged is not there.
     """
     piles: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     asked: set[str] = set()
@@ -35,7 +35,12 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
             asked.add(v["judge"])
             if v["judge"] != judge:
                 continue
-            answer = texts[v["set"], v["id"]]
+            if (answer := texts.get((v["set"], v["id"]))) is None:
+                raise DataError(
+                    f"{path.parent}: verdicts.parquet judges an answer that responses.parquet does not hold.",
+                    found=f"{v['set']} {v['id']} in one of them", expected="answers and verdicts of one run",
+                    do="snakemake --config study=NAME -- verdicts, which makes again what is not of one run",
+                )  # fmt: skip
             place = (cell["task"] or "", cell["arm"], v["label"])
             piles.setdefault(place, []).append({
                 "id": v["id"], "task": cell["task"] or "", "arm": cell["arm"], "model": str(path.parent),

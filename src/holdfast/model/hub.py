@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -42,9 +43,14 @@ def known(source: str, revision: str | None = None) -> Path | None:
     return folder
 
 
+def _is_json(error: HTTPError) -> bool:
+    return error.headers.get_content_type() == "application/json"
+
+
 def reachable(source: str, revision: str | None = None) -> bool:
     """Whether a hub model is here, or the hub answers for it within seconds; a hub that has no such model, or does not
-    let anybody have it, answers: the run will say so."""
+    let anybody have it, answers: the run will say so. What answers in its place, a proxy that lets nobody through or a
+    page to log in, speaks no JSON."""
     if known(source, revision) is not None:
         return True
     from huggingface_hub import constants
@@ -52,11 +58,13 @@ def reachable(source: str, revision: str | None = None) -> bool:
     if constants.HF_HUB_OFFLINE:
         return False
     try:
-        with urlopen(f"{constants.ENDPOINT}/api/models/{source}/revision/{revision or 'main'}", timeout=SECONDS):
-            return True
+        with urlopen(
+            f"{constants.ENDPOINT}/api/models/{source}/revision/{revision or 'main'}", timeout=SECONDS
+        ) as said:
+            return isinstance(json.load(said), dict)
     except HTTPError as error:
-        return error.code < 500
-    except (OSError, HTTPException):
+        return error.code < 500 and ("X-Error-Code" in error.headers or _is_json(error))
+    except (OSError, HTTPException, ValueError):
         return False
 
 

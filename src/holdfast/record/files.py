@@ -18,6 +18,7 @@ _FULL = (
     "Disk quota exceeded",
     "PytorchStreamWriter failed writing",
 )
+_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 @contextlib.contextmanager
@@ -70,6 +71,16 @@ def no_room(error: BaseException | None) -> DiskError | None:
         found=f"{said(found)}{f', writing {file}' if file else ''}; {shown(free)} are free in {Path.cwd()}",
         expected="room for what is written (holdfast plan STUDY says how much a study needs)",
         do="make room: what is finished is kept, and the same command goes on",
+    )  # fmt: skip
+
+
+def no_place(error: BaseException) -> DiskError | None:
+    """The block of a file or folder that may not be read or written, or has a file where a folder is meant."""
+    if not isinstance(error, OSError) or error.errno not in _NO_PLACE:
+        return None
+    return DiskError(
+        f"{error.filename or 'A file'} cannot be read or written.", found=said(error),
+        expected="a place of yours, below folders", do="name another, or give yourself the right to it",
     )  # fmt: skip
 
 

@@ -193,6 +193,14 @@ def load(name: str) -> ModuleType:
     return module
 
 
+@functools.cache
+def lengthy(name: str) -> bool:
+    """Whether a cell of a method trains something before its task or takes preference pairs, and so takes longer than
+    others, up to several times: begun last, it would leave all threads but one idle."""
+    module = load(name)
+    return hasattr(module, "prelude") or "preferences" in module.NEEDS
+
+
 # ---- judges ---------------------------------------------------------------------------------------
 
 JUDGE_KINDS = ("text", "model", "server")

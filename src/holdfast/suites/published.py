@@ -79,8 +79,11 @@ def _places(file: File) -> list[Path]:
     fetched before."""
     own = os.environ.get(ROOT)
     if file.sha256 is None:
-        return [(Path(own) / file.place).with_suffix(ending) for ending in userfiles.FORMATS] if own else []
-    return [*([Path(own) / file.place] if own else []), paths.cache() / "suites" / file.sha256 / Path(file.place).name]
+        return [(paths.home(own) / file.place).with_suffix(ending) for ending in userfiles.FORMATS] if own else []
+    return [
+        *([paths.home(own) / file.place] if own else []),
+        paths.cache() / "suites" / file.sha256 / Path(file.place).name,
+    ]
 
 
 def _place(file: File) -> Path | None:
