@@ -349,9 +349,15 @@ def test_some_differences_cannot_be_seen():
     assert statistics.smallest_difference(10000) < 0.02
 
 
-def test_the_rows_asked_of_the_harness_follow_the_limit():
+def test_the_rows_asked_of_the_harness_follow_the_limit(monkeypatch):
     assert costs._capability_rows("mmlu", None) == 14042 and costs._capability_rows("mmlu", 10) == 570
     assert costs._capability_rows("hellaswag", 100) == 100 and costs._capability_rows("hellaswag", 20000) == 10042
+    assert costs._own_tokens("config/capabilities", "mmlu", None) is None is costs._own_tokens(None, "everyday", None)
+    lines = (ROOT / "config/capabilities/everyday.jsonl").read_text().splitlines()
+    monkeypatch.chdir(ROOT)
+    for limit in (None, 10):
+        wanted = 4 * sum(len(line) for line in lines[:limit]) / 4.2
+        assert costs._own_tokens("config/capabilities", "everyday", limit) == pytest.approx(wanted)
     assert costs._capability_rows("own", None) == costs.UNKNOWN_ROWS and costs._capability_rows("own", 7) == 7
 
 

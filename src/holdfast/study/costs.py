@@ -33,8 +33,9 @@ REAL_TOKENS = {"agnews": (100, 3), "gsm8k": (190, 90)} | dict.fromkeys(
 )
 SAFETY_TOKENS = {"world": (35, 17), "real": (150, 90)}
 DOCUMENT_TOKENS = 36
+CHARACTERS = 4.2  # to a token of English
 # Rows of the harness's tasks and how many tasks they are spread over, since a limit holds for each; a thousand rows
-# where they are not known; four choices of a hundred tokens each.
+# where they are not known nor beside the user's task file; four choices of a hundred tokens each.
 CAPABILITY_ROWS, UNKNOWN_ROWS, CAPABILITY_TOKENS = {"mmlu": (14042, 57), "hellaswag": (10042, 1)}, 1000, 4 * 100
 FP32 = 4
 # Measured on Llama shapes of 2 to 135 M parameters in float32: what a process holds beside tensors, in bytes; bytes
@@ -137,6 +138,24 @@ def _capability_rows(name: str, limit: int | None) -> int:
     """Rows the harness asks of a task or a group, each of its tasks at most `limit`."""
     rows, tasks = CAPABILITY_ROWS.get(name, (limit or UNKNOWN_ROWS, 1))
     return min(rows, limit * tasks) if limit else rows
+
+
+def _own_tokens(folder: str | None, name: str, limit: int | None) -> float | None:
+    """Tokens of a task of the user's own whose rows lie beside its file: each is read once with every of four choices.
+    None where they are not there, or not in lines."""
+    import yaml
+
+    for file in sorted(paths.home(folder).glob("*.yaml")) if folder else ():
+        try:
+            said = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if said["task"] != name:
+                continue
+            rows = paths.home(said["dataset_kwargs"]["data_files"][said["test_split"]]).read_text(encoding="utf-8")
+        except (yaml.YAMLError, OSError, UnicodeDecodeError, KeyError, TypeError):
+            continue
+        kept = rows.splitlines()[:limit]
+        return 4 * sum(map(len, kept)) / CHARACTERS
+    return None
 
 
 def _times(stage: Stage, count: int) -> Stage:
@@ -301,7 +320,10 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         jobs = len(study.places)
         out.append(Stage("divergence", jobs, jobs * 2 * s.forward(along, safety), 2 * model_bytes, 0))
     if c := v.capabilities.tasks:
-        asked = sum(_capability_rows(name, v.capabilities.limit) for name in c)
+        limit, asked = v.capabilities.limit, 0.0
+        for name in c:
+            own = _own_tokens(v.capabilities.task_files, name, limit)
+            asked += _capability_rows(name, limit) * CAPABILITY_TOKENS if own is None else own
         jobs = len(study.capability_cells)
-        out.append(Stage("capabilities", jobs, jobs * s.forward(asked * CAPABILITY_TOKENS, 100), model_bytes, 0))
+        out.append(Stage("capabilities", jobs, jobs * s.forward(asked, 100), model_bytes, 0))
     return [replace(stage, memory=stage.memory + PROCESS) for stage in out]
