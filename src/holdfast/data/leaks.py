@@ -116,7 +116,8 @@ def _named(found: Sequence[Match], asked: Sequence[Row]) -> str:
 def _leak(what: str, found: str, *, own: bool = True) -> DataError:
     return DataError(
         what, found=found, expected="evaluation rows that nothing is trained on",
-        do="remove the row from one of the two" if own else "remove the row from what is trained on",
+        do="remove the row from one of the two" if own
+        else "ask fewer prompts (evaluation.prompts_per_set), or train on a copy of the source without the row",
     )  # fmt: skip
 
 

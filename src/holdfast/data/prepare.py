@@ -75,8 +75,6 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Reads | None =
             )  # fmt: skip
         if len(found) > count:
             say(f"{cfg['source']}: {f'draw {draw}, ' if draw else 'the first '}{count} of {len(found)} {what} ({key})")
-        elif len(found) < count:
-            say(f"{cfg['source']}: {len(found)} {what} where {count} are asked for ({key})")
         ask = cfg.get("questions", 0) if what == "refused requests" else 0
         out += _questions(found[:count], ask, draw, say) if ask else found[:count]
     return out
