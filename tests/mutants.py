@@ -448,6 +448,30 @@ MUTANTS = [
         ("ctypes.CDLL(None).malloc_trim(0)", "pass", "model/test_machine.py -k given_back"),
     ),
     *_of(
+        "archive/audit.py", "dag/test_dag.py -k are_no_orphans",
+        ('("gate.json", names.TO_LABEL)', '("gate.json",)'),
+    ),
+    *_of(
+        "model/hub.py", "model/test_hub.py",
+        ("return isinstance(json.load(said), dict)", "return True"),
+        (' and ("X-Error-Code" in error.headers or _is_json(error))', ""),
+        ('"X-Error-Code" in error.headers or ', ""),
+    ),
+    *_of(
+        "judges/calibration.py", "judges/test_sampling.py",
+        ("if answer not in once:", "if True:"),
+        ("if any(DRAWN in r for r in rows):", "if True:"),
+    ),
+    *_of(
+        "study/costs.py", "study/test_plan.py -k follow_the_limit",
+        ("rows.splitlines()[:limit]", "rows.splitlines()"),
+        ('if said["task"] != name:', "if False:"),
+    ),
+    *_of(
+        "record/files.py", "cli/test_cli.py -k a_place",
+        (", errno.EEXIST)", ")"),
+    ),
+    *_of(
         "train/loop.py", "train/test_training.py -k returns_the_blocks",
         ("    machine.return_blocks(model)\n", ""),
         ("    machine.return_freed()  # more than", "    # more than"),
