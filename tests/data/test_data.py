@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -111,6 +112,18 @@ def test_every_row_of_real_gsm8k_passes(real_data, split, count):
         assert scored["correct"] and scored["flexible"], row
     golds = {gsm8k.gold(r["answer"]) for r in rows}
     assert not any("," in g or "$" in g for g in golds)
+
+
+def test_a_home_in_the_folder_of_data_is_the_users(tmp_path, monkeypatch):
+    from holdfast.data import sources
+    from holdfast.suites import published
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOLDFAST_DATA", "~/data")
+    assert sources.local_folder("agnews", "hub").is_relative_to(tmp_path / "data")
+    for pinned in (None, "0" * 64):
+        file = SimpleNamespace(place="x/y.csv", sha256=pinned)
+        assert published._places(file)[0].is_relative_to(tmp_path / "data/x")
 
 
 def test_the_real_study_prepares_from_local_files(real_data, monkeypatch):
