@@ -454,7 +454,7 @@ MUTANTS = [
     *_of(
         "model/hub.py", "model/test_hub.py",
         ("return isinstance(json.load(said), dict)", "return True"),
-        (' and ("X-Error-Code" in error.headers or _is_json(error))', ""),
+        (' and ("X-Error-Code" in error.headers or is_json)', ""),
         ('"X-Error-Code" in error.headers or ', ""),
     ),
     *_of(
@@ -470,6 +470,7 @@ MUTANTS = [
     *_of(
         "record/files.py", "cli/test_cli.py -k a_place",
         (", errno.EEXIST)", ")"),
+        ("not (named and error.errno in _NO_FOLDER)", "error.errno not in _NO_FOLDER"),
     ),
     *_of(
         "train/loop.py", "train/test_training.py -k returns_the_blocks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from holdfast.cli import main as door
 from holdfast.cli.main import EPILOG, VERBS, main
 from holdfast.errors import HoldfastError
 from holdfast.evaluate import harness
+from holdfast.record import files
 
 
 def test_the_verbs_are_the_files():
@@ -234,6 +236,9 @@ def test_a_place_that_is_none_is_told_and_no_fault_of_ours(verb, tmp_path, capsy
     assert main([verb, str(rows), "--out", str(tmp_path / "file" / "out.csv")]) == 2
     said = capsys.readouterr().err
     assert "cannot be read or written" in said and "file" in said and "Traceback" not in said
+    fault = FileExistsError(errno.EEXIST, "File exists", "/nobody/named/this")
+    assert files.no_place(fault, [verb, "--out", str(tmp_path)]) is None, "a fault of ours keeps its traceback"
+    assert files.no_place(PermissionError(errno.EACCES, "Permission denied", "results/x"), [verb]) is not None
 
 
 def test_a_verb_without_its_packages_says_what_to_install():

@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.Abort:  # Ctrl-C, as the shell has it
         return INTERRUPTED
     except Exception as error:
-        if wrong_place := files.no_room(error) or files.no_place(error):
+        if wrong_place := files.no_room(error) or files.no_place(error, given):
             click.echo(wrong_place.block(), err=True)
             return wrong_place.exit_code
         return _fault()

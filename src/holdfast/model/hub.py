@@ -43,10 +43,6 @@ def known(source: str, revision: str | None = None) -> Path | None:
     return folder
 
 
-def _is_json(error: HTTPError) -> bool:
-    return error.headers.get_content_type() == "application/json"
-
-
 def reachable(source: str, revision: str | None = None) -> bool:
     """Whether a hub model is here, or the hub answers for it within seconds; a hub that has no such model, or does not
     let anybody have it, answers: the run will say so. What answers in its place, a proxy that lets nobody through or a
@@ -63,7 +59,8 @@ def reachable(source: str, revision: str | None = None) -> bool:
         ) as said:
             return isinstance(json.load(said), dict)
     except HTTPError as error:
-        return error.code < 500 and ("X-Error-Code" in error.headers or _is_json(error))
+        is_json = error.headers.get_content_type() == "application/json"
+        return error.code < 500 and ("X-Error-Code" in error.headers or is_json)
     except (OSError, HTTPException, ValueError):
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from holdfast.errors import DiskError, said
@@ -18,7 +18,8 @@ _FULL = (
     "Disk quota exceeded",
     "PytorchStreamWriter failed writing",
 )
-_NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_FOLDER = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 
 
 @contextlib.contextmanager
@@ -74,12 +75,17 @@ def no_room(error: BaseException | None) -> DiskError | None:
     )  # fmt: skip
 
 
-def no_place(error: BaseException) -> DiskError | None:
-    """The block of a file or folder that may not be read or written, or has a file where a folder is meant."""
-    if not isinstance(error, OSError) or error.errno not in _NO_PLACE:
+def no_place(error: BaseException, given: Sequence[str]) -> DiskError | None:
+    """The block of a file or folder that may not be read or written, or, of what was `given` on the command line, has a
+    file where a folder is meant; anywhere else that is no mistake of the user's."""
+    if not isinstance(error, OSError) or not error.filename:
+        return None
+    place = str(error.filename)
+    named = any(x.startswith(place) or place.startswith(x) for x in (g.split("=", 1)[-1] for g in given) if x)
+    if error.errno not in _NO_RIGHT and not (named and error.errno in _NO_FOLDER):
         return None
     return DiskError(
-        f"{error.filename or 'A file'} cannot be read or written.", found=said(error),
+        f"{place} cannot be read or written.", found=said(error),
         expected="a place of yours, below folders", do="name another, or give yourself the right to it",
     )  # fmt: skip
 
