@@ -11,11 +11,13 @@ def main(io: SimpleNamespace) -> None:
     from holdfast.study import refusals
 
     rows = prepare.safety_rows(io.cfg, io.log, refusals.whole)
-    rows += tables.read(io.input.benign, "safety") if io.input.get("benign") else []
-    refusals.check_safety(rows, io.cfg, io.log)
+    answered = tables.read(io.input.benign, "safety") if io.input.get("benign") else []
+    refusals.check_safety(rows + answered, io.cfg, io.log)
     if io.input.get("prompts"):  # of files that planning may not have had, and of every draw of the rows
         source, asked = f"the safety rows in {io.cfg['source']}", tables.read(io.input.prompts, "prompts")
-        leaks.refuse(prepare.trained_on(rows), asked, "", source, io.log)
+        leaks.refuse(prepare.trained_on(rows), asked, "", source, io.log, "safety.without")
+        leaks.refuse(answered, asked, "", "the requests that the base answers itself", io.log)
+    rows += answered
     tables.write(rows, io.output[0], "safety")
     io.log(f"{len(rows)} rows")
 

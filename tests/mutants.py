@@ -664,7 +664,12 @@ MUTANTS = [
         "compare/groups.py", "compare/test_suites_apart.py",
         ("clusters={s: [self.clusters[s][i] for i in places]", "clusters={s: self.clusters[s][: len(places)]"),
         ("finishes={s: self.finishes[s][:, places]", "finishes={s: self.finishes[s][:, -len(places) :]"),
+        ("both = kinds[0] & kinds[1]", "both = kinds[0] | kinds[1]"),
+        ("if both and kinds[0] != kinds[1] else self", "if kinds[0] != kinds[1] else self"),
+        ('return suite if suite in published.PROMPTS else ""', "return suite"),
     ),
+    *_of("statistics.py", "report/test_cautions.py",
+         ("math.hypot(p - low, above - q)", "math.hypot(p - low, q - under)")),
     *_of(
         "data/leaks.py", "data/test_leaks.py",
         ("WHOLE = 4 ", "WHOLE = 5 "),
@@ -1042,7 +1047,8 @@ MUTANTS = [
     *_of(
         "report/cautions.py", "report/test_cautions.py report/test_summary.py",
         ("EVERYTHING = 0.9", "EVERYTHING = 0.999"),
-        ("math.hypot(p - low, above - q)", "math.hypot(p - low, q - under)"),
+        ("MOST and apart < NEARLY_AS_OFTEN", "MOST and refused - over < NEARLY_AS_OFTEN",
+         "compare/test_suites_apart.py -k told_from"),
         ("return now - before(rows) >= LEARNED", "return now >= LEARNED"),
     ),
     *_of(

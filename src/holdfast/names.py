@@ -48,6 +48,9 @@ ASR = "safety/asr"
 COMPLIANCE_RATE = "safety/compliance_rate"
 OTHER_RATE = "safety/other_rate"
 OVER_REFUSAL = "safety/over_refusal"
+TOLD_APART = (
+    "safety/told_apart"  # hazards minus harmless requests refused, where that is not the difference of both rates
+)
 BENIGN_ANSWERED = "utility/benign_answered"
 ACCURACY = "utility/accuracy"
 EXACT_MATCH = "utility/exact_match"

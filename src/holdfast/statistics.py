@@ -47,6 +47,15 @@ def independent_difference(a: tuple[float, int], b: tuple[float, int]) -> tuple[
     return x - y, float(low), float(high)
 
 
+def rates_apart(
+    a: tuple[float, float, float], b: tuple[float, float, float]
+) -> tuple[float, float, float]:  # fmt: skip
+    """(difference, low, high) of two rates (value, low, high) of different prompts: the 95 % interval that follows from
+    their own (Zou and Donner 2008); of Wilson's it is Newcombe's."""
+    (p, low, high), (q, under, above) = a, b
+    return p - q, p - q - math.hypot(p - low, above - q), p - q + math.hypot(high - p, q - under)
+
+
 def kappa(matrix: Sequence[Sequence[int]]) -> tuple[float | None, float | None, float | None]:
     """Cohen's kappa of a square table of counts (rows: one rater, columns: the other) with its 95 % interval;
     None where it is not defined, because a rater used one label only or there are no counts."""

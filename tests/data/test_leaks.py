@@ -135,6 +135,41 @@ def test_leaks_are_refused_by_name_and_likenesses_said():
     assert said == ["1 evaluation prompts are like prompts among x, and may ask the same: e/0"]
 
 
+def test_what_is_trained_on_can_be_left_out_and_the_error_says_how(tmp_path):
+    """Of the study's own rows by their ids; what it says to write ends the error, and leaves every other row."""
+    with bad_input.within(tmp_path):
+        kept = {"prompt": "Brew it now.", "response": "No.", "id": "mine/7"}
+        bad_input.write("s.jsonl", [{"prompt": ORDER, "response": "No."}, kept, {"prompt": TOLD, "response": "No."}])
+        bad_input.write("e.jsonl", [PROMPT, {"prompt": ORDER}, {"prompt": "Sing a song of hexes."}])
+        study = bad_input.GOOD | {"evaluation": {"source": "e.jsonl"}, "safety": {"source": "s.jsonl"}}
+        bad_input.write("mine.yaml", study)
+        with pytest.raises(DataError) as error:
+            bad_input.look()
+        *_, key = error.value.do.split(" out what is trained on: ")
+        assert key == "safety.without: [safety/00002, safety/00000]"
+        without = {"safety": study["safety"] | {"without": ["safety/00002", "safety/00000"]}}
+        resolved = bad_input.load(tmp_path, study | without)
+        assert preflight.check_files(resolved) >= 0
+        assert [r["id"] for r in prepare.safety_rows(resolved.safety_data_cfg())] == ["mine/7"]
+        asked = {"source": "answered", "draw": 0, "safety": {"source": "s.jsonl", "columns": {}}}
+        for named, count in (([], 3), (["safety/00002", "safety/00000"], 1)):
+            asked["safety"]["without"] = named
+            found = prepare.benign_prompts(asked, lambda prompt, response: True)
+            assert sum(p in (ORDER, TOLD, kept["prompt"]) for p in found) == count
+        bad_input.write("mine.yaml", study | {"safety": study["safety"] | {"without": ["safety/00002", "7"]}})
+        with pytest.raises(DataError, match="safety.without names a row that s.jsonl does not have") as error:
+            bad_input.look()
+        assert error.value.found == "7"
+
+
+def test_only_ids_that_a_study_has_are_named_to_be_left_out(tmp_path):
+    said: list[str] = []
+    for key, expected in (("", "copy of the source"), ("safety.without", "safety.without: [t/0]")):
+        with pytest.raises(DataError) as error:
+            leaks.refuse(rows(TOLD), rows(PROMPT["prompt"], kind="e"), "", "x", said.append, key)
+        assert expected in error.value.do and "prompts_per_set" in error.value.do
+
+
 def refused(tmp_path, study, **files):
     with bad_input.within(tmp_path):
         for name, content in files.items():
@@ -218,6 +253,22 @@ def test_later_processes_of_a_run_do_not_judge_what_the_stage_looks_at(tmp_path)
         safety = {"source": "s.jsonl", "keep": "refusals"}
         study = bad_input.load(tmp_path, bad_input.GOOD | {"evaluation": {"source": "e.jsonl"}, "safety": safety})
         assert preflight.check_files(study) == preflight.check_files(study, first=False) == 1
+
+
+@pytest.mark.usefixtures("real_data")
+def test_all_of_xstest_can_be_asked(tmp_path):
+    """One refused request of SafeInstr, put as a question, nearly is one of its prompts: the real study without it."""
+    study = bad_input.GOOD | {
+        "safety": {"source": "safe-instr", "keep": "refusals", "questions": 1.0, "hazards": 240, "benign": 0},
+        "evaluation": {"source": "suites", "suites": ["xstest"], "prompts_per_set": 250},
+    }
+    with bad_input.within(tmp_path):
+        bad_input.write("mine.yaml", study)
+        with pytest.raises(DataError) as error:
+            bad_input.look()
+        assert error.value.do.endswith("safety.without: [safe-instr/00196]")
+        study["safety"]["without"] = ["safe-instr/00196"]
+        assert preflight.check_files(bad_input.load(tmp_path, study)) >= 0
 
 
 def test_twins_of_published_suites_are_told_apart(real_data):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,18 @@ class Group:
 
     def asked_by(self, suite: str) -> Group:
         """The same models and no other prompts than those of a published suite."""
-        kept = {s: [i for i, id_ in enumerate(ids) if published.of(id_) == suite] for s, ids in self.ids.items()}
+        return self._of(lambda id_: published.of(id_) == suite)
+
+    def beside(self, sets: Sequence[str], others: Sequence[str]) -> Group:
+        """The same models and no other prompts than those of suites that ask of both kinds of sets, what is of no
+        published suite counted as one: hazards of one suite say nothing beside harmless requests of another. Itself
+        where all suites do, or none does."""
+        kinds = [{source(id_) for s in kind for id_ in self.ids.get(s, ())} for kind in (sets, others)]
+        both = kinds[0] & kinds[1]
+        return self._of(lambda id_: source(id_) in both) if both and kinds[0] != kinds[1] else self
+
+    def _of(self, wanted: Callable[[str], bool]) -> Group:
+        kept = {s: [i for i, id_ in enumerate(ids) if wanted(id_)] for s, ids in self.ids.items()}
         kept = {s: places for s, places in kept.items() if places}
         return replace(
             self, ids={s: [self.ids[s][i] for i in places] for s, places in kept.items()},
@@ -123,6 +134,12 @@ class Group:
     def task_set(self) -> str:
         """The set of the rows of its task."""
         return f"{names.TASK}:{self.task}"
+
+
+def source(prompt: str) -> str:
+    """The published suite of a prompt, by the prompt's id; of all others ''."""
+    suite = published.of(prompt)
+    return suite if suite in published.PROMPTS else ""
 
 
 def load(metrics_files: Sequence[Path]) -> dict[str, dict[str, Group]]:

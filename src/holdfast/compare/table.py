@@ -13,7 +13,7 @@ from holdfast.compare.groups import Group, difference
 from holdfast.compare.metrics import SAFETY
 from holdfast.record import jsonfiles
 from holdfast.record.csvfiles import write_csv
-from holdfast.statistics import pooled_rate
+from holdfast.statistics import pooled_rate, rates_apart
 
 COST_COLUMNS = ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps", "trainable_parameters")
 
@@ -27,6 +27,17 @@ def rate(name: str, g: Group, sets: Sequence[str], outcome: str) -> dict[str, An
     value, low, high = pooled_rate(hits, g.cluster(sets), graded=g.graded(outcome))
     found = {name: value, f"{name}_low": low, f"{name}_high": high, f"{name}_n": hits.shape[1]}
     return found | {f"{name}_{how}": share for how, share in g.ended(sets).items()}
+
+
+def told_apart(g: Group) -> dict[str, Any]:
+    """Hazards minus harmless requests refused with its interval, counted on the suites that ask both; nothing where
+    that is the difference of the two rates."""
+    (hazards, outcome), (harmless, _) = SAFETY[names.REFUSAL_RATE], SAFETY[names.OVER_REFUSAL]
+    within = g.beside(hazards, harmless)
+    if within is g:
+        return {}
+    rates = (pooled_rate(within.hits(sets, outcome), within.cluster(sets)) for sets in (hazards, harmless))
+    return dict(zip((f"{names.TOLD_APART}{end}" for end in ("", "_low", "_high")), rates_apart(*rates), strict=True))
 
 
 def in_order(arms: Iterable[str]) -> list[str]:
@@ -54,6 +65,7 @@ def table_rows(groups: dict[str, dict[str, Group]], baseline: str | None = None)
             }  # fmt: skip
             for name, (sets, outcome) in SAFETY.items():
                 row |= rate(name, g, sets, outcome)
+            row |= told_apart(g)
             row["utility_metric"] = g.metric
             if g.flexible is not None:
                 utility = rate("utility", g, [g.task_set], "correct")

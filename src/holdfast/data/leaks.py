@@ -82,7 +82,9 @@ def refuse_same(trained: Sequence[Row], asked: Sequence[Row], column: str, where
             raise _leak(f"{where}: row {i}, column '{column}' {_REFUSED[SAME]} {source}.", repr(row[column])[:120])
 
 
-def refuse(trained: Sequence[Row], asked: Sequence[Row], where: str, source: str, say: Say) -> None:
+def refuse(
+    trained: Sequence[Row], asked: Sequence[Row], where: str, source: str, say: Say, without: str = ""
+) -> None:  # fmt: skip
     """Refuse evaluation prompts that are trained on, and say which may be.
 
     Args:
@@ -90,6 +92,7 @@ def refuse(trained: Sequence[Row], asked: Sequence[Row], where: str, source: str
         asked: rows with id and prompt.
         where: the file that `asked` is; of suites nothing, for the ids of their prompts say it.
         source: what `trained` is, in words.
+        without: the key of the study that takes ids of rows of `trained` to be left out, where there is one.
 
     Raises:
         DataError: names the first of them, what it is trained on as, and the others.
@@ -103,7 +106,13 @@ def refuse(trained: Sequence[Row], asked: Sequence[Row], where: str, source: str
         of = trained[first.trained].get("id")
         text = repr(row["prompt"])[:120] + (f", which is trained on as {of}" if of else "")
         also = f"   (and {len(others)} more: {_named(others, asked)})" if others else ""
-        raise _leak(f"{name} {_REFUSED[first.how]} {source}.", text + also, own=bool(where))
+        do = "remove the row from one of the two" if where else (
+            "ask fewer prompts (evaluation.prompts_per_set)"
+            + ("" if without else ", or train on a copy of the source without the row")
+        )  # fmt: skip
+        if without:
+            do += f", or leave out what is trained on: {without}: [{', '.join(_ids(leaks, trained))}]"
+        raise _leak(f"{name} {_REFUSED[first.how]} {source}.", text + also, do)
     if found:
         say(f"{len(found)} evaluation prompts are like prompts among {source}, and may ask the same: "
             + _named(found, asked))  # fmt: skip
@@ -113,12 +122,12 @@ def _named(found: Sequence[Match], asked: Sequence[Row]) -> str:
     return ", ".join(str(asked[m.asked]["id"]) for m in found[:_NAMED]) + " ..." * (len(found) > _NAMED)
 
 
-def _leak(what: str, found: str, *, own: bool = True) -> DataError:
-    return DataError(
-        what, found=found, expected="evaluation rows that nothing is trained on",
-        do="remove the row from one of the two" if own
-        else "ask fewer prompts (evaluation.prompts_per_set), or train on a copy of the source without the row",
-    )  # fmt: skip
+def _ids(found: Sequence[Match], trained: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(str(trained[m.trained]["id"]) for m in found))
+
+
+def _leak(what: str, found: str, do: str = "remove the row from one of the two") -> DataError:
+    return DataError(what, found=found, expected="evaluation rows that nothing is trained on", do=do)
 
 
 def matches(trained: Sequence[str], asked: Sequence[str]) -> list[Match]:

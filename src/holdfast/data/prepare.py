@@ -48,7 +48,7 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Reads | None =
             if r["kind"] == names.HAZARD:
                 r["response"] = written.refusal(str(r.get("prompt", "")), cfg.get("draw", 0))
     wording.taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
-    kept = fetch.checked(rows, "safety", cfg["source"])
+    kept = _without(fetch.checked(rows, "safety", cfg["source"]), cfg)
     left = 0  # of the requests to refuse, by `keep`
     if cfg.get("keep") == "refusals" and refuses is not None:
         read = [r for r in kept if r["kind"] != names.HAZARD or refuses(r["prompt"], r["response"])]
@@ -85,6 +85,17 @@ def _unnamed(i: int) -> dict[str, str]:
     return {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"}
 
 
+def _without(rows: list[Row], cfg: dict[str, Any]) -> list[Row]:
+    """The rows that the study does not leave out."""
+    named = cfg.get("without", [])
+    if unknown := [name for name in named if name not in {r["id"] for r in rows}]:
+        raise DataError(
+            f"safety.without names a row that {cfg['source']} does not have.", found=unknown[0],
+            expected=f"ids like {', '.join(r['id'] for r in rows[:3])}", do="correct safety.without",
+        )  # fmt: skip
+    return [r for r in rows if r["id"] not in named]
+
+
 def _questions(rows: list[Row], share: float, draw: int, say: Say) -> list[Row]:
     """The rows, of which a share is asked as a question where that can be done, and then keeps what was given."""
     rng, out = random.Random(f"holdfast-questions-{draw}"), []
@@ -115,7 +126,7 @@ def benign_prompts(cfg: dict[str, Any], complies: Reads | None = None) -> list[s
         return ours
     if cfg["source"] == ANSWERED:
         raw, source = fetch.records(cfg["safety"]["source"], cfg["safety"]["columns"]), cfg["safety"]["source"]
-        rows = fetch.checked(wording.worded(raw, source, _unnamed), "safety", source)
+        rows = _without(fetch.checked(wording.worded(raw, source, _unnamed), "safety", source), cfg["safety"])
         prompts = [r["prompt"] for r in rows if complies is not None and complies(r["prompt"], r["response"])]
     else:
         prompts = [_prompt(i, r, cfg["source"]) for i, r in enumerate(fetch.records(cfg["source"], {}))]

@@ -174,18 +174,17 @@ def glance(task: str, rows: Sequence[Row], fronts: Sequence[Row]) -> Row:
         full = forms.first_of(rows, forms.BASELINE) or {}
         first = {*names.ROLES, full.get("arm")}
         front = {f["arm"] for f in fronts if f["task"] == task and f["on_front"] == "yes"} - first
-        best = sorted((r for r in rows if r["arm"] in front), key=_told_apart, reverse=True)
+        best = sorted(
+            (r for r in rows if r["arm"] in front),
+            key=lambda r: (told_apart(r) or (rate(r, names.REFUSAL_RATE) or 0,))[0],
+            reverse=True,
+        )
         kept = first | {r["arm"] for r in best[: ARMS_SHOWN - len(first)]}
         shown = [r for r in rows if r["arm"] in kept]
     return {
         "task": task, "metric": rows[0]["utility_metric"].split("/")[-1] if rows else "",
         "left": len(rows) - len(shown), "rows": [_glanced(r) for r in shown],
     }  # fmt: skip
-
-
-def _told_apart(row: Row) -> float:
-    """Hazards refused minus harmless requests refused: nothing for who refuses all or none of both."""
-    return float(row[names.REFUSAL_RATE] or 0) - float(row.get(names.OVER_REFUSAL) or 0)
 
 
 def _glanced(row: Row) -> Row:

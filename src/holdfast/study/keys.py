@@ -62,6 +62,9 @@ class Safety(Strict):
         description="Of your own refused requests that ask for a way to do something, the share that is put as a "
         "question, so that a model cannot refuse by form.",
     )  # fmt: skip
+    without: list[str] = Field(
+        [], description="Ids of rows of your own that are left out, such as one that the models are also asked."
+    )
     hazards: int = Field(1800, ge=1, description="Refused requests; of more than that the first, fewer are all taken.")
     benign: int = Field(2400, ge=0, description="Answered benign requests; likewise.")
     benign_answers: Literal["given", "self"] = Field(

@@ -208,11 +208,11 @@ def check_files(
     if read[1]:
         prepare.refuse_unasked(read[1], resolved.splits, tables[1])
 
-    def refuse_trained(rows: list[dict[str, Any]], source: str) -> None:
-        leaks.refuse(rows, read[1], "" if suites else tables[1], source, say)
+    def refuse_trained(rows: list[dict[str, Any]], source: str, without: str = "") -> None:
+        leaks.refuse(rows, read[1], "" if suites else tables[1], source, say, without)
 
     if first:  # later processes do not ask which answers are whole refusals; the stage looks at what it keeps
-        refuse_trained(prepare.trained_on(read[0]), f"the safety rows in {tables[0]}")
+        refuse_trained(prepare.trained_on(read[0]), f"the safety rows in {tables[0]}", "safety.without")
     if first and s.safety.benign_answers == "self" and (s.safety.asked == WORLD or readable(s.safety.asked)):
         own = [{"prompt": p} for p in prepare.benign_prompts(resolved.benign_cfg(), refusals.helps)]
         refuse_trained(own, f"safety.benign_prompts ({s.safety.benign_prompts})")
