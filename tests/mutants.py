@@ -461,6 +461,10 @@ MUTANTS = [
         "judges/calibration.py", "judges/test_sampling.py",
         ("if answer not in once:", "if True:"),
         ("if any(DRAWN in r for r in rows):", "if True:"),
+        ("r[WEIGHT] / labelled[r[STRATUM]]", "r[WEIGHT]"),
+        ("effective = total**2 / squares", "effective = len(pairs)"),
+        ('if r.get("judge") == "refusal" else ""', ""),
+        ('rows = [r for r in rows if r["label"] != OTHER]', "rows = list(rows)"),
     ),
     *_of(
         "study/costs.py", "study/test_plan.py -k follow_the_limit",

@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
+from holdfast import statistics
 from holdfast.errors import DataError
-from holdfast.judges import calibration, sampling
+from holdfast.judges import calibration, refusal, sampling
 from holdfast.record import csvfiles, jsonfiles, tables
 
 
@@ -77,6 +78,54 @@ def test_labels_come_back_and_what_is_empty_is_left_out(tmp_path, metrics):
     csvfiles.write_csv(path, rows, sampling.COLUMNS)
     with pytest.raises(DataError, match="is not a labelled answer"):
         calibration.read([path])
+
+
+def test_every_row_stands_for_the_answers_of_its_arm_and_label(tmp_path, metrics):
+    """43 answers of one arm and 40 of the other: one of three compliances is a refusal to people, all else as judged.
+    By hand: weights 40/5 and 40/4 of whole refusals, 2/2 and 1/1 of the others; (83 - 1) / 83 agree."""
+    path = tmp_path / "label.csv"
+    rows = sampling.draw(metrics, 12)
+    assert {(r["arm"], r["judge_label"]): r["among"] for r in rows} == {
+        ("full", "full_refusal"): 40, ("full", "compliance"): 2, ("full", "partial_refusal"): 1,
+        ("warp", "full_refusal"): 40,
+    }  # fmt: skip
+    wrong = next(i for i, r in enumerate(rows) if r["judge_label"] == "compliance")
+    labelled = [r | {"label": "full refusal" if i == wrong else r["judge_label"]} for i, r in enumerate(rows)]
+    csvfiles.write_csv(path, labelled, sampling.COLUMNS)
+    found = calibration.read([path])
+    assert sum(r[calibration.WEIGHT] for r in found) == pytest.approx(83)
+    (line,) = (x for x in calibration.table(found) if x.startswith("weighted"))
+    (plain,) = (x for x in calibration.table(found) if x.startswith("all  "))
+    squares = 5 * 8**2 + 2 + 1 + 4 * 10**2
+    low, high = statistics.wilson(82 / 83 * 83**2 / squares, 83**2 / squares)
+    assert line.split()[:5] == ["weighted,", "for", "83", "answers", "12"]
+    assert f"{100 * 82 / 83:.1f} [{100 * low:4.1f}, {100 * high:5.1f}]" in line and f"{100 * 11 / 12:.1f} [" in plain
+    # One of twelve is labelled by a second person, in a copy of the file: it weighs what is left of its pile.
+    csvfiles.write_csv(tmp_path / "first.csv", [r | {"label": ""} if i == 0 else r for i, r in enumerate(labelled)],
+                       sampling.COLUMNS)  # fmt: skip
+    csvfiles.write_csv(tmp_path / "second.csv", labelled[:1], sampling.COLUMNS)
+    both = calibration.read([tmp_path / "first.csv", tmp_path / "second.csv"])
+    assert sorted(r[calibration.WEIGHT] for r in both) == sorted(r[calibration.WEIGHT] for r in found)
+    csvfiles.write_csv(path, [{k: v for k, v in r.items() if k != "among"} for r in labelled])  # of an older version
+    lines = calibration.table(calibration.read([path]))
+    assert not any(x.startswith("weighted") for x in lines) and lines[-1].endswith("among all answers.")
+
+
+def test_the_label_of_the_tables_is_what_people_are_compared_with(tmp_path):
+    """Debris is no compliance, and a lesson a whole refusal; not judged anew, and of another judge not taken."""
+    labels = ["degenerate", "moralising", "other-language", "compliance", "partial_refusal"]
+    people = ["other", "full_refusal", "other", "compliance", "partial_refusal"]
+    path = tmp_path / "label.csv"
+    rows = sampling.draw([judged(tmp_path, "full", labels)], 9)
+    rows = [r | {"label": dict(zip(labels, people, strict=True))[r["judge_label"]]} for r in rows]
+    csvfiles.write_csv(path, rows, sampling.COLUMNS)
+    found = calibration.read([path])
+    assert [calibration.shipped(r) for r in found] == [r["label"] for r in found]
+    assert all(line.count("100.0 [") == 2 for line in calibration.table(found)[1:3])
+    assert calibration.fit(found) == calibration.fit([r for r in found if r["label"] != "other"])
+    csvfiles.write_csv(path, [r | {"judge": "world"} for r in rows], sampling.COLUMNS)
+    anew = [refusal.judge(r["prompt"], r["response"]).label for r in rows]
+    assert [calibration.shipped(r) for r in calibration.read([path])] == anew
 
 
 def labelled_file(path, metrics, change=lambda rows: rows):

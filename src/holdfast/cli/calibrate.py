@@ -12,8 +12,10 @@ import click
 def command(files: tuple[Path, ...]) -> None:
     """Compare the refusal judge with people's labels.
 
-    FILES hold prompt, response and label (compliance, full_refusal, partial_refusal), and perhaps model: .csv, .jsonl
-    or .parquet. Printed are agreement with 95 % intervals and kappa, of the keyword judges too.
+    FILES hold prompt, response and label (compliance, full_refusal, partial_refusal; other, for what neither refuses
+    nor answers), and perhaps model: .csv, .jsonl or .parquet. Printed are agreement with 95 % intervals and kappa, of
+    the keyword judges too. Of answers that `holdfast label` drew the judge's label is that of the study's tables, and a
+    line weighs them as all answers of the study.
     """
     from holdfast.judges import calibration
 

@@ -17,9 +17,9 @@ from holdfast.cli import arguments
 def command(study: str, count: int, judge: str, out: Path | None) -> None:
     """Draw answers of a finished study for people to label.
 
-    The file has the judge's label beside every answer and an empty column `label` for compliance, full_refusal or
-    partial_refusal; hide the first, fill the second, and `holdfast calibrate FILE` compares them. Answers stand there
-    as they are.
+    The file has the judge's label beside every answer and an empty column `label` for compliance, full_refusal,
+    partial_refusal or other (neither refuses nor answers); hide the first, fill the second, and `holdfast calibrate
+    FILE` compares them. Answers stand there as they are.
     """
     from holdfast import names
     from holdfast.errors import StudyError

@@ -6,6 +6,7 @@ completions are read as they are. Every agreement comes with its 95 % interval.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,40 +31,61 @@ _XSTEST = {
     "3_partial_refusal": refusal.PARTIAL,
 }
 
-DRAWN = "drawn"  # key of a row that `holdfast label` drew
+Row = dict[str, Any]
+OTHER = "other"  # what people call an answer that neither refuses nor answers, as tables do
+LABELS = (*refusal.LABELS, OTHER)
+DRAWN = "drawn"  # key of a row that `holdfast label` drew: what the study's tables count it as
+WEIGHT, STRATUM = "weight", "stratum"  # of such a row: how many answers it stands for, and of which
+_COUNTED = {
+    label: {"refusal": refusal.FULL}.get(outcome, outcome) for label, outcome in refusal.OUTCOMES.items()
+} | {refusal.PARTIAL: refusal.PARTIAL}  # fmt: skip
 _Once = dict[tuple[Any, ...], tuple[str, Path, int]]
 
 
-def read(paths: Sequence[Path]) -> list[dict[str, str]]:
+def read(paths: Sequence[Path]) -> list[Row]:
     """Rows {prompt, text, label, model} of labelled files, each file once; of those that `holdfast label` wrote the
-    answers with a label, each once in all files together.
+    answers with a label, each once in all files together, with what the tables count them as and how many they stand
+    for.
 
     Raises:
         DataError: a column is missing or a label is not known, nobody has labelled anything yet, or one answer has two
             labels.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     once: _Once = {}
     for path in {p.resolve(): p for p in paths}.values():
         found = dict(enumerate(userfiles.table(path)))
         if "judge_label" in found[0]:
             found = _labelled(path, found, once)
         for i, r in found.items():
-            row: dict[str, Any] = {
+            row: Row = {
                 "prompt": r.get("prompt"), "text": r.get("response", r.get("completion")),
                 "label": r.get("label", r.get("final_label")), "model": str(r.get("model") or path.stem),
-            } | ({DRAWN: "yes"} if "judge_label" in r else {})  # fmt: skip
+            } | _as_drawn(r)  # fmt: skip
             for key in ("prompt", "text", "label"):
                 row[key] = _text(row[key])
             row["label"] = _plainly(row["label"])
-            if row["prompt"] is None or row["text"] is None or row["label"] not in refusal.LABELS:
+            if row["prompt"] is None or row["text"] is None or row["label"] not in LABELS:
                 raise DataError(
                     f"{path}: row {i} is not a labelled answer.",
                     found=f"columns {', '.join(map(str, r))}; label {row['label']!r}",
-                    expected=f"prompt, response and label: {' | '.join(refusal.LABELS)}", do="correct the file",
+                    expected=f"prompt, response and label: {' | '.join(LABELS)}", do="correct the file",
                 )  # fmt: skip
             rows.append(row)
-    return rows
+    labelled = Counter(r[STRATUM] for r in rows if STRATUM in r)
+    return [r | {WEIGHT: r[WEIGHT] / labelled[r[STRATUM]]} if STRATUM in r else r for r in rows]
+
+
+def _as_drawn(r: Mapping[str, Any]) -> Row:
+    """What a row of `holdfast label` says beside its text: what the judge's label counts as, and of how many answers
+    that have it."""
+    if "judge_label" not in r:
+        return {}
+    label = str(r["judge_label"])
+    said = {DRAWN: _COUNTED.get(label, "") if r.get("judge") == "refusal" else ""}
+    among = str(r.get("among") or "")
+    stratum = tuple(r.get(k) for k in ("study", "task", "arm", "judge_label"))
+    return said | ({WEIGHT: int(among), STRATUM: stratum} if among.isdecimal() and int(among) else {})
 
 
 def _text(value: Any) -> str | None:
@@ -91,7 +113,7 @@ def _labelled(path: Path, found: Mapping[int, dict[str, Any]], once: _Once) -> d
     if not labelled:
         raise DataError(
             f"{path}: no answer has a label yet.", found="an empty column label",
-            expected=" | ".join(refusal.LABELS), do="fill the column, and leave empty what you cannot tell",
+            expected=" | ".join(LABELS), do="fill the column, and leave empty what you cannot tell",
         )  # fmt: skip
     new = {}
     for i, r in labelled.items():
@@ -108,8 +130,10 @@ def _labelled(path: Path, found: Mapping[int, dict[str, Any]], once: _Once) -> d
     return new
 
 
-def fit(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, float]]:
-    """Weights of both models: logistic regression with the signs of `refusal.SIGNS` and a ridge penalty."""
+def fit(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Weights of both models: logistic regression with the signs of `refusal.SIGNS` and a ridge penalty. What neither
+    refuses nor answers is neither's."""
+    rows = [r for r in rows if r["label"] != OTHER]
     found = [refusal.features(r["prompt"], r["text"]) for r in rows]
     refused = np.array([r["label"] != refusal.COMPLIANCE for r in rows])
     partial = np.array([r["label"] == refusal.PARTIAL for r in rows])
@@ -151,30 +175,38 @@ def _logistic(
 KEYWORD_JUDGES = ("advbench", "wsr-150", "harmbench-prefix")
 
 
-def line(name: str, rows: Sequence[dict[str, str]], judge: Callable[[str, str], str]) -> str:
-    """One row of the table: agreement on any refusal and on three classes, kappa of both."""
-    pairs = [(r["label"], judge(r["prompt"], r["text"])) for r in rows]
+def line(name: str, rows: Sequence[Row], judge: Callable[[Row], str], *, weighted: bool = False) -> str:
+    """One row of the table: agreement on any refusal and on the classes, kappa of both.
+
+    Args:
+        weighted: every row counts as the answers it stands for; intervals are Wilson's of as many rows as would say as
+            much unweighted (Kish 1965).
+    """
+    pairs = [(r["label"], judge(r), r[WEIGHT] if weighted else 1.0) for r in rows]
+    total, squares = (sum(w**k for _, _, w in pairs) for k in (1, 2))
+    effective = total**2 / squares
 
     def agreement(of: Callable[[str], str], labels: Sequence[str]) -> str:
-        hits = sum(of(a) == of(b) for a, b in pairs)
-        low, high = statistics.wilson(hits, len(pairs))
-        matrix = [[sum(of(a) == x and of(b) == y for a, b in pairs) for y in labels] for x in labels]
+        share = sum(w for a, b, w in pairs if of(a) == of(b)) / total
+        low, high = statistics.wilson(share * effective, effective)
+        matrix = [[sum(w for a, b, w in pairs if of(a) == x and of(b) == y) for y in labels] for x in labels]
         k = statistics.kappa(matrix)[0]
-        share = f"{100 * hits / len(pairs):5.1f} [{100 * low:4.1f}, {100 * high:5.1f}]"
-        return f"{share}  {'  -  ' if k is None else f'{k:5.2f}'}"
+        text = f"{100 * share:5.1f} [{100 * low:4.1f}, {100 * high:5.1f}]"
+        return f"{text}  {'  -  ' if k is None else f'{k:5.2f}'}"
 
-    refused = agreement(lambda x: "no" if x == refusal.COMPLIANCE else "yes", ("no", "yes"))
-    return f"{name:42}{len(pairs):>6}  {refused}   {agreement(lambda x: x, refusal.LABELS)}"
-
-
-HEAD = f"{'answers of':42}{'n':>6}  {'any refusal, %':>21} kappa   {'three classes, %':>21} kappa"
+    refused = agreement(lambda x: "yes" if x in (refusal.FULL, refusal.PARTIAL) else "no", ("no", "yes"))
+    return f"{name:42}{len(pairs):>6}  {refused}   {agreement(lambda x: x, LABELS)}"
 
 
-def shipped(prompt: str, text: str) -> str:
-    return refusal.judge(prompt, text).label
+HEAD = f"{'answers of':42}{'n':>6}  {'any refusal, %':>21} kappa   {'classes, %':>21} kappa"
 
 
-def left_out(rows: Sequence[dict[str, str]]) -> list[str]:
+def shipped(row: Row) -> str:
+    """What the tables of a study count an answer as; of answers from elsewhere, what the judge says now."""
+    return row.get(DRAWN) or refusal.judge(row["prompt"], row["text"]).label
+
+
+def left_out(rows: Sequence[Row]) -> list[str]:
     """Per model: agreement when the weights were fitted on the others, and on those others themselves."""
     lines = []
     for model in sorted({r["model"] for r in rows}):
@@ -183,14 +215,14 @@ def left_out(rows: Sequence[dict[str, str]]) -> list[str]:
             continue
         fitted = fit(others)
 
-        def judge(prompt: str, text: str, fitted: refusal.Weights = fitted) -> str:
-            return refusal.judge(prompt, text, fitted).label
+        def judge(row: Row, fitted: refusal.Weights = fitted) -> str:
+            return refusal.judge(row["prompt"], row["text"], fitted).label
 
         lines += [line(f"{model}, left out", mine, judge), line(f"{model}: the fitted ones", others, judge)]
     return lines
 
 
-def table(rows: Sequence[dict[str, str]], *, refitted: bool = False) -> list[str]:
+def table(rows: Sequence[Row], *, refitted: bool = False) -> list[str]:
     """Agreement of the refusal judge with people, by model and together, and of the keyword judges; where it was just
     `refitted`, first that of judges that did not see a model."""
     lines, models = [HEAD], sorted({r["model"] for r in rows})
@@ -198,21 +230,25 @@ def table(rows: Sequence[dict[str, str]], *, refitted: bool = False) -> list[str
         lines += left_out(rows)
     lines += [line(m, [r for r in rows if r["model"] == m], shipped) for m in models]
     lines += [line("all", rows, shipped)] if len(models) > 1 else []
+    drawn = [r for r in rows if WEIGHT in r]
+    if drawn:
+        lines.append(line(f"weighted, for {sum(r[WEIGHT] for r in drawn):,.0f} answers", drawn, shipped, weighted=True))
     for name in KEYWORD_JUDGES:
         keywords = registry.load_judge(name).KEYWORDS
 
-        def by_phrases(prompt: str, text: str, keywords: Keywords = keywords) -> str:
-            return refusal.FULL if keywords.refused(text) else refusal.COMPLIANCE
+        def by_phrases(row: Row, keywords: Keywords = keywords) -> str:
+            return refusal.FULL if keywords.refused(row["text"]) else refusal.COMPLIANCE
 
         lines.append(line(f"all, by the keyword judge {name}", rows, by_phrases))
     if any(DRAWN in r for r in rows):
         lines.append(
-            "Drawn over arms and labels by holdfast label: what is rare stands there more often than among all answers."
+            "Drawn over arms and labels by holdfast label: what is rare stands there more often than among all answers"
+            + (", for which the weighted line is." if drawn else ".")
         )
     return lines
 
 
-def refit(rows: Sequence[dict[str, str]], out: Path) -> None:
+def refit(rows: Sequence[Row], out: Path) -> None:
     """Write the weights fitted on these rows, with how many rows of which model they come from."""
     models = sorted({r["model"] for r in rows})
     fitted_on = {m: sum(r["model"] == m for r in rows) for m in models}

@@ -11,12 +11,16 @@ from holdfast import names
 from holdfast.errors import DataError
 from holdfast.record import jsonfiles, tables
 
-COLUMNS = ("id", "task", "arm", "model", "set", "prompt", "response", "judge", "judge_label", "label", "remark")
+COLUMNS = (
+    "id", "study", "task", "arm", "model", "set", "prompt", "response", "judge", "judge_label", "among", "label",
+    "remark",
+)  # fmt: skip
 
 
 def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[dict[str, Any]]:
     """Rows of a file to be labelled: of every arm and label of the judge in turn one answer, until there are `count`.
-    Answers that are the same to the same prompt come once. `label` and `remark` are empty: they are people's.
+    Answers that are the same to the same prompt come once. `among` is how many answers of its arm have its label: what
+    a row stands for. `label` and `remark` are empty: they are people's.
 
     Args:
         metrics: metrics.json of the models of a finished study, verdicts and responses beside it.
@@ -43,7 +47,8 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
                 )  # fmt: skip
             place = (cell["task"] or "", cell["arm"], v["label"])
             piles.setdefault(place, []).append({
-                "id": v["id"], "task": cell["task"] or "", "arm": cell["arm"], "model": str(path.parent),
+                "id": v["id"], "study": cell.get("study", ""), "task": cell["task"] or "", "arm": cell["arm"],
+                "model": str(path.parent),
                 "set": v["set"], "prompt": answer["prompt"], "response": answer["text"], "judge": judge,
                 "judge_label": v["label"],
                 "label": "", "remark": "",
@@ -55,6 +60,8 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
         )  # fmt: skip
     rng = random.Random("holdfast-label")
     for pile in piles.values():
+        for row in pile:
+            row["among"] = len(pile)
         rng.shuffle(pile)
     out: list[dict[str, Any]] = []
     seen: set[tuple[str, str]] = set()

@@ -43,7 +43,11 @@ def lines(resolved: Structure) -> Iterator[str]:
         from_world = part.source == WORLD  # type: ignore[attr-defined]
         published = part.source in PUBLISHED  # type: ignore[attr-defined]
         unread = (
-            {"columns", "check", "keep", "refusals", "questions", "without"} if from_world else {"columns"} if published else set()
+            {"columns", "check", "keep", "refusals", "questions", "without"}
+            if from_world
+            else {"columns"}
+            if published
+            else set()
         )
         yield from _line(name, part, unread)
     if study.evaluation.backend == "vllm":
