@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 INTERRUPTED = 130  # exit code where Ctrl-C was pressed
 
 
 def said(error: BaseException) -> str:
-    """The first line of what an error of somebody else says, or its kind where it says nothing; short enough for a
-    block."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]
+    """What an error of somebody else says, in one line, or its kind where it says nothing; short enough for a block."""
+    return textwrap.shorten(str(error), 240, placeholder=" ...") or type(error).__name__
 
 
 def meant(name: str, known: Iterable[str], otherwise: str) -> str:

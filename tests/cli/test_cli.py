@@ -236,6 +236,13 @@ def test_a_place_that_is_none_is_told_and_no_fault_of_ours(verb, tmp_path, capsy
     assert main([verb, str(rows), "--out", str(tmp_path / "file" / "out.csv")]) == 2
     said = capsys.readouterr().err
     assert "cannot be read or written" in said and "file" in said and "Traceback" not in said
+    assert (
+        main([verb, str(rows), "--out", "/proc/own/out.csv"]) == 2 == main([verb, str(rows), "--out", "/proc/out.csv"])
+    )
+    said = capsys.readouterr().err
+    assert said.count("cannot be read or written") == 2 and "Traceback" not in said
+    fault = FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "file2"))
+    assert files.no_place(fault, [verb, "--out", str(tmp_path)]) is None, "below a place that was named"
     fault = FileExistsError(errno.EEXIST, "File exists", "/nobody/named/this")
     assert files.no_place(fault, [verb, "--out", str(tmp_path)]) is None, "a fault of ours keeps its traceback"
     assert files.no_place(PermissionError(errno.EACCES, "Permission denied", "results/x"), [verb]) is not None

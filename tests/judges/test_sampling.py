@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 
 from holdfast import statistics
+from holdfast.cli import arguments
+from holdfast.cli.main import main
 from holdfast.errors import DataError
 from holdfast.judges import calibration, refusal, sampling
 from holdfast.record import csvfiles, jsonfiles, tables
@@ -187,3 +189,25 @@ def test_a_wrong_label_is_told_by_its_row_in_the_file(tmp_path, metrics):
     path, _ = labelled_file(tmp_path / "label.csv", metrics, partly)
     with pytest.raises(DataError, match="row 7 is not a labelled answer"):
         calibration.read([path])
+
+
+@pytest.fixture
+def finished(tmp_path, metrics, monkeypatch):
+    monkeypatch.setattr(arguments, "judged", lambda study: (tmp_path, metrics))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["label.xlsx", "label", "there.csv"])
+def test_labels_go_to_a_new_csv(finished, name, capsys):
+    (finished / "there.csv").write_text("labels of hours\n")
+    assert main(["label", "demo", "--out", str(finished / name)]) == 2
+    assert "--out FILE.csv" in capsys.readouterr().err
+    assert (finished / "there.csv").read_text() == "labels of hours\n" and not (finished / "label.xlsx").exists()
+
+
+@pytest.mark.parametrize("name", ["responses", "verdicts"])
+def test_a_table_that_is_not_there_is_told_as_missing(finished, metrics, name, capsys):
+    metrics[0].with_name(f"{name}.parquet").unlink()
+    assert main(["label", "demo"]) == 2
+    said = capsys.readouterr().err
+    assert f"There is no file {metrics[0].with_name(name)}.parquet" in said and "snakemake" in said

@@ -97,8 +97,18 @@ def test_what_cannot_be_opened_is_one_block_at_planning_and_at_loading(model, to
     junk.write_bytes(b"not a model" * 99)
     empty = tmp_path / "empty.gguf"
     empty.touch()
+    byte = tmp_path / "byte.gguf"
+    byte.write_bytes(whole.read_bytes()[:-1])
+    head = tmp_path / "head.gguf"
+    head.write_bytes(whole.read_bytes()[:200])
+    turned = tmp_path / "turned.gguf"
+    turned.write_bytes(whole.read_bytes()[:4] + whole.read_bytes()[7:3:-1] + whole.read_bytes()[8:])
+    rows = len(tokenizer) - 1
     broken = {
-        cut: "cut short|cannot be read", junk: "cannot be read as GGUF", empty: "cannot be read as GGUF",
+        cut: "cut short", junk: "cannot be read as GGUF", empty: "cannot be read as GGUF",
+        byte: "cut short", head: "cut short", turned: "other order of bytes",
+        written(tmp_path / "rows.gguf", model, tokenizer, more={"token_embd.weight": np.ones((rows, 32), np.float32)},
+                without="embed_tokens"): "more tokens than its model has rows for",
         written(tmp_path / "kind.gguf", model, tokenizer, arch="wobble"): "does not open",
         written(tmp_path / "words.gguf", model, tokenizer, tokens=False): "has no tokenizer",
     }  # fmt: skip

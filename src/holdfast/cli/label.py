@@ -28,10 +28,11 @@ def command(study: str, count: int, judge: str, out: Path | None) -> None:
 
     results, metrics = arguments.judged(study)
     path = out or results / names.TO_LABEL
-    if path.exists():
+    if path.exists() or path.suffix != ".csv":
         raise StudyError(
-            f"{path} is there, perhaps with labels.", found="a file", expected="a new one",
-            do="move it, or name another: --out FILE",
+            f"{path} is there, perhaps with labels." if path.exists() else f"{path} cannot be written.",
+            found="a file" if path.exists() else path.name, expected="a new file, .csv",
+            do="move it, or name another: --out FILE.csv" if path.exists() else "name another: --out FILE.csv",
         )  # fmt: skip
     rows = sampling.draw(metrics, count, judge)
     write_csv(path, rows, sampling.COLUMNS)

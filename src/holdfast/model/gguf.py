@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FACTS = "quantisation.json"
+MAGIC = b"GGUF"
 WAY = 4  # of opening a file; another one opens it again
 _USER_DEFINED = 4  # a type of token in llama.cpp: matched whole wherever it stands in a text
 
@@ -61,12 +62,21 @@ def _reader(path: Path) -> Any:
             path, "is a GGUF file, and the package that reads them is not there", found="no package gguf",
             expected="pip install 'holdfast[gguf]'", do="install it, or name a folder in Hugging Face layout",
         ) from None  # fmt: skip
+    with path.open("rb") as file:
+        magic, version = file.read(4), file.read(4)
+    if magic == MAGIC and version[:2] == b"\0\0":  # a small number, the other way round
+        raise _wrong(
+            path, "is written for machines with the other order of bytes", found="a big-endian file",
+            expected="a little-endian one", do="turn it: gguf-convert-endian FILE little; or download the usual file",
+        ) from None  # fmt: skip
     try:
         return GGUFReader(path)
     except Exception as error:  # noqa: BLE001 - a file that is none raises whatever its first bytes lead to
+        cut = magic == MAGIC and "version" not in str(error)  # of what is left the reader says what numpy says of it
         raise _wrong(
-            path, "cannot be read as GGUF", found=said(error), expected="a whole GGUF file, version 2 or 3",
-            do="download it again",
+            path, "is cut short or damaged" if cut else "cannot be read as GGUF",
+            found=f"{path.stat().st_size:,} bytes that do not fit its header: {said(error)}" if cut else said(error),
+            expected="a whole GGUF file, version 2 or 3", do="download it again",
         ) from None  # fmt: skip
 
 
@@ -98,6 +108,13 @@ def _look(path: Path, reader: Any) -> None:
         raise _wrong(
             path, "has no tokenizer", found="no tokenizer.ggml.tokens", expected="the tokenizer of the model",
             do="name another file of the model",
+        )  # fmt: skip
+    tokens = len(_field(reader, "tokenizer.ggml.tokens"))
+    rows = next((int(t.shape[-1]) for t in reader.tensors if t.name == "token_embd.weight"), tokens)
+    if rows < tokens:
+        raise _wrong(
+            path, "has more tokens than its model has rows for", found=f"{tokens:,} tokens, {rows:,} rows",
+            expected="a row of token_embd for every token", do="name another file of the model",
         )  # fmt: skip
     way = _field(reader, "tokenizer.ggml.pre")
     if _field(reader, "tokenizer.ggml.model") == "gpt2" and way is not None and way not in gguf_words.known():

@@ -81,8 +81,12 @@ def no_place(error: BaseException, given: Sequence[str]) -> DiskError | None:
     if not isinstance(error, OSError) or not error.filename:
         return None
     place = str(error.filename)
-    named = any(x.startswith(place) or place.startswith(x) for x in (g.split("=", 1)[-1] for g in given) if x)
-    if error.errno not in _NO_RIGHT and not (named and error.errno in _NO_FOLDER):
+    words = [word for g in given if (word := g.split("=", 1)[-1])]
+    named = any(x.startswith(place) or place.startswith(x) for x in words)
+    # Where folders are made as they are missing, one that cannot be is in a place like /proc.
+    made = any(f"{x}/".startswith(f"{place.removesuffix('.tmp')}/") for x in words) and Path(place).parent.is_dir()
+    wrong = (named and error.errno in _NO_FOLDER) or (made and error.errno == errno.ENOENT)
+    if error.errno not in _NO_RIGHT and not wrong:
         return None
     return DiskError(
         f"{place} cannot be read or written.", found=said(error),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from holdfast.errors import DataError, said
-from holdfast.record import files, provenance
+from holdfast.record import container, files, provenance
 
 _CHECKED = b"holdfast.contract"
 
@@ -76,6 +76,9 @@ def read(path: Path | str, table: str) -> list[dict[str, Any]]:
 
 
 def _unreadable(path: Path | str, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"There is no file {path}.", found="nothing there", expected="a parquet file",
+                         do=f"name another, or make it again: {container.again(path)}")  # fmt: skip
     return DataError(
         f"{path} cannot be read as parquet.", found=said(error), expected="a parquet file",
         do="write it again, or name it by what it is (.csv, .jsonl)",
