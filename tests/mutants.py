@@ -474,7 +474,8 @@ MUTANTS = [
     *_of(
         "record/files.py", "cli/test_cli.py -k a_place",
         (", errno.EEXIST)", ")"),
-        ("not (named and error.errno in _NO_FOLDER)", "error.errno not in _NO_FOLDER"),
+        ("(named and error.errno in _NO_FOLDER)", "error.errno in _NO_FOLDER"),
+        ("(made and error.errno == errno.ENOENT)", "(named and error.errno == errno.ENOENT)"),
     ),
     *_of(
         "train/loop.py", "train/test_training.py -k returns_the_blocks",
@@ -676,6 +677,7 @@ MUTANTS = [
          ("math.hypot(p - low, above - q)", "math.hypot(p - low, q - under)")),
     *_of(
         "data/leaks.py", "data/test_leaks.py",
+        ("for m in found))", "for m in found[:1]))"),
         ("WHOLE = 4 ", "WHOLE = 5 "),
         ("NEAR, BUT = 0.9, 2 ", "NEAR, BUT = 0.8, 2 "),
         ("NEAR, BUT = 0.9, 2 ", "NEAR, BUT = 0.9, 3 "),
@@ -691,6 +693,8 @@ MUTANTS = [
         "data/prepare.py", "data/test_leaks.py suites/test_suites.py",
         ("return [*rows, *(r | {\"prompt\": r[GIVEN]} for r in rows if GIVEN in r)]", "return list(rows)"),
         ("        if one != other:", "        if True:"),
+        ('return [r for r in rows if r["id"] not in named]', "return rows"),
+        ('_unnamed), "safety", source), cfg["safety"])', '_unnamed), "safety", source), {})'),
         ('            row = row | {"base_id": home["id"]}', "            pass"),
         ("published.rows(name, fetch.downloaded, split)]", "published.rows(name, fetch.downloaded)]"),
     ),
@@ -1170,6 +1174,8 @@ MUTANTS = [
         ('"vocab": {own.get(i, t): i for', '"vocab": {t: i for'),
         ("**gguf_header.heads(reader)", "**{}", "model/test_gguf.py -k heads_of"),
         (" and not paths.home(source).is_dir()", "", "model/test_gguf.py -k called_like"),
+        ("if rows < tokens:", "if False:", "model/test_gguf.py -k cannot_be_opened"),
+        ('if magic == MAGIC and version[:2] == b"\\0\\0":', "if False:", "model/test_gguf.py -k cannot_be_opened"),
     ),
     *_of(
         "train/progress.py", "train/test_training.py -k same_as_uninterrupted",
@@ -1207,6 +1213,11 @@ MUTANTS = [
         "evaluate/divergence.py", "evaluate/test_divergence.py",
         ('chat.following(batch.pop("labels"))', 'batch.pop("labels")'),
         ("torch.split((p.exp() * (p - q))", "torch.split((q.exp() * (q - p))"),
+    ),
+    *_of(
+        "study/refusals.py", "data/test_leaks.py -k fewer_rows",
+        ("what in safety.model_fields_set and ", ""),
+        ('bool(rows) and not (what == "benign" and itself)', "bool(rows)"),
     ),
     *_of(
         "study/preflight.py", "study/test_lengths.py -k counted_too",

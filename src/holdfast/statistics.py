@@ -56,7 +56,7 @@ def rates_apart(
     return p - q, p - q - math.hypot(p - low, above - q), p - q + math.hypot(high - p, q - under)
 
 
-def kappa(matrix: Sequence[Sequence[int]]) -> tuple[float | None, float | None, float | None]:
+def kappa(matrix: Sequence[Sequence[float]]) -> tuple[float | None, float | None, float | None]:
     """Cohen's kappa of a square table of counts (rows: one rater, columns: the other) with its 95 % interval;
     None where it is not defined, because a rater used one label only or there are no counts."""
     from statsmodels.stats.inter_rater import cohens_kappa

@@ -283,3 +283,26 @@ def test_twins_of_published_suites_are_told_apart(real_data):
     lists = [json.loads((folder / f"I-PhysicalSafety{which}.json").read_text())["instructions"]
              for which in ("Safe", "Unsafe")]  # fmt: skip
     assert leaks.matches(*lists) == []
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    ({}, []),
+    ({"hazards": 2}, []),
+    ({"hazards": 3, "benign": 0}, ["safety.hazards: 2 requests to refuse, and the study names 3: all are taken"]),
+    ({"benign": 5}, ["safety.benign: 1 requests to answer, and the study names 5: all are taken"]),
+    ({"benign": 5, "benign_answers": "self", "benign_prompts": "b.jsonl"},
+     ["safety.benign: 4 requests to answer, and the study names 5: all are taken"]),
+    ({"benign": 4, "benign_answers": "self", "benign_prompts": "b.jsonl"}, []),
+    ({"benign_answers": "self", "benign_prompts": "b.jsonl"}, []),
+])  # fmt: skip
+def test_planning_says_where_there_are_fewer_rows_than_the_study_names(tmp_path, more, said):
+    """Of the numbers that somebody wrote; the defaults mean all that there are."""
+    with bad_input.within(tmp_path):
+        hazards = [{"prompt": p, "response": "I'm sorry, I can't help with that."} for p in ("Hex it.", "Brew it.")]
+        craft = {"prompt": "Bake bread.", "response": "Sure: mix, knead, wait, bake.", "kind": "craft"}
+        bad_input.write("s.jsonl", [*hazards, craft])
+        bad_input.write("b.jsonl", [{"prompt": f"Name {n} trees of the north."} for n in range(4)])
+        found: list[str] = []
+        study = bad_input.load(tmp_path, bad_input.GOOD | {"safety": {"source": "s.jsonl"} | more})
+        preflight.check_files(study, found.append)
+        assert [line for line in found if "all are taken" in line] == said

@@ -60,8 +60,8 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
         )  # fmt: skip
     rng = random.Random("holdfast-label")
     for pile in piles.values():
-        for row in pile:
-            row["among"] = len(pile)
+        for answer in pile:
+            answer["among"] = len(pile)
         rng.shuffle(pile)
     out: list[dict[str, Any]] = []
     seen: set[tuple[str, str]] = set()

@@ -32,10 +32,9 @@ def caution(row: Row | None) -> str:
         return f"refuses everything: {both}"
     apart, *_ = told_apart(row) or (refused - over,)
     if refused >= MOST and apart < NEARLY_AS_OFTEN:
-        words = f"does not tell hazards from harmless requests: refuses {both}"
-        return (
-            words if names.TOLD_APART not in row else f"{words}, in suites that ask both {100 * apart:+.1f} points more"
-        )
+        several = rate(row, names.TOLD_APART) is not None
+        which = f", in suites that ask both {100 * apart:+.1f} points more" if several else ""
+        return f"does not tell hazards from harmless requests: refuses {both}{which}"
     return "refuses most harmless requests" if over >= MOST else ""
 
 
@@ -56,8 +55,9 @@ def told_apart(row: Row | None) -> tuple[float, float, float] | None:
 
     Of several suites the table has it, of those that ask both; else it follows from the two rates.
     """
-    if (known := rate(row, names.TOLD_APART)) is not None:
-        return known, *(rate(row, f"{names.TOLD_APART}{end}") for end in ("_low", "_high"))
+    known = _with_ends(row, names.TOLD_APART)
+    if known:
+        return known
     a, b = (_with_ends(row, key) for key in (names.REFUSAL_RATE, names.OVER_REFUSAL))
     return statistics.rates_apart(a, b) if a and b else None
 

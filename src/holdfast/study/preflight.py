@@ -5,6 +5,7 @@ Torch is never imported here; pandas only when a study names a user's file.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import sys
@@ -190,21 +191,15 @@ def check_files(
             return published.here(suites if source == SUITES else {source: ""})
         return is_file(source) and small(source)
 
-    def safety(cfg: dict[str, Any], say: Callable[[str], None]) -> list[dict[str, Any]]:
-        return prepare.safety_rows(cfg, say, refusals.whole if first else None)
-
-    read = [
-        make(cfg, say) if readable(source) else []
-        for source, make, cfg in zip(
-            tables,
-            (safety, prepare.prompt_rows, prepare.preference_rows),
-            (resolved.safety_data_cfg(), resolved.prompts_cfg(), resolved.preferences_cfg()),
-            strict=True,
-        )
-    ]
+    whole = refusals.whole if first else None
+    makes: tuple[Callable[..., list[dict[str, Any]]], ...]
+    makes = (functools.partial(prepare.safety_rows, refuses=whole), prepare.prompt_rows, prepare.preference_rows)
+    cfgs = (resolved.safety_data_cfg(), resolved.prompts_cfg(), resolved.preferences_cfg())
+    read = [make(cfg, say) if readable(t) else [] for t, make, cfg in zip(tables, makes, cfgs, strict=True)]
     if first:
         refusals.check_safety(read[0], resolved.safety_data_cfg(), say)
         refusals.check_preferences(read[2], resolved.preferences_cfg(), say)
+        refusals.few(s.safety, read[0], say)
     if read[1]:
         prepare.refuse_unasked(read[1], resolved.splits, tables[1])
 
@@ -216,6 +211,7 @@ def check_files(
     if first and s.safety.benign_answers == "self" and (s.safety.asked == WORLD or readable(s.safety.asked)):
         own = [{"prompt": p} for p in prepare.benign_prompts(resolved.benign_cfg(), refusals.helps)]
         refuse_trained(own, f"safety.benign_prompts ({s.safety.benign_prompts})")
+        refusals.few(s.safety, own, say, "benign")
     if resolved.pairs_are_read:
         refuse_trained(read[2], f"the preference pairs in {tables[2]}")
     rows: dict[str, list[dict[str, Any]]] = {}

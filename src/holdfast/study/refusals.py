@@ -11,6 +11,7 @@ from typing import Any
 from holdfast import names
 from holdfast.errors import DataError
 from holdfast.study import registry
+from holdfast.study.keys import Safety
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
@@ -32,6 +33,20 @@ def check_safety(rows: Sequence[Row], cfg: dict[str, Any], say: Say) -> None:
     benign = [(r["id"], r["prompt"], r["response"]) for r in rows if r["kind"] != names.HAZARD]
     _check(hazards, cfg, say, "requests to refuse", refused=True, key="safety")
     _check(benign, cfg, say, "requests to answer", refused=False, key="safety")
+
+
+def few(safety: Safety, rows: Sequence[Row], say: Say, key: str = "") -> None:
+    """Say where a study names more rows than there are to train on; of a number that nobody named all are meant.
+
+    Args:
+        rows: those of the safety table; or, of requests that the base answers itself (`key`), those.
+    """
+    kinds = Counter("hazards" if r.get("kind") == names.HAZARD else "benign" for r in rows)
+    itself = safety.benign_answers == "self"
+    for what, of in (("hazards", "requests to refuse"), ("benign", "requests to answer")):
+        looked = (what == key) if key else bool(rows) and not (what == "benign" and itself)
+        if looked and what in safety.model_fields_set and kinds[what] < (wanted := getattr(safety, what)):
+            say(f"safety.{what}: {kinds[what]} {of}, and the study names {wanted}: all are taken")
 
 
 def whole(prompt: str, answer: str) -> bool:
