@@ -1169,6 +1169,12 @@ MUTANTS = [
         ("    backend.pre_tokenizer = None\n", ""),
     ),
     *_of(
+        "model/folders.py", "model/test_gguf.py -k as_it_is_opened",
+        ("        shutil.rmtree(folder)\n", ""),
+        ("checkpoint.refuse_not_finite(name, tensor, path)", "pass"),
+        ('if str(file) in what else f"{file}: {what}"', "if True else what"),
+    ),
+    *_of(
         "model/gguf.py", "model/test_gguf.py -k spaces",
         ("bytewise and of == _USER_DEFINED", "bytewise and of == 0"),
         ('"vocab": {own.get(i, t): i for', '"vocab": {t: i for'),

@@ -348,3 +348,26 @@ def test_a_cache_that_cannot_be_written_is_one_block(model, tokenizer, tmp_path,
         with pytest.raises(HoldfastError, match="cache .* cannot be written") as error:
             folders.load(source, revision=revision)
         assert "HOLDFAST_CACHE" in error.value.block()
+
+
+def not_a_number(model, tokenizer):
+    with torch.no_grad():
+        model.model.norm.weight[3] = torch.nan
+
+
+def speechless(model, tokenizer):
+    tokenizer.chat_template = "{{ raise_exception('nobody talks') }}"
+
+
+@pytest.mark.parametrize("how", [not_a_number, speechless])
+def test_what_is_refused_as_it_is_opened_is_told_of_the_file_and_nothing_is_kept(
+    model, tokenizer, tmp_path, cache, how
+):
+    model, tokenizer = copy.deepcopy(model), copy.deepcopy(tokenizer)  # others have the same
+    how(model, tokenizer)
+    file = written(tmp_path / "m.gguf", model, tokenizer)
+    for _ in range(2):
+        with pytest.raises(HoldfastError) as error:
+            folders.load(str(file))
+        assert str(file) in error.value.what and str(cache) not in error.value.block()
+        assert str(file) in str(error.value) and not list(cache.rglob("*.safetensors"))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from holdfast.errors import ArtifactError, ChatTemplateError, said
+from holdfast.errors import ArtifactError, ChatTemplateError, HoldfastError, said
 from holdfast.model import chat, checkpoint, contract, gguf, hub, package, template
 from holdfast.record import container, files, jsonfiles, paths, provenance
 
@@ -64,8 +65,9 @@ def load(
     ours = weights.is_file() and "holdfast" in container.raw_header(weights)[0]["__metadata__"]
     if ours:
         check(weights, role)
-    if of_gguf or not ours:  # of somebody else: the same look as at planning
-        contract.check(folder, chats=chats)
+    with _told_of(place) if of_gguf else contextlib.nullcontext():
+        if of_gguf or not ours:  # of somebody else: the same look as at planning
+            contract.check(folder, chats=chats)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(
@@ -132,10 +134,27 @@ def opened(source: Path | str) -> Path:
     folder = gguf.folder(path)
     if not (folder / FILES[-1]).is_file():
         model, tokenizer, facts = gguf.read(path)
+        for name, tensor in model.state_dict().items():
+            checkpoint.refuse_not_finite(name, tensor, path)
         paths.cached(folder)
         jsonfiles.write_json(folder / gguf.FACTS, facts)
-        save(model, tokenizer, folder, header={"quantised": facts})
+        with _told_of(path):
+            save(model, tokenizer, folder, header={"quantised": facts})
     return folder
+
+
+@contextlib.contextmanager
+def _told_of(file: Path) -> Iterator[None]:
+    """While this lasts, what is wrong with the opened folder of a GGUF file is told of the file, and the folder is not
+    kept: nobody knows it by its name."""
+    try:
+        yield
+    except HoldfastError as error:
+        folder = gguf.folder(file)
+        shutil.rmtree(folder)
+        what, do = (text.replace(str(folder), str(file)) for text in (error.what, error.do))
+        what = what if str(file) in what else f"{file}: {what}"
+        raise type(error)(what, found=error.found, expected=error.expected, do=do) from None
 
 
 def positions(model: PreTrainedModel) -> int:
