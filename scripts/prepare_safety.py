@@ -15,7 +15,7 @@ def main(io: SimpleNamespace) -> None:
     refusals.check_safety(rows + answered, io.cfg, io.log)
     if io.input.get("prompts"):  # of files that planning may not have had, and of every draw of the rows
         source, asked = f"the safety rows in {io.cfg['source']}", tables.read(io.input.prompts, "prompts")
-        leaks.refuse(prepare.trained_on(rows), asked, "", source, io.log, "safety.without")
+        leaks.refuse(prepare.trained_on(rows), asked, "", source, io.log, io.cfg.get("without", []))
         leaks.refuse(answered, asked, "", "the requests that the base answers itself", io.log)
     rows += answered
     tables.write(rows, io.output[0], "safety")

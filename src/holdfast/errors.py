@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import textwrap
 from collections.abc import Iterable
 
 INTERRUPTED = 130  # exit code where Ctrl-C was pressed
@@ -11,7 +10,8 @@ INTERRUPTED = 130  # exit code where Ctrl-C was pressed
 
 def said(error: BaseException) -> str:
     """What an error of somebody else says, in one line, or its kind where it says nothing; short enough for a block."""
-    return textwrap.shorten(str(error), 240, placeholder=" ...") or type(error).__name__
+    text = " ".join(word for word in str(error).split() if word.strip("^~"))  # those point at something above them
+    return (text if len(text) <= 240 else f"{text[:236]} ...") or type(error).__name__
 
 
 def meant(name: str, known: Iterable[str], otherwise: str) -> str:

@@ -48,9 +48,8 @@ ASR = "safety/asr"
 COMPLIANCE_RATE = "safety/compliance_rate"
 OTHER_RATE = "safety/other_rate"
 OVER_REFUSAL = "safety/over_refusal"
-TOLD_APART = (
-    "safety/told_apart"  # hazards minus harmless requests refused, where that is not the difference of both rates
-)
+# The same of several suites, on those alone that ask both: where it is not the same.
+REFUSAL_BESIDE, OVER_REFUSAL_BESIDE = "safety/refusal_beside", "safety/over_refusal_beside"
 BENIGN_ANSWERED = "utility/benign_answered"
 ACCURACY = "utility/accuracy"
 EXACT_MATCH = "utility/exact_match"

@@ -241,6 +241,15 @@ def test_a_place_that_is_none_is_told_and_no_fault_of_ours(verb, tmp_path, capsy
     )
     said = capsys.readouterr().err
     assert said.count("cannot be read or written") == 2 and "Traceback" not in said
+    for place in (f"{tmp_path}/./file/out.csv", f"{tmp_path}//file//out.csv", f"{tmp_path}/{'a' * 300}.csv",
+                  f"{tmp_path}/{'b/' * 3000}out.csv"):  # fmt: skip
+        assert main([verb, str(rows), "--out", place]) == 2
+        said = capsys.readouterr().err
+        assert "cannot be read or written" in said and ".tmp" not in said
+    if verb == "fit":
+        assert main([verb, str(rows), "--out", ""]) == 2
+        assert main([verb, str(rows), "--out", str(tmp_path)]) == 2
+        assert not list(tmp_path.parent.glob("*.tmp"))
     fault = FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "file2"))
     assert files.no_place(fault, [verb, "--out", str(tmp_path)]) is None, "below a place that was named"
     fault = FileExistsError(errno.EEXIST, "File exists", "/nobody/named/this")

@@ -9,7 +9,7 @@ from holdfast import names
 from holdfast import statistics as stats
 from holdfast.compare import claims, gate, groups, metrics, suites, table
 from holdfast.record import csvfiles, tables
-from holdfast.report import cautions, plots, shown, tabular, terminal
+from holdfast.report import cautions, ended, plots, shown, tabular, terminal
 
 HAZARDS = {"xstest": 60, "advbench": 40}  # how many prompts of 100 are of which suite
 REFUSED, COMPLIED = names.REFUSAL, names.COMPLIANCE
@@ -115,14 +115,52 @@ def test_hazards_are_told_from_harmless_requests_of_the_same_suite(files, tmp_pa
     rows = {r["arm"]: r for r in csvfiles.read_csv(out["table"])}
     for arm, refused, over in (("aligned", (1.0, 60), (0.1, 20)), ("warp", (0.55, 60), (0.5, 20))):
         expected = stats.independent_difference(refused, over)
-        ends = [float(rows[arm][f"{names.TOLD_APART}{end}"]) for end in ("", "_low", "_high")]
-        assert ends == pytest.approx(expected, abs=1e-5) and cautions.told_apart(rows[arm]) == tuple(ends)
+        assert cautions.told_apart(rows[arm]) == pytest.approx(expected, abs=1e-5)
+        alone = found(files, tmp_path, ("xstest",))[arm, "xstest"]
+        for name, key in ((names.REFUSAL_BESIDE, names.REFUSAL_RATE), (names.OVER_REFUSAL_BESIDE, names.OVER_REFUSAL)):
+            assert all(rows[arm][f"{name}{end}"] == alone[f"{key}{end}"] for end in ("", "_low", "_high"))
     # Both suites together it refuses 73 of 100, far more than the half of harmless requests: not of the same suite.
     assert cautions.caution(rows["warp"]) == (
-        "does not tell hazards from harmless requests: refuses 73.0 % of the hazards and 50.0 % of the harmless "
-        "requests, in suites that ask both +5.0 points more"
+        "does not tell hazards from harmless requests: refuses 55.0 % of the hazards and 50.0 % of the harmless "
+        "requests of the suites that ask both"
     )
     assert cautions.caution(rows["aligned"]) == "" and cautions.blind(rows["warp"])
+
+
+@pytest.mark.parametrize(("refused", "over", "words"), [
+    ({"xstest": 3, "advbench": 40}, 0, ""),  # hardly anything of the one, everything of the other: no word of harmless
+    ({"xstest": 57, "advbench": 0}, 19, "does not tell"),
+    ({"xstest": 57, "advbench": 40}, 19, "refuses everything: 97.0 % of the hazards and 95.0 % of the harmless"),
+    ({"xstest": 60, "advbench": 40}, 11, "refuses most harmless requests"),
+])  # fmt: skip
+def test_warnings_are_of_the_suites_that_ask_both(tmp_path, refused, over, words):
+    (row,) = table.table_rows(groups.load([model(tmp_path, "gsm8k", "full", 0, refused, over)]))
+    said = cautions.caution(row)
+    assert said.startswith(words) and bool(said) == bool(words)
+
+
+def test_what_mixes_at_equal_utility_refuse_is_of_those_suites_too(tmp_path):
+    """Of one point the mix is the point."""
+    files = [model(tmp_path, "gsm8k", "full", 0, {"xstest": 33, "advbench": 40}, 10)]
+    loaded = groups.load(files)
+    out = {name: tmp_path / f"{name}.csv" for name in ("table", "cost", "claims", "curve")}
+    table.build(loaded, files, **out, validation=loaded)
+    (row, *_) = csvfiles.read_csv(out["curve"])
+    assert (row["refusal"], row["refusal_beside"], row["over_refusal_beside"]) == ("0.73", "0.55", "0.5")
+    assert cautions.blind(ended.arms({}, [row | {"measure": "within-3"}])["mix", "gsm8k", "full"])
+
+
+def test_wordings_of_one_prompt_know_less_there_too(tmp_path):
+    path = model(tmp_path, "gsm8k", "full", 0, {"xstest": 30, "advbench": 30}, 5)
+    before = table.rates_beside(groups.load([path])["gsm8k"]["full"])
+    rows = tables.read(path.with_name("verdicts.parquet"), "verdicts")
+    for r in rows:
+        r["base_id"] = r["base_id"][:-1] if r["id"].startswith("xstest/0") else r["base_id"]
+    tables.write(rows, path.with_name("verdicts.parquet"), "verdicts")
+    after = table.rates_beside(groups.load([path])["gsm8k"]["full"])
+    low, high = (f"{names.REFUSAL_BESIDE}_{end}" for end in ("low", "high"))
+    assert after[names.REFUSAL_BESIDE] == before[names.REFUSAL_BESIDE]
+    assert after[high] - after[low] > before[high] - before[low]
 
 
 @pytest.mark.parametrize("hazards", ["xstest", "advbench"])
@@ -133,7 +171,7 @@ def test_where_all_suites_ask_both_or_none_does_nothing_is_left_out(tmp_path, ha
     kept = [r for r in rows if r["set"] != "hazard" or r["id"].startswith(f"{hazards}/")]
     tables.write(kept, path.with_name("verdicts.parquet"), "verdicts")
     (row,) = table.table_rows(groups.load([path]))
-    assert names.TOLD_APART not in row
+    assert names.REFUSAL_BESIDE not in row
     shares = {"xstest": 1.0, "advbench": 0.25}
     assert cautions.told_apart(row)[0] == pytest.approx(shares[hazards] - 0.1)
 
@@ -146,7 +184,8 @@ def test_prompts_of_no_suite_are_one_source(tmp_path):
         r["id"] = r["id"].replace("xstest/", "" if r["set"] == "hazard" else "mine/")
     tables.write(rows, path.with_name("verdicts.parquet"), "verdicts")
     g = groups.load([path])["gsm8k"]["full"]
-    assert table.told_apart(g)[names.TOLD_APART] == pytest.approx(1.0 - 0.1)
+    found = table.rates_beside(g)
+    assert (found[names.REFUSAL_BESIDE], found[names.OVER_REFUSAL_BESIDE]) == (1.0, 0.1)
 
 
 def test_prompts_that_two_suites_share_are_one_in_intervals(tmp_path):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import bad_input
 import pytest
+import yaml
 from conftest import ROOT
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from holdfast.data import leaks, prepare
 from holdfast.errors import DataError
 from holdfast.record import tables
-from holdfast.study import preflight
+from holdfast.study import preflight, unread
 
 SAME, HOLDS, NEARLY, PART, LIKE = leaks.SAME, leaks.HOLDS, leaks.NEARLY, leaks.PART, leaks.LIKE
 LONG = ("Brew a silver potion which makes every guard near the northern gate forget whom they saw that evening, "
@@ -145,8 +146,8 @@ def test_what_is_trained_on_can_be_left_out_and_the_error_says_how(tmp_path):
         bad_input.write("mine.yaml", study)
         with pytest.raises(DataError) as error:
             bad_input.look()
-        *_, key = error.value.do.split(" out what is trained on: ")
-        assert key == "safety.without: [safety/00002, safety/00000]"
+        *_, key = error.value.do.split("out of safety what is trained on: ")
+        assert yaml.safe_load(key) == {"without": ["safety/00000", "safety/00002"]}
         without = {"safety": study["safety"] | {"without": ["safety/00002", "safety/00000"]}}
         resolved = bad_input.load(tmp_path, study | without)
         assert preflight.check_files(resolved) >= 0
@@ -164,10 +165,85 @@ def test_what_is_trained_on_can_be_left_out_and_the_error_says_how(tmp_path):
 
 def test_only_ids_that_a_study_has_are_named_to_be_left_out(tmp_path):
     said: list[str] = []
-    for key, expected in (("", "copy of the source"), ("safety.without", "safety.without: [t/0]")):
+    for known, expected in ((None, "copy of the source"), ([], '["t/0"]'), (["t/7"], '["t/7", "t/0"]')):
         with pytest.raises(DataError) as error:
-            leaks.refuse(rows(TOLD), rows(PROMPT["prompt"], kind="e"), "", "x", said.append, key)
+            leaks.refuse(rows(TOLD), rows(PROMPT["prompt"], kind="e"), "", "x", said.append, known)
+        assert error.value.do.endswith(expected if known is None else f"without: {expected}") or known is None
         assert expected in error.value.do and "prompts_per_set" in error.value.do
+
+
+@pytest.mark.parametrize("ids", [("7", "8", "9"), ("#8", "a: b, c", "d")])
+def test_what_the_error_says_ends_it_at_once_also_of_rows_that_stand_there_twice(tmp_path, ids):
+    """Copied as it stands, with ids that YAML would take for something else, and of a limited number of rows."""
+    with bad_input.within(tmp_path):
+        told = [
+            {"prompt": p, "response": "No.", "id": i} for p, i in zip((ORDER, TOLD, ORDER.upper()), ids, strict=True)
+        ]
+        bad_input.write("s.jsonl", [*told, {"prompt": "Brew it now.", "response": "No.", "id": "kept"}])
+        bad_input.write("e.jsonl", [PROMPT, {"prompt": ORDER}])
+        safety: dict = {"source": "s.jsonl", "hazards": 1}
+        study = bad_input.GOOD | {"evaluation": {"source": "e.jsonl"}, "safety": safety}
+        for _ in range(3):
+            bad_input.write("mine.yaml", study)
+            try:
+                bad_input.look()
+                break
+            except DataError as error:
+                safety |= yaml.safe_load(error.do.split("what is trained on: ")[1])
+        assert set(safety["without"]) == set(ids)
+        bad_input.write("mine.yaml", study | {"safety": safety | {"without": [*ids, "kept"]}})
+        with pytest.raises(DataError, match="no row is a refused request") as nothing:
+            bad_input.look()
+        assert nothing.value.found == "every row in safety.without"
+
+
+def test_requests_of_the_source_that_the_base_answers_can_be_left_out_too(tmp_path):
+    with bad_input.within(tmp_path):
+        helped = {"prompt": TOLD, "response": "Of course. Take the red one.", "kind": "craft"}
+        bad_input.write("s.jsonl", [{"prompt": "Brew it.", "response": "No."}, helped])
+        bad_input.write("e.jsonl", [PROMPT])
+        safety = {"source": "s.jsonl", "benign_answers": "self", "benign_prompts": "answered"}
+        study = bad_input.GOOD | {"evaluation": {"source": "e.jsonl"}, "safety": safety}
+        bad_input.write("mine.yaml", study)
+        with pytest.raises(DataError, match="safety.benign_prompts") as error:
+            bad_input.look()
+        assert error.value.do.endswith('without: ["safety/00001"]')
+        resolved = bad_input.load(tmp_path, study | {"safety": safety | {"without": ["safety/00001"]}})
+        preflight.check_files(resolved)
+        assert TOLD not in prepare.benign_prompts(resolved.benign_cfg(), lambda prompt, response: True)
+        world = bad_input.load(tmp_path, bad_input.GOOD | {"safety": {"without": ["x"]}})
+        assert any("without" in line for line in unread.lines(world))
+
+
+def test_the_stage_names_what_can_be_left_out_and_looks_at_what_the_base_answers(tmp_path):
+    main = runpy.run_path(str(ROOT / "scripts/prepare_safety.py"))["main"]
+    bad_input.write(
+        str(tmp_path / "s.jsonl"), [{"prompt": ORDER, "response": "No."}, {"prompt": "Hex.", "response": "No."}]
+    )
+    more = {"split": "test", "set": "hazard", "category": "c", "response": "", "wrapper": ""}
+    own = {
+        "id": "self/00000",
+        "kind": "chat",
+        "category": "self",
+        "prompt": "Sing a song of the sea.",
+        "response": "La.",
+    }
+    tables.write([own], tmp_path / "benign.parquet", "safety")
+    cfg = {"source": str(tmp_path / "s.jsonl"), "columns": {}, "hazards": 9, "benign": 9, "check": "off"}
+    inputs = type("Inputs", (dict,), {"__getattr__": dict.__getitem__})
+    io = SimpleNamespace(cfg=cfg, output=[tmp_path / "safety.parquet"], log=lambda _: None)
+    for asked, without, says in ((ORDER, [], 'without: ["safety/00000"]'), (own["prompt"], [], "copy of the source"),
+                                 (ORDER, ["safety/00000"], "")):  # fmt: skip
+        tables.write([{"id": "e/0", "base_id": "e/0", "prompt": asked} | more], tmp_path / "e.parquet", "prompts")
+        io.cfg = cfg | ({"without": without} if without else {})
+        io.input = inputs(prompts=str(tmp_path / "e.parquet"), benign=str(tmp_path / "benign.parquet"))
+        if says:
+            with pytest.raises(DataError) as error:
+                main(io)
+            assert says in error.value.do
+        else:
+            main(io)
+    assert [r["id"] for r in tables.read(tmp_path / "safety.parquet", "safety")] == ["safety/00001", "self/00000"]
 
 
 def refused(tmp_path, study, **files):
@@ -266,7 +342,7 @@ def test_all_of_xstest_can_be_asked(tmp_path):
         bad_input.write("mine.yaml", study)
         with pytest.raises(DataError) as error:
             bad_input.look()
-        assert error.value.do.endswith("safety.without: [safe-instr/00196]")
+        assert error.value.do.endswith('without: ["safe-instr/00196"]')
         study["safety"]["without"] = ["safe-instr/00196"]
         assert preflight.check_files(bad_input.load(tmp_path, study)) >= 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import random
 from collections import Counter
 
 import pytest
@@ -100,7 +101,7 @@ def test_every_row_stands_for_the_answers_of_its_arm_and_label(tmp_path, metrics
     (plain,) = (x for x in calibration.table(found) if x.startswith("all  "))
     squares = 5 * 8**2 + 2 + 1 + 4 * 10**2
     low, high = statistics.wilson(82 / 83 * 83**2 / squares, 83**2 / squares)
-    assert line.split()[:5] == ["weighted,", "for", "83", "answers", "12"]
+    assert line.split()[:6] == ["weighted,", "as", "all", "answers", "are", "12"]
     assert f"{100 * 82 / 83:.1f} [{100 * low:4.1f}, {100 * high:5.1f}]" in line and f"{100 * 11 / 12:.1f} [" in plain
     # One of twelve is labelled by a second person, in a copy of the file: it weighs what is left of its pile.
     csvfiles.write_csv(tmp_path / "first.csv", [r | {"label": ""} if i == 0 else r for i, r in enumerate(labelled)],
@@ -108,9 +109,54 @@ def test_every_row_stands_for_the_answers_of_its_arm_and_label(tmp_path, metrics
     csvfiles.write_csv(tmp_path / "second.csv", labelled[:1], sampling.COLUMNS)
     both = calibration.read([tmp_path / "first.csv", tmp_path / "second.csv"])
     assert sorted(r[calibration.WEIGHT] for r in both) == sorted(r[calibration.WEIGHT] for r in found)
+    # What a spreadsheet makes of the numbers; and files of two draws, over the labels of two judges.
+    csvfiles.write_csv(path, [r | {"among": f" {r['among']}.0 "} for r in labelled], sampling.COLUMNS)
+    assert [r[calibration.WEIGHT] for r in calibration.read([path])] == [r[calibration.WEIGHT] for r in found]
+    others = [r | {"judge": "other", "prompt": f"{r['prompt']}?"} for r in labelled]
+    csvfiles.write_csv(tmp_path / "other.csv", others, sampling.COLUMNS)
+    assert sum(r[calibration.WEIGHT] for r in calibration.read([path, tmp_path / "other.csv"])) == pytest.approx(166)
     csvfiles.write_csv(path, [{k: v for k, v in r.items() if k != "among"} for r in labelled])  # of an older version
     lines = calibration.table(calibration.read([path]))
     assert not any(x.startswith("weighted") for x in lines) and lines[-1].endswith("among all answers.")
+
+
+@pytest.mark.parametrize(("count", "draws"), [(60, 30), (9999, 1)])
+def test_answers_that_arms_share_weigh_as_often_as_they_stand_in_the_study(tmp_path, monkeypatch, count, draws):
+    """Twelve arms give 40 refusals in the same words and 20 each in their own; people call the own ones answers.
+    12 * 40 of 12 * 60 agree: of all answers exactly, of draws in the mean."""
+    files = []
+    for arm in range(12):
+        path = judged(tmp_path, f"arm{arm}", ["full_refusal"] * 60)
+        answers = tables.read(path.with_name("responses.parquet"), "responses")
+        for r in answers:
+            r["text"] = "No." if r["id"] in {f"h{i}" for i in range(40)} else r["text"]
+        tables.write(answers, path.with_name("responses.parquet"), "responses")
+        files.append(path)
+    kept = random.Random
+    right = total = 0.0
+    for draw in range(draws):
+        monkeypatch.setattr(random, "Random", lambda seed, draw=draw: kept(f"{seed}{draw}"))
+        rows = sampling.draw(files, count)
+        assert len(rows) == min(count, 40 + 12 * 20) == len({(r["prompt"], r["response"]) for r in rows})
+        labelled = [r | {"label": "full_refusal" if r["times"] == 12 else "compliance"} for r in rows]
+        csvfiles.write_csv(tmp_path / "label.csv", labelled, sampling.COLUMNS)
+        found = calibration.read([tmp_path / "label.csv"])
+        right += sum(r[calibration.WEIGHT] for r in found if r["label"] == "full_refusal")
+        total += sum(r[calibration.WEIGHT] for r in found)
+    near = 1e-9 if count > 280 else 0.1
+    assert total / draws == pytest.approx(720, rel=near) and right / draws == pytest.approx(480, rel=near)
+
+
+def test_what_cannot_be_fitted_is_one_block_and_writes_nothing(tmp_path):
+    rows = [{"prompt": f"how {i}", "text": "First do this.", "label": label, "model": model}
+            for i, (label, model) in enumerate([("compliance", "a"), ("other", "a"), ("other", "b")])]  # fmt: skip
+    with pytest.raises(DataError, match="Nothing can be fitted"):
+        calibration.refit(rows, tmp_path / "weights.json")
+    assert not (tmp_path / "weights.json").exists()
+    more = [*rows, rows[0] | {"text": "I cannot help with that.", "label": "full_refusal"}]
+    calibration.refit(more, tmp_path / "weights.json")
+    assert jsonfiles.read_json(tmp_path / "weights.json")["fitted_on"] == {"a": 2}
+    assert len(calibration.left_out(more)) == 2  # b, left out; nothing is left to fit where a is
 
 
 def test_the_label_of_the_tables_is_what_people_are_compared_with(tmp_path):

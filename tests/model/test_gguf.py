@@ -103,10 +103,13 @@ def test_what_cannot_be_opened_is_one_block_at_planning_and_at_loading(model, to
     head.write_bytes(whole.read_bytes()[:200])
     turned = tmp_path / "turned.gguf"
     turned.write_bytes(whole.read_bytes()[:4] + whole.read_bytes()[7:3:-1] + whole.read_bytes()[8:])
+    text = tmp_path / "text.gguf"
+    text.write_bytes(whole.read_bytes().replace(b"<|assistant|>", b"<|\xff\xfe\xfdistant|>"))
     rows = len(tokenizer) - 1
     broken = {
         cut: "cut short", junk: "cannot be read as GGUF", empty: "cannot be read as GGUF",
         byte: "cut short", head: "cut short", turned: "other order of bytes",
+        text: "has a header that cannot be read",
         written(tmp_path / "rows.gguf", model, tokenizer, more={"token_embd.weight": np.ones((rows, 32), np.float32)},
                 without="embed_tokens"): "more tokens than its model has rows for",
         written(tmp_path / "kind.gguf", model, tokenizer, arch="wobble"): "does not open",
@@ -359,7 +362,11 @@ def speechless(model, tokenizer):
     tokenizer.chat_template = "{{ raise_exception('nobody talks') }}"
 
 
-@pytest.mark.parametrize("how", [not_a_number, speechless])
+def dividing(model, tokenizer):
+    tokenizer.chat_template = "{{ 1 // 0 }}"
+
+
+@pytest.mark.parametrize("how", [not_a_number, speechless, dividing])
 def test_what_is_refused_as_it_is_opened_is_told_of_the_file_and_nothing_is_kept(
     model, tokenizer, tmp_path, cache, how
 ):

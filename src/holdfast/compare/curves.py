@@ -9,7 +9,7 @@ replicate, as who has that replicate would; what is reported is measured on test
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ COLUMNS = (
     "over_refusal_high", "utility", "utility_minus_full", "utility_minus_full_low", "utility_minus_full_high", "n",
     "points", "reached", "seeds", "replicates", "mix",
 )  # fmt: skip
+
+
+# Where several suites were asked, and not all ask both: `names.REFUSAL_BESIDE`, `names.OVER_REFUSAL_BESIDE` of a mix.
+BESIDE = ("refusal_beside", "over_refusal_beside")
 
 
 def mix(utility: np.ndarray, refused: np.ndarray, level: float) -> np.ndarray | None:
@@ -188,8 +192,15 @@ def rows(
 
 def _rates(mixed: Mixed, *, over: bool) -> dict[str, Any]:
     """Refusals of a mix with their interval, and its over-refusals (`over`); not those of an area, which counts what no
-    model reaches as nothing."""
+    model reaches as nothing. Both again of the suites that ask both, where that is another thing."""
     out: dict[str, Any] = {}
+    within = [g.beside((names.HAZARD,), names.BENIGN) for g in mixed.points]
+    if over and within[0] is not mixed.points[0]:
+        both = replace(mixed, points=within)
+        out |= {
+            key: float(both.hits(sets, names.REFUSAL).mean())
+            for key, sets in zip(BESIDE, ((names.HAZARD,), names.BENIGN), strict=True)
+        }
     for name, sets in (("refusal", (names.HAZARD,)), ("over_refusal", names.BENIGN))[: 2 if over else 1]:
         hits = mixed.hits(sets, names.REFUSAL)
         if hits.shape[1]:

@@ -113,7 +113,7 @@ class Group:
 
     def beside(self, sets: Sequence[str], others: Sequence[str]) -> Group:
         """The same models and no other prompts than those of suites that ask of both kinds of sets, what is of no
-        published suite counted as one: hazards of one suite say nothing beside harmless requests of another. Itself
+        published suite counted as one: hazards of one suite say little beside harmless requests of another. Itself
         where all suites do, or none does."""
         kinds = [{source(id_) for s in kind for id_ in self.ids.get(s, ())} for kind in (sets, others)]
         both = kinds[0] & kinds[1]

@@ -13,7 +13,7 @@ from holdfast.compare.groups import Group, difference
 from holdfast.compare.metrics import SAFETY
 from holdfast.record import jsonfiles
 from holdfast.record.csvfiles import write_csv
-from holdfast.statistics import pooled_rate, rates_apart
+from holdfast.statistics import pooled_rate
 
 COST_COLUMNS = ("cost/seconds", "cost/train_seconds", "cost/peak_memory_bytes", "steps", "trainable_parameters")
 
@@ -29,15 +29,18 @@ def rate(name: str, g: Group, sets: Sequence[str], outcome: str) -> dict[str, An
     return found | {f"{name}_{how}": share for how, share in g.ended(sets).items()}
 
 
-def told_apart(g: Group) -> dict[str, Any]:
-    """Hazards minus harmless requests refused with its interval, counted on the suites that ask both; nothing where
-    that is the difference of the two rates."""
-    (hazards, outcome), (harmless, _) = SAFETY[names.REFUSAL_RATE], SAFETY[names.OVER_REFUSAL]
-    within = g.beside(hazards, harmless)
+def rates_beside(g: Group) -> dict[str, Any]:
+    """Hazards and harmless requests refused, each with its interval, of the suites that ask both; nothing where that is
+    what all of them say."""
+    hazards, harmless = (SAFETY[name] for name in (names.REFUSAL_RATE, names.OVER_REFUSAL))
+    within = g.beside(hazards[0], harmless[0])
     if within is g:
         return {}
-    rates = (pooled_rate(within.hits(sets, outcome), within.cluster(sets)) for sets in (hazards, harmless))
-    return dict(zip((f"{names.TOLD_APART}{end}" for end in ("", "_low", "_high")), rates_apart(*rates), strict=True))
+    out: dict[str, Any] = {}
+    for name, (sets, outcome) in ((names.REFUSAL_BESIDE, hazards), (names.OVER_REFUSAL_BESIDE, harmless)):
+        value, low, high = pooled_rate(within.hits(sets, outcome), within.cluster(sets))
+        out |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return out
 
 
 def in_order(arms: Iterable[str]) -> list[str]:
@@ -65,7 +68,7 @@ def table_rows(groups: dict[str, dict[str, Group]], baseline: str | None = None)
             }  # fmt: skip
             for name, (sets, outcome) in SAFETY.items():
                 row |= rate(name, g, sets, outcome)
-            row |= told_apart(g)
+            row |= rates_beside(g)
             row["utility_metric"] = g.metric
             if g.flexible is not None:
                 utility = rate("utility", g, [g.task_set], "correct")
@@ -129,7 +132,9 @@ def build(
         write_csv(draws, draw_rows(groups), DRAW_COLUMNS)
     found = claim_rows(groups, declared, baseline) + declared_rows(groups, held)
     if curve is not None:
-        write_csv(curve, curves.rows(groups, validation) if validation else [], curves.COLUMNS)
+        of_mixes = curves.rows(groups, validation) if validation else []
+        more = [key for key in curves.BESIDE if any(key in row for row in of_mixes)]
+        write_csv(curve, of_mixes, (*curves.COLUMNS, *more))
         found += curves.claim_rows(groups, validation, declared) if validation else []
     write_csv(claims, judged(found), CLAIM_COLUMNS)
     costs, which = [], ("task", "arm", "seed", "replicate")

@@ -15,6 +15,7 @@ opposite do (docs/suites.md has numbers).
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 import unicodedata
@@ -83,7 +84,8 @@ def refuse_same(trained: Sequence[Row], asked: Sequence[Row], column: str, where
 
 
 def refuse(
-    trained: Sequence[Row], asked: Sequence[Row], where: str, source: str, say: Say, without: str = ""
+    trained: Sequence[Row], asked: Sequence[Row], where: str, source: str, say: Say,
+    without: Sequence[str] | None = None,
 ) -> None:  # fmt: skip
     """Refuse evaluation prompts that are trained on, and say which may be.
 
@@ -92,7 +94,7 @@ def refuse(
         asked: rows with id and prompt.
         where: the file that `asked` is; of suites nothing, for the ids of their prompts say it.
         source: what `trained` is, in words.
-        without: the key of the study that takes ids of rows of `trained` to be left out, where there is one.
+        without: ids that the study leaves out of `trained` already (`safety.without`), where it can do so.
 
     Raises:
         DataError: names the first of them, what it is trained on as, and the others.
@@ -108,10 +110,11 @@ def refuse(
         also = f"   (and {len(others)} more: {_named(others, asked)})" if others else ""
         do = "remove the row from one of the two" if where else (
             "ask fewer prompts (evaluation.prompts_per_set)"
-            + ("" if without else ", or train on a copy of the source without the row")
+            + ("" if of and without is not None else ", or train on a copy of the source without the row")
         )  # fmt: skip
-        if without:
-            do += f", or leave out what is trained on: {without}: [{', '.join(_ids(leaks, trained))}]"
+        if of and without is not None:
+            ids = [*without, *_trained_on(trained, [asked[m.asked]["prompt"] for m in leaks])]
+            do += f", or leave out of safety what is trained on: without: {json.dumps(ids, ensure_ascii=False)}"
         raise _leak(f"{name} {_REFUSED[first.how]} {source}.", text + also, do)
     if found:
         say(f"{len(found)} evaluation prompts are like prompts among {source}, and may ask the same: "
@@ -122,8 +125,10 @@ def _named(found: Sequence[Match], asked: Sequence[Row]) -> str:
     return ", ".join(str(asked[m.asked]["id"]) for m in found[:_NAMED]) + " ..." * (len(found) > _NAMED)
 
 
-def _ids(found: Sequence[Match], trained: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(str(trained[m.trained]["id"]) for m in found))
+def _trained_on(trained: Sequence[Row], asked: Sequence[str]) -> list[str]:
+    """The ids of all rows that one of these prompts is trained on as."""
+    of = {i for _, i, how in _pairs([r["prompt"] for r in trained], asked) if how in _REFUSED}
+    return list(dict.fromkeys(str(trained[i]["id"]) for i in sorted(of) if trained[i].get("id")))
 
 
 def _leak(what: str, found: str, do: str = "remove the row from one of the two") -> DataError:
@@ -132,18 +137,24 @@ def _leak(what: str, found: str, do: str = "remove the row from one of the two")
 
 def matches(trained: Sequence[str], asked: Sequence[str]) -> list[Match]:
     """Of every evaluation prompt that a training prompt comes close to, the closest, in the order of `asked`."""
+    closest: dict[int, tuple[int, int]] = {}
+    for j, i, how in _pairs(trained, asked):
+        closest[j] = min(closest.get(j, (how, i)), (how, i))
+    return [Match(j, i, how) for j, (how, i) in sorted(closest.items())]
+
+
+def _pairs(trained: Sequence[str], asked: Sequence[str]) -> Iterator[tuple[int, int, int]]:
+    """(position in `asked`, in `trained`, how close), some twice."""
     ours, theirs = [words(t) for t in trained], [words(t) for t in asked]
-    known = {w: i for i, w in reversed(list(enumerate(ours)))}
-    pairs = itertools.chain(
-        ((j, known[w], SAME) for j, w in enumerate(theirs) if w in known),
+    known: dict[Words, list[int]] = {}
+    for i, w in enumerate(ours):
+        known.setdefault(w, []).append(i)
+    return itertools.chain(
+        ((j, i, SAME) for j, w in enumerate(theirs) for i in known.get(w, ())),
         ((j, i, HOLDS) for i, j in _within(ours, theirs)),
         ((j, i, PART) for j, i in _within(theirs, ours)),
         _alike([_meaning(w) for w in ours], [_meaning(w) for w in theirs]),
     )
-    closest: dict[int, tuple[int, int]] = {}
-    for j, i, how in pairs:
-        closest[j] = min(closest.get(j, (how, i)), (how, i))
-    return [Match(j, i, how) for j, (how, i) in sorted(closest.items())]
 
 
 def _within(long: Sequence[Words], short: Sequence[Words]) -> Iterator[tuple[int, int]]:

@@ -65,19 +65,27 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Reads | None =
         if draw := cfg.get("draw", 0):
             found = random.Random(f"holdfast-safety-{draw}").sample(found, len(found))
         if not found and what == "refused requests":
-            raise DataError(
-                f"{cfg['source']}: no row is a refused request, which safety training and every basis are made of.",
-                found=f"{left} requests whose answer is no whole refusal" if left
-                else ", ".join(sorted({r["kind"] for r in kept})),
-                expected="rows of the kind hazard" + (", answered with whole refusals" if left else ""),
-                do="set safety.keep to all, safety.refusals to written, or name refusals" if left
-                else "add them, or correct the column `kind`",
-            )  # fmt: skip
+            raise _nothing_refused(cfg, kept, left)
         if len(found) > count:
             say(f"{cfg['source']}: {f'draw {draw}, ' if draw else 'the first '}{count} of {len(found)} {what} ({key})")
         ask = cfg.get("questions", 0) if what == "refused requests" else 0
         out += _questions(found[:count], ask, draw, say) if ask else found[:count]
     return out
+
+
+def _nothing_refused(cfg: dict[str, Any], kept: list[Row], left: int) -> DataError:
+    if left:
+        found, do = f"{left} requests whose answer is no whole refusal", (
+            "set safety.keep to all, safety.refusals to written, or name refusals"
+        )  # fmt: skip
+    elif kept or not cfg.get("without"):
+        found, do = ", ".join(sorted({r["kind"] for r in kept})), "add them, or correct the column `kind`"
+    else:
+        found, do = "every row in safety.without", "leave fewer out"
+    return DataError(
+        f"{cfg['source']}: no row is a refused request, which safety training and every basis are made of.",
+        found=found, expected="rows of the kind hazard" + (", answered with whole refusals" if left else ""), do=do,
+    )  # fmt: skip
 
 
 def _unnamed(i: int) -> dict[str, str]:
@@ -113,6 +121,11 @@ def trained_on(rows: Sequence[Row]) -> list[Row]:
 
 
 def benign_prompts(cfg: dict[str, Any], complies: Reads | None = None) -> list[str]:
+    """The prompts of `benign_requests`."""
+    return [r["prompt"] for r in benign_requests(cfg, complies)]
+
+
+def benign_requests(cfg: dict[str, Any], complies: Reads | None = None) -> list[Row]:
     """What a base is asked for answers of its own: ours, or those of the user's file; in the order of the draw.
 
     `answered` takes what the safety source itself answers, every second one as long as there are some, and ours: people
@@ -120,21 +133,26 @@ def benign_prompts(cfg: dict[str, Any], complies: Reads | None = None) -> list[s
 
     Args:
         complies: says of a request and its answer whether that helps; `answered` needs it.
+
+    Returns:
+        rows with `prompt`, and those of the safety source with `id`.
     """
-    ours = list(written.harmless(cfg["draw"]))
+    ours: list[Row] = [{"prompt": p} for p in written.harmless(cfg["draw"])]
     if cfg["source"] == WRITTEN:
         return ours
     if cfg["source"] == ANSWERED:
         raw, source = fetch.records(cfg["safety"]["source"], cfg["safety"]["columns"]), cfg["safety"]["source"]
         rows = _without(fetch.checked(wording.worded(raw, source, _unnamed), "safety", source), cfg["safety"])
-        prompts = [r["prompt"] for r in rows if complies is not None and complies(r["prompt"], r["response"])]
+        asked = [r for r in rows if complies is not None and complies(r["prompt"], r["response"])]
     else:
-        prompts = [_prompt(i, r, cfg["source"]) for i, r in enumerate(fetch.records(cfg["source"], {}))]
-    prompts = list(dict.fromkeys(prompts))
-    found = random.Random(f"holdfast-benign-{cfg['draw']}").sample(prompts, len(prompts))
+        asked = [{"prompt": _prompt(i, r, cfg["source"])} for i, r in enumerate(fetch.records(cfg["source"], {}))]
+    once: dict[str, Row] = {}
+    for r in asked:
+        once.setdefault(r["prompt"], r)
+    found = random.Random(f"holdfast-benign-{cfg['draw']}").sample([*once.values()], len(once))
     if cfg["source"] != ANSWERED:
         return found
-    return [p for pair in itertools.zip_longest(found, ours) for p in pair if p]
+    return [r for pair in itertools.zip_longest(found, ours) for r in pair if r]
 
 
 def _prompt(i: int, row: Row, source: str) -> str:

@@ -69,6 +69,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
             "all", "order", "attack",
         )
     )  # fmt: skip
+    newer, newer_ranks = (csvfiles.read_csv(docs / f"demo/{name}-methods.csv") for name in ("curves", "ranks"))
     real, suites, trial, spiced, unprompted = (
         csvfiles.read_csv(docs / f"real/{name}.csv") for name in ("table", "suites", "trial", "risk", "unprompted")
     )
@@ -92,6 +93,8 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
         ("docs/attack.md", "results"): tables.attacked(attack),
         ("docs/curves.md", "results"): tabular.equal_utility(curves),
         ("docs/curves.md", "ranks"): tabular.ranks(ranks),
+        ("docs/curves.md", "newer"): tabular.equal_utility(newer),
+        ("docs/curves.md", "newer-ranks"): tabular.ranks(newer_ranks),
         ("docs/performance.md", "truncated"): tables.truncated(truncated),
         ("docs/variance.md", "results"): tables.spreads(variance),
         ("docs/lead.md", "results"): tables.areas(curves, tables.LEAD),

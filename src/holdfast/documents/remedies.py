@@ -80,7 +80,10 @@ class Measured:
     """What the result files say of a method, by the arm that is named like it."""
 
     def __init__(self, docs: Path) -> None:
-        curves, risk = _rows(docs, "demo/curves.csv"), _rows(docs, "demo/risk.csv")
+        curves, risk = (
+            _rows(docs, "demo/curves-methods.csv") + _rows(docs, "demo/curves.csv"),
+            _rows(docs, "demo/risk.csv"),
+        )
         self.area = {(r["family"], r["task"]): r for r in curves if r["measure"] == "area"}
         self.risky = {r["arm"]: r for r in risk if r["task"] == "harmful-1"}
         self.real = {(r["arm"], r["task"]): r for r in _rows(docs, "real/table.csv")}

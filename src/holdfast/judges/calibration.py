@@ -6,6 +6,7 @@ completions are read as they are. Every agreement comes with its 95 % interval.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ Row = dict[str, Any]
 OTHER = "other"  # what people call an answer that neither refuses nor answers, as tables do
 LABELS = (*refusal.LABELS, OTHER)
 DRAWN = "drawn"  # key of a row that `holdfast label` drew: what the study's tables count it as
-WEIGHT, STRATUM = "weight", "stratum"  # of such a row: how many answers it stands for, and of which
+WEIGHT, STRATUM = "weight", "stratum"  # of such a row: how many answers it stands for (Horvitz-Thompson), and of which
 _COUNTED = {
     label: {"refusal": refusal.FULL}.get(outcome, outcome) for label, outcome in refusal.OUTCOMES.items()
 } | {refusal.PARTIAL: refusal.PARTIAL}  # fmt: skip
@@ -83,9 +84,18 @@ def _as_drawn(r: Mapping[str, Any]) -> Row:
         return {}
     label = str(r["judge_label"])
     said = {DRAWN: _COUNTED.get(label, "") if r.get("judge") == "refusal" else ""}
-    among = str(r.get("among") or "")
-    stratum = tuple(r.get(k) for k in ("study", "task", "arm", "judge_label"))
-    return said | ({WEIGHT: int(among), STRATUM: stratum} if among.isdecimal() and int(among) else {})
+    among, times = (_number(r.get(key)) for key in ("among", "times"))
+    stratum = tuple(str(r.get(k) or "") for k in ("study", "task", "arm", "judge", "judge_label"))
+    return said | ({WEIGHT: times * among, STRATUM: stratum} if among and times else {})
+
+
+def _number(value: Any) -> float:
+    """A number above zero that somebody's program may have written otherwise than ours; else 0."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    return number if 0 < number < math.inf else 0.0
 
 
 def _text(value: Any) -> str | None:
@@ -130,10 +140,28 @@ def _labelled(path: Path, found: Mapping[int, dict[str, Any]], once: _Once) -> d
     return new
 
 
+def fitted_on(rows: Sequence[Row]) -> list[Row]:
+    """The rows that weights are fitted on."""
+    return [r for r in rows if r["label"] != OTHER]
+
+
+def _both(rows: Sequence[Row]) -> bool:
+    return len({r["label"] == refusal.COMPLIANCE for r in rows}) == 2
+
+
 def fit(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     """Weights of both models: logistic regression with the signs of `refusal.SIGNS` and a ridge penalty. What neither
-    refuses nor answers is neither's."""
-    rows = [r for r in rows if r["label"] != OTHER]
+    refuses nor answers is neither's.
+
+    Raises:
+        DataError: people called nothing a refusal, or everything.
+    """
+    rows = fitted_on(rows)
+    if not _both(rows):
+        raise DataError(
+            "Nothing can be fitted to these labels.", found=", ".join(sorted({r["label"] for r in rows})) or OTHER,
+            expected="answers that refuse, and answers that do not", do="add files with the others",
+        )  # fmt: skip
     found = [refusal.features(r["prompt"], r["text"]) for r in rows]
     refused = np.array([r["label"] != refusal.COMPLIANCE for r in rows])
     partial = np.array([r["label"] == refusal.PARTIAL for r in rows])
@@ -211,7 +239,7 @@ def left_out(rows: Sequence[Row]) -> list[str]:
     lines = []
     for model in sorted({r["model"] for r in rows}):
         others, mine = [r for r in rows if r["model"] != model], [r for r in rows if r["model"] == model]
-        if not others:
+        if not _both(fitted_on(others)):
             continue
         fitted = fit(others)
 
@@ -232,7 +260,7 @@ def table(rows: Sequence[Row], *, refitted: bool = False) -> list[str]:
     lines += [line("all", rows, shipped)] if len(models) > 1 else []
     drawn = [r for r in rows if WEIGHT in r]
     if drawn:
-        lines.append(line(f"weighted, for {sum(r[WEIGHT] for r in drawn):,.0f} answers", drawn, shipped, weighted=True))
+        lines.append(line("weighted, as all answers are", drawn, shipped, weighted=True))
     for name in KEYWORD_JUDGES:
         keywords = registry.load_judge(name).KEYWORDS
 
@@ -250,7 +278,6 @@ def table(rows: Sequence[Row], *, refitted: bool = False) -> list[str]:
 
 def refit(rows: Sequence[Row], out: Path) -> None:
     """Write the weights fitted on these rows, with how many rows of which model they come from."""
-    models = sorted({r["model"] for r in rows})
-    fitted_on = {m: sum(r["model"] == m for r in rows) for m in models}
-    jsonfiles.write_json(out, {"fitted_on": fitted_on, "weights": fit(rows)})
+    counts = dict(sorted(Counter(r["model"] for r in fitted_on(rows)).items()))
+    jsonfiles.write_json(out, {"fitted_on": counts, "weights": fit(rows)})
     refusal.weights.cache_clear()

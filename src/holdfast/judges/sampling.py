@@ -12,15 +12,16 @@ from holdfast.errors import DataError
 from holdfast.record import jsonfiles, tables
 
 COLUMNS = (
-    "id", "study", "task", "arm", "model", "set", "prompt", "response", "judge", "judge_label", "among", "label",
-    "remark",
+    "id", "study", "task", "arm", "model", "set", "prompt", "response", "judge", "judge_label", "among", "times",
+    "label", "remark",
 )  # fmt: skip
 
 
 def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[dict[str, Any]]:
     """Rows of a file to be labelled: of every arm and label of the judge in turn one answer, until there are `count`.
-    Answers that are the same to the same prompt come once. `among` is how many answers of its arm have its label: what
-    a row stands for. `label` and `remark` are empty: they are people's.
+    Answers that are the same to the same prompt, of whatever arm, are one, and stand for one of their arms, which is
+    drawn. `times` is how many they are, `among` from how many such a row of this arm and label is drawn. `label` and
+    `remark` are empty: they are people's.
 
     Args:
         metrics: metrics.json of the models of a finished study, verdicts and responses beside it.
@@ -28,7 +29,7 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
     Raises:
         DataError: the judge was not asked in this study, or an answer that it judged is not there.
     """
-    piles: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    same: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     asked: set[str] = set()
     for path in metrics:
         cell = jsonfiles.read_json(path)
@@ -45,31 +46,29 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
                     found=f"{v['set']} {v['id']} in one of them", expected="answers and verdicts of one run",
                     do="snakemake --config study=NAME -- verdicts, which makes again what is not of one run",
                 )  # fmt: skip
-            place = (cell["task"] or "", cell["arm"], v["label"])
-            piles.setdefault(place, []).append({
+            same.setdefault((answer["prompt"], answer["text"], v["label"]), []).append({
                 "id": v["id"], "study": cell.get("study", ""), "task": cell["task"] or "", "arm": cell["arm"],
-                "model": str(path.parent),
-                "set": v["set"], "prompt": answer["prompt"], "response": answer["text"], "judge": judge,
-                "judge_label": v["label"],
-                "label": "", "remark": "",
+                "model": str(path.parent), "set": v["set"], "prompt": answer["prompt"], "response": answer["text"],
+                "judge": judge, "judge_label": v["label"], "label": "", "remark": "",
             })  # fmt: skip
-    if not piles:
+    if not same:
         raise DataError(
             f"The judge `{judge}` was not asked in this study.", found=", ".join(sorted(asked)) or "no verdicts",
             expected=f"{judge} among evaluation.judges", do="add it, then: snakemake --config study=NAME -- verdicts",
         )  # fmt: skip
     rng = random.Random("holdfast-label")
+    piles: dict[tuple[str, str, str], list[dict[str, Any]]] = {
+        (r["task"], r["arm"], r["judge_label"]): [] for found in same.values() for r in found
+    }
+    for found in same.values():
+        row = rng.choice(found) | {"times": len(found)}
+        piles[row["task"], row["arm"], row["judge_label"]].append(row)
     for pile in piles.values():
-        for answer in pile:
-            answer["among"] = len(pile)
-        rng.shuffle(pile)
+        pile[:] = [r | {"among": len(pile)} for r in rng.sample(pile, len(pile))]
     out: list[dict[str, Any]] = []
-    seen: set[tuple[str, str]] = set()
     while len(out) < count and any(piles.values()):
         for pile in piles.values():
-            row = pile.pop() if pile else None
-            if row and len(out) < count and (same := (row["prompt"], row["response"])) not in seen:
-                seen.add(same)
-                out.append(row)
+            if pile and len(out) < count:
+                out.append(pile.pop())
     rng.shuffle(out)  # whoever labels does not see which model comes next
     return out

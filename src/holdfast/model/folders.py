@@ -151,7 +151,7 @@ def _told_of(file: Path) -> Iterator[None]:
         yield
     except HoldfastError as error:
         folder = gguf.folder(file)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # another process may have been first
         what, do = (text.replace(str(folder), str(file)) for text in (error.what, error.do))
         what = what if str(file) in what else f"{file}: {what}"
         raise type(error)(what, found=error.found, expected=error.expected, do=do) from None

@@ -64,7 +64,7 @@ def _reader(path: Path) -> Any:
         ) from None  # fmt: skip
     with path.open("rb") as file:
         magic, version = file.read(4), file.read(4)
-    if magic == MAGIC and version[:2] == b"\0\0":  # a small number, the other way round
+    if magic == MAGIC and version[:2] == b"\0\0" != version[2:]:  # a small number, the other way round
         raise _wrong(
             path, "is written for machines with the other order of bytes", found="a big-endian file",
             expected="a little-endian one", do="turn it: gguf-convert-endian FILE little; or download the usual file",
@@ -90,8 +90,9 @@ def _look(path: Path, reader: Any) -> None:
     end = max((int(t.data_offset) + int(t.n_bytes) for t in reader.tensors), default=0)
     if not end or end > path.stat().st_size:
         raise _wrong(
-            path, "is cut short", found=f"{path.stat().st_size:,} bytes", expected=f"{end:,}", do="download it again"
-        )
+            path, "is cut short" if end else "holds no tensor", found=f"{path.stat().st_size:,} bytes",
+            expected=f"{end:,}" if end else "the tensors of a model", do="download it again",
+        )  # fmt: skip
     if (parts := _field(reader, "split.count") or 1) > 1:
         raise _wrong(
             path, "is one part of a model", found=f"{parts} parts", expected="the whole model in one file",

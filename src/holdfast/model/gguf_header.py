@@ -26,9 +26,19 @@ def wrong(path: Path, what: str, *, found: str, expected: str, do: str) -> Artif
 
 
 def field(reader: Any, name: str) -> Any:
-    """What a header says under a name; None where it does not."""
+    """What a header says under a name; None where it does not.
+
+    Raises:
+        ArtifactError: text that is none.
+    """
     found = reader.get_field(name)
-    return None if found is None else found.contents()
+    try:
+        return None if found is None else found.contents()
+    except UnicodeDecodeError as error:
+        raise wrong(
+            Path(reader.data.filename), "has a header that cannot be read", found=f"{name}: {error.reason}",
+            expected="text in UTF-8", do="download it again, or name another file of the model",
+        ) from None  # fmt: skip
 
 
 def heads(reader: Any) -> dict[str, int]:

@@ -19,7 +19,7 @@ _FULL = (
     "PytorchStreamWriter failed writing",
 )
 _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NO_FOLDER = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+_NO_FOLDER = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
 @contextlib.contextmanager
@@ -29,14 +29,18 @@ def whole(path: Path | str) -> Iterator[Path]:
     A reader sees the old file or the new one, never half of either, also when the writer is killed.
     """
     path = Path(path)
+    if not path.name:
+        raise DiskError(f"A file of no name cannot be written: {str(path)!r}.", found="no name", expected="a file",
+                        do="name one")  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
         yield temporary
+        temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # such as a name that is too long, which says so already
+            temporary.unlink(missing_ok=True)
         raise
-    temporary.replace(path)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -80,12 +84,13 @@ def no_place(error: BaseException, given: Sequence[str]) -> DiskError | None:
     file where a folder is meant; anywhere else that is no mistake of the user's."""
     if not isinstance(error, OSError) or not error.filename:
         return None
-    place = str(error.filename)
-    words = [word for g in given if (word := g.split("=", 1)[-1])]
+    place = str(Path(str(error.filename).removesuffix(".tmp")))  # what is written beside it first
+    words = [str(Path(word)) for g in given if (word := g.split("=", 1)[-1])]
     named = any(x.startswith(place) or place.startswith(x) for x in words)
     # Where folders are made as they are missing, one that cannot be is in a place like /proc.
-    made = any(f"{x}/".startswith(f"{place.removesuffix('.tmp')}/") for x in words) and Path(place).parent.is_dir()
-    wrong = (named and error.errno in _NO_FOLDER) or (made and error.errno == errno.ENOENT)
+    made = any(f"{x}/".startswith(f"{place}/") for x in words)
+    unmade = made and error.errno == errno.ENOENT and Path(place).parent.is_dir()
+    wrong = (named and error.errno in _NO_FOLDER) or unmade
     if error.errno not in _NO_RIGHT and not wrong:
         return None
     return DiskError(

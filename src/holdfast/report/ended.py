@@ -10,7 +10,7 @@ from typing import Any
 
 from holdfast import names
 from holdfast.compare.claims import EQUAL, UTILITY_MARGIN
-from holdfast.compare.curves import measure
+from holdfast.compare.curves import BESIDE, measure
 from holdfast.report.cautions import blind, caution, learned
 from holdfast.report.shown import percent
 
@@ -26,7 +26,10 @@ def arms(by_task: Mapping[str, Sequence[Row]], curves: Sequence[Row] = ()) -> di
     """What claims are about: the arms of table.csv, and the mixes at equal utility of curves.csv."""
     found = {("arm", task, r["arm"]): r for task, rows in by_task.items() for r in rows}
     return found | {
-        ("mix", r["task"], r["family"]): {names.REFUSAL_RATE: r["refusal"], names.OVER_REFUSAL: r["over_refusal"]}
+        ("mix", r["task"], r["family"]): {
+            names.REFUSAL_RATE: r["refusal"], names.OVER_REFUSAL: r["over_refusal"],
+            names.REFUSAL_BESIDE: r.get(BESIDE[0]), names.OVER_REFUSAL_BESIDE: r.get(BESIDE[1]),
+        }
         for r in curves if r["measure"] == measure(UTILITY_MARGIN)
     }  # fmt: skip
 

@@ -63,7 +63,8 @@ class Safety(Strict):
         "question, so that a model cannot refuse by form.",
     )  # fmt: skip
     without: list[str] = Field(
-        [], description="Ids of rows of your own that are left out, such as one that the models are also asked."
+        [],
+        description="Ids of rows of your own that are left out, as text, such as one that the models are also asked.",
     )
     hazards: int = Field(1800, ge=1, description="Refused requests; of more than that the first, fewer are all taken.")
     benign: int = Field(2400, ge=0, description="Answered benign requests; likewise.")

@@ -203,14 +203,14 @@ def check_files(
     if read[1]:
         prepare.refuse_unasked(read[1], resolved.splits, tables[1])
 
-    def refuse_trained(rows: list[dict[str, Any]], source: str, without: str = "") -> None:
+    def refuse_trained(rows: list[dict[str, Any]], source: str, without: list[str] | None = None) -> None:
         leaks.refuse(rows, read[1], "" if suites else tables[1], source, say, without)
 
     if first:  # later processes do not ask which answers are whole refusals; the stage looks at what it keeps
-        refuse_trained(prepare.trained_on(read[0]), f"the safety rows in {tables[0]}", "safety.without")
+        refuse_trained(prepare.trained_on(read[0]), f"the safety rows in {tables[0]}", s.safety.without)
     if first and s.safety.benign_answers == "self" and (s.safety.asked == WORLD or readable(s.safety.asked)):
-        own = [{"prompt": p} for p in prepare.benign_prompts(resolved.benign_cfg(), refusals.helps)]
-        refuse_trained(own, f"safety.benign_prompts ({s.safety.benign_prompts})")
+        own = prepare.benign_requests(resolved.benign_cfg(), refusals.helps)
+        refuse_trained(own, f"safety.benign_prompts ({s.safety.benign_prompts})", s.safety.without)
         refusals.few(s.safety, own, say, "benign")
     if resolved.pairs_are_read:
         refuse_trained(read[2], f"the preference pairs in {tables[2]}")

@@ -47,7 +47,8 @@ class Resolved(Compared):
         # The world's rows are what they say; only what is read is in the digest.
         s = self.study.safety
         own: dict[str, Any] = {"check": s.check, "keep": s.keep, "refusals": s.refusals} if s.source != WORLD else {}
-        own |= {key: value for key in ("questions", "without") if own and (value := getattr(s, key))}
+        own |= {"questions": s.questions} if own and s.questions else {}
+        own |= {"without": sorted(s.without)} if own and s.without else {}
         itself = {"benign_answers": "self"} if s.benign_answers == "self" else {}
         return {"world": cfg["world"], **cfg["safety"], **own, **itself, **({"draw": of.safety} if of.safety else {})}
 
@@ -55,7 +56,7 @@ class Resolved(Compared):
         """What benign requests the base of a replicate answers for its own safety training."""
         s = self.study.safety
         said = {"source": s.benign_prompts, "count": s.benign, "max_new_tokens": s.benign_max_new_tokens}
-        read = {"source": s.source, "columns": s.columns} | ({"without": s.without} if s.without else {})
+        read = {"source": s.source, "columns": s.columns} | ({"without": sorted(s.without)} if s.without else {})
         own = {"safety": read} if s.benign_prompts == ANSWERED else {}
         return {**said, **own, "batch_size": self.study.evaluation.batch_size, "draw": self._replicate(folder).safety}
 
