@@ -90,10 +90,10 @@ def test_what_keeps_most_stands_first(docs):
     def first() -> list[str]:
         return re.findall(r"^\| \[`([a-z-]+)`\]", remedies.page(docs), re.M)
 
-    assert first()[:3] == ["full", "safety-mix", "lead"]
+    assert first()[:4] == ["full", "kl-safety", "safety-mix", "lead"]
     for task in tables.TASKS:
         change(docs / "demo/curves.csv", {"task": task, "family": "safety-mix", "measure": "area"}, refusal="0.1")
-    assert first()[:2] == ["full", "lead"]
+    assert first()[:3] == ["full", "kl-safety", "lead"]
 
 
 def test_what_reads_no_safety_data_has_a_table_of_its_own_merges_first(docs):

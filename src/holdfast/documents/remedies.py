@@ -38,7 +38,8 @@ intervals where they are shown.
    ([the gate](gate.md)).
 
 *World* is the mean of refusals over all utilities from none to full fine-tuning's, three replicates
-([curves.csv](demo/curves.csv), [what that means](curves.md)). *1 % harmful* is one seed of crafts
+([curves.csv](demo/curves.csv), [curves-methods.csv](demo/curves-methods.csv), [what that means](curves.md)); of
+`task-vectors` with its defaults, which are TIES. *1 % harmful* is one seed of crafts
 ([risk.csv](demo/risk.csv)). *Real* is SmolLM2-135M-Instruct fine-tuned on headlines three times from one aligned
 model ([table.csv](real/table.csv), [the page](real/README.md)); utility is beside full fine-tuning, in points.
 """
@@ -61,6 +62,7 @@ NEEDS = dict.fromkeys(("safety", "basis", "gram", "mask", "directions", "neurons
 NOT_REMEDIES = ("full", "lora")
 TITLES = {"train": "You still train", "merge": "The fine-tune is finished"}
 HALF = 0.5
+AS = {"ties": "task-vectors"}  # an arm that is called otherwise than the method whose defaults it has
 FAILED = ("does not hold", "not resolved")
 
 
@@ -85,6 +87,7 @@ class Measured:
             _rows(docs, "demo/risk.csv"),
         )
         self.area = {(r["family"], r["task"]): r for r in curves if r["measure"] == "area"}
+        self.area |= {(AS.get(name, name), task): row for (name, task), row in self.area.items()}
         self.risky = {r["arm"]: r for r in risk if r["task"] == "harmful-1"}
         self.real = {(r["arm"], r["task"]): r for r in _rows(docs, "real/table.csv")}
         self.demo = {(r["arm"], r["task"]): r for r in _rows(docs, "demo/replicated.csv")}
@@ -205,7 +208,8 @@ def page(docs: Path) -> str:
     rest = "\n".join(f"- {_link(h.name)} needs {_needs(h)}" for h in heads if not found.has(h.name))
     return (
         f"{HEAD.format(adapters=_adapters())}{''.join(_section(kind, heads, found) for kind in TITLES)}\n"
-        "The first line is full fine-tuning, without a remedy. An empty cell was not run.\n"
+        "The first line is full fine-tuning, without a remedy. An empty cell was not run: lines are ordered by the\n"
+        "mean of what is known, so that who was not asked where others lost stands higher than it may deserve.\n"
         f"{_without(heads, found)}"
         f"\n## What each needs and costs, and when it failed\n{facts}"
         "\n## Here, and not compared yet\n\nTheir equations are tested. What the others did over several draws or on "
