@@ -42,13 +42,11 @@ class Resolved(Compared):
         return {"world": cfg["world"], **cfg["tasks"][task]}
 
     def safety_data_cfg(self, folder: str = "") -> dict[str, Any]:
-        """What the safety rows of a replicate are made from."""
+        """What the safety rows of a replicate are made from; of the world's, which are what they say, no more."""
         cfg, of = self.data_cfg(), self._replicate(folder)
-        # The world's rows are what they say; only what is read is in the digest.
         s = self.study.safety
         own: dict[str, Any] = {"check": s.check, "keep": s.keep, "refusals": s.refusals} if s.source != WORLD else {}
-        own |= {"questions": s.questions} if own and s.questions else {}
-        own |= {"without": sorted(s.without)} if own and s.without else {}
+        own |= {k: v for k, v in (("questions", s.questions), ("without", sorted(s.without))) if own and v}
         itself = {"benign_answers": "self"} if s.benign_answers == "self" else {}
         return {"world": cfg["world"], **cfg["safety"], **own, **itself, **({"draw": of.safety} if of.safety else {})}
 
