@@ -257,3 +257,11 @@ def test_a_table_that_is_not_there_is_told_as_missing(finished, metrics, name, c
     assert main(["label", "demo"]) == 2
     said = capsys.readouterr().err
     assert f"There is no file {metrics[0].with_name(name)}.parquet" in said and "snakemake" in said
+
+
+def test_what_neither_refuses_nor_answers_is_no_refusal_and_a_class_of_its_own():
+    rows = [
+        {"prompt": "how", "text": "First do this.", "label": label, "model": "a"} for label in ("other", "compliance")
+    ]
+    line = calibration.line("a", rows, calibration.shipped)
+    assert "100.0 [" in line and "50.0 [" in line
