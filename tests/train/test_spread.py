@@ -35,9 +35,9 @@ CASES = {
     "held": ("lead", {"trainable": "all"}, ODD, 1e-6),
     "held-late": ("lead", {"project": "update"}, ODD, 1e-6),
     "turned": ("derta", {"prefix_ratio": 0.25, "transition_ratio": 0.25}, ODD, 1e-6),
-    # Whole micro-batches for each: what is rounded to bfloat16 is then the same, and summed in float32. A weight that
-    # differs in its last place may round to the next bfloat16 in a later step: 3e-6 on a processor where one did.
-    "mixed": ("safety-mix", {}, {"batch_size": 4, "accumulation": 2, "precision": "bf16"}, 2e-5),
+    # Whole micro-batches for each: what is rounded to bfloat16 is then the same, and summed in float32. One epoch:
+    # later a weight that differs in its last place may round to the next bfloat16, as one does on some processors.
+    "mixed": ("safety-mix", {}, {"batch_size": 4, "accumulation": 2, "precision": "bf16", "epochs": 1}, 1e-6),
     "by-length": ("full", {}, {"batch_size": 2, "accumulation": 3, "by_length": True}, 1e-6),
     "forgetful": ("warp", {}, ODD | {"activation_checkpointing": True}, 1e-6),
 }
@@ -56,7 +56,7 @@ def trained(case, folder, kill_at=0):
     steps nothing but checkpoints."""
     name, given, training, _ = CASES[case]
     method, settings = registry.load(name), registry.load(name).Settings(**given)
-    phase = loop.TrainSettings(learning_rate=3e-3, epochs=2, log_every_steps=1, **training)
+    phase = loop.TrainSettings(learning_rate=3e-3, log_every_steps=1, **({"epochs": 2} | training))
     model, tokenizer = folders.load(start_of(case, folder))
     encoded = pickle.loads((folder / "encoded").read_bytes())
     if name == "derta":
