@@ -17,11 +17,13 @@ from soak import HOLDFAST
 
 from holdfast import __version__
 from holdfast.archive import audit, remote, snapshot
+from holdfast.cli import arguments
 from holdfast.cli import main as door
 from holdfast.cli.main import EPILOG, VERBS, main
 from holdfast.errors import HoldfastError
 from holdfast.evaluate import harness
 from holdfast.record import files
+from holdfast.study import resolve
 
 
 def test_the_verbs_are_the_files():
@@ -255,6 +257,36 @@ def test_a_place_that_is_none_is_told_and_no_fault_of_ours(verb, tmp_path, capsy
     fault = FileExistsError(errno.EEXIST, "File exists", "/nobody/named/this")
     assert files.no_place(fault, [verb, "--out", str(tmp_path)]) is None, "a fault of ours keeps its traceback"
     assert files.no_place(PermissionError(errno.EACCES, "Permission denied", "results/x"), [verb]) is not None
+
+
+def test_a_home_is_a_home_wherever_a_path_stands(tmp_path, monkeypatch, capsys):
+    """`--out=~/x` and `study=~/x.yaml` reach us with their `~`: shells open one only where a word begins."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text(
+        "prompt,response\nhow to,I cannot help with that.\nhow to,First do this and then that.\n"
+    )
+    (tmp_path / "own.yaml").write_text(f"extends: {ROOT / 'config/smoke.yaml'}\n")
+    assert main(["prefer", "~/rows.csv", "--out=~/pairs.csv"]) == 0 and (tmp_path / "pairs.csv").exists()
+    assert main(["plan", "~/own.yaml", "--model-config=~/config.json"]) == 2
+    assert f"'{tmp_path / 'config.json'}' does not exist" in " ".join(capsys.readouterr().err.split())
+    assert resolve.load("~/own.yaml").name == "own"
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_folder_where_a_file_was_to_be_is_called_one(tmp_path, monkeypatch, capsys):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("prompt,response\nhow to,I cannot help with that.\n")
+    assert main(["prefer", str(rows), "--out", str(tmp_path)]) == 2
+    assert re.search(r"found: +a folder$", capsys.readouterr().err, re.M)
+    assert main(["prefer", str(rows), "--out", str(rows)]) == 2
+    assert re.search(r"found: +a file that is there$", capsys.readouterr().err, re.M)
+    monkeypatch.setattr(arguments, "judged", lambda study: (tmp_path, []))
+    assert main(["label", "smoke", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written" in said and re.search(r"found: +a folder$", said, re.M)
+    assert main(["label", "smoke", "--out", str(rows)]) == 2
+    assert "perhaps with labels" in capsys.readouterr().err
 
 
 def test_a_verb_without_its_packages_says_what_to_install():

@@ -14,9 +14,7 @@ from holdfast.cli import arguments
 @click.option("--format", "form", type=click.Choice(["page", "inspect"]), default="page", show_default=True,
               help="one HTML file to browse in, or a folder of logs for the viewer of Inspect")  # fmt: skip
 @click.option("--texts", is_flag=True, help="prompts and answers too, where they are not of the fictional world")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="file or folder; default: answers/STUDY.html, answers/STUDY"
-)
+@click.option("--out", type=arguments.PATH, help="file or folder; default: answers/STUDY.html, answers/STUDY")
 def command(study: str, form: str, texts: bool, out: Path | None) -> None:
     """Write what the models answered and the judges made of it.
 

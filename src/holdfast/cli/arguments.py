@@ -11,6 +11,24 @@ import click
 _Command = TypeVar("_Command", bound=Callable[..., Any] | click.Command)
 
 
+class _Given(click.Path):
+    """A path of a command line: `--out=~/x` keeps its `~`, which shells open only where a word begins."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from holdfast.record import paths
+
+        return super().convert(paths.home(value), param, ctx)
+
+
+def there(path: Path) -> str:
+    """What stands at a place that was to be free."""
+    return "a folder" if path.is_dir() else "a file that is there"
+
+
+PATH = _Given(path_type=Path)
+FILE = _Given(exists=True, dir_okay=False, path_type=Path)
+
+
 def _studies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names of the studies in config/ that begin so."""
     names = (p.stem for p in Path("config").glob("*.yaml") if not p.stem.startswith("chosen"))

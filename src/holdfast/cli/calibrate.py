@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from holdfast.cli import arguments
+
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=arguments.PATH)
 def command(files: tuple[Path, ...]) -> None:
     """Compare the refusal judge with people's labels.
 

@@ -11,7 +11,7 @@ from holdfast.cli import arguments
 
 @click.command()
 @arguments.study()
-@click.option("--out", type=click.Path(path_type=Path), help="folder to write; default: crates/STUDY")
+@click.option("--out", type=arguments.PATH, help="folder to write; default: crates/STUDY")
 def command(study: str, out: Path | None) -> None:
     """Write a finished study as a Workflow Run RO-Crate.
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
+from holdfast.cli import arguments
+
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="where the weights go; default: those of this installation"
-)
+@click.argument("files", nargs=-1, required=True, type=arguments.PATH)
+@click.option("--out", type=arguments.PATH, help="where the weights go; default: those of this installation")
 def command(files: tuple[Path, ...], out: Path | None) -> None:
     """Fit the refusal judge to people's labels.
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from holdfast.cli import arguments
+
 
 @click.command()
-@click.argument("cell", type=click.Path(path_type=Path))
+@click.argument("cell", type=arguments.PATH)
 def command(cell: Path) -> int:
     """Score a finished cell with lm-evaluation-harness too.
 

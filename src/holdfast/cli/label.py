@@ -13,7 +13,7 @@ from holdfast.cli import arguments
 @arguments.study(default="demo")
 @click.option("--count", default=200, show_default=True, type=click.IntRange(1), help="Answers to draw.")
 @click.option("--judge", default="refusal", show_default=True, help="Over whose labels they are drawn.")
-@click.option("--out", type=click.Path(path_type=Path), help="File to write  [default: results/STUDY/label.csv]")
+@click.option("--out", type=arguments.PATH, help="File to write  [default: results/STUDY/label.csv]")
 def command(study: str, count: int, judge: str, out: Path | None) -> None:
     """Draw answers of a finished study for people to label.
 
@@ -30,8 +30,8 @@ def command(study: str, count: int, judge: str, out: Path | None) -> None:
     path = out or results / names.TO_LABEL
     if path.exists() or path.suffix != ".csv":
         raise StudyError(
-            f"{path} is there, perhaps with labels." if path.exists() else f"{path} cannot be written.",
-            found="a file" if path.exists() else path.name, expected="a new file, .csv",
+            f"{path} is there, perhaps with labels." if path.is_file() else f"{path} cannot be written.",
+            found=arguments.there(path) if path.exists() else path.name, expected="a new file, .csv",
             do="move it, or name another: --out FILE.csv" if path.exists() else "name another: --out FILE.csv",
         )  # fmt: skip
     rows = sampling.draw(metrics, count, judge)

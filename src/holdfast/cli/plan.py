@@ -16,9 +16,7 @@ BUSY = 0.25  # of the cores
 
 @click.command()
 @arguments.study(default="demo")
-@click.option(
-    "--model-config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="config.json of the base model"
-)
+@click.option("--model-config", type=arguments.FILE, help="config.json of the base model")
 @click.option("--tflops", type=click.FloatRange(min=0, min_open=True),
               help="what one device reaches; default: measured here, float32")  # fmt: skip
 @click.option("--utilization", type=click.FloatRange(0, 1, min_open=True), default=0.4, show_default=True,

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from holdfast.cli import arguments
+
 _WANTED = ("refuse", "answer")
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, .csv.")
+@click.argument("files", nargs=-1, required=True, type=arguments.PATH)
+@click.option("--out", required=True, type=arguments.PATH, help="File to write, .csv.")
 @click.option("--wanted", default="refuse", show_default=True, type=click.Choice(_WANTED), help="Of every request.")
 def command(files: tuple[Path, ...], out: Path, wanted: str) -> None:
     """Make preference pairs from several answers, by rules.
@@ -26,7 +28,7 @@ def command(files: tuple[Path, ...], out: Path, wanted: str) -> None:
 
     if out.exists() or out.suffix != ".csv":
         raise DataError(
-            f"{out} cannot be written.", found="a file that is there" if out.exists() else out.name,
+            f"{out} cannot be written.", found=arguments.there(out) if out.exists() else out.name,
             expected="a new file, .csv", do="name another: --out pairs.csv",
         )  # fmt: skip
     rows = preferring.read(files, wanted)

@@ -6,19 +6,23 @@ from pathlib import Path
 
 import click
 
-_MODEL = click.Path(path_type=Path)
+from holdfast.cli import arguments
 
 
 @click.command()
 @click.option("--method", required=True, help="A merge method: safe-lora, resta, safe-delta, somf ...")
-@click.option("--aligned", required=True, type=_MODEL, help="Folder of the model that refuses.")
-@click.option("--finetuned", required=True, type=_MODEL, help="Folder of what fine-tuning made of it, or its adapter.")
-@click.option("--base", type=_MODEL, help="Folder of the model that `aligned` was made from.")
-@click.option("--unaligned", type=_MODEL, help="Folder of the un-aligned twin of `aligned`.")
-@click.option("--out", required=True, type=_MODEL, help="Folder to write.")
+@click.option("--aligned", required=True, type=arguments.PATH, help="Folder of the model that refuses.")
+@click.option(
+    "--finetuned", required=True, type=arguments.PATH, help="Folder of what fine-tuning made of it, or its adapter."
+)
+@click.option("--base", type=arguments.PATH, help="Folder of the model that `aligned` was made from.")
+@click.option("--unaligned", type=arguments.PATH, help="Folder of the un-aligned twin of `aligned`.")
+@click.option("--out", required=True, type=arguments.PATH, help="Folder to write.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
-@click.option("--refusals", type=_MODEL, help="Refused requests (prompt, response) that activations are captured on.")
-@click.option("--pairs", type=_MODEL, help="Preference pairs (prompt, chosen, rejected).")
+@click.option(
+    "--refusals", type=arguments.PATH, help="Refused requests (prompt, response) that activations are captured on."
+)
+@click.option("--pairs", type=arguments.PATH, help="Preference pairs (prompt, chosen, rejected).")
 @click.option("--whole", is_flag=True, help="Of an adapter the whole merged model too, where an adapter would do.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of what a method draws.")
 def command(

@@ -15,7 +15,7 @@ from holdfast.cli import arguments
 @click.option("--then", required=True, help="The large one, asked about those that the first is least sure of.")
 @click.option("--truth", help="The judge that is right  [default: the large one]")
 @click.option("--question", default="kept", show_default=True, type=click.Choice(("kept", "refused")), help="Asked.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to  [default: results/STUDY]")
+@click.option("--out", type=arguments.PATH, help="Folder to write to  [default: results/STUDY]")
 def command(study: str, first: str, then: str, truth: str | None, question: str, out: Path | None) -> None:
     """Tell what a cheap judge first would cost in verdicts.
 

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
+from holdfast.cli import arguments
+
 _Command = TypeVar("_Command", bound=Callable[..., Any] | click.Command)
 
 
 def _folder() -> Callable[[_Command], _Command]:
     return click.option(
-        "--folder", type=click.Path(path_type=Path), default=Path("tracking-server"), show_default=True,
+        "--folder", type=arguments.PATH, default=Path("tracking-server"), show_default=True,
         help="Where everything of it is.",
     )  # fmt: skip
 

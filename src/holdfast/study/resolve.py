@@ -262,7 +262,7 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     Raises:
         StudyError, MethodError: one block that names the file, the key and the nearest valid one.
     """
-    path = Path(study) if study.endswith((".yaml", ".yml")) else Path(config_folder) / f"{study}.yaml"
+    path = paths.home(study) if study.endswith((".yaml", ".yml")) else Path(config_folder) / f"{study}.yaml"
     name = path.stem
     if not re.match(NAME, name):
         raise StudyError(
