@@ -19,7 +19,7 @@ _TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", 
 Cell = tuple[str, str, str, bool]
 NOTE = (
     "Some of these answers were cut, at the longest answer allowed or at the model's last position: their judge saw "
-    "beginnings. table.csv says how many."
+    "beginnings. The .csv of this table says how many."
 )
 
 
