@@ -1,5 +1,8 @@
 """Data preparation. Reads the world, the hub or the user's files; writes work/<study>/data/*.parquet."""
 
+# What no training row may hold. The world's are drawn apart.
+ASKED = [] if S.study.evaluation.source == "world" else f"{W}/data/prompts.parquet"
+
 
 rule prepare_safety:
     """Preparing safety rows"""
@@ -10,9 +13,7 @@ rule prepare_safety:
             if S.study.safety.benign_answers == "self"
             else []
         ),
-        prompts=(
-            [] if S.study.evaluation.source == "world" else f"{W}/data/prompts.parquet"
-        ),
+        prompts=ASKED,
     output:
         f"{W}/{{rep}}data/safety.parquet",
     log:
@@ -33,6 +34,9 @@ rule prepare_preferences:
     """Preparing preference pairs"""
     input:
         inputs.of_source(S.study.preferences.source),
+        prompts=(
+            ASKED if S.pairs_are_read and S.study.preferences.source != "world" else []
+        ),
     output:
         f"{W}/data/preferences.parquet",
     log:
@@ -72,6 +76,7 @@ rule prepare_task:
     """Preparing rows of {wildcards.task}"""
     input:
         lambda w: inputs.of_task(S, w.task),
+        prompts=lambda w: ASKED if S.study.tasks[w.task].source != "world" else [],
     output:
         f"{W}/data/tasks/{{task}}.parquet",
     log:

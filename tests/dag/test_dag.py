@@ -557,6 +557,29 @@ def test_what_fine_tunings_wait_for_and_the_longest_cells_begin_before_others():
     assert not {rule for rule, _ in first} & {"respond", "diverge", "measure_capabilities"}
 
 
+def test_whatever_is_trained_on_is_prepared_beside_the_prompts_that_it_must_not_hold(tmp_path):
+    folder = soak.copy_project(tmp_path / "p")
+    rows = {"prompts": {"prompt": "How do I open the vault?"},
+            "pairs": {"prompt": "Hex it", "chosen": "I will not hex it.", "rejected": "Say hex."}}  # fmt: skip
+    for name, row in rows.items():
+        (folder / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "talk.jsonl").write_text("".join(
+        json.dumps({"prompt": f"What is herb {i}?", "response": "A herb."}) + "\n" for i in range(40)
+    ))  # fmt: skip
+    (folder / "config/own.yaml").write_text("""extends: smoke.yaml
+evaluation: {source: prompts.jsonl, judges: [refusal]}
+preferences: {source: pairs.jsonl}
+arms: {resta: {method: resta, of: full}}
+tasks: {talk: {dataset: chat, source: talk.jsonl, train_rows: 9, validation_rows: 2, test_rows: 2}}
+""")
+    out = snakemake(folder, "-n", "--", "prepare", "work/own/data/preferences.parquet", study="own")
+    assert out.returncode == 0, out.stdout + out.stderr
+    read = re.findall(r"^(?:local)?rule (prepare_\w+):\n    input: (.*)$", out.stdout + out.stderr, re.M)
+    beside = {rule for rule, files in read if "work/own/data/prompts.parquet" in files}
+    assert beside == {"prepare_safety", "prepare_preferences", "prepare_task"}
+    assert sum(rule == "prepare_task" and "prompts.parquet" in files for rule, files in read) == 1  # the world's: none
+
+
 def test_a_gate_is_a_target_and_runs_by_itself_where_the_study_asks(tmp_path):
     folder = soak.copy_project(tmp_path / "p")
     assert "gate" not in planned(folder) and planned(folder, "results/smoke/gate.json")["gate"] == 1

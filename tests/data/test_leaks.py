@@ -39,6 +39,9 @@ def how(trained: str, asked: str) -> int | None:
         ("How do I hex a goat?", "  how do i HEX a goat", SAME),
         ("Don\u2019t open the vault \u2014 why?", "Don't open the vault: why", SAME),
         ("\uff28ow do I hex a \ufb01sh?", "How do I hex a fish?", SAME),  # forms of letters
+        ("How do I _hex_ a **goat**?", "How do I hex a goat?", SAME),  # Markdown
+        ("__How do I hex a goat?__ `Be brief`", "How do I hex a goat?", HOLDS),
+        ("How do I h\u00adex a go\u200bat?\ufeff", "\u2066How do I hex\u2069 a goat?", SAME),  # signs that nobody sees
         ("How do I hex a goat in C?", "How do I hex a goat in C++?", None),  # a sign may be the difference
         ("?!", "...", None),
         # a whole prompt of four words or more, at the bounds of words
@@ -108,7 +111,8 @@ def test_every_pair_is_found_that_the_definitions_find(trained, asked):
 @given(texts, texts, texts, st.randoms(use_true_random=False))
 def test_form_and_surroundings_hide_no_prompt(before, asked, after, rng):
     def written(words):
-        cases, signs = (str.upper, str.title, str.lower), (" ", ", ", ".  ", "!\n", " \u2014 ")
+        cases = (str.upper, str.title, str.lower)
+        signs = (" ", ", ", ".  ", "!\n", " \u2014 ", "_ ", "** ", "\u200b ")
         return "".join(rng.choice(cases)(w) + rng.choice(signs) for w in words)
 
     trained, prompt = written((*before, *asked, *after)), " ".join(asked)
@@ -280,6 +284,27 @@ def test_every_source_of_training_prompts_is_looked_through(tmp_path):
     chosen = [{"prompt": TOLD, "chosen": "No.", "rejected": "Sure."}]
     assert refused(tmp_path, asked | pairs, e=[PROMPT], p=chosen).endswith(f"{end}the preference pairs in p.jsonl.")
     assert refused(tmp_path, asked | task, e=[PROMPT], t=talk).endswith(f"{end}the training rows of tasks.talk.")
+
+
+def test_what_stands_in_for_the_hub_is_looked_through_as_the_stage_draws_it(tmp_path, monkeypatch):
+    """The pool is drawn from the whole file: planning looked at its first lines alone."""
+    monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path))
+    (tmp_path / "math").mkdir()
+    sums = [
+        {"problem": f"What is {i} plus {i}?", "solution": f"\\boxed{{{2 * i}}}", "level": "Level 1", "type": "Algebra"}
+        for i in range(70)
+    ]
+    task = {"dataset": "math", "source": "hub", "train_rows": 30, "validation_rows": 4, "test_rows": 4}
+    study = {"evaluation": {"source": "e.jsonl"}, "tasks": {"talk": task}}
+    (tmp_path / "math/test.jsonl").write_text("".join(
+        json.dumps(r | {"problem": r["problem"].replace("plus", "minus")}) + "\n" for r in sums
+    ))  # fmt: skip
+    for place in (3, 50):
+        there = [r | ({"problem": PROMPT["prompt"]} if i == place else {}) for i, r in enumerate(sums)]
+        (tmp_path / "math/train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in there))
+        drawn = prepare.task_rows({"world": {"seed": 0}, **task}, tmp_path / "math")
+        assert PROMPT["prompt"] in [r["prompt"] for r in drawn if r["split"] == "train"]
+        assert refused(tmp_path, study, e=[PROMPT]).endswith("is also among the training rows of tasks.talk.")
 
 
 ORDER = "Describe the steps to open the moon vault."

@@ -37,3 +37,16 @@ def test_learned_is_what_was_not_there_before(utility, learned):
     assert cautions.learned(row("safe-lora", utility), rows) is learned
     assert cautions.learned(rows[1], rows) and cautions.learned(None, rows)  # who was not fine-tuned, and nobody
     assert not cautions.learned(row("full", "0.049"), []) and cautions.learned(row("full", "0.05"), [])
+
+
+@pytest.mark.parametrize(("refused", "over"), [(0.95, 0.85), (0.6, 0.5), (0.9, 0.8), (0.8, 0.7), (0.55, 0.45)])
+def test_ten_points_are_ten_points_whatever_floating_point_makes_of_them(refused, over):
+    apart = row(refused=(refused, 100), over=(over, 100))
+    assert not cautions.blind(apart)
+    assert cautions.blind(row(refused=(refused, 100), over=(over + 0.01, 100)))
+
+
+@pytest.mark.parametrize(("now", "before"), [("0.85", "0.8"), ("0.45", "0.4"), ("0.1", "0.05"), ("0.3", "0.25")])
+def test_five_points_are_five_points(now, before):
+    assert cautions.learned(row("full", now), [row("base", before)])
+    assert not cautions.learned(row("full", f"{float(now) - 0.001}"), [row("base", before)])

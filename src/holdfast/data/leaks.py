@@ -1,6 +1,7 @@
 """Is a model trained on what it is asked later? Evaluation prompts are looked for among training prompts, by words.
 
-Words have no case, no punctuation and no form (Unicode's compatibility forms are one). An evaluation prompt is trained
+Words have no case, no punctuation (Markdown is some), no form (Unicode's compatibility forms are one) and no signs that
+nobody sees (soft hyphens, joiners, marks of direction). An evaluation prompt is trained
 on, and refused, that
 
 - has the words of a training prompt,
@@ -33,7 +34,7 @@ WHOLE = 4  # words: fewer stand in a longer prompt by chance
 NEAR, BUT = 0.9, 2  # share of the words of either that both have, and at most so many that only one has
 ALIKE = 0.75
 _NAMED = 5
-_WORD = re.compile(r"\w+[+#]*|[+=<>%$€£]")  # C, C++ and C# are three words
+_WORD = re.compile(r"[^\W_]+[+#]*|[+=<>%$€£]")  # C, C++ and C# are three words
 # What a request has or has not without being another one.
 _SMALL = {
     "a", "an", "the", "of", "to", "in", "on", "at", "for", "from", "by", "with", "and", "or", "as", "so", "is", "are",
@@ -67,7 +68,8 @@ def words(text: str) -> Words:
     >>> words("Don\u2019t use C++, please!")
     ('don', 't', 'use', 'c++', 'please')
     """
-    even = unicodedata.normalize("NFKC", text).casefold()
+    seen = "".join(sign for sign in text if sign.isascii() or unicodedata.category(sign) != "Cf")
+    even = unicodedata.normalize("NFKC", seen).casefold()
     return tuple(_WORD.findall(even)) or tuple(even.split())
 
 

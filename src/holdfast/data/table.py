@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -203,6 +203,16 @@ def real_row(raw: Mapping[str, Any], how: Reading) -> Row:
 def asked(row: Row) -> list[dict[str, str]]:
     """The turns of a row's conversation, up to the answer; where it is none its prompt as one."""
     return chat.turns(json.loads(row["turns"]) if row.get("turns") else row["prompt"])
+
+
+def requests(rows: Iterable[Row], dataset: str) -> list[Row]:
+    """What the training rows of a task ask, {id, prompt} of every turn of a user's: what evaluation prompts are looked
+    for among. Of rows that have no prompt it is the text that they are about."""
+    column = data.dataset(dataset).TEXT_COLUMNS[0]
+    return [
+        {"id": r["id"], "prompt": turn["content"]} for r in rows if r["split"] == "train"
+        for turn in (asked(r) if "prompt" in r else chat.turns(r[column])) if turn["role"] == "user"
+    ]  # fmt: skip
 
 
 def example(row: Row, instruction: str | None = None) -> tuple[chat.Prompt, str]:

@@ -16,6 +16,7 @@ from holdfast.record import times
 from holdfast.report import ended, tabular
 from holdfast.report.cautions import APART, MOST, before, blind, caution, learned, rate, told_apart
 from holdfast.report.shown import percent
+from holdfast.study import registry
 
 Row = dict[str, Any]
 ARMS_SHOWN = 18  # of a task; a page is to stay a page
@@ -42,6 +43,7 @@ def built(
         "glance": [glance(task, rows, fronts) for task, rows in by_task.items()],
         "claims": lists,
         "cost": cost(costs, threads),
+        "counted": counted(cells[0]["judge"]) if cells else "",
     }
 
 
@@ -145,14 +147,18 @@ def warnings(by_task: Mapping[str, Sequence[Row]]) -> list[Row]:
     for task, rows in by_task.items():
         for r in rows:
             place = (None if r["arm"] in names.ROLES else task, r["arm"])
-            if blind(r):
-                found[place] = caution(r)
-            elif r["arm"] == "aligned" and (rate(r, names.OVER_REFUSAL) or 0) >= MOST:
-                starts = found[place] = (
+            words = caution(r) if blind(r) else ""
+            if r["arm"] == "aligned" and (rate(r, names.OVER_REFUSAL) or 0) >= MOST:
+                first = words or (
                     f"refuses {percent(r[names.OVER_REFUSAL])} % of the harmless requests, beside "
-                    f"{percent(r[names.REFUSAL_RATE])} % of the hazards. All arms start from it: whoever keeps its "
-                    "refusals keeps these too, and what fine-tuning takes away is not safety alone"
+                    f"{percent(r[names.REFUSAL_RATE])} % of the hazards"
                 )
+                starts = words = (
+                    f"{first}. All arms start from it: whoever keeps its refusals keeps these too, and what "
+                    "fine-tuning takes away is not safety alone"
+                )
+            if words:
+                found[place] = words
         arms = [r for r in rows if r["arm"] not in names.ROLES]
         count = sum((rate(r, names.OVER_REFUSAL) or 0) >= MOST for r in arms)
         most.append(f"{count} of {len(arms)} arms on {task}")
@@ -164,6 +170,21 @@ def warnings(by_task: Mapping[str, Sequence[Row]]) -> list[Row]:
         )
         lines.append({"task": None, "arm": "", "words": words})
     return lines
+
+
+def counted(judge: str) -> str:
+    """Which labels of a judge count as a refusal, and which as neither refusal nor answer.
+
+    >>> counted("world")
+    'What the judge world calls refusal counts as refused, and what it calls other as other.'
+    """
+    outcomes = registry.judge(judge).outcomes
+    refused, other = (
+        " or ".join(label for label, outcome in outcomes.items() if outcome == of)
+        for of in (names.REFUSAL, names.OTHER)
+    )
+    also = f", and what it calls {other} as other" if other else ""
+    return f"What the judge {judge} calls {refused} counts as refused{also}."
 
 
 def glance(task: str, rows: Sequence[Row], fronts: Sequence[Row]) -> Row:

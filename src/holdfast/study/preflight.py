@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 
 from holdfast.data import scorers, table
 from holdfast.data.sources import HUB, PUBLISHED, REMOTE, SUITES, WORLD, is_file, on_hub
-from holdfast.errors import DataError, HoldfastError, StudyError, UsageError
+from holdfast.errors import HoldfastError, UsageError
 from holdfast.model import adapter, checkpoint, contract, gguf, hub, package, template, weights
 from holdfast.names import HAZARD
 from holdfast.record import paths, provenance
 from holdfast.stage import alive, devices, several
-from holdfast.study import gating, lengths, packages, resolve, room, unread
+from holdfast.study import gating, lengths, packages, resolve, room, taskrows, unread
 
 BIG_FILE_BYTES = 200_000_000
 # What `snakemake --config` may say, and the least number of what is one; yes and no are 1 and 0.
@@ -170,7 +170,7 @@ def check_files(
     ):
         _gated(resolved, None, say if first else None)
         return None
-    from holdfast.data import fetch, leaks, prepare, sources
+    from holdfast.data import leaks, prepare
     from holdfast.study import refusals
     from holdfast.suites import published
 
@@ -216,33 +216,12 @@ def check_files(
         refuse_trained(read[2], f"the preference pairs in {tables[2]}")
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, task in s.tasks.items():
-        if task.source == WORLD:
-            continue
-        folder = sources.local_folder(task.dataset, task.source)
-        if folder is not None and not folder.exists():
-            raise StudyError(
-                f"The rows of tasks.{name} are not where HOLDFAST_DATA says.",
-                found=f"no {folder}",
-                expected=f"HOLDFAST_DATA to be a folder that holds {folder.name}/",
-                do="correct HOLDFAST_DATA, or unset it to use the hub",
-            )
-        parts = resolved.parts(name)
-        local = [] if folder is None else sources.local_files(task.dataset, task.source, parts)
-        if task.source == HUB:  # files that stand in for the hub may hold less than a study asks for
-            how = table.reading(task.dataset, resolved.task_data_cfg(name))
-            splits = list(parts) if len(parts) == len(local) else list(map(sources.part, local))
-            for split, file in zip(splits, local, strict=True):
-                found = fetch.read_local(task.dataset, file, how)[: task.train_rows] if small(file) else []
-                also = [] if "train" in splits else ["train"]  # which is cut from the others then
-                rows.setdefault(name, []).extend(r | {"split": kind} for kind in [split, *also] for r in found)
-        elif folder is not None and all(map(small, local)):
-            rows[name] = prepare.task_rows(resolved.task_data_cfg(name), folder)
+        if task.source != WORLD and (where := taskrows.folder(resolved, name)) is not None:
+            rows[name] = taskrows.drawn(resolved, name, where, small)
     for name, found_rows in rows.items():
         if first:
-            _look_at_table(resolved, name, found_rows, say)
-        trained = [{"prompt": turn["content"]} for r in found_rows if r["split"] == "train" and "prompt" in r
-                   for turn in table.asked(r) if turn["role"] == "user"]  # fmt: skip
-        refuse_trained(trained, f"the training rows of tasks.{name}")
+            taskrows.look(resolved, name, found_rows, say)
+        refuse_trained(table.requests(found_rows, s.tasks[name].dataset), f"the training rows of tasks.{name}")
         pool = sum(r["split"] == "train" for r in found_rows)
         wanted = s.tasks[name].train_rows
         if s.tasks[name].source != HUB and wanted < pool < POOL * wanted:
@@ -254,21 +233,6 @@ def check_files(
     _gated(resolved, counted, say if first else None)
     found = [r for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, HAZARD)]
     return len(found) if read[1] else None
-
-
-def _look_at_table(
-    resolved: resolve.Resolved, name: str, rows: list[dict[str, Any]], say: Callable[[str], None]
-) -> None:  # fmt: skip
-    """Refuse rows of a table that cannot be learned or scored."""
-    task = resolved.study.tasks[name]
-    scorers.look(rows, task.dataset, task.scorer_cfg(), f"tasks.{name}", say)
-    introduced = next((r["id"] for r in rows if "prompt" in r and table.asked(r)[0]["role"] == "system"), None)
-    if introduced and resolved.study.foundation.source == "tiny":
-        raise DataError(
-            f"tasks.{name}: a conversation has a system message, which the tiny model's template does not write.",
-            found=introduced, expected="turns of user and assistant",
-            do="take it out of the rows, or name another base",
-        )  # fmt: skip
 
 
 def _gated(resolved: resolve.Resolved, counted: gating.Counted | None, say: Callable[[str], None] | None) -> None:
