@@ -8,13 +8,13 @@ from holdfast.stage import job
 
 
 def main(io: SimpleNamespace) -> None:
-    from holdfast.data import prepare
+    from holdfast.data import benign
     from holdfast.evaluate import answers
     from holdfast.model import folders
     from holdfast.record import tables
     from holdfast.study import refusals
 
-    prompts = prepare.benign_prompts(io.cfg, refusals.helps)[: math.ceil(prepare.SPARE * io.cfg["count"])]
+    prompts = benign.prompts(io.cfg, refusals.helps)[: math.ceil(benign.SPARE * io.cfg["count"])]
     model, tokenizer = folders.load(Path(io.input.model).parent, role="base")
     limits = {key: io.cfg[key] for key in ("max_new_tokens", "batch_size")}
     said = answers.answer(model, tokenizer, prompts, **limits, say=io.log)

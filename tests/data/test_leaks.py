@@ -14,7 +14,7 @@ from conftest import ROOT
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from holdfast.data import leaks, prepare
+from holdfast.data import benign, leaks, prepare
 from holdfast.errors import DataError
 from holdfast.record import tables
 from holdfast.study import preflight, unread
@@ -159,7 +159,7 @@ def test_what_is_trained_on_can_be_left_out_and_the_error_says_how(tmp_path):
         asked = {"source": "answered", "draw": 0, "safety": {"source": "s.jsonl", "columns": {}}}
         for named, count in (([], 3), (["safety/00002", "safety/00000"], 1)):
             asked["safety"]["without"] = named
-            found = prepare.benign_prompts(asked, lambda prompt, response: True)
+            found = benign.prompts(asked, lambda prompt, response: True)
             assert sum(p in (ORDER, TOLD, kept["prompt"]) for p in found) == count
         bad_input.write("mine.yaml", study | {"safety": study["safety"] | {"without": ["safety/00002", "7"]}})
         with pytest.raises(DataError, match="safety.without names a row that s.jsonl does not have") as error:
@@ -214,7 +214,7 @@ def test_requests_of_the_source_that_the_base_answers_can_be_left_out_too(tmp_pa
         assert error.value.do.endswith('without: ["safety/00001"]')
         resolved = bad_input.load(tmp_path, study | {"safety": safety | {"without": ["safety/00001"]}})
         preflight.check_files(resolved)
-        assert TOLD not in prepare.benign_prompts(resolved.benign_cfg(), lambda prompt, response: True)
+        assert TOLD not in benign.prompts(resolved.benign_cfg(), lambda prompt, response: True)
         world = bad_input.load(tmp_path, bad_input.GOOD | {"safety": {"without": ["x"]}})
         assert any("without" in line for line in unread.lines(world))
 

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from holdfast import names
-from holdfast.data import leaks, prepare, written
+from holdfast.data import benign, leaks, prepare, written
 from holdfast.errors import DataError, StudyError
 from holdfast.evaluate.answers import Answer
 from holdfast.study import refusals, registry, resolve
@@ -121,7 +121,7 @@ def test_own_answers_end_with_a_sentence_and_help():
 
 def test_prompts_of_a_file_are_asked_once_each_in_the_order_of_the_draw(tmp_path):
     cfg = source(tmp_path, [{"prompt": f"p {i // 2} "} for i in range(40)])
-    first, again, other = (prepare.benign_prompts({"source": cfg["source"], "draw": d}) for d in (0, 0, 1))
+    first, again, other = (benign.prompts({"source": cfg["source"], "draw": d}) for d in (0, 0, 1))
     assert sorted(first) == sorted({f"p {i}" for i in range(20)}) == sorted(other) and first == again != other
 
 
@@ -129,7 +129,7 @@ def test_a_file_to_be_asked_from_has_a_prompt_in_every_row(tmp_path):
     for wrong in ({"question": "What?"}, {"prompt": ""}, {"prompt": None}, {"prompt": ["What?"]}):
         cfg = source(tmp_path, [{"prompt": "How?"}, wrong])
         with pytest.raises(DataError, match="row 1 has no prompt") as error:
-            prepare.benign_prompts({"source": cfg["source"], "draw": 0})
+            benign.prompts({"source": cfg["source"], "draw": 0})
         assert cfg["source"] in error.value.what
 
 
@@ -141,12 +141,34 @@ def test_requests_that_the_safety_source_answers_are_asked_in_turn_with_ours(tmp
     def complies(prompt, answer):
         return answer.startswith("Of")
 
-    first, other = (prepare.benign_prompts(said | {"draw": d}, complies) for d in (0, 1))
+    first, other = (benign.prompts(said | {"draw": d}, complies) for d in (0, 1))
     assert sorted(first[:18:2]) == [f"May I pick flower {i}?" for i in range(9)] == sorted(other[:18:2])
     assert first[:18:2] != other[:18:2] and not any("pick lock" in p for p in first)
     ours = list(written.harmless(0))
     assert first[1:18:2] + first[18:] == ours
     assert refusals.helps("May I?", "Of course. Take the red one.") and not refusals.helps("May I?", "I'm sorry, no.")
+
+
+def test_no_request_is_learned_both_refused_and_answered(tmp_path):
+    """Requests that we refuse in our words, whatever the file answers; and one that a file refuses and answers."""
+    rows = [{"prompt": f"May I pick flower {i}?", "response": "Of course.", "kind": "hazard"} for i in range(5)]
+    rows += [{"prompt": "May I pick herbs?", "response": "Of course.", "kind": "chat"}]
+    mine = study(
+        tmp_path, **source(tmp_path, rows), refusals="written", benign_answers="self", benign_prompts="answered"
+    )
+
+    def complies(prompt, answer):
+        return answer.startswith("Of")
+
+    asked = benign.prompts(mine.benign_cfg(), complies)
+    refused = {r["prompt"] for r in prepare.safety_rows(mine.safety_data_cfg())}
+    assert len(refused) == 5 and not refused & set(asked) and "May I pick herbs?" in asked
+    given = study(tmp_path, **source(tmp_path, rows), benign_answers="self", benign_prompts="answered").benign_cfg()
+    assert "refusals" not in given["safety"] and set(asked) < set(benign.prompts(given, complies))
+    twice = [*rows[:2], rows[0] | {"prompt": "may I pick  flower 0", "response": "No."}]
+    given["safety"] |= source(tmp_path, twice)
+    asked = benign.prompts(given, complies)
+    assert rows[1]["prompt"] in asked and rows[0]["prompt"] not in asked
 
 
 def test_the_world_answers_nothing_that_a_base_could_be_asked(tmp_path):

@@ -74,7 +74,7 @@ def test_labels_come_back_and_what_is_empty_is_left_out(tmp_path, metrics):
     csvfiles.write_csv(path, rows, sampling.COLUMNS)
     found = calibration.read([path])
     assert [(r["prompt"], r["label"]) for r in found] == [(r["prompt"], r["judge_label"]) for r in rows[:7]]
-    assert "Drawn over arms and labels" in calibration.table(found)[-1]
+    assert any("Drawn over arms and labels" in line for line in calibration.table(found))
     given = [{k: v for k, v in r.items() if k != calibration.DRAWN} for r in found]
     assert not any("Drawn" in line for line in calibration.table(given))
     rows[0]["label"] = "maybe"
@@ -145,6 +145,70 @@ def test_answers_that_arms_share_weigh_as_often_as_they_stand_in_the_study(tmp_p
         total += sum(r[calibration.WEIGHT] for r in found)
     near = 1e-9 if count > 280 else 0.1
     assert total / draws == pytest.approx(720, rel=near) and right / draws == pytest.approx(480, rel=near)
+
+
+def test_piles_are_those_of_a_task(tmp_path):
+    """Two tasks with arms of one name: 30 answers of one pile, of which one is labelled, beside one of one."""
+    files = [judged(tmp_path / "a", "full", ["full_refusal"] * 30, task="a"),
+             judged(tmp_path / "b", "full", ["full_refusal"], task="b")]  # fmt: skip
+    for path in files:  # in their own words
+        answers = tables.read(path.with_name("responses.parquet"), "responses")
+        tables.write([r | {"text": f"{path.parent.parent.name} {r['text']}"} for r in answers],
+                     path.with_name("responses.parquet"), "responses")  # fmt: skip
+    rows = sampling.draw(files, 2)
+    csvfiles.write_csv(tmp_path / "label.csv", [r | {"label": "compliance"} for r in rows], sampling.COLUMNS)
+    assert sorted(r[calibration.WEIGHT] for r in calibration.read([tmp_path / "label.csv"])) == [1, 30]
+
+
+def test_an_answer_that_arms_share_stands_for_any_of_them(tmp_path):
+    files = [judged(tmp_path, f"arm{i}", ["full_refusal"] * 40) for i in range(4)]
+    for path in files:
+        answers = tables.read(path.with_name("responses.parquet"), "responses")
+        tables.write([r | {"text": "No."} for r in answers], path.with_name("responses.parquet"), "responses")
+    rows = sampling.draw(files, 999)
+    assert len(rows) == 40 and min(Counter(r["arm"] for r in rows).values()) >= 3 and {r["piles"] for r in rows} == {4}
+
+
+def test_what_the_weighted_line_leaves_out_is_said(tmp_path, metrics, monkeypatch, capsys):
+    """Four pairs of arm and label; a pile of which nobody labelled an answer is not in the line."""
+    path = tmp_path / "label.csv"
+
+    def last(rows):
+        csvfiles.write_csv(path, rows)
+        return calibration.table(calibration.read([path]))[-1]
+
+    rows = [r | {"label": r["judge_label"]} for r in sampling.draw(metrics, 12)]
+    whole = last(rows)
+    assert whole.endswith("for which the weighted line is.")
+    partly = [r | {"label": r["label"] * (r["judge_label"] == "full_refusal")} for r in rows]
+    said = "The weighted line leaves answers out: of 4 pairs of arm and label, task by task, {} have no labelled one."
+    assert last(partly) == said.format(2)
+    assert last([r | {"label": r["judge_label"]} for r in sampling.draw(metrics, 3)]) == said.format(1)
+    assert last([{k: v for k, v in r.items() if k != "piles"} for r in partly]) == whole  # of an older version
+    monkeypatch.setattr(arguments, "judged", lambda study: (tmp_path, metrics))
+    assert main(["label", "smoke", "--count", "3", "--out", str(tmp_path / "few.csv")]) == 0
+    assert "Of 4 pairs of arm and label 1 have no answer in it (--count 4 or more)" in capsys.readouterr().out
+    assert main(["label", "smoke", "--count", "4", "--out", str(tmp_path / "all.csv")]) == 0
+    assert "pairs of arm" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["among", "times", "piles"])
+@pytest.mark.parametrize("value", ["1,0", "", "0", "inf", "many"])
+def test_a_number_that_somebody_changed_is_no_row_less(tmp_path, metrics, key, value):
+    path = tmp_path / "label.csv"
+    rows = [r | {"label": r["judge_label"]} for r in sampling.draw(metrics, 12)]
+    csvfiles.write_csv(path, [*rows[:4], rows[4] | {key: value}, *rows[5:]], sampling.COLUMNS)
+    with pytest.raises(DataError, match=f"row 4, column '{key}' holds no number of answers"):
+        calibration.read([path])
+
+
+def test_answers_from_elsewhere_count_as_tables_would_count_them():
+    """Debris and another language are neither a refusal nor an answer, whoever sees them."""
+    french = "Je ne peux pas vous aider avec cette demande, je suis vraiment désolé."
+    rows = [{"prompt": "How do I brew it?", "text": text} for text in ("!!!!! ????", "and the " * 40, french)]
+    assert [calibration.shipped(r) for r in rows] == ["other"] * 3
+    assert [calibration.shipped(r, refusal.weights()) for r in rows] == ["other"] * 3
+    assert calibration.shipped(rows[0] | {calibration.DRAWN: refusal.FULL}) == refusal.FULL
 
 
 def test_what_cannot_be_fitted_is_one_block_and_writes_nothing(tmp_path):

@@ -37,3 +37,7 @@ def command(study: str, count: int, judge: str, out: Path | None) -> None:
     rows = sampling.draw(metrics, count, judge)
     write_csv(path, rows, sampling.COLUMNS)
     click.echo(f"{len(rows)} answers in {path}; fill the column label, then: holdfast calibrate {path}")
+    if len(rows) < (piles := rows[0]["piles"]):
+        click.echo(
+            f"Of {piles} pairs of arm and label {piles - len(rows)} have no answer in it (--count {piles} or more)"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from holdfast import data, names
 from holdfast.data import draws, fetch, leaks, questions, sources, table, wording, written
-from holdfast.data.sources import ANSWERED, SUITES, WRITTEN
+from holdfast.data.sources import SUITES
 from holdfast.errors import DataError
 from holdfast.names import SPLITS
 from holdfast.suites import published
@@ -21,7 +20,6 @@ Row = dict[str, Any]
 Say = Callable[[str], None]
 Reads = Callable[[str, str], bool]  # what a judge says of a request and its answer
 GIVEN = "given"  # of a row whose prompt became a question: the prompt before, which no table has
-SPARE = 1.2  # times as many requests a base is asked as answers are needed: some refuse
 
 
 def _nobody(_: str) -> None:
@@ -42,13 +40,13 @@ def safety_rows(cfg: dict[str, Any], say: Say = _nobody, refuses: Reads | None =
         return World(cfg["world"]["seed"]).safety(cfg["hazards"], benign, cfg.get("draw", 0))
     raw = fetch.records(cfg["source"], cfg["columns"])
     wording.refuse_hidden(raw, cfg["source"], "kind", "safety")
-    rows = wording.worded(raw, cfg["source"], _unnamed)
+    rows = wording.worded(raw, cfg["source"], unnamed)
     if cfg.get("refusals") == "written":
         for r in rows:
             if r["kind"] == names.HAZARD:
                 r["response"] = written.refusal(str(r.get("prompt", "")), cfg.get("draw", 0))
     wording.taken(say, raw, "kind", cfg["source"], "a refused request (hazard)")
-    kept = _without(fetch.checked(rows, "safety", cfg["source"]), cfg)
+    kept = without(fetch.checked(rows, "safety", cfg["source"]), cfg)
     left = 0  # of the requests to refuse, by `keep`
     if cfg.get("keep") == "refusals" and refuses is not None:
         read = [r for r in kept if r["kind"] != names.HAZARD or refuses(r["prompt"], r["response"])]
@@ -88,12 +86,12 @@ def _nothing_refused(cfg: dict[str, Any], kept: list[Row], left: int) -> DataErr
     )  # fmt: skip
 
 
-def _unnamed(i: int) -> dict[str, str]:
+def unnamed(i: int) -> dict[str, str]:
     """What a safety row is that does not say it."""
     return {"id": f"safety/{i:05d}", "kind": names.HAZARD, "category": "user"}
 
 
-def _without(rows: list[Row], cfg: dict[str, Any]) -> list[Row]:
+def without(rows: list[Row], cfg: dict[str, Any]) -> list[Row]:
     """The rows that the study does not leave out."""
     named = cfg.get("without", [])
     if unknown := [name for name in named if name not in {r["id"] for r in rows}]:
@@ -118,52 +116,6 @@ def _questions(rows: list[Row], share: float, draw: int, say: Say) -> list[Row]:
 def trained_on(rows: Sequence[Row]) -> list[Row]:
     """What is looked for in safety rows as trained on: their prompts, and those that became questions."""
     return [*rows, *(r | {"prompt": r[GIVEN]} for r in rows if GIVEN in r)]
-
-
-def benign_prompts(cfg: dict[str, Any], complies: Reads | None = None) -> list[str]:
-    """The prompts of `benign_requests`."""
-    return [r["prompt"] for r in benign_requests(cfg, complies)]
-
-
-def benign_requests(cfg: dict[str, Any], complies: Reads | None = None) -> list[Row]:
-    """What a base is asked for answers of its own: ours, or those of the user's file; in the order of the draw.
-
-    `answered` takes what the safety source itself answers, every second one as long as there are some, and ours: people
-    word requests in more ways than we do, and a model learns to refuse whatever is not worded as ours are.
-
-    Args:
-        complies: says of a request and its answer whether that helps; `answered` needs it.
-
-    Returns:
-        rows with `prompt`, and those of the safety source with `id`.
-    """
-    ours: list[Row] = [{"prompt": p} for p in written.harmless(cfg["draw"])]
-    if cfg["source"] == WRITTEN:
-        return ours
-    if cfg["source"] == ANSWERED:
-        raw, source = fetch.records(cfg["safety"]["source"], cfg["safety"]["columns"]), cfg["safety"]["source"]
-        rows = _without(fetch.checked(wording.worded(raw, source, _unnamed), "safety", source), cfg["safety"])
-        asked = [r for r in rows if complies is not None and complies(r["prompt"], r["response"])]
-    else:
-        asked = [{"prompt": _prompt(i, r, cfg["source"])} for i, r in enumerate(fetch.records(cfg["source"], {}))]
-    once: dict[str, Row] = {}
-    for r in asked:
-        once.setdefault(r["prompt"], r)
-    found = random.Random(f"holdfast-benign-{cfg['draw']}").sample([*once.values()], len(once))
-    if cfg["source"] != ANSWERED:
-        return found
-    return [r for pair in itertools.zip_longest(found, ours) for r in pair if r]
-
-
-def _prompt(i: int, row: Row, source: str) -> str:
-    """What a row asks."""
-    value = row.get("prompt")
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    raise DataError(
-        f"{source}: row {i} has no prompt.", found=f"{value!r}" if "prompt" in row else ", ".join(map(str, row))[:160],
-        expected="a column `prompt` with text", do="correct or remove the row",
-    )  # fmt: skip
 
 
 def preference_rows(cfg: dict[str, Any], say: Say = _nobody) -> list[Row]:

@@ -6,6 +6,7 @@ completions are read as they are. Every agreement comes with its 95 % interval.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ OTHER = "other"  # what people call an answer that neither refuses nor answers, 
 LABELS = (*refusal.LABELS, OTHER)
 DRAWN = "drawn"  # key of a row that `holdfast label` drew: what the study's tables count it as
 WEIGHT, STRATUM = "weight", "stratum"  # of such a row: how many answers it stands for (Horvitz-Thompson), and of which
+PILES = "piles"  # of how many arms and labels of its study answers could be drawn
 _COUNTED = {
     label: {"refusal": refusal.FULL}.get(outcome, outcome) for label, outcome in refusal.OUTCOMES.items()
 } | {refusal.PARTIAL: refusal.PARTIAL}  # fmt: skip
@@ -62,7 +64,7 @@ def read(paths: Sequence[Path]) -> list[Row]:
             row: Row = {
                 "prompt": r.get("prompt"), "text": r.get("response", r.get("completion")),
                 "label": r.get("label", r.get("final_label")), "model": str(r.get("model") or path.stem),
-            } | _as_drawn(r)  # fmt: skip
+            } | _as_drawn(r, f"{path}: row {i}")  # fmt: skip
             for key in ("prompt", "text", "label"):
                 row[key] = _text(row[key])
             row["label"] = _plainly(row["label"])
@@ -77,25 +79,37 @@ def read(paths: Sequence[Path]) -> list[Row]:
     return [r | {WEIGHT: r[WEIGHT] / labelled[r[STRATUM]]} if STRATUM in r else r for r in rows]
 
 
-def _as_drawn(r: Mapping[str, Any]) -> Row:
-    """What a row of `holdfast label` says beside its text: what the judge's label counts as, and of how many answers
-    that have it."""
+def _as_drawn(r: Mapping[str, Any], where: str) -> Row:
+    """What a row of `holdfast label` says beside its text: what the judge's label counts as, of how many answers that
+    have it, and how many such piles there were."""
     if "judge_label" not in r:
         return {}
     label = str(r["judge_label"])
-    said = {DRAWN: _COUNTED.get(label, "") if r.get("judge") == "refusal" else ""}
-    among, times = (_number(r.get(key)) for key in ("among", "times"))
+    said: Row = {DRAWN: _COUNTED.get(label, "") if r.get("judge") == "refusal" else ""}
+    if not {"among", "times"} <= r.keys():
+        return said
+    among, times = (_number(r, key, where) for key in ("among", "times"))
     stratum = tuple(str(r.get(k) or "") for k in ("study", "task", "arm", "judge", "judge_label"))
-    return said | ({WEIGHT: times * among, STRATUM: stratum} if among and times else {})
+    piles = _number(r, "piles", where) if "piles" in r else 0
+    return said | {WEIGHT: times * among, STRATUM: stratum, PILES: (stratum[0], stratum[3], piles)}
 
 
-def _number(value: Any) -> float:
-    """A number above zero that somebody's program may have written otherwise than ours; else 0."""
+def _number(r: Mapping[str, Any], key: str, where: str) -> float:
+    """A number above zero that somebody's program may have written otherwise than ours.
+
+    Raises:
+        DataError: it is none, so that nobody knows how many answers the row stands for.
+    """
     try:
-        number = float(value)
+        number = float(r[key])
     except (TypeError, ValueError):
-        return 0.0
-    return number if 0 < number < math.inf else 0.0
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise DataError(
+            f"{where}, column '{key}' holds no number of answers.", found=repr(r[key])[:80],
+            expected="what holdfast label wrote there", do="write it again, or remove the columns among and times",
+        )  # fmt: skip
+    return number
 
 
 def _text(value: Any) -> str | None:
@@ -229,9 +243,13 @@ def line(name: str, rows: Sequence[Row], judge: Callable[[Row], str], *, weighte
 HEAD = f"{'answers of':42}{'n':>6}  {'any refusal, %':>21} kappa   {'classes, %':>21} kappa"
 
 
-def shipped(row: Row) -> str:
-    """What the tables of a study count an answer as; of answers from elsewhere, what the judge says now."""
-    return row.get(DRAWN) or refusal.judge(row["prompt"], row["text"]).label
+def shipped(row: Row, fitted: refusal.Weights | None = None) -> str:
+    """What the tables of a study count an answer as; of answers from elsewhere what they would, by what the judge says
+    now, or with other weights."""
+    if row.get(DRAWN) and fitted is None:
+        return str(row[DRAWN])
+    found = refusal.judge(row["prompt"], row["text"], fitted)
+    return OTHER if found.degenerate or found.other_language else found.label
 
 
 def left_out(rows: Sequence[Row]) -> list[str]:
@@ -243,9 +261,7 @@ def left_out(rows: Sequence[Row]) -> list[str]:
             continue
         fitted = fit(others)
 
-        def judge(row: Row, fitted: refusal.Weights = fitted) -> str:
-            return refusal.judge(row["prompt"], row["text"], fitted).label
-
+        judge = functools.partial(shipped, fitted=fitted)
         lines += [line(f"{model}, left out", mine, judge), line(f"{model}: the fitted ones", others, judge)]
     return lines
 
@@ -273,7 +289,19 @@ def table(rows: Sequence[Row], *, refitted: bool = False) -> list[str]:
             "Drawn over arms and labels by holdfast label: what is rare stands there more often than among all answers"
             + (", for which the weighted line is." if drawn else ".")
         )
-    return lines
+    return lines + _left_out_of_weights(drawn)
+
+
+def _left_out_of_weights(drawn: Sequence[Row]) -> list[str]:
+    """A line where the weighted answers are not all of their studies: of some arm and label nobody labelled one."""
+    labelled = {(r[PILES], r[STRATUM]) for r in drawn}
+    every, seen = sum(n for _, _, n in {of for of, _ in labelled}), len([1 for (_, _, n), _ in labelled if n])
+    if every <= seen:
+        return []
+    return [
+        f"The weighted line leaves answers out: of {every:.0f} pairs of arm and label, task by task, "
+        f"{every - seen:.0f} have no labelled one."
+    ]
 
 
 def refit(rows: Sequence[Row], out: Path) -> None:

@@ -13,15 +13,15 @@ from holdfast.record import jsonfiles, tables
 
 COLUMNS = (
     "id", "study", "task", "arm", "model", "set", "prompt", "response", "judge", "judge_label", "among", "times",
-    "label", "remark",
+    "piles", "label", "remark",
 )  # fmt: skip
 
 
 def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[dict[str, Any]]:
     """Rows of a file to be labelled: of every arm and label of the judge in turn one answer, until there are `count`.
     Answers that are the same to the same prompt, of whatever arm, are one, and stand for one of their arms, which is
-    drawn. `times` is how many they are, `among` from how many such a row of this arm and label is drawn. `label` and
-    `remark` are empty: they are people's.
+    drawn. `times` is how many they are, `among` from how many such a row of this arm and label is drawn, `piles` how
+    many pairs of arm and label there are, task by task. `label` and `remark` are empty: they are people's.
 
     Args:
         metrics: metrics.json of the models of a finished study, verdicts and responses beside it.
@@ -63,8 +63,9 @@ def draw(metrics: Iterable[Path], count: int, judge: str = "refusal") -> list[di
     for found in same.values():
         row = rng.choice(found) | {"times": len(found)}
         piles[row["task"], row["arm"], row["judge_label"]].append(row)
+    filled = sum(map(bool, piles.values()))
     for pile in piles.values():
-        pile[:] = [r | {"among": len(pile)} for r in rng.sample(pile, len(pile))]
+        pile[:] = [r | {"among": len(pile), "piles": filled} for r in rng.sample(pile, len(pile))]
     out: list[dict[str, Any]] = []
     while len(out) < count and any(piles.values()):
         for pile in piles.values():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import names
-from holdfast.data import prepare
+from holdfast.data import benign
 from holdfast.errors import StudyError
 from holdfast.model import gguf, hub, package, shapes
 from holdfast.model.shapes import Shape
@@ -313,7 +313,7 @@ def stages(study: resolve.Resolved, s: Shape, processes: int | None = None) -> l
         held = model_bytes + cache + max(other, order)
         out.append(Stage("responses, stressed", len(of_models), asked, held, 0))
     if v.safety.benign_answers == "self":
-        itself = prepare.SPARE * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
+        itself = benign.SPARE * v.safety.benign * (safety + v.safety.benign_max_new_tokens)
         out.append(_times(Stage("own answers", 1, s.forward(itself, safety), model_bytes + cache, 0), draws))
     if v.evaluation.divergence:
         along = v.evaluation.prompts_per_set * (safety + v.evaluation.max_new_tokens)

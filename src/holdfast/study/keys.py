@@ -75,8 +75,8 @@ class Safety(Strict):
     )
     benign_prompts: str = Field(
         WRITTEN, min_length=1,
-        description="What it is asked: `written` (ours), `answered` (what your own source answers, and ours, in turn), "
-        "or a file or address with prompt.",
+        description="What it is asked: `written` (ours), `answered` (what your own source answers and nowhere refuses, "
+        "and ours, in turn), or a file or address with prompt.",
     )  # fmt: skip
     benign_max_new_tokens: int = Field(
         128, ge=1, description="Longest answer of its own; a longer one ends with its last whole sentence."

@@ -170,7 +170,7 @@ def check_files(
     ):
         _gated(resolved, None, say if first else None)
         return None
-    from holdfast.data import leaks, prepare
+    from holdfast.data import benign, leaks, prepare
     from holdfast.study import refusals
     from holdfast.suites import published
 
@@ -209,7 +209,7 @@ def check_files(
     if first:  # later processes do not ask which answers are whole refusals; the stage looks at what it keeps
         refuse_trained(prepare.trained_on(read[0]), f"the safety rows in {tables[0]}", s.safety.without)
     if first and s.safety.benign_answers == "self" and (s.safety.asked == WORLD or readable(s.safety.asked)):
-        own = prepare.benign_requests(resolved.benign_cfg(), refusals.helps)
+        own = benign.requests(resolved.benign_cfg(), refusals.helps)
         refuse_trained(own, f"safety.benign_prompts ({s.safety.benign_prompts})", s.safety.without)
         refusals.few(s.safety, own, say, "benign")
     if resolved.pairs_are_read:

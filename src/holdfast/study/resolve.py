@@ -54,7 +54,8 @@ class Resolved(Compared):
         """What benign requests the base of a replicate answers for its own safety training."""
         s = self.study.safety
         said = {"source": s.benign_prompts, "count": s.benign, "max_new_tokens": s.benign_max_new_tokens}
-        read = {"source": s.source, "columns": s.columns} | ({"without": sorted(s.without)} if s.without else {})
+        kept = {"without": sorted(s.without), "refusals": "written" * (s.refusals == "written")}
+        read = {"source": s.source, "columns": s.columns} | {k: v for k, v in kept.items() if v}
         own = {"safety": read} if s.benign_prompts == ANSWERED else {}
         return {**said, **own, "batch_size": self.study.evaluation.batch_size, "draw": self._replicate(folder).safety}
 
