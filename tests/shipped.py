@@ -17,8 +17,8 @@ def permuted(weight, heads):
 def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True, kind="F32", eos=True, pre=None,
             without="nothing", more=None, facts=None, words=None, pieces=None):  # fmt: skip
     """The model as a GGUF file, written by the library of llama.cpp: without a tensor, with `more` of them, or with
-    other facts in its header; with other `words`, by their number, of llama.cpp's types; or with SentencePiece `pieces`
-    and their scores in place of all words."""
+    other facts in its header (None: not there); with other `words`, by their number, of llama.cpp's types; or with
+    SentencePiece `pieces` and their scores in place of all words."""
     import gguf
 
     c, types = model.config, gguf.GGMLQuantizationType
@@ -64,6 +64,9 @@ def written(path, model, tokenizer, *, arch="llama", template=True, tokens=True,
     if template:
         writer.add_chat_template(tokenizer.chat_template)
     for name, value in (facts or {}).items():
+        writer.kv_data[0].pop(name, None)
+        if value is None:
+            continue
         {str: writer.add_string, float: writer.add_float32, int: writer.add_uint32, bool: writer.add_bool}[type(value)](
             name, value
         )

@@ -22,7 +22,8 @@ from transformers import (
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from holdfast.errors import ChatTemplateError, HoldfastError
+from holdfast.cli.main import main
+from holdfast.errors import ChatTemplateError, HoldfastError, StudyError
 from holdfast.model import folders, gguf, gguf_header, gguf_words, hub, package
 from holdfast.record import container
 from holdfast.study import costs, preflight, resolve
@@ -114,6 +115,8 @@ def test_what_cannot_be_opened_is_one_block_at_planning_and_at_loading(model, to
                 without="embed_tokens"): "more tokens than its model has rows for",
         written(tmp_path / "kind.gguf", model, tokenizer, arch="wobble"): "does not open",
         written(tmp_path / "words.gguf", model, tokenizer, tokens=False): "has no tokenizer",
+        written(tmp_path / "deep.gguf", model, tokenizer, facts={"llama.block_count": None}): "not say the shape",
+        written(tmp_path / "wide.gguf", model, tokenizer, facts={"llama.embedding_length": 0}): "not say the shape",
     }  # fmt: skip
     for file, says in broken.items():
         for act in (gguf.check, lambda f: folders.load(str(f))):
@@ -125,6 +128,32 @@ def test_what_cannot_be_opened_is_one_block_at_planning_and_at_loading(model, to
     with pytest.raises(HoldfastError, match="There is no file"):
         folders.load(str(tmp_path / "nowhere.gguf"))
     assert not cache.exists()
+
+
+@pytest.mark.parametrize(("facts", "says"), [
+    ({"llama.attention.head_count": 0}, "could not be opened up"),
+    ({"general.architecture": None}, "holds a kind of model that transformers does not open"),
+    ({"tokenizer.ggml.tokens": None}, "has no tokenizer"),
+])  # fmt: skip
+def test_a_plan_looks_a_file_over_before_it_reads_its_shape(model, tokenizer, tmp_path, cache, capsys, facts, says):
+    file = written(tmp_path / "m.gguf", model, tokenizer, facts=facts)
+    study = tmp_path / "mine.yaml"
+    study.write_text(json.dumps({
+        "base": {"source": str(file)}, "tasks": {"crafts": {"dataset": "crafts"}}, "arms": {"full": {"method": "full"}},
+    }))  # fmt: skip
+    assert main(["plan", str(study), "--tflops", "1"]) == 2
+    said = capsys.readouterr().err
+    assert f"\nArtifactError: {file} {says}" in said and "\n  do:" in said
+
+
+def test_a_shape_that_nothing_can_be_reckoned_from_is_one_block(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 64,
+        "num_attention_heads": 0,
+    }))  # fmt: skip
+    with pytest.raises(StudyError, match="does not say the shape of a decoder"):
+        costs.shape_of(Base(source=str(tmp_path)))
 
 
 def test_the_package_that_reads_them_is_named_where_it_is_missing(model, tokenizer, tmp_path, cache, monkeypatch):

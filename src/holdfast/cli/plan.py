@@ -39,8 +39,8 @@ def command(
 
     resolved = resolve.load(study)
     preflight.check_packages(resolved, lambda line: click.echo(f"note: {line}", err=True))
-    shape = costs.shape_of(resolved.study.foundation, model_config)
     hazards = preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
+    shape = costs.shape_of(resolved.study.foundation, model_config)
     rate = tflops * 1e12 if tflops else measured_rate()
     cores, load = os.cpu_count() or 1, os.getloadavg()[0]
     if not tflops and load > BUSY * cores:

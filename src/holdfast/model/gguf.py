@@ -104,6 +104,11 @@ def _look(path: Path, reader: Any) -> None:
             path, "holds a kind of model that transformers does not open", found=str(kind),
             expected=", ".join(sorted(_kinds())), do="name the original model's folder or hub id",
         )  # fmt: skip
+    if unsaid := [k for size in ("embedding_length", "block_count") if not _field(reader, k := f"{kind}.{size}")]:
+        raise _wrong(
+            path, "does not say the shape of its model", found=f"no {', no '.join(unsaid)}", expected="its sizes",
+            do="name another file of the model",
+        )  # fmt: skip
     gguf_header.refuse_scaling(path, reader)
     if reader.get_field("tokenizer.ggml.tokens") is None:
         raise _wrong(

@@ -69,7 +69,7 @@ def shape_of(base: Base, given: Path | None = None) -> Shape:
     read, said = _configuration(base, given)
     try:
         return shapes.of_config(read())
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, NotImplementedError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise StudyError(
             f"{said} does not say the shape of a decoder.",
             found=f"no {error}" if isinstance(error, KeyError) else str(error)[:120] or type(error).__name__,
