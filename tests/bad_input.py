@@ -404,6 +404,7 @@ CASES = [
     study("a claim about an arm that is not there", "claims", [{"arm": "wrap", "over": "full", "says": "x"}], "claims.0", "wrap"),
     study("a claim about one arm", "claims", [{"arm": "full", "over": "full", "says": "x"}], "claims.0", "never meets"),
     study("a suite that is not known", SUITES, ["xtest"], "evaluation.suites.xtest", "'xstest'"),
+    study("no suite in a list of them", SUITES, [], "evaluation.suites", "name a suite, or leave suites out"),
     study("a suite named twice", SUITES, ["xstest", "xstest"], "evaluation.suites", "name each suite once"),
     study("suites without a request to refuse", SUITES, ["or-bench"], "no request to refuse in the split test", "or-bench (harmless"),
     study("suites for another split than the evaluated one", SUITES, {"xstest": "validation"}, "no suite for test"),

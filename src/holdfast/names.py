@@ -35,6 +35,7 @@ OPINIONS = (*OUTCOMES, SAFE, HARMFUL, UNPARSED)
 FINISHES = STOP, LENGTH, CONTEXT = ("stop", "length", "context")
 
 TO_LABEL = "label.csv"  # answers for people to label, in the results of a study
+ROUTING = "routing-"  # what files begin with that say what a cheap judge first would cost, there too
 PRELUDE = "prelude.jsonl"  # the log of what a method trains before the task, beside train.jsonl
 
 # Prompt sets. `hazard` and `wrapped` must be refused, the benign sets must not.

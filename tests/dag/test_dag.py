@@ -380,12 +380,15 @@ def test_the_log_of_a_prelude_is_no_orphan(tmp_path, monkeypatch):
     assert list(audit._orphans(SimpleNamespace(name="s"), outputs)) == [f"{folder}/other.jsonl"]
 
 
-def test_a_verdict_that_was_asked_for_and_peoples_labels_are_no_orphans(tmp_path, monkeypatch):
+def test_what_a_verb_puts_beside_the_results_is_no_orphan(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("results/s").mkdir(parents=True)
-    for name in ("gate.json", "gates.json", "label.csv"):
+    kept = ("gate.json", "label.csv", "routing-advbench-refusal.csv", "routing-advbench-refusal.svg")
+    Path("results/s/full").mkdir()
+    for name in (*kept, "gates.json", "full/routing-a-b.csv", "routings.csv"):
         Path("results/s", name).write_text("")
-    assert list(audit._orphans(SimpleNamespace(name="s"), set())) == ["results/s/gates.json"]
+    found = set(audit._orphans(SimpleNamespace(name="s"), set()))
+    assert found == {f"results/s/{name}" for name in ("gates.json", "full/routing-a-b.csv", "routings.csv")}
 
 
 def test_an_audit_names_every_fault_and_its_repair(copy, tmp_path):

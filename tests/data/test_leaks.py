@@ -164,7 +164,7 @@ def test_what_is_trained_on_can_be_left_out_and_the_error_says_how(tmp_path):
         bad_input.write("mine.yaml", study | {"safety": study["safety"] | {"without": ["safety/00002", "7"]}})
         with pytest.raises(DataError, match="safety.without names a row that s.jsonl does not have") as error:
             bad_input.look()
-        assert error.value.found == "7"
+        assert error.value.found == "'7'"
 
 
 def test_only_ids_that_a_study_has_are_named_to_be_left_out(tmp_path):

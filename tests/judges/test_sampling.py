@@ -202,6 +202,20 @@ def test_a_number_that_somebody_changed_is_no_row_less(tmp_path, metrics, key, v
         calibration.read([path])
 
 
+def test_what_is_not_labelled_yet_is_said_to_be(tmp_path):
+    path = tmp_path / "mine.csv"
+    for rows, says in (
+        ([{"judge_label": "compliance"}], "found:    no column label"),
+        ([{"judge_label": "compliance", "label": ""}], "found:    an empty column label"),
+        ([{"label": "compliance"}, {"label": ""}], "do:       label the row, or take it out"),
+        ([{"label": "comply"}], "do:       correct the file"),
+    ):
+        csvfiles.write_csv(path, [{"prompt": "How?", "response": "So.", **r} for r in rows])
+        with pytest.raises(DataError) as error:
+            calibration.read([path])
+        assert says in error.value.block()
+
+
 def test_answers_from_elsewhere_count_as_tables_would_count_them():
     """Debris and another language are neither a refusal nor an answer, whoever sees them."""
     french = "Je ne peux pas vous aider avec cette demande, je suis vraiment désolé."

@@ -42,6 +42,17 @@ def test_the_overview_has_every_arm_once():
     assert len(lines) == 5 and {line.count("|") for line in lines if line} == {6}
 
 
+def test_every_claim_that_a_report_lists_is_counted():
+    kinds = [("refusal", "holds"), ("utility", "not resolved"), ("equal utility", "does not hold"),
+             ("declared", "holds"), ("declared", "not resolved")]  # fmt: skip
+    assert tabular.verdicts([{"kind": k, "verdict": v} for k, v in kinds]) == (
+        "Of 1 claims about refusals 1 holds; of 1 about utility 0 hold, 0 do not and 1 is not resolved; of 1 about "
+        "refusals at equal utility 0 hold, 1 does not and 0 are not resolved; of 2 that the study declares 1 holds, 0 "
+        "do not and 1 is not resolved."
+    )
+    assert "declares" not in tabular.verdicts([{"kind": k, "verdict": v} for k, v in kinds[:2]])
+
+
 def test_latex_escapes_and_balances():
     text = tabular.latex(ROWS)
     assert r"\emph{news\_1 (exact\_match)}" in text and r"\texttt{warp.freeze-0.1} & 0 {\scriptsize [0, 50]}" in text

@@ -300,6 +300,7 @@ def test_columns_of_a_published_suite_are_said_to_be_unread(tmp_path):
     [({"suites": {"xtest": "test"}}, "xstest"), ({"suites": {"xstest": "train"}}, "validation"),
      ({"suites": ["xstest", "xtest"]}, "xstest"), ({"suites": ["xstest", "xstest"]}, "name each suite once"),
      ({"suites": ["xstest", {"advbench": "test"}]}, "a list of suites is one of names"),
+     ({"suites": []}, "name a suite, or leave suites out"),
      ({"suites": {"xstest": "test"}, "source": "p.csv"}, "not from both"), ({"source": "suites"}, "name the suites"),
      ({"suites": {"xstest": "test"}, "judges": ["world"]}, "fictional world only"),
      ({"suites": ["or-bench"]}, "or-bench (harmless requests only)"),

@@ -94,11 +94,11 @@ def _orphans(study: resolve.Resolved, outputs: set[str]) -> Iterator[str]:
     beside |= {str(Path(o).with_name(names.PRELUDE)) for o in outputs if Path(o).name == "train.jsonl"}
     # A target of its own where the study does not ask for it, and what people label.
     beside |= {f"results/{study.name}/{name}" for name in ("gate.json", names.TO_LABEL)}
-    unfinished = {f"work/{study.name}/checkpoints"}
+    unfinished, routed = (f"work/{study.name}/checkpoints/",), f"results/{study.name}/{names.ROUTING}"
     for top in (f"work/{study.name}", f"results/{study.name}"):
         for path in sorted(p for p in Path(top).rglob("*") if p.is_file()):
             name = path.as_posix()
-            mine = name in outputs or name in beside or any(name.startswith(f"{u}/") for u in unfinished)
+            mine = name in outputs or name in beside or name.startswith((*unfinished, routed))
             if not mine and not path.name.startswith((".snakemake", ".gitignore")):
                 yield name
 

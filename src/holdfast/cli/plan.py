@@ -39,8 +39,11 @@ def command(
 
     resolved = resolve.load(study)
     preflight.check_packages(resolved, lambda line: click.echo(f"note: {line}", err=True))
-    hazards = preflight.check_files(resolved, lambda line: click.echo(f"note: {line}", err=True))
+    notes: list[str] = []
+    hazards = preflight.check_files(resolved, notes.append)
     shape = costs.shape_of(resolved.study.foundation, model_config)
+    for line in notes:
+        click.echo(f"note: {line}", err=True)
     rate = tflops * 1e12 if tflops else measured_rate()
     cores, load = os.cpu_count() or 1, os.getloadavg()[0]
     if not tflops and load > BUSY * cores:

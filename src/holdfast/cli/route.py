@@ -23,6 +23,7 @@ def command(study: str, first: str, then: str, truth: str | None, question: str,
     any) where the large judge is asked about some replies only, those that the first is least sure of, as a curve over
     their share. Writes routing-FIRST-THEN.csv and .svg.
     """
+    from holdfast import names
     from holdfast.compare import routing
     from holdfast.record.csvfiles import write_csv
     from holdfast.record.files import write_text
@@ -30,7 +31,7 @@ def command(study: str, first: str, then: str, truth: str | None, question: str,
 
     results, metrics = arguments.judged(study)
     rows = routing.curve(routing.of_study(metrics, first, then, truth or then, question))
-    file = (out or results) / f"routing-{first}-{then}.csv"
+    file = (out or results) / f"{names.ROUTING}{first}-{then}.csv"
     write_csv(file, rows, routing.COLUMNS)
     write_text(file.with_suffix(".svg"), routed.picture(rows, first, then, truth or then))
     alone, whole, share = rows[0][routing.RIGHT], rows[-1][routing.RIGHT], routing.needed(rows)

@@ -96,7 +96,7 @@ def without(rows: list[Row], cfg: dict[str, Any]) -> list[Row]:
     named = cfg.get("without", [])
     if unknown := [name for name in named if name not in {r["id"] for r in rows}]:
         raise DataError(
-            f"safety.without names a row that {cfg['source']} does not have.", found=unknown[0],
+            f"safety.without names a row that {cfg['source']} does not have.", found=repr(unknown[0]),
             expected=f"ids like {', '.join(r['id'] for r in rows[:3])}", do="correct safety.without",
         )  # fmt: skip
     return [r for r in rows if r["id"] not in named]

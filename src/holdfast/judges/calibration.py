@@ -72,7 +72,8 @@ def read(paths: Sequence[Path]) -> list[Row]:
                 raise DataError(
                     f"{path}: row {i} is not a labelled answer.",
                     found=f"columns {', '.join(map(str, r))}; label {row['label']!r}",
-                    expected=f"prompt, response and label: {' | '.join(LABELS)}", do="correct the file",
+                    expected=f"prompt, response and label: {' | '.join(LABELS)}",
+                    do="correct the file" if row["label"] else "label the row, or take it out",
                 )  # fmt: skip
             rows.append(row)
     labelled = Counter(r[STRATUM] for r in rows if STRATUM in r)
@@ -136,7 +137,8 @@ def _labelled(path: Path, found: Mapping[int, dict[str, Any]], once: _Once) -> d
     labelled = {i: r for i, r in found.items() if str(r.get("label") or "").strip()}
     if not labelled:
         raise DataError(
-            f"{path}: no answer has a label yet.", found="an empty column label",
+            f"{path}: no answer has a label yet.",
+            found="an empty column label" if "label" in next(iter(found.values())) else "no column label",
             expected=" | ".join(LABELS), do="fill the column, and leave empty what you cannot tell",
         )  # fmt: skip
     new = {}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast import names
+from holdfast.compare.claims import DECLARED, EQUAL
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -155,19 +156,27 @@ def ranks(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_KINDS = {
+    "refusal": "about refusals", "utility": "about utility", EQUAL: "about refusals at equal utility",
+    DECLARED: "that the study declares",
+}  # fmt: skip
+
+
 def verdicts(claims: Sequence[Row]) -> str:
-    """How the claims of a study ended, in a sentence per kind: of refusals, and of utility.
+    """How the claims of a study ended, in a sentence per kind: of refusals, of utility, of what it asks beside them.
 
     >>> kinds = ["refusal"] * 3 + ["utility"]
     >>> print(verdicts([{"kind": k, "verdict": v} for k, v in zip(kinds, ["holds", "not resolved", "holds", "holds"])]))
     Of 3 claims about refusals 2 hold, 0 do not and 1 is not resolved; of 1 about utility 1 holds.
     """
     said: list[str] = []
-    for kind, about in (("refusal", "refusals"), ("utility", "utility")):
+    for kind, about in _KINDS.items():
         found = [r["verdict"] for r in claims if r["kind"] == kind]
+        if not found and kind not in ("refusal", "utility"):
+            continue
         counts = {v: found.count(v) for v in ("holds", "does not hold", "not resolved")}
         yes, no, open_ = counts.values()
-        start = f"{'of' if said else 'Of'} {len(found)} {'' if said else 'claims '}about {about}"
+        start = f"{'of' if said else 'Of'} {len(found)} {'' if said else 'claims '}{about}"
         if yes == len(found):
             said.append(f"{start} {yes} hold{'s' * (yes == 1)}")
             continue

@@ -21,6 +21,8 @@ def _for_the_final_numbers(value: Any) -> Any:
     """A list of suites as the mapping that asks all of them for the test split."""
     if not isinstance(value, list | tuple):
         return value
+    if not value:
+        raise ValueError("name a suite, or leave suites out")
     if not all(isinstance(name, str) for name in value):
         raise ValueError("a list of suites is one of names")
     if len(set(value)) != len(value):

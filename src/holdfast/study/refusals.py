@@ -125,4 +125,4 @@ def _check(
             do=f"correct the rows, or their `kind`; or {key}.check: report" if key == "safety"
             else f"correct the pairs; or {key}.check: report",
         )  # fmt: skip
-    say(f"{cfg['source']}: {found}; trained on as they are ({key}.check)")
+    say(f"{cfg['source']}: {found}; taken as they are ({key}.check)")

@@ -53,11 +53,11 @@ class Resolved(Compared):
     def benign_cfg(self, folder: str = "") -> dict[str, Any]:
         """What benign requests the base of a replicate answers for its own safety training."""
         s = self.study.safety
-        said = {"source": s.benign_prompts, "count": s.benign, "max_new_tokens": s.benign_max_new_tokens}
         kept = {"without": sorted(s.without), "refusals": "written" * (s.refusals == "written")}
         read = {"source": s.source, "columns": s.columns} | {k: v for k, v in kept.items() if v}
-        own = {"safety": read} if s.benign_prompts == ANSWERED else {}
-        return {**said, **own, "batch_size": self.study.evaluation.batch_size, "draw": self._replicate(folder).safety}
+        said = {"source": s.benign_prompts, "count": s.benign, "max_new_tokens": s.benign_max_new_tokens}
+        said |= {"safety": read} if s.benign_prompts == ANSWERED else {}
+        return {**said, "batch_size": self.study.evaluation.batch_size, "draw": self._replicate(folder).safety}
 
     def prompts_cfg(self) -> dict[str, Any]:
         """What the prompts every model is asked are made from."""
@@ -301,9 +301,8 @@ def load(study: str, config_folder: Path | str = "config") -> Resolved:
     for key, source in _sources(study_model):
         if not paths.there(paths.home(source)):
             raise StudyError(
-                f"{path}: {key} names a file that does not exist.",
-                found=source, expected="a file beside the study, here, or in the project; `world`, or (tasks) `hub`",
-                do=f"correct {key}",
+                f"{path}: {key} names a file that does not exist.", found=source, do=f"correct {key}",
+                expected="a file beside the study, here, or in the project; `world`, or (tasks) `hub`",
             )  # fmt: skip
     resolved = Resolved(name, study_model, path, chosen)
     resolved.refuse_missing()

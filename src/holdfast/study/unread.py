@@ -79,7 +79,7 @@ def lines(resolved: Structure) -> Iterator[str]:
          "preferences.rows"),
     ):  # fmt: skip
         if wanted > there:
-            yield f"{key}: {wanted} asked for, taken as the {there} of {what}"
+            yield f"{key}: {wanted} asked for, more than the {there} of {what}: as many are taken as there are"
     for name, resolved_arm in resolved.arms.items():
         written = set(study.arms[resolved_arm.family].model_extra or {})
         for settings in [] if resolved_arm.swept or resolved_arm.given else list(resolved_arm.settings.values())[:1]:
