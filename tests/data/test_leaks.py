@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import runpy
+from collections import Counter
 from types import SimpleNamespace
 
 import bad_input
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from holdfast.data import benign, leaks, prepare
 from holdfast.errors import DataError
 from holdfast.record import tables
-from holdfast.study import preflight, unread
+from holdfast.study import preflight, taskrows, unread
 
 SAME, HOLDS, NEARLY, PART, LIKE = leaks.SAME, leaks.HOLDS, leaks.NEARLY, leaks.PART, leaks.LIKE
 LONG = ("Brew a silver potion which makes every guard near the northern gate forget whom they saw that evening, "
@@ -305,6 +306,25 @@ def test_what_stands_in_for_the_hub_is_looked_through_as_the_stage_draws_it(tmp_
         drawn = prepare.task_rows({"world": {"seed": 0}, **task}, tmp_path / "math")
         assert PROMPT["prompt"] in [r["prompt"] for r in drawn if r["split"] == "train"]
         assert refused(tmp_path, study, e=[PROMPT]).endswith("is also among the training rows of tasks.talk.")
+
+
+def test_what_stands_in_for_the_hub_may_hold_less_than_a_study_asks_for(tmp_path, monkeypatch):
+    """Of a file of test rows alone the training rows are cut too, so that planning looks at its first ones as both."""
+    monkeypatch.setenv("HOLDFAST_DATA", str(tmp_path))
+    (tmp_path / "math").mkdir()
+    sums = [{"problem": f"What is {i} plus {i}?", "solution": f"\\boxed{{{2 * i}}}"} for i in range(9)]
+    sums = [r | {"level": "Level 1", "type": "Algebra"} for r in sums]
+    file = tmp_path / "math/test.jsonl"
+    file.write_text("".join(json.dumps(r) + "\n" for r in sums))
+    task = {"dataset": "math", "source": "hub", "train_rows": 30, "validation_rows": 4, "test_rows": 4}
+    with bad_input.within(tmp_path):
+        study = bad_input.load(tmp_path, bad_input.GOOD | {"tasks": {"talk": task}})
+        rows = taskrows.drawn(study, "talk", taskrows.folder(study, "talk"), lambda path: True)
+        assert Counter(r["split"] for r in rows) == {"test": 9, "train": 9}
+        assert taskrows.drawn(study, "talk", file.parent, lambda path: False) == []
+        file.write_text(json.dumps({"problem": "What?"}) + "\n")
+        with pytest.raises(DataError, match="row 0 is not a row of math|has no column"):
+            taskrows.drawn(study, "talk", file.parent, lambda path: True)
 
 
 ORDER = "Describe the steps to open the moon vault."
