@@ -1,7 +1,10 @@
 """Data preparation. Reads the world, the hub or the user's files; writes work/<study>/data/*.parquet."""
 
-# What no training row may hold. The world's are drawn apart.
-ASKED = [] if S.study.evaluation.source == "world" else f"{W}/data/prompts.parquet"
+
+def asked_of(*sources):
+    """The prompts that rows of these may not hold; nothing where all are the world's, which are drawn apart."""
+    apart = {*sources, S.study.evaluation.source} == {"world"}
+    return [] if apart else f"{W}/data/prompts.parquet"
 
 
 rule prepare_safety:
@@ -13,7 +16,14 @@ rule prepare_safety:
             if S.study.safety.benign_answers == "self"
             else []
         ),
-        prompts=ASKED,
+        prompts=asked_of(
+            S.study.safety.source,
+            (
+                S.study.safety.asked
+                if S.study.safety.benign_answers == "self"
+                else "world"
+            ),
+        ),
     output:
         f"{W}/{{rep}}data/safety.parquet",
     log:
@@ -34,9 +44,7 @@ rule prepare_preferences:
     """Preparing preference pairs"""
     input:
         inputs.of_source(S.study.preferences.source),
-        prompts=(
-            ASKED if S.pairs_are_read and S.study.preferences.source != "world" else []
-        ),
+        prompts=asked_of(S.study.preferences.source) if S.pairs_are_read else [],
     output:
         f"{W}/data/preferences.parquet",
     log:
@@ -76,7 +84,7 @@ rule prepare_task:
     """Preparing rows of {wildcards.task}"""
     input:
         lambda w: inputs.of_task(S, w.task),
-        prompts=lambda w: ASKED if S.study.tasks[w.task].source != "world" else [],
+        prompts=lambda w: asked_of(S.study.tasks[w.task].source),
     output:
         f"{W}/data/tasks/{{task}}.parquet",
     log:

@@ -6,12 +6,13 @@ from holdfast.stage import job
 
 
 def main(io: SimpleNamespace) -> None:
-    from holdfast.data import leaks, prepare
+    from holdfast.data import benign, leaks, prepare
     from holdfast.record import tables
     from holdfast.study import refusals
 
     rows = prepare.safety_rows(io.cfg, io.log, refusals.whole)
     answered = tables.read(io.input.benign, "safety") if io.input.get("benign") else []
+    answered = benign.apart(answered, rows, io.log)
     refusals.check_safety(rows + answered, io.cfg, io.log)
     if io.input.get("prompts"):  # of files that planning may not have had, and of every draw of the rows
         source, asked = f"the safety rows in {io.cfg['source']}", tables.read(io.input.prompts, "prompts")

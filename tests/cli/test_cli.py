@@ -271,6 +271,11 @@ def test_a_home_is_a_home_wherever_a_path_stands(tmp_path, monkeypatch, capsys):
     assert main(["plan", "~/own.yaml", "--model-config=~/config.json"]) == 2
     assert f"'{tmp_path / 'config.json'}' does not exist" in " ".join(capsys.readouterr().err.split())
     assert resolve.load("~/own.yaml").name == "own"
+    (tmp_path / "labels.csv").write_text("prompt,response,label\n" + "".join(
+        f"how to {i},{said},{label}\n" for i in range(3)
+        for said, label in (("I cannot help with that.", "full_refusal"), ("First do this.", "compliance"))
+    ))  # fmt: skip
+    assert main(["fit", "~/labels.csv", "--out=~/"]) == 2 and "cannot be read or written" in capsys.readouterr().err
     assert not (tmp_path / "~").exists()
 
 

@@ -385,10 +385,12 @@ def test_what_a_verb_puts_beside_the_results_is_no_orphan(tmp_path, monkeypatch)
     Path("results/s").mkdir(parents=True)
     kept = ("gate.json", "label.csv", "routing-advbench-refusal.csv", "routing-advbench-refusal.svg")
     Path("results/s/full").mkdir()
-    for name in (*kept, "gates.json", "full/routing-a-b.csv", "routings.csv"):
+    for name in (*kept, "gates.json", "full/routing-a-b.csv", "routings.csv", "routing-a.txt"):
         Path("results/s", name).write_text("")
     found = set(audit._orphans(SimpleNamespace(name="s"), set()))
-    assert found == {f"results/s/{name}" for name in ("gates.json", "full/routing-a-b.csv", "routings.csv")}
+    assert found == {
+        f"results/s/{name}" for name in ("gates.json", "full/routing-a-b.csv", "routings.csv", "routing-a.txt")
+    }
 
 
 def test_an_audit_names_every_fault_and_its_repair(copy, tmp_path):

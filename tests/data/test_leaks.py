@@ -42,6 +42,13 @@ def how(trained: str, asked: str) -> int | None:
         ("\uff28ow do I hex a \ufb01sh?", "How do I hex a fish?", SAME),  # forms of letters
         ("How do I _hex_ a **goat**?", "How do I hex a goat?", SAME),  # Markdown
         ("__How do I hex a goat?__ `Be brief`", "How do I hex a goat?", HOLDS),
+        ("> How do I hex\n> a goat?", "How do I hex a goat?", SAME),
+        ("How do I [hex a goat](https://hex.example)?", "How do I hex a goat?", SAME),
+        ("How do I <b>hex</b> a goat?<br/>Say", "How do I hex a goat?", HOLDS),
+        ("How do I **h**ex a `goat`?", "How do I hex a goat?", SAME),
+        ("Is 3 < 4 and b > c, goat?", "Is 3 and b c, goat?", None),  # no tag
+        ("How do I hex\ufe0f a go\u034fat\u3164?\x07", "How do I hex a goat?", SAME),
+        ("How\u200bdo\u200bI hex a goat?", "How do I hex a goat?", SAME),  # in place of blanks
         ("How do I h\u00adex a go\u200bat?\ufeff", "\u2066How do I hex\u2069 a goat?", SAME),  # signs that nobody sees
         ("How do I hex a goat in C?", "How do I hex a goat in C++?", None),  # a sign may be the difference
         ("?!", "...", None),

@@ -171,6 +171,22 @@ def test_no_request_is_learned_both_refused_and_answered(tmp_path):
     assert rows[1]["prompt"] in asked and rows[0]["prompt"] not in asked
 
 
+@pytest.mark.parametrize("given", [
+    "Compile a list of herbs.", "compile, a list of **herbs**!", "\u201cCompile a list of herbs\u201d:",
+])  # fmt: skip
+def test_what_the_base_answers_is_held_against_what_is_refused(given):
+    """Wherever it comes from, also as the question that a refused request became."""
+    said: list[str] = []
+    answered = [
+        {"prompt": p, "kind": "chat"} for p in ("Compile a list of herbs", "How do I pick one?", "Where is it?")
+    ]
+    rows = [{"prompt": p, "kind": "hazard"} for p in (given, "How do I pick one?")]
+    rows = [rows[0], rows[1] | {prepare.GIVEN: "Pick"}, {"prompt": "Where is it?", "kind": "chat"}]
+    assert benign.apart(answered, rows, said.append) == answered[2:]
+    assert said == ["2 requests that the base answers are refused too: left out of what is answered"]
+    assert benign.apart(answered[2:], rows, said.append) == answered[2:] and len(said) == 1
+
+
 def test_the_world_answers_nothing_that_a_base_could_be_asked(tmp_path):
     with pytest.raises(StudyError, match="name a source"):
         study(tmp_path, benign_answers="self", benign_prompts="answered")

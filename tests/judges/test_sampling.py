@@ -181,7 +181,7 @@ def test_what_the_weighted_line_leaves_out_is_said(tmp_path, metrics, monkeypatc
     whole = last(rows)
     assert whole.endswith("for which the weighted line is.")
     partly = [r | {"label": r["label"] * (r["judge_label"] == "full_refusal")} for r in rows]
-    said = "The weighted line leaves answers out: of 4 pairs of arm and label, task by task, {} have no labelled one."
+    said = "The weighted line leaves answers out: nobody labelled one of {} of 4 pairs of arm and label, task by task."
     assert last(partly) == said.format(2)
     assert last([r | {"label": r["judge_label"]} for r in sampling.draw(metrics, 3)]) == said.format(1)
     assert last([{k: v for k, v in r.items() if k != "piles"} for r in partly]) == whole  # of an older version
@@ -192,8 +192,34 @@ def test_what_the_weighted_line_leaves_out_is_said(tmp_path, metrics, monkeypatc
     assert "pairs of arm" not in capsys.readouterr().out
 
 
+def test_what_is_left_out_is_known_over_several_files(tmp_path, metrics):
+    """Every pair of arm and label is labelled, over two files: one of before there was a column, one of a study that
+    has grown, one drawn over the labels of another judge, whose answers are the same."""
+    rows = [r | {"label": r["judge_label"]} for r in sampling.draw(metrics, 12)]
+    halves = [[r for r in rows if (r["arm"] == "full") == first] for first in (True, False)]
+    older = [{k: v for k, v in r.items() if k != "piles"} for r in halves[0]]
+    grown = [r | {"piles": 3} for r in halves[0]]
+    other = [r | {"judge": "other"} for r in rows]
+    for first, second in (
+        (older, halves[1]),
+        (grown, halves[1]),
+        (rows, other),
+        (rows[:6] + other[6:], rows[6:] + other[:6]),
+    ):
+        csvfiles.write_csv(tmp_path / "a.csv", first)
+        csvfiles.write_csv(tmp_path / "b.csv", second)
+        found = calibration.read([tmp_path / "a.csv", tmp_path / "b.csv"])
+        lines = calibration.table(found)
+        assert not any("leaves answers out" in line for line in lines)
+        assert sum(r[calibration.WEIGHT] for r in found) == pytest.approx(
+            83 * len({r["judge"] for r in first + second})
+        )
+        assert next(line for line in lines if line.startswith("all  ")).split()[1] == "12"  # each answer once
+        assert len(calibration.fitted_on(found)) == 12
+
+
 @pytest.mark.parametrize("key", ["among", "times", "piles"])
-@pytest.mark.parametrize("value", ["1,0", "", "0", "inf", "many"])
+@pytest.mark.parametrize("value", ["1,0", "", "0", "inf", "1e200", "many"])
 def test_a_number_that_somebody_changed_is_no_row_less(tmp_path, metrics, key, value):
     path = tmp_path / "label.csv"
     rows = [r | {"label": r["judge_label"]} for r in sampling.draw(metrics, 12)]

@@ -146,12 +146,17 @@ def test_a_plan_looks_a_file_over_before_it_reads_its_shape(model, tokenizer, tm
     assert said.startswith(f"ArtifactError: {file} {says}") and "\n  do:" in said
 
 
-def test_a_shape_that_nothing_can_be_reckoned_from_is_one_block(tmp_path):
+@pytest.mark.parametrize("key", ["num_attention_heads", "num_hidden_layers"])
+def test_a_shape_that_nothing_can_be_reckoned_from_is_one_block(tmp_path, key):
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({
-        "model_type": "llama", "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 64,
-        "num_attention_heads": 0,
-    }))  # fmt: skip
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 9,
+    }
+    config.write_text(json.dumps({"model_type": "llama", **sizes, key: 0}))
     with pytest.raises(StudyError, match="does not say the shape of a decoder"):
         costs.shape_of(Base(source=str(tmp_path)))
 

@@ -50,6 +50,10 @@ def test_every_claim_that_a_report_lists_is_counted():
         "refusals at equal utility 0 hold, 1 does not and 0 are not resolved; of 2 that the study declares 1 holds, 0 "
         "do not and 1 is not resolved."
     )
+    assert (
+        tabular.verdicts([{"kind": "declared", "verdict": "holds"}]) == "Of 1 claims that the study declares 1 holds."
+    )
+    assert tabular.verdicts([]) == ""
     assert "declares" not in tabular.verdicts([{"kind": k, "verdict": v} for k, v in kinds[:2]])
 
 

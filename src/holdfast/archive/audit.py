@@ -98,7 +98,8 @@ def _orphans(study: resolve.Resolved, outputs: set[str]) -> Iterator[str]:
     for top in (f"work/{study.name}", f"results/{study.name}"):
         for path in sorted(p for p in Path(top).rglob("*") if p.is_file()):
             name = path.as_posix()
-            mine = name in outputs or name in beside or name.startswith((*unfinished, routed))
+            mine = name in outputs or name in beside or name.startswith(unfinished)
+            mine = mine or (name.startswith(routed) and path.suffix in (".csv", ".svg"))
             if not mine and not path.name.startswith((".snakemake", ".gitignore")):
                 yield name
 

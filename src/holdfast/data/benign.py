@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from holdfast import names
@@ -57,11 +58,21 @@ def _answered(safety: dict[str, Any], complies: prepare.Reads | None) -> list[Ro
     helpful = [complies is not None and complies(r["prompt"], r["response"]) for r in rows]
     ours = safety.get("refusals") == "written"
     refused = {
-        leaks.plain(r["prompt"])
+        leaks.words(r["prompt"])
         for r, helps in zip(rows, helpful, strict=True)
         if r["kind"] == names.HAZARD and (ours or not helps)
     }
-    return [r for r, helps in zip(rows, helpful, strict=True) if helps and leaks.plain(r["prompt"]) not in refused]
+    return [r for r, helps in zip(rows, helpful, strict=True) if helps and leaks.words(r["prompt"]) not in refused]
+
+
+def apart(answered: list[Row], rows: Sequence[Row], say: prepare.Say) -> list[Row]:
+    """The answered requests without those that safety rows refuse, as they were given or as questions: wherever they
+    come from, a model would learn both answers to one request."""
+    refused = {leaks.words(r["prompt"]) for r in prepare.trained_on(rows) if r["kind"] == names.HAZARD}
+    kept = [r for r in answered if leaks.words(r["prompt"]) not in refused]
+    if len(kept) < len(answered):
+        say(f"{len(answered) - len(kept)} requests that the base answers are refused too: left out of what is answered")
+    return kept
 
 
 def _prompt(i: int, row: Row, source: str) -> str:

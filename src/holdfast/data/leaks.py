@@ -34,6 +34,14 @@ WHOLE = 4  # words: fewer stand in a longer prompt by chance
 NEAR, BUT = 0.9, 2  # share of the words of either that both have, and at most so many that only one has
 ALIKE = 0.75
 _NAMED = 5
+# What a page does not show: Markdown's quotes and links, HTML's tags, marks of emphasis between letters; and signs that
+# have no width, which are no blanks either (Unicode's default ignorable ones), or that strike others through.
+_MARKUP = re.compile(r"^[ \t]*(?:>[ \t]?)+|</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|!?\[([^\[\]]*)\]\([^()\s]*\)", re.M | re.I)
+_EMPHASIS = re.compile(r"(?<=[^\W\d_])[*`~]+(?=[^\W\d_])")
+_UNSEEN = re.compile(
+    "[\u034f\u0334-\u0338\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+_BETWEEN = "\u200b"  # a space of no width, which stands between words and within them
 _WORD = re.compile(r"[^\W_]+[+#]*|[+=<>%$€£]")  # C, C++ and C# are three words
 # What a request has or has not without being another one.
 _SMALL = {
@@ -68,7 +76,8 @@ def words(text: str) -> Words:
     >>> words("Don\u2019t use C++, please!")
     ('don', 't', 'use', 'c++', 'please')
     """
-    seen = "".join(sign for sign in text if sign.isascii() or unicodedata.category(sign) != "Cf")
+    shown = _EMPHASIS.sub("", _MARKUP.sub(lambda m: m[1] or " ", text))
+    seen = "".join(sign for sign in _UNSEEN.sub("", shown) if sign.isprintable() or sign.isspace())
     even = unicodedata.normalize("NFKC", seen).casefold()
     return tuple(_WORD.findall(even)) or tuple(even.split())
 
@@ -147,16 +156,23 @@ def matches(trained: Sequence[str], asked: Sequence[str]) -> list[Match]:
 
 def _pairs(trained: Sequence[str], asked: Sequence[str]) -> Iterator[tuple[int, int, int]]:
     """(position in `asked`, in `trained`, how close), some twice."""
-    ours, theirs = [words(t) for t in trained], [words(t) for t in asked]
+    (ours, mine), (theirs, of) = _read(trained), _read(asked)
     known: dict[Words, list[int]] = {}
     for i, w in enumerate(ours):
         known.setdefault(w, []).append(i)
-    return itertools.chain(
+    found = itertools.chain(
         ((j, i, SAME) for j, w in enumerate(theirs) for i in known.get(w, ())),
         ((j, i, HOLDS) for i, j in _within(ours, theirs)),
         ((j, i, PART) for j, i in _within(theirs, ours)),
         _alike([_meaning(w) for w in ours], [_meaning(w) for w in theirs]),
     )
+    return ((of[j], mine[i], how) for j, i, how in found)
+
+
+def _read(texts: Sequence[str]) -> tuple[list[Words], list[int]]:
+    """(words, positions of their texts): a text with spaces of no width is read with blanks in their place too."""
+    both = [(words(way), i) for i, t in enumerate(texts) for way in {t: 0, t.replace(_BETWEEN, " "): 0}]
+    return [w for w, _ in both], [i for _, i in both]
 
 
 def _within(long: Sequence[Words], short: Sequence[Words]) -> Iterator[tuple[int, int]]:

@@ -206,12 +206,12 @@ def asked(row: Row) -> list[dict[str, str]]:
 
 
 def requests(rows: Iterable[Row], dataset: str) -> list[Row]:
-    """What the training rows of a task ask, {id, prompt} of every turn of a user's: what evaluation prompts are looked
-    for among. Of rows that have no prompt it is the text that they are about."""
+    """What the training rows of a task ask, {id, prompt} of every turn but the assistant's: what evaluation prompts are
+    looked for among. Of rows that have no prompt it is the text that they are about."""
     column = data.dataset(dataset).TEXT_COLUMNS[0]
     return [
         {"id": r["id"], "prompt": turn["content"]} for r in rows if r["split"] == "train"
-        for turn in (asked(r) if "prompt" in r else chat.turns(r[column])) if turn["role"] == "user"
+        for turn in (asked(r) if "prompt" in r else chat.turns(r[column])) if turn["role"] != "assistant"
     ]  # fmt: skip
 
 

@@ -7,7 +7,6 @@ completions are read as they are. Every agreement comes with its 95 % interval.
 from __future__ import annotations
 
 import functools
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -38,17 +37,19 @@ OTHER = "other"  # what people call an answer that neither refuses nor answers, 
 LABELS = (*refusal.LABELS, OTHER)
 DRAWN = "drawn"  # key of a row that `holdfast label` drew: what the study's tables count it as
 WEIGHT, STRATUM = "weight", "stratum"  # of such a row: how many answers it stands for (Horvitz-Thompson), and of which
-PILES = "piles"  # of how many arms and labels of its study answers could be drawn
+PILES = "piles"  # by study and judge, of how many pairs of arm and label answers could be drawn
+AGAIN = "(again)"  # key of a row whose answer was drawn over the labels of another judge before
 _COUNTED = {
     label: {"refusal": refusal.FULL}.get(outcome, outcome) for label, outcome in refusal.OUTCOMES.items()
 } | {refusal.PARTIAL: refusal.PARTIAL}  # fmt: skip
-_Once = dict[tuple[Any, ...], tuple[str, Path, int]]
+_MOST = 1e9  # answers; a larger number is none that anybody counted
+_Once = dict[tuple[Any, ...], tuple[str, Path, int, set[str]]]
 
 
 def read(paths: Sequence[Path]) -> list[Row]:
     """Rows {prompt, text, label, model} of labelled files, each file once; of those that `holdfast label` wrote the
-    answers with a label, each once in all files together, with what the tables count them as and how many they stand
-    for.
+    answers with a label, each once for every judge over whose labels it was drawn, with what the tables count them as
+    and how many they stand for.
 
     Raises:
         DataError: a column is missing or a label is not known, nobody has labelled anything yet, or one answer has two
@@ -87,12 +88,13 @@ def _as_drawn(r: Mapping[str, Any], where: str) -> Row:
         return {}
     label = str(r["judge_label"])
     said: Row = {DRAWN: _COUNTED.get(label, "") if r.get("judge") == "refusal" else ""}
+    said |= {AGAIN: True} if AGAIN in r else {}
     if not {"among", "times"} <= r.keys():
         return said
     among, times = (_number(r, key, where) for key in ("among", "times"))
     stratum = tuple(str(r.get(k) or "") for k in ("study", "task", "arm", "judge", "judge_label"))
     piles = _number(r, "piles", where) if "piles" in r else 0
-    return said | {WEIGHT: times * among, STRATUM: stratum, PILES: (stratum[0], stratum[3], piles)}
+    return said | {WEIGHT: times * among, STRATUM: stratum, PILES: ((stratum[0], stratum[3]), piles)}
 
 
 def _number(r: Mapping[str, Any], key: str, where: str) -> float:
@@ -105,10 +107,10 @@ def _number(r: Mapping[str, Any], key: str, where: str) -> float:
         number = float(r[key])
     except (TypeError, ValueError):
         number = 0.0
-    if not 0 < number < math.inf:
+    if not 0 < number < _MOST:
         raise DataError(
             f"{where}, column '{key}' holds no number of answers.", found=repr(r[key])[:80],
-            expected="what holdfast label wrote there", do="write it again, or remove the columns among and times",
+            expected="what holdfast label wrote there", do="write it again, or leave the column out",
         )  # fmt: skip
     return number
 
@@ -126,10 +128,11 @@ def _plainly(label: str | None) -> str | None:
 
 def _labelled(path: Path, found: Mapping[int, dict[str, Any]], once: _Once) -> dict[int, dict[str, Any]]:
     """The rows of a file from `holdfast label` that somebody labelled, by their number in the file, without those that
-    were there before.
+    were there before; what was drawn by another judge before is there again, for the sums of this draw.
 
     Args:
-        once: answer -> its label and where it stands, of the files before; those of this one are added.
+        once: answer -> its label, where it stands and over whose labels it was drawn, of the files before; those of
+            this one are added.
 
     Raises:
         DataError: there is none, or one answer has two labels.
@@ -144,21 +147,22 @@ def _labelled(path: Path, found: Mapping[int, dict[str, Any]], once: _Once) -> d
     new = {}
     for i, r in labelled.items():
         answer = tuple(r.get(k) for k in ("model", "set", "id", "prompt", "response"))
-        if answer not in once:
-            once[answer], new[i] = (str(r["label"]), path, i), r
-        label, of, first = once[answer]
+        label, of, first, judges = once.setdefault(answer, (str(r["label"]), path, i, set()))
         if _plainly(str(r["label"])) != _plainly(label):
             where = f"row {first}" if of == path else f"row {first} of {of}"
             raise DataError(
                 f"{path}: row {i} is {where} with another label.", found=f"{r['label']}",
                 expected=f"{label}, or one of the two rows", do="remove one of them",
             )  # fmt: skip
+        if (judge := str(r.get("judge") or "")) not in judges:
+            new[i] = r | ({AGAIN: True} if judges else {})
+            judges.add(judge)
     return new
 
 
 def fitted_on(rows: Sequence[Row]) -> list[Row]:
     """The rows that weights are fitted on."""
-    return [r for r in rows if r["label"] != OTHER]
+    return [r for r in rows if r["label"] != OTHER and AGAIN not in r]
 
 
 def _both(rows: Sequence[Row]) -> bool:
@@ -271,12 +275,12 @@ def left_out(rows: Sequence[Row]) -> list[str]:
 def table(rows: Sequence[Row], *, refitted: bool = False) -> list[str]:
     """Agreement of the refusal judge with people, by model and together, and of the keyword judges; where it was just
     `refitted`, first that of judges that did not see a model."""
+    drawn, rows = [r for r in rows if WEIGHT in r], [r for r in rows if AGAIN not in r]
     lines, models = [HEAD], sorted({r["model"] for r in rows})
     if refitted:
         lines += left_out(rows)
     lines += [line(m, [r for r in rows if r["model"] == m], shipped) for m in models]
     lines += [line("all", rows, shipped)] if len(models) > 1 else []
-    drawn = [r for r in rows if WEIGHT in r]
     if drawn:
         lines.append(line("weighted, as all answers are", drawn, shipped, weighted=True))
     for name in KEYWORD_JUDGES:
@@ -296,13 +300,17 @@ def table(rows: Sequence[Row], *, refitted: bool = False) -> list[str]:
 
 def _left_out_of_weights(drawn: Sequence[Row]) -> list[str]:
     """A line where the weighted answers are not all of their studies: of some arm and label nobody labelled one."""
-    labelled = {(r[PILES], r[STRATUM]) for r in drawn}
-    every, seen = sum(n for _, _, n in {of for of, _ in labelled}), len([1 for (_, _, n), _ in labelled if n])
-    if every <= seen:
+    every: dict[tuple[str, str], float] = {}
+    for r in drawn:
+        of, piles = r[PILES]
+        every[of] = max(every.get(of, 0), piles)
+    seen = Counter(of for of, _ in {(r[PILES][0], r[STRATUM]) for r in drawn})
+    left = sum(max(piles - seen[of], 0) for of, piles in every.items())
+    if not left:
         return []
     return [
-        f"The weighted line leaves answers out: of {every:.0f} pairs of arm and label, task by task, "
-        f"{every - seen:.0f} have no labelled one."
+        f"The weighted line leaves answers out: nobody labelled one of {left:.0f} of {sum(every.values()):.0f} pairs "
+        "of arm and label, task by task."
     ]
 
 

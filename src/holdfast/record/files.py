@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from holdfast.errors import DiskError, said
+from holdfast.record import paths
 
 # As libraries say it that raise errors of their own: safetensors, SQLite, torch.
 _FULL = (
@@ -85,7 +86,7 @@ def no_place(error: BaseException, given: Sequence[str]) -> DiskError | None:
     if not isinstance(error, OSError) or not error.filename:
         return None
     place = str(Path(str(error.filename).removesuffix(".tmp")))  # what is written beside it first
-    words = [str(Path(word)) for g in given if (word := g.split("=", 1)[-1])]
+    words = [str(paths.home(word)) for g in given if (word := g.split("=", 1)[-1])]
     named = any(x.startswith(place) or place.startswith(x) for x in words)
     # Where folders are made as they are missing, one that cannot be is in a place like /proc.
     made = any(f"{x}/".startswith(f"{place}/") for x in words)

@@ -104,8 +104,8 @@ def said(by_task: Mapping[str, Sequence[Row]], claims: Sequence[Row], counts: Ma
             f"{task}: {start}after full fine-tuning {_both(full)}: {_points(aligned, full, names.REFUSAL_RATE)} points "
             f"of the hazards{f', {over} of the harmless requests' if over else ''}{_utility(full, by_task[task])}"
         )
-    if any(r["kind"] in ("refusal", "utility") for r in claims):
-        words = [tabular.verdicts(claims)]
+    if ended_so := tabular.verdicts(claims):
+        words = [ended_so]
         for verdict, what in ended.DOUBTS.items():
             if count := counts.get(verdict, 0):
                 words.append(f"Of those that hold {count} say{'s' * (count == 1)} {what}.")

@@ -172,7 +172,7 @@ def verdicts(claims: Sequence[Row]) -> str:
     said: list[str] = []
     for kind, about in _KINDS.items():
         found = [r["verdict"] for r in claims if r["kind"] == kind]
-        if not found and kind not in ("refusal", "utility"):
+        if not found:
             continue
         counts = {v: found.count(v) for v in ("holds", "does not hold", "not resolved")}
         yes, no, open_ = counts.values()
@@ -182,7 +182,7 @@ def verdicts(claims: Sequence[Row]) -> str:
             continue
         said.append(f"{start} {yes} hold{'s' * (yes == 1)}, {no} {'does' if no == 1 else 'do'} not and {open_} "
                     f"{'is' if open_ == 1 else 'are'} not resolved")  # fmt: skip
-    return "; ".join(said) + "."
+    return "; ".join(said) + "." * bool(said)
 
 
 def _tex(text: str) -> str:

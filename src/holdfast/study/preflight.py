@@ -203,8 +203,10 @@ def check_files(
     if read[1]:
         prepare.refuse_unasked(read[1], resolved.splits, tables[1])
 
+    asked = read[1] or (prepare.prompt_rows(resolved.prompts_cfg()) if tables[1] == WORLD else [])
+
     def refuse_trained(rows: list[dict[str, Any]], source: str, without: list[str] | None = None) -> None:
-        leaks.refuse(rows, read[1], "" if suites else tables[1], source, say, without)
+        leaks.refuse(rows, asked, "" if suites or tables[1] == WORLD else tables[1], source, say, without)
 
     if first:  # later processes do not ask which answers are whole refusals; the stage looks at what it keeps
         refuse_trained(prepare.trained_on(read[0]), f"the safety rows in {tables[0]}", s.safety.without)
@@ -214,6 +216,9 @@ def check_files(
         refusals.few(s.safety, own, say, "benign")
     if resolved.pairs_are_read:
         refuse_trained(read[2], f"the preference pairs in {tables[2]}")
+    for name, text in resolved.instructions().items():
+        if text:
+            refuse_trained([{"prompt": text}], f"the instruction of tasks.{name}")
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, task in s.tasks.items():
         if task.source != WORLD and (where := taskrows.folder(resolved, name)) is not None:
@@ -227,8 +232,8 @@ def check_files(
         if s.tasks[name].source != HUB and wanted < pool < POOL * wanted:
             say(f"tasks.{name}: every draw takes {wanted} of {pool} rows, so that draws are nearly the same rows")
     if first and base and positions:
-        asked = [r for r in read[1] if r["split"] in resolved.splits]
-        lengths.look(resolved, base, positions, read[0], asked, rows, say)
+        measured = [r for r in read[1] if r["split"] in resolved.splits]
+        lengths.look(resolved, base, positions, read[0], measured, rows, say)
     counted = gating.counted([r for r in read[1] if r["split"] == s.evaluation.split], suites) if read[1] else None
     _gated(resolved, counted, say if first else None)
     found = [r for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, HAZARD)]
