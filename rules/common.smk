@@ -15,6 +15,12 @@ def code(script, *modules):
     )
 
 
+def asked_of(*sources):
+    """The prompts that rows of these may not hold; nothing where all are the world's, which are drawn apart."""
+    apart = {*sources, S.study.evaluation.source} == {"world"}
+    return [] if apart else f"{W}/data/prompts.parquet"
+
+
 @functools.cache
 def requests():
     """Stage of the cost model -> what its jobs ask of a scheduler; nothing where jobs run here, whose planning knows no

@@ -1,12 +1,6 @@
 """Data preparation. Reads the world, the hub or the user's files; writes work/<study>/data/*.parquet."""
 
 
-def asked_of(*sources):
-    """The prompts that rows of these may not hold; nothing where all are the world's, which are drawn apart."""
-    apart = {*sources, S.study.evaluation.source} == {"world"}
-    return [] if apart else f"{W}/data/prompts.parquet"
-
-
 rule prepare_safety:
     """Preparing safety rows"""
     input:
