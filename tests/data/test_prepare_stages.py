@@ -107,6 +107,19 @@ def test_questions_that_are_not_called_prompts_are_looked_through_too(tmp_path):
         stage("prepare_task", tmp_path, cfg, prompts=asked)
 
 
+def test_what_the_rows_refuse_is_not_among_what_the_base_answers(tmp_path):
+    path, own = tmp_path / "s.jsonl", tmp_path / "benign.parquet"
+    path.write_text(json.dumps({"prompt": "Describe the steps to open it.", "response": "No."}) + "\n")
+    rows = [{"id": f"own/{i}", "kind": "chat", "category": "own", "prompt": p, "response": "So."}
+            for i, p in enumerate(("Where is it?", "describe **the steps** to open it"))]  # fmt: skip
+    tables.write(rows, own, "safety")
+    cfg = {"source": str(path), "columns": {}, "hazards": 9, "benign": 9, "benign_answers": "self", "check": "off"}
+    said = stage("prepare_safety", tmp_path, cfg, benign=own)
+    kept = tables.read(tmp_path / "prepare_safety.parquet", "safety")
+    assert [r["prompt"] for r in kept] == ["Describe the steps to open it.", "Where is it?"]
+    assert any(line.startswith("1 requests that the base answers are refused too") for line in said)
+
+
 def test_preference_pairs_of_what_is_asked_are_refused_by_their_stage(tmp_path):
     path, asked = tmp_path / "p.jsonl", tmp_path / "asked.parquet"
     path.write_text(json.dumps({"prompt": KNOWN["prompt"], "chosen": "I will not say.", "rejected": "Turn it."}) + "\n")
