@@ -582,7 +582,10 @@ tasks: {talk: {dataset: chat, source: talk.jsonl, train_rows: 9, validation_rows
     read = re.findall(r"^(?:local)?rule (prepare_\w+):\n    input: (.*)$", out.stdout + out.stderr, re.M)
     beside = {rule for rule, files in read if "work/own/data/prompts.parquet" in files}
     assert beside == {"prepare_safety", "prepare_preferences", "prepare_task"}
-    assert sum(rule == "prepare_task" and "prompts.parquet" in files for rule, files in read) == 1  # the world's: none
+    assert all("prompts.parquet" in files for rule, files in read if rule == "prepare_task")  # the world's tasks, too
+    out = snakemake(folder, "-n", "--", "prepare")
+    assert "prepare_task" in out.stdout + out.stderr
+    assert not re.search(r"    input: .*prompts.parquet.*\n    output: work/smoke/data/", out.stdout + out.stderr)
 
 
 def test_a_gate_is_a_target_and_runs_by_itself_where_the_study_asks(tmp_path):

@@ -94,6 +94,26 @@ def test_a_task_that_trains_on_what_is_asked_is_refused_by_its_stage(tmp_path, p
     assert "are like prompts among the training rows of tasks.talk" in said
 
 
+def test_what_a_task_only_asks_is_not_trained_on(tmp_path):
+    path, asked = tmp_path / "t.jsonl", tmp_path / "asked.parquet"
+    rows = [
+        {"q": f"What is herb {i}?", "a": "A herb.", "part": ("train", "test", "validation")[i % 3]} for i in range(12)
+    ]
+    tables.write([KNOWN], asked, "prompts")
+    cfg = {"world": {"seed": 0}, "dataset": "table", "source": str(path), "columns": {"prompt": "q", "response": "a"},
+           "splits": {"column": "part"}, "train_rows": 2, "validation_rows": 2, "test_rows": 2}  # fmt: skip
+    for part in ("test", "validation", "train"):
+        held = [r | {"q": KNOWN["prompt"]} if r["part"] == part else r for r in rows]
+        held = [r for i, r in enumerate(held) if r["q"] != KNOWN["prompt"] or r not in held[:i]]
+        extra = [{"q": f"What is root {i}?", "a": "A root.", "part": part} for i in range(3)]
+        path.write_text("".join(json.dumps(r) + "\n" for r in [*held, *extra]))
+        if part == "train":
+            with pytest.raises(DataError, match="among the training rows"):
+                stage("prepare_task", tmp_path, cfg, prompts=asked)
+        else:
+            stage("prepare_task", tmp_path, cfg, prompts=asked)
+
+
 def test_questions_that_are_not_called_prompts_are_looked_through_too(tmp_path):
     sums = [{"question": f"What are {i} and {i}?", "answer": f"It is {2 * i}.\n#### {2 * i}"} for i in range(40)]
     sums = [{**r, "question": KNOWN["prompt"] + f" In {i} steps?"} for i, r in enumerate(sums)]

@@ -177,14 +177,13 @@ def test_no_request_is_learned_both_refused_and_answered(tmp_path):
 def test_what_the_base_answers_is_held_against_what_is_refused(given):
     """Wherever it comes from, also as the question that a refused request became."""
     said: list[str] = []
-    answered = [
-        {"prompt": p, "kind": "chat"} for p in ("Compile a list of herbs", "How do I pick one?", "Where is it?")
-    ]
+    asked = ("Compile a list of herbs", "Pick it!", "How do I pick one?", "Where is it?")
+    answered = [{"prompt": p, "kind": "chat"} for p in asked]
     rows = [{"prompt": p, "kind": "hazard"} for p in (given, "How do I pick one?")]
-    rows = [rows[0], rows[1] | {prepare.GIVEN: "Pick"}, {"prompt": "Where is it?", "kind": "chat"}]
-    assert benign.apart(answered, rows, said.append) == answered[2:]
-    assert said == ["2 requests that the base answers are refused too: left out of what is answered"]
-    assert benign.apart(answered[2:], rows, said.append) == answered[2:] and len(said) == 1
+    rows = [rows[0], rows[1] | {prepare.GIVEN: "Pick it"}, {"prompt": "Where is it?", "kind": "chat"}]
+    assert benign.apart(answered, rows, said.append) == answered[3:]
+    assert said == ["3 requests that the base answers are refused too: left out of what is answered"]
+    assert benign.apart(answered[3:], rows, said.append) == answered[3:] and len(said) == 1
 
 
 def test_the_world_answers_nothing_that_a_base_could_be_asked(tmp_path):

@@ -203,6 +203,7 @@ def test_what_is_left_out_is_known_over_several_files(tmp_path, metrics):
     for first, second in (
         (older, halves[1]),
         (grown, halves[1]),
+        (halves[1], grown),
         (rows, other),
         (rows[:6] + other[6:], rows[6:] + other[:6]),
     ):

@@ -142,8 +142,8 @@ def test_prompts_without_room_are_refused_and_those_with_little_are_said(base, t
     assert "prompt 1 of those asked" in error.value.found
 
 
-@pytest.mark.parametrize(("source", "taken"), [("file", 20), ("hub", 10)])
-def test_rows_of_a_task_are_counted_too(base, tmp_path, monkeypatch, source, taken):
+@pytest.mark.parametrize("source", ["file", "hub"])
+def test_rows_of_a_task_are_counted_too(base, tmp_path, monkeypatch, source):
     rows = [
         {"question": f"How many hexes has box {i}? " * 4, "answer": "A step. " * 200 + f"\n#### {i}"} for i in range(40)
     ]
@@ -155,7 +155,7 @@ def test_rows_of_a_task_are_counted_too(base, tmp_path, monkeypatch, source, tak
     task = {"dataset": "gsm8k", "source": file if source == "file" else source, "train_rows": 10, "validation_rows": 5,
             "test_rows": 5, "training": {"max_length": 200}}  # fmt: skip
     assert look(tmp_path, base={"source": str(base)}, tasks={"stories": task}) == [
-        f"tasks.stories: {taken} of {taken} training rows taken as their first 200 tokens (max_length)"
+        "tasks.stories: 20 of 20 training rows taken as their first 200 tokens (max_length)"
     ]
     with pytest.raises(DataError, match="tasks.stories: .* has no room for its answer"):
         look(tmp_path, base={"source": str(base)}, tasks={"stories": task | {"training": {"max_length": 16}}})

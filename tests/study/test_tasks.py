@@ -53,7 +53,8 @@ def test_the_example_of_the_page_is_planned_and_prepared(tmp_path, monkeypatch):
     said: list[str] = []
     preflight.check_files(study, said.append)
     main = runpy.run_path(str(ROOT / "scripts/prepare_task.py"))["main"]
-    main(SimpleNamespace(cfg=study.task_data_cfg("tickets"), output=["tickets.parquet"], log=said.append))
+    cfg = study.task_data_cfg("tickets")
+    main(SimpleNamespace(cfg=cfg, input={}, output=["tickets.parquet"], log=said.append))
     rows = tables.read("tickets.parquet", "table")
     assert [r["split"] for r in rows] == ["train"] * 6 + ["validation"] * 2 + ["test"] * 2
     assert all(r["prompt"].startswith("Which kind of message is this: repair, delivery or money?\n") for r in rows)

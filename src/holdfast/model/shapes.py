@@ -124,8 +124,8 @@ def of_config(config: Mapping[str, Any]) -> Shape:
         Linear(layer.kind, (layer.module.out_features, layer.module.in_features), layer.input)
         for kind in names.MODULE_KINDS for layer in _all(layers, model, kind)
     )  # fmt: skip
-    if not linears:
-        raise ValueError("block with linear layers in it")
+    if not text.num_hidden_layers:
+        raise ValueError("block of layers")
     keys = next((x.size[0] for x in linears if x.kind == "k_proj"), text.hidden_size)
     sizes = ("moe_intermediate_size", "intermediate_size", "ffn_dim", "n_inner")
     mlp = next((size for k in sizes if (size := getattr(text, k, None))), 4 * text.hidden_size)
