@@ -219,6 +219,18 @@ def test_what_is_left_out_is_known_over_several_files(tmp_path, metrics):
         assert len(calibration.fitted_on(found)) == 12
 
 
+def test_a_study_that_had_fewer_pairs_hides_none_that_is_left_out(tmp_path, metrics):
+    rows = [r | {"label": r["judge_label"]} for r in sampling.draw(metrics, 12)]
+    older = [r | {"piles": 3} for r in rows if r["arm"] == "full" and r["judge_label"] != "compliance"]
+    whole = [r for r in rows if r["arm"] == "warp"]
+    for first, second in ((older, whole), (whole, older)):
+        csvfiles.write_csv(tmp_path / "a.csv", first)
+        csvfiles.write_csv(tmp_path / "b.csv", second)
+        assert (
+            "one of 1 of 4 pairs" in calibration.table(calibration.read([tmp_path / "a.csv", tmp_path / "b.csv"]))[-1]
+        )
+
+
 @pytest.mark.parametrize("key", ["among", "times", "piles"])
 @pytest.mark.parametrize("value", ["1,0", "", "0", "inf", "1e200", "many"])
 def test_a_number_that_somebody_changed_is_no_row_less(tmp_path, metrics, key, value):
