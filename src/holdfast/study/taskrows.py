@@ -54,9 +54,8 @@ def drawn(resolved: Resolved, name: str, where: Path, small: Callable[[Path], bo
         return []
     splits = list(parts) if len(parts) == len(files) else list(map(sources.part, files))
     also = [] if "train" in splits else ["train"]  # which is cut from the others then
-    rows = []
+    rows, how = [], table.reading(task.dataset, cfg)
     for split, file in zip(splits, files, strict=True):
-        how = table.reading(task.dataset, cfg)
         found = fetch.read_local(task.dataset, file, how)[: task.train_rows] if small(file) else []
         rows += [r | {"split": kind} for kind in [split, *also] for r in found]
     return rows
