@@ -97,7 +97,7 @@ def of_config(config: Mapping[str, Any]) -> Shape:
     """The shape of a model with this config.json, of any architecture that transformers knows.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError: no decoder could be built from it.
+        ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError: no decoder of such sizes.
     """
     import torch
     from huggingface_hub.errors import StrictDataclassError
