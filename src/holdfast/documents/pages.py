@@ -70,9 +70,9 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
         )
     )  # fmt: skip
     newer, newer_ranks = (csvfiles.read_csv(docs / f"demo/{name}-methods.csv") for name in ("curves", "ranks"))
-    real, suites, trial, spiced, unprompted, newer_real = (
+    real, suites, trial, spiced, unprompted, newer_real, travelled = (
         csvfiles.read_csv(docs / f"real/{name}.csv")
-        for name in ("table", "suites", "trial", "risk", "unprompted", "all")
+        for name in ("table", "suites", "trial", "risk", "unprompted", "all", "travel")
     )
     learned = [r for r in real if r["task"] in SHORT]
     return {
@@ -105,6 +105,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
         ("docs/real/README.md", "risk"): tabular.overview(spiced, BRIEF),
         ("docs/real/README.md", "unprompted"): tabular.overview(unprompted, BRIEF),
         ("docs/real/README.md", "all"): tabular.overview(newer_real, BRIEF),
+        ("docs/real/README.md", "travel"): tabular.overview(travelled, BRIEF),
         ("docs/real/README.md", "mixes"): tables.mixes(csvfiles.read_csv(docs / "real/mixes.csv")),
         ("docs/real/README.md", "claims"): f"{tabular.verdicts(csvfiles.read_csv(docs / 'real/claims.csv'))}\n",
     }

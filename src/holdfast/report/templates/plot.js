@@ -164,14 +164,16 @@
     const clear = ([a, b, c, d]) => a > LEFT && c < WIDTH - 2 && b > TOP - 8 && d < HEIGHT - BOTTOM
       && !taken.some(([e, f, g, h]) => a < g && c > e && b < h && d > f);
     for (const { p, at: [px, py] } of named) {
-      const wide = p.arm.length * 5.4;
+      const look = looks[p.family];
+      const text = make("text", svg, { class: "name", style: `--of: ${look.role ? "var(--ink)" : look.colour}` }, p.arm);
+      const wide = text.getComputedTextLength() || p.arm.length * 6.5; // nothing is measured where nothing is shown
       const places = [[px + 6, py - 17], [px - 6 - wide, py - 17], [px + 6, py + 6], [px - 6 - wide, py + 6],
         [px + 9, py - 5], [px - 9 - wide, py - 5], [px - wide / 2, py - 19], [px - wide / 2, py + 8]];
       const spot = places.map(([a, b]) => [a, b, a + wide, b + 11]).find(clear);
-      if (!spot) continue;
+      if (!spot) { text.remove(); continue; }
       taken.push(spot);
-      const look = looks[p.family];
-      make("text", svg, { x: spot[0], y: spot[3] - 2, class: "name", style: `--of: ${look.role ? "var(--ink)" : look.colour}` }, p.arm);
+      text.setAttribute("x", spot[0]);
+      text.setAttribute("y", spot[3] - 2);
     }
   }
 
