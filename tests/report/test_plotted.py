@@ -52,17 +52,8 @@ def test_the_data_cannot_leave_its_element():
     assert "<" not in text and json.loads(text) == {"a": "</script><script>"}
 
 
-@pytest.fixture(scope="module")
-def many(tmp_path_factory):
-    """The plot of fifty arms, as the report has it."""
-    rows = [row("aligned", 0.98, 0.03, 0.01)]
-    rows += [row(f"arm-{i}", (i * 37 % 100) / 100, 0.02, 0.02 + (i * 61 % 97) / 140) for i in range(50)]
-    rows += [row(f"near-{i}", 0.9 + i / 200, 0.02, 0.91 - i / 200) for i in range(3)]  # of the front, side by side
-    rows += [row(f"of.x-{i}", i / 10, 0.5, 0.5, family="of") for i in range(9)]
-    fronts = [{"task": "t", "arm": r["arm"], "on_front": "yes", "utility_sd": "", "refusal_sd": "", "correlation": ""}
-              for r in rows[51:54]]  # fmt: skip
-    plot = plotted.data({"t": rows}, COSTS, fronts)
-    html = tmp_path_factory.mktemp("plot") / "plot.html"
+def written(plot, html):
+    """A page with a plot alone, as the report has it."""
     fields = "".join(
         f'<select id="plot-{name}">{options}</select>'
         for name, options in (
@@ -76,6 +67,18 @@ def many(tmp_path_factory):
     <script type="application/json" id="points">{plotted.in_page(plot)}</script>
     <script>{script}</script></body></html>""")
     return html
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """The plot of fifty arms, as the report has it."""
+    rows = [row("aligned", 0.98, 0.03, 0.01)]
+    rows += [row(f"arm-{i}", (i * 37 % 100) / 100, 0.02, 0.02 + (i * 61 % 97) / 140) for i in range(50)]
+    rows += [row(f"near-{i}", 0.9 + i / 200, 0.02, 0.91 - i / 200) for i in range(3)]  # of the front, side by side
+    rows += [row(f"of.x-{i}", i / 10, 0.5, 0.5, family="of") for i in range(9)]
+    fronts = [{"task": "t", "arm": r["arm"], "on_front": "yes", "utility_sd": "", "refusal_sd": "", "correlation": ""}
+              for r in rows[51:54]]  # fmt: skip
+    return written(plotted.data({"t": rows}, COSTS, fronts), tmp_path_factory.mktemp("plot") / "plot.html")
 
 
 ACT = """const figure = document.getElementById("plot"), svg = () => figure.querySelector(".panels svg");
@@ -102,6 +105,18 @@ def test_fifty_points_are_readable(many, tmp_path):
     assert out["failures"] == [] and found["marks"] == 63 and found["legend"] == 55  # 53 arms, a family of nine, a role
     assert 3 <= found["names"] <= 6 and found["upon"] == 0
     assert (found["before"], found["after"]) == (0, 1)
+
+
+@needs_browser
+def test_a_name_near_the_edge_is_whole(tmp_path):
+    """However wide its letters are: as many as would just fit, and a few more and fewer."""
+    arms = [row("aligned", 0.98, 0.03, 0.01), *(row("w" * (5 + i), 0.1 + i / 9, 0.02, 0.86) for i in range(7))]
+    html = written(plotted.data({"t": arms}, [], []), tmp_path / "plot.html")
+    out = browser.probe(html, ACT + """choose("x", "utility"); const edge = svg().getBoundingClientRect();
+        const boxes = [...figure.querySelectorAll(".name")].map(n => n.getBoundingClientRect());
+        return {names: boxes.length, cut: boxes.filter(b => b.left < edge.left || b.right > edge.right).length};""",
+        folder=tmp_path)  # fmt: skip
+    assert out["failures"] == [] and out["found"] == {"names": 8, "cut": 0}
 
 
 @needs_browser
