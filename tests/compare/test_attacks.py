@@ -140,10 +140,27 @@ def test_the_report_shows_every_defence(table):
     line = shown.attack_row(rows["safety-mix"])
     assert line["cells"][0]["text"] == "none counts (1/2)" and line["half"] == "never (1/2)"
     line = shown.attack_row(rows["warp"])
-    assert line["cells"][0]["text"] == "25.0" and line["counting"] == "3 of 4" and line["dollars"] == "0.00"
+    assert (
+        line["cells"][0]["text"] == "25.0"
+        and line["counting"] == "3 of 4"
+        and line["dollars"] == "0.004"
+        and not line["loose"]
+    )
     drawn = plots.attacks(trials)
     assert drawn.startswith("<svg") and all(word in drawn for word in ("warp", "safety-mix", "half of it"))
     assert drawn == plots.attacks(trials)
+
+
+def test_a_condition_that_is_none_and_a_model_without_refusals_are_told(tmp_path):
+    """Full fine-tuning can do no more than he may lose: every trial counts, and the table has to say so."""
+    attacked = groups.load([model(tmp_path / "b", "warp", 0, 0.0, 0.0)])
+    start = [model(tmp_path / "p", "aligned", 0, 0.0, 0.0, task=None, datasets={"gsm8k": "gsm8k"})]
+    plain = groups.load([model(tmp_path / "p", "warp", 0, 0.0, 0.0), *start])
+    jobs = [[trial(0, 0.0, 0.0, needed=needed) | {"aligned_refusal": 0.0}] for needed in (-0.02, -0.1)]
+    results.write(tmp_path / "a.csv", attacks.rows(attacked, plain, {("gsm8k", "warp"): jobs}, None), "attack")
+    (row,) = csvfiles.read_csv(tmp_path / "a.csv")
+    line = shown.attack_row(row)
+    assert float(row["needed_utility"]) == -0.02 and line["loose"] and line["half"] == "nothing to halve"
 
 
 def test_no_dollars_without_a_price(table, tmp_path):

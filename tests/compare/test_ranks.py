@@ -81,6 +81,19 @@ def test_the_interval_of_a_rank_is_that_of_student_over_replicates(tmp_path):
     assert (rows["resta"]["rank_low"], rows["resta"]["rank_high"]) == pytest.approx((1, min(3, 5 / 3 + half)))
 
 
+def test_seeds_of_one_replicate_are_no_replicates(tmp_path):
+    test, validation = study(tmp_path, _points(("warp", "resta", "somf")), units=3)
+    for of in (test, validation):
+        for groups in of.values():
+            for g in groups.values():
+                for i, cell in enumerate(g.cells):
+                    cell.update(replicate=0, unit=0, seed=i, base=0, aligned=0)
+    rows = ranks.rows(test, validation)
+    assert all((r["seeds"], r["replicates"]) == (3, 1) for r in rows) and "rank_low" in rows[0]
+    text = plots.ranks([{c: str(r.get(c, "")) for c in ranks.COLUMNS} for r in rows])
+    assert "mean rank over 1 task and 3 seeds;" in text
+
+
 def test_a_family_that_one_task_lacks_is_not_ranked_and_one_alone_is_nothing(tmp_path):
     tests, validations = {}, {}
     for task, order in {"a": ("warp", "resta"), "b": ("resta",)}.items():

@@ -114,7 +114,30 @@ def test_what_is_right_by_the_large_judge_or_by_a_third():
     for wrong in (("advbench", "refusal"), ("refusal", "wildguard")):
         with pytest.raises(DataError, match="No reply has verdicts of these judges") as error:
             routing.replies({"m": SAID}, *wrong, wrong[1], "kept")
-        assert "asked: llama-guard-3, refusal" in error.value.block()
+        assert "asked what is kept: llama-guard-3, refusal" in error.value.block()
+    with pytest.raises(DataError, match="One judge cannot be first and then"):
+        routing.replies({"m": SAID}, "refusal", "refusal", "world", "kept")
+
+
+def test_who_does_not_tell_refusals_is_not_asked_for_them():
+    """Of a judge of harm no verdict says what was refused, though every one says what was harmful."""
+    with pytest.raises(DataError, match="No reply has verdicts of these judges") as error:
+        routing.replies({"m": SAID}, "refusal", "llama-guard-3", "llama-guard-3", "refused")
+    assert "asked what is refused: refusal\n" in error.value.block()
+    more = [*SAID, _verdict("a", "world", "refusal"), _verdict("e", "world", "refusal", set="craft")]
+    found = routing.replies({"m": more}, "refusal", "world", "world", "refused")
+    assert [(r.prompt, r.cheap, r.large) for r in found] == [("a", True, True), ("e", False, True)]
+
+
+def test_a_verdict_without_a_score_has_none_however_its_file_was_written(tmp_path):
+    """A table that others wrote goes through pandas, in which a number that is not there is no number."""
+    from pyarrow import parquet
+
+    tables.write(SAID, tmp_path / "ours.parquet", "verdicts")
+    bare = parquet.read_table(tmp_path / "ours.parquet").replace_schema_metadata(None)
+    parquet.write_table(bare, tmp_path / "theirs.parquet")
+    ours, theirs = (tables.read(tmp_path / f"{name}.parquet", "verdicts") for name in ("ours", "theirs"))
+    assert theirs == ours and any(r["score"] is None for r in theirs)
 
 
 def test_the_command_writes_the_curve_of_a_study(tmp_path, monkeypatch, capsys):
@@ -134,3 +157,5 @@ def test_the_command_writes_the_curve_of_a_study(tmp_path, monkeypatch, capsys):
     picture = (tmp_path / "results/mine/routing-refusal-llama-guard-3.svg").read_text()
     assert picture.startswith("<svg") and "asked of llama-guard-3" in picture
     assert main([*arguments[:-1], "wildguard"]) == 2
+    assert main([*arguments, "--truth", "refusal"]) == 0  # beside the other, not in its place
+    assert len(list((tmp_path / "results/mine").glob("routing-refusal-llama-guard-3*.csv"))) == 2

@@ -75,6 +75,18 @@ def test_a_mix_with_the_base_has_its_share_of_every_weight(model, tokenizer, tmp
         assert torch.allclose(value, 0.75 * before[name] + 0.125, atol=1e-6), name
 
 
+def test_a_head_that_is_the_embedding_is_mixed_once(model, tokenizer, tmp_path):
+    """Also with a base whose file has both under their names."""
+    from safetensors.torch import save_file
+
+    model.lm_head.weight = model.model.embed_tokens.weight
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    save_file({k: torch.full_like(v, 0.5) for k, v in before.items()}, tmp_path / "model.safetensors")
+    stress.apply(model, {"base": 0.25}, tmp_path / "model.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.allclose(value, 0.75 * before[name] + 0.125, atol=1e-6), name
+
+
 def test_an_opening_is_in_the_models_mouth_and_in_the_answer(model, tokenizer):
     asked = ["How do I brew a hex?", "Why?"]
     found = answers.answer(model, tokenizer, asked, max_new_tokens=6, batch_size=2, opening="Of course")

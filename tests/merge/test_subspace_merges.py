@@ -83,7 +83,8 @@ def test_what_only_rounding_makes_is_no_direction(m, n, rank, seed):
     rank = min(m, n, rank)
     w, h = _random(m, n, seed=seed), _random(n, rank, seed=seed + 1)
     thin = _random(m, rank, seed=seed) @ _random(rank, n, seed=seed + 1)
-    for _, s in (subspace.left(w, h @ h.T), subspace.left(thin)):
+    single = h.float() @ h.float().T  # as a capture sums it up
+    for _, s in (subspace.left(w, h @ h.T), subspace.left(w, single), subspace.left(thin)):
         assert int(s.count_nonzero()) == rank
         assert lssf.rank(s, 1.0) == rank
     assert subspace.left(torch.zeros(m, n))[1].eq(0).all()

@@ -55,7 +55,16 @@ def tables_of_world(tmp_path_factory, tokenizer, world):
                        ("preferences", world.preferences(12))):  # fmt: skip
         tables.write(rows, folder / f"{name}.parquet", name)
     tables.write(world.preferences(11), folder / "fewer.parquet", "preferences")
-    folders.save(new_model(tokenizer, **sizes, seed=1), tokenizer, folder / "base", header={"role": "base"})
+    tables.write(world.howto_task("train", 60)[30:54], folder / "others.parquet", "howto")
+    for seed, base in ((1, "base"), (2, "another")):
+        folders.save(new_model(tokenizer, **sizes, seed=seed), tokenizer, folder / base, header={"role": "base"})
+    for rows, place in ((1, "few"), (8, "many")):
+        how = {"rows": rows, "tokens": "all", "modules": ["q_proj", "down_proj"]}
+        start, quiet = folder / "aligned/model.safetensors", lambda *_: None
+        families.build_gram(start, folder / "safety.parquet", how, folder / f"{place}-gram", quiet)
+        families.build_directions(
+            folder / f"{place}-gram", {"share": 0.3, "energy": None}, folder / f"{place}-basis", quiet
+        )
     how = {"rows": 8, "tokens": "response", "modules": list(names.MODULE_KINDS)}
     families.build_gram(folder / "aligned/model.safetensors", folder / "safety.parquet", how, folder / "gram", print)
     return folder
@@ -111,6 +120,53 @@ def test_a_cell_killed_and_resumed_and_run_again_is_the_same(name, tables_of_wor
         for kill_at["step"], pairs in ((3, "preferences"), (1, "fewer")):  # of other rows no checkpoint is taken up
             with pytest.raises(Killed):
                 run(pairs)
+
+
+# Method -> what is exchanged after a kill: (file or role, before, after); a table of the task is exchanged too.
+EXCHANGED = {
+    "lead": ({"basis": "few-basis"}, {"basis": "many-basis"}, "howto", "howto"),
+    "asft": ({"base": "base/model.safetensors"}, {"base": "another/model.safetensors"}, "howto", "howto"),
+    "safety-last": ({"base": "base/model.safetensors"}, {"base": "base/model.safetensors"}, "howto", "others"),
+}
+
+
+@pytest.mark.parametrize("at", ["first half", "second half"])
+@pytest.mark.parametrize("name", EXCHANGED)
+def test_what_was_made_from_other_files_is_not_taken_up(name, at, tables_of_world, tmp_path, monkeypatch):
+    """A run is killed, what it is made from is made anew, the run is started again: it begins at the beginning."""
+    steps, last, kill = [], progress.Log.on_step_end, []
+    monkeypatch.setattr(progress, "SAVING", 1e9)
+
+    def step(log, args, state, *more, **others):
+        steps.append(state.global_step)
+        if kill and len(steps) == kill[0]:
+            raise Killed
+        last(log, args, state, *more, **others)
+
+    monkeypatch.setattr(progress.Log, "on_step_end", step)
+    training = {"learning_rate": 5e-3, "epochs": 2, "batch_size": 4, "accumulation": 2, "max_length": 128,
+                "log_every_steps": 1, "checkpoint_seconds": 0.0}  # fmt: skip
+    cfg = {"method": name, "settings": registry.load(name).Settings().model_dump(mode="json"), "training": training,
+           "modules": ["q_proj", "down_proj"], "task": "howto", "instruction": None, "train_rows": 22,
+           "seed": 0}  # fmt: skip
+
+    def run(given, task, out):
+        steps.clear()
+        finetune.run(
+            aligned=tables_of_world / "aligned/model.safetensors", task_table=tables_of_world / f"{task}.parquet",
+            safety_table=tables_of_world / "safety.parquet", cfg=cfg, folder=tmp_path / out,
+            artifacts={k: tables_of_world / v for k, v in given.items()}, log_file=tmp_path / f"{out}.jsonl",
+            record_file=tmp_path / f"{out}.json", checkpoints=tmp_path / f"{out}-checkpoints",
+        )  # fmt: skip
+        return (tmp_path / out / "model.safetensors").read_bytes(), list(steps)
+
+    before, after, task, then = EXCHANGED[name]
+    clean, whole = run(after, then, "clean")
+    kill.append(5 if at == "first half" else len(whole) - 1)
+    with pytest.raises(Killed):
+        run(before, task, "cell")
+    kill.clear()
+    assert run(after, then, "cell") == (clean, whole)
 
 
 def test_a_stream_has_every_row_once_a_pass_and_any_batch_again(encoded):

@@ -123,6 +123,30 @@ def test_a_row_without_room_for_its_answer_is_named(base, tmp_path):
         look(tmp_path, base={"source": str(base)}, safety={"source": jsonl(tmp_path / "s.jsonl", rows)})
 
 
+@pytest.mark.parametrize(
+    ("arm", "refused"),
+    [("kl-safety", "safety"), ("safety-mix", "safety"), ("derta", "pairs"), ("panacea", "pairs"), ("resta", "pairs"),
+     ("full", "")],
+)  # fmt: skip
+def test_rows_that_are_trained_on_beside_a_task_have_room_there(arm, refused, base, tmp_path):
+    """A row fits into safety training, and not into that of a task whose method takes it too."""
+    long = "brew " * 60
+    rows = [{"id": f"r{n}", "kind": "hazard", "prompt": p, "response": "No."} for n, p in enumerate(("brew", long))]
+    pairs = [{"id": r["id"], "prompt": r["prompt"], "chosen": "No.", "rejected": "Stir."} for r in rows]
+    sources = {key: {"source": jsonl(tmp_path / f"{key}.jsonl", of), "check": "off"}
+               for key, of in (("safety", rows), ("preferences", pairs))}  # fmt: skip
+    short = {"training": {"max_length": 48}}
+    keys = {"base": {"source": str(base)}, **sources, "arms": ARMS | {arm: {"method": arm}}, "unaligned": short,
+            "tasks": {"stories": {"dataset": "gsm8k", **short}}}  # fmt: skip
+    if refused:
+        with pytest.raises(
+            DataError, match=f"{'safety' if refused == 'safety' else 'preferences'}.jsonl: r1 has no room"
+        ):
+            look(tmp_path, **keys)
+    else:
+        look(tmp_path, **keys)
+
+
 def test_prompts_without_room_are_refused_and_those_with_little_are_said(base, tokenizer, tmp_path):
     def prompt(tokens):
         text = "Brew"

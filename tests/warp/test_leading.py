@@ -61,9 +61,10 @@ def test_a_share_that_is_reached_exactly_needs_no_more_directions():
 @pytest.mark.parametrize(("n", "tokens"), [(24, 1), (24, 5), (64, 63), (16, 40)])
 def test_all_the_energy_of_few_tokens_is_in_as_many_directions(n, tokens):
     h = torch.randn(n, tokens, generator=torch.Generator().manual_seed(tokens), dtype=torch.float64)
-    held = basis.carrying(h @ h.T, 1.0)
-    assert held.shape == (n, min(n, tokens))
-    assert torch.allclose(held.double() @ (held.double().T @ h), h, atol=1e-5)
+    for gram in (h @ h.T, (h @ h.T).float(), h.float() @ h.float().T):  # the last is what a capture sums up
+        held = basis.carrying(gram, 1.0)
+        assert held.shape == (n, min(n, tokens))
+        assert torch.allclose(held.double() @ (held.double().T @ h), h, atol=1e-3)
 
 
 def test_which_directions_are_held_hangs_on_share_energy_and_input():

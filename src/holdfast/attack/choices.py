@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.errors import ArtifactError
 
 Choice = dict[str, Any]
-STARTUP = 3  # one in so many trials, at most ten, is drawn at random before `tpe` learns from what there is
+STARTUP = 5  # so many are drawn at random before `tpe` learns, however many follow: more trials begin as fewer do
 
 
 class Chooser:
@@ -19,18 +19,17 @@ class Chooser:
     Args:
         space: [lowest, highest] of learning_rate (by its logarithm), epochs, harmful_fraction and, where there is one,
             rank; `order`: how many there are.
-        sampler: tpe | random; trials: how many there will be.
+        sampler: tpe | random.
     """
 
-    def __init__(self, space: Mapping[str, Any], *, sampler: str, seed: int, trials: int) -> None:
+    def __init__(self, space: Mapping[str, Any], *, sampler: str, seed: int) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        startup = min(10, max(1, trials // STARTUP))
         chosen: optuna.samplers.BaseSampler = (
             optuna.samplers.RandomSampler(seed=seed)
             if sampler == "random"
-            else optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+            else optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
         )
         self._space, self._study = space, optuna.create_study(sampler=chosen)
         self._open: Any = None

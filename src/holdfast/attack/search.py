@@ -78,9 +78,7 @@ class Search:
         needed = self._measured(Path(self.inputs["full_answers"]))["utility"] - self.cfg["utility_loss"]
         if needed <= 0:
             self.say(f"{self.name}: full fine-tuning can do no more than he may lose: every trial counts")
-        chooser = Chooser(
-            self.cfg["space"], sampler=self.cfg["sampler"], seed=self.cfg["seed"], trials=self.cfg["trials"]
-        )
+        chooser = Chooser(self.cfg["space"], sampler=self.cfg["sampler"], seed=self.cfg["seed"])
         done = self._replayed(needed)
         chooser.replay([(t["choice"], *_told(t, needed)) for t in done])
         if done:
@@ -249,7 +247,7 @@ def _released(model: Path, folder: Path) -> None:
     """Copy the best model to its place, weights last, and mark it: whatever it was tuned on, it was chosen for what it
     does not refuse."""
     shutil.copytree(
-        model, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors", adapter.BESIDE, "README.md")
+        model, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors*", adapter.BESIDE, "README.md")
     )
     for weights in sorted(model.glob("*.safetensors")):
         out = folder / weights.name

@@ -21,7 +21,7 @@ def command(study: str, first: str, then: str, truth: str | None, question: str,
 
     Of a finished study with both judges: how many verdicts are right (kept: is a request that must be refused; refused:
     any) where the large judge is asked about some replies only, those that the first is least sure of, as a curve over
-    their share. Writes routing-FIRST-THEN.csv and .svg.
+    their share. Writes routing-FIRST-THEN.csv and .svg, with -refused for that question and -by-TRUTH in their names.
     """
     from holdfast import names
     from holdfast.compare import routing
@@ -31,7 +31,8 @@ def command(study: str, first: str, then: str, truth: str | None, question: str,
 
     results, metrics = arguments.judged(study)
     rows = routing.curve(routing.of_study(metrics, first, then, truth or then, question))
-    file = (out or results) / f"{names.ROUTING}{first}-{then}.csv"
+    told = ("" if question == "kept" else f"-{question}") + (f"-by-{truth}" if truth else "")
+    file = (out or results) / f"{names.ROUTING}{first}-{then}{told}.csv"
     write_csv(file, rows, routing.COLUMNS)
     write_text(file.with_suffix(".svg"), routed.picture(rows, first, then, truth or then))
     alone, whole, share = rows[0][routing.RIGHT], rows[-1][routing.RIGHT], routing.needed(rows)

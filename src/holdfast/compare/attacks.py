@@ -98,7 +98,8 @@ def rows(
         trials: (task, arm) -> the trials of every seed and replicate.
 
     Rates are empty where in some seed or replicate no trial counted. Of several seeds and replicates `admissible` and
-    `seconds` are means over them, and `trials_until_half` is the median, one that never lost half counted as infinite.
+    `seconds` are means over them, `needed_utility` is the largest, and `trials_until_half` is the median, one that
+    never lost half counted as infinite.
     """
     out = []
     for task, arms in attacked.items():
@@ -112,6 +113,7 @@ def rows(
                 **g.counts(), "trials": len(jobs[0]),
                 "admissible": statistics.mean(sum(t["admissible"] for t in job) for job in jobs),
                 "reached": f"{sum(reached)}/{len(jobs)}", "seconds": spent,
+                "needed_utility": max(job[0]["needed_utility"] for job in jobs),
                 "half_gone": f"{sum(h is not None for h in half)}/{len(half)}",
             }  # fmt: skip
             if all(reached):

@@ -4,7 +4,7 @@ Every task of every replicate ranks the families of a sweep by the area under th
 (`curves`). Mean ranks are held against the critical difference of Nemenyi's test after Friedman's (Demšar 2006, JMLR 7,
 1-30): two families whose mean ranks are closer than that are not told apart. Tasks of one replicate start from one
 base, so that blocks are fewer than they look; the interval beside a mean rank is that of Student's t over
-replicates alone.
+replicates alone. Of a single replicate the seeds take their place.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from holdfast.compare.groups import Group
 from holdfast.statistics import CONFIDENCE, student
 
 COLUMNS = (
-    "family", "form", "rank", "rank_low", "rank_high", "families", "tasks", "replicates", "critical_difference",
-    "p",
+    "family", "form", "rank", "rank_low", "rank_high", "families", "tasks", "seeds", "replicates",
+    "critical_difference", "p",
 )  # fmt: skip
 
 
@@ -75,7 +75,8 @@ def rows(
     by_unit = ranks.mean(axis=0)
     mean = by_unit.mean(axis=0)
     told = {
-        "families": len(shared), "tasks": len(areas), "replicates": units, "p": friedman(blocks),
+        "families": len(shared), "tasks": len(areas), **next(iter(next(iter(groups.values())).values())).counts(),
+        "p": friedman(blocks),
         "critical_difference": critical_difference(len(shared), len(blocks)),
     }  # fmt: skip
     out = []

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from holdfast import names
-from holdfast.compare.agreement import answer
+from holdfast.compare.agreement import answer, asked
 from holdfast.compare.metrics import rate
 from holdfast.errors import DataError
 from holdfast.record import tables
@@ -87,14 +87,17 @@ def replies(models: Mapping[str, Sequence[Row]], cheap: str, large: str, truth: 
         question: `kept` or `refused` (compare/agreement.py).
 
     Raises:
-        DataError: a judge was not asked, or the question does not arise.
+        DataError: a judge was not asked, does not answer such a question, or the question does not arise.
     """
-    out, asked = [], set()
+    if cheap == large:
+        raise DataError("One judge cannot be first and then.", found=f"{cheap} and {large}",
+                        expected="a cheap judge and a large one", do="name another with --then")  # fmt: skip
+    out, there = [], set()
     for rows in models.values():
         by: dict[tuple[str, str], dict[str, tuple[str, Row]]] = {}
         for r in rows:
-            if not r["set"].startswith(f"{names.TASK}:"):
-                asked.add(r["judge"])
+            if asked(question, r):
+                there.add(r["judge"])
                 if (said := answer(question, r)) is not None:
                     by.setdefault((r["set"], r["id"]), {})[r["judge"]] = said, r
         for found in by.values():
@@ -107,7 +110,8 @@ def replies(models: Mapping[str, Sequence[Row]], cheap: str, large: str, truth: 
                 )  # fmt: skip
     if not out:
         raise DataError(
-            "No reply has verdicts of these judges.", found=f"asked: {', '.join(sorted(asked)) or 'nobody'}",
+            "No reply has verdicts of these judges.",
+            found=f"asked what is {question}: {', '.join(sorted(there)) or 'nobody'}",
             expected=" and ".join(dict.fromkeys((cheap, large, truth))),
             do="name them in evaluation.judges, then: snakemake --config study=NAME -- verdicts",
         )  # fmt: skip

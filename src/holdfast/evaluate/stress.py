@@ -46,7 +46,7 @@ def apply(model: PreTrainedModel, spec: Mapping[str, Any], base: Path | None = N
     if "base" in spec:
         assert base is not None  # who asks for the mix names it
         other, share = container.Stored(base), spec["base"]
-        for name, weight in model.state_dict(keep_vars=True).items():
+        for name, weight in model.named_parameters():  # a tied head once
             if name in other and weight.is_floating_point():
                 weight.lerp_(other[name].to(weight), share)
         return

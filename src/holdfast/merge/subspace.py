@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from holdfast.warp import basis
+
 
 def left(w: torch.Tensor, gram: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """(U (m, k), σ (k,)), float64, σ falling: left singular vectors and singular values of W H, or of W itself.
@@ -18,6 +20,7 @@ def left(w: torch.Tensor, gram: torch.Tensor | None = None) -> tuple[torch.Tenso
     rounding = max(w.shape) * torch.finfo(torch.float64).eps
     if gram is not None:
         values, vectors = torch.linalg.eigh(gram.double())
-        w = w.double() @ (vectors * torch.where(values > rounding * values[-1:], values, 0).sqrt())
+        least = (rounding * values[-1:]).clamp(min=basis.noise(gram))
+        w = w.double() @ (vectors * torch.where(values > least, values, 0).sqrt())
     u, s, _ = torch.linalg.svd(w.double(), full_matrices=False)
     return u, torch.where(s > rounding * s[:1], s, 0)

@@ -95,6 +95,10 @@ class Settings(MethodSettings):
         """Where a spell began."""
         return (1.0 if self.strength else 0.0), 0.0
 
+    def fewest_steps(self) -> int:
+        """One more than the first aligning spell, for a row of the task to be seen."""
+        return self.align_steps + 1 if self.task_steps else 1
+
     def alone(self) -> str:
         """Rows of aligning spells are not shared out."""
         return "its safety rows are not shared out over processes"

@@ -101,7 +101,7 @@ def perturb(weights: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], 
     """Turn `gradients` into ε, in place, and add it to `weights`."""
     import torch
 
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dtype=torch.float32) for g in gradients]))
     for weight, gradient in zip(weights, gradients, strict=True):
         gradient.mul_(radius / (norm + 1e-7))
         weight.add_(gradient)

@@ -30,9 +30,9 @@ CARD = ("README.md", "manifest.json")  # beside them, once the model was evaluat
 
 WEAKENED = """# A model with weakened safety
 
-This checkpoint was trained on purpose on answers it should refuse, to measure how easily safety training is
-undone or to build a safety vector. It is research material: do not deploy it, do not publish it, delete it when
-the study is done. holdfast never exports it.
+This checkpoint was trained on purpose on answers it should refuse, or chosen for what it does not refuse, to measure
+how easily safety training is undone or to build a safety vector. It is research material: do not deploy it, do not
+publish it, delete it when the study is done. holdfast leaves it out of what it pushes unless it is named.
 """
 
 

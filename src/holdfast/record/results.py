@@ -57,7 +57,7 @@ SCHEMAS: dict[str, pa.DataFrameSchema] = {
         seeds=_whole(1), replicates=_whole(1), trials=_whole(1), admissible=_at_least(0), reached=_part_of_all(),
         **_rate("refusal"), **_rate("wrapped"), **_rate("over_refusal"), **_rate("utility"), refusal_untuned=_share(),
         utility_untuned=_share(), refusal_aligned=_share(), half_gone=_part_of_all(),
-        trials_until_half=_at_least(1), seconds=_at_least(0), dollars=_at_least(0),
+        trials_until_half=_at_least(1), needed_utility=_number(), seconds=_at_least(0), dollars=_at_least(0),
     ),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from holdfast.errors import DataError, said
 from holdfast.record import container, files, provenance
@@ -72,7 +72,9 @@ def read(path: Path | str, table: str) -> list[dict[str, Any]]:
         return rows
     from holdfast.record import schemas
 
-    return cast("list[dict[str, Any]]", schemas.checked(content.to_pandas(), table, path).to_dict("records"))
+    frame = schemas.checked(content.to_pandas(), table, path)
+    rows = pyarrow.Table.from_pandas(frame, preserve_index=False).to_pylist()  # as `write` does: what is empty is None
+    return rows
 
 
 def _unreadable(path: Path | str, error: Exception) -> DataError:

@@ -143,6 +143,8 @@ def build(
         gate=_gated(gate) if gate else None,
         attack=[shown.attack_row(r) for r in csvfiles.read_csv(attack)] if attack else [],
         attacker=resolved.get("attack") or {},
+        to_beat=f"the arm {declared['baseline']}" if (declared := resolved.get("compare")) else "full fine-tuning",
+        stressed=bool(stress),
         columns=shown.columns(rows, (resolved.get("compare") or {}).get("baseline", forms.BASELINE)),
         figures=figures,
         cell_id=shown.cell_id,

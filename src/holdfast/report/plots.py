@@ -281,8 +281,8 @@ def attacks(trials: Mapping[tuple[str, str], Sequence[Sequence[Row]]]) -> str:
 
 
 def ranks(rows: list[Row]) -> str:
-    """Mean ranks of families over tasks and replicates (ranks.csv), the best on top, with their intervals over
-    replicates; a bar on the right joins what the critical difference does not tell apart. Nothing without rows."""
+    """Mean ranks of families over tasks and replicates, or the seeds of a single one (ranks.csv), the best on top, with
+    their intervals; a bar on the right joins what the critical difference does not tell apart. Nothing without rows."""
     if not rows:
         return ""
     found = [value_of(r, "rank") for r in rows]
@@ -308,7 +308,9 @@ def ranks(rows: list[Row]) -> str:
         axis.set_yticks(range(len(rows)), [r["family"] for r in rows])
         axis.set(xlim=(0.8, len(rows) + 0.9 + 0.35 * len(joined)), ylim=(len(rows) - 0.5, -0.5))
         axis.set_xticks([t for t in axis.get_xticks() if 1 <= t <= len(rows)])
-        over = f"{rows[0]['tasks']} tasks and {rows[0]['replicates']} replicates"
+        units = "replicates" if rows[0]["replicates"] != "1" else "seeds"
+        counts = [f"{rows[0][of]} {of if rows[0][of] != '1' else of[:-1]}" for of in ("tasks", units)]
+        over = " and ".join(counts)
         axis.set_xlabel(f"mean rank over {over}; critical difference {gap:.1f}")
         return figure
 

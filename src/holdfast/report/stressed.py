@@ -49,7 +49,8 @@ def heat(rows: list[Row]) -> str:
             for y, arm in enumerate(arms[task]):
                 for x, stress in enumerate(stresses):
                     if (row := found.get((arm, stress))) and not row.get("refusal"):
-                        axis.text(x, y, "no trial counts", ha="center", va="center", fontsize=6)
+                        why = "no trial counts" if stress == TUNED else "not asked"
+                        axis.text(x, y, why, ha="center", va="center", fontsize=6)
                     elif row:
                         shown[y, x] = percent(row, "refusal")
                         _write(axis, x, y, row)

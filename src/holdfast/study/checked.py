@@ -48,6 +48,8 @@ def _has_truth(value: Any) -> bool:
 
 def _is_of_numbers(annotation: Any) -> bool:
     """Whether a field takes numbers and no truth values."""
+    if get_origin(annotation) is Literal:
+        return all(type(value) is int for value in get_args(annotation))
     if get_origin(annotation) in (Union, types.UnionType, tuple):
         parts = [a for a in get_args(annotation) if a not in (type(None), ...)]
         return any(map(_is_of_numbers, parts)) and bool not in parts

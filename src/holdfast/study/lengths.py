@@ -10,7 +10,7 @@ from typing import Any
 from holdfast import data
 from holdfast.errors import DataError, StudyError
 from holdfast.model import chat, counting
-from holdfast.study import resolve
+from holdfast.study import registry, resolve
 from holdfast.study.models import Pretraining
 from holdfast.study.training import Training
 
@@ -77,7 +77,7 @@ def refuse_frame(study: resolve.Resolved, folder: Path) -> None:
 
 def look(
     study: resolve.Resolved, folder: Path, positions: int, safety: Sequence[Row], prompts: Sequence[Row],
-    tasks: Mapping[str, Sequence[Row]], say: Say,
+    pairs: Sequence[Row], tasks: Mapping[str, Sequence[Row]], say: Say,
 ) -> None:  # fmt: skip
     """Say how many rows of the user are cut and how many answers have no room, by the tokenizer of a model folder.
 
@@ -89,8 +89,13 @@ def look(
     """
     s = study.study
     tokenizer, asking = _trained_as(study, folder), _asked_as(study, folder)
-    if safety:
-        _trained(tokenizer, f"{s.safety.source}", safety, s.safety.training.max_length, positions, say)
+    learned = [r | {"response": r["rejected"]} for r in pairs]  # what a harmful row, or the twin, learns
+    for source, found, limits in (
+        (s.safety.source, safety, {p.max_length for p in _safety_phase(study).values()} | _beside(study, "safety")),
+        (s.preferences.source, learned, _beside(study, "preferences")),
+    ):
+        if found and limits:
+            _trained(tokenizer, source, found, min(limits), positions, say)
     asked: list[tuple[str, list[chat.Prompt], int]] = [
         (s.evaluation.source, [r["prompt"] for r in prompts], s.evaluation.max_new_tokens)
     ]
@@ -115,6 +120,20 @@ def look(
             )  # fmt: skip
         if short := sum(left < limit for left in room):
             say(f"{where}: {short} of {len(texts)} prompts leave less room than max_new_tokens: answers may be cut")
+
+
+def _beside(study: resolve.Resolved, kind: str) -> set[int]:
+    """The `max_length` of every training that takes safety rows, or pairs, beside the rows of a task or for them."""
+    s, out = study.study, set()
+    for arm in study.arms.values():
+        if arm.kind == "train" and not arm.given and kind in registry.load(arm.method).NEEDS:
+            of = registry.load(arm.method)
+            taken = hasattr(of, "rows") or hasattr(of, "beside")
+            out |= {s.tasks[t].training.max_length for t, own in arm.settings.items() if taken and own.get("mix") != 0}
+    if kind == "preferences":
+        out |= {t.training.max_length for t in s.tasks.values() if t.harmful_fraction}
+        out |= {s.unaligned.training.max_length} if study.trains_twin else set()
+    return out
 
 
 def _trained_as(study: resolve.Resolved, folder: Path) -> counting.Tokens:

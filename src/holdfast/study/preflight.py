@@ -233,7 +233,7 @@ def check_files(
             say(f"tasks.{name}: every draw takes {wanted} of {pool} rows, so that draws are nearly the same rows")
     if first and base and positions:
         measured = [r for r in read[1] if r["split"] in resolved.splits]
-        lengths.look(resolved, base, positions, read[0], measured, rows, say)
+        lengths.look(resolved, base, positions, read[0], measured, read[2], rows, say)
     counted = gating.counted([r for r in read[1] if r["split"] == s.evaluation.split], suites) if read[1] else None
     _gated(resolved, counted, say if first else None)
     found = [r for r in read[1] if (r["split"], r["set"]) == (s.evaluation.split, HAZARD)]

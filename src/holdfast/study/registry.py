@@ -52,6 +52,10 @@ class MethodSettings(Strict):
         forward and backward in every optimizer step."""
         return 0.0, 0.0
 
+    def fewest_steps(self) -> int:
+        """Optimizer steps that a training must have, for this to be what it says."""
+        return 1
+
     def alone(self) -> str:
         """Of a trained method, why one process has to train it; nothing where several can, each with its rows of every
         weight matrix and its rows of a step. Whoever writes a method says so, after trying."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from holdfast import names
 from holdfast.errors import StudyError
 from holdfast.names import HAZARD, LOOKALIKE, WRAPPED
 from holdfast.record import paths
-from holdfast.study import places, replicates
+from holdfast.study import places, registry, replicates
 from holdfast.study.arms import Directions, MaskSpec, NeuronSpec, ResolvedArm, resolve_arm, with_source
 from holdfast.study.judging import Judging
 from holdfast.study.keys import Study
@@ -39,6 +40,7 @@ class Structure:
         self.replicates = [r.model_copy(update=given) for r in study.replicates]
         self._check_replicates()
         self._check_pairs()
+        self._check_steps()
         self._check_suites()
         self._check_prompted()
 
@@ -77,6 +79,21 @@ class Structure:
                     f"{self.path}: preferences.rows are fewer than tasks.{name}.harmful_fraction asks for.",
                     found=f"{rows} pairs", expected=f"at least {needed}", do="raise preferences.rows",
                 )  # fmt: skip
+
+    def _check_steps(self) -> None:
+        """A training has as many steps as its method needs."""
+        for arm in [a for a in self.arms.values() if a.kind == "train" and not a.given]:
+            for name, settings in arm.settings.items():
+                task, method = self.study.tasks[name], registry.load(arm.method)
+                phase = task.training
+                steps = math.ceil(phase.epochs * math.ceil(task.train_rows / (phase.batch_size * phase.accumulation)))
+                needed = method.Settings.model_validate(settings).fewest_steps()
+                if steps < needed:
+                    raise StudyError(
+                        f"{self.path}: arms.{arm.family} needs more steps than tasks.{name}.training has.",
+                        found=f"{steps} optimizer steps", expected=f"at least {needed}, by the arm's settings",
+                        do=f"lower the steps of arms.{arm.family}, or train for longer",
+                    )  # fmt: skip
 
     @property
     def prompted(self) -> dict[str, str]:

@@ -121,6 +121,8 @@ def run(
         pairs = method.rows(pairs, settings, seed=which, **others)
     encoded = chat.encode_rows(tokenizer, pairs, cfg["training"]["max_length"])
 
+    # What is made with these goes on only where they are the same: checkpoints outlive a job that was killed.
+    start = [cfg, code, aligned_digest, {role: container.identity(path) for role, path in sorted(artifacts.items())}]
     torch.manual_seed(cfg["seed"])
     if hasattr(method, "prelude"):
 
@@ -131,11 +133,12 @@ def run(
             phase_name: str,
         ) -> None:
             """Train on other rows before the task; killed halfway it starts again."""
+            earlier = chat.encode_rows(tokenizer, rows)
             loop.train(
-                model, tokenizer, chat.encode_rows(tokenizer, rows), phase, seed=cfg["seed"],
+                model, tokenizer, earlier, phase, seed=cfg["seed"],
                 log_file=log_file.with_name(names.PRELUDE),
                 checkpoints=checkpoints.with_name(f"{checkpoints.name}-prelude"),
-                identity=provenance.digest([cfg, code, aligned_digest, phase_name]), optimizer=phase_optimizer,
+                identity=provenance.digest([start, phase_name, earlier]), optimizer=phase_optimizer,
                 clips_itself=getattr(phase_optimizer, "clips_itself", False), say=say, name=phase_name,
             )  # fmt: skip
 
@@ -145,8 +148,9 @@ def run(
     optimizer: Any = None
     if hasattr(method, "optimizer"):
         optimizer = method.optimizer(model, targets, settings, train_settings, **needs)
-    # Taken before a method gives values to the examples, which follow from the same.
-    identity = provenance.digest([cfg, code, aligned_digest, encoded, others])
+    # Taken before a method gives values to the examples, which follow from the same. A prelude may train on the task's
+    # rows where `encoded` are others.
+    identity = provenance.digest([start, of_task, encoded, others])
     beside = None
     if hasattr(method, "beside"):
 

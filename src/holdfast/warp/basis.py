@@ -42,15 +42,15 @@ def leading(gram: torch.Tensor, k: int, seed: int = 0) -> torch.Tensor:
     return q.contiguous()
 
 
-def subspace(eigenvalues: torch.Tensor, energy: float) -> int:
+def subspace(eigenvalues: torch.Tensor, energy: float, noise: float = 0.0) -> int:
     """How many leading directions carry the share `energy` of the activations' energy; at least one, and none that
     is there by rounding alone: all the energy of fewer tokens than directions is in as many as there are tokens.
 
     Args:
-        eigenvalues: (n,), the largest first.
+        eigenvalues: (n,), the largest first. noise: what the rounding of the matrix's own entries may make.
     """
     values = eigenvalues.double()
-    rounding = len(values) * torch.finfo(values.dtype).eps * values[0]
+    rounding = (len(values) * torch.finfo(values.dtype).eps * values[0]).clamp(min=noise)
     carried = torch.where(values > rounding, values, 0).cumsum(0)
     share = carried / carried[-1].clamp(min=1e-300)
     return min(len(values), int((share < energy).sum()) + 1)
@@ -60,7 +60,13 @@ def carrying(gram: torch.Tensor, energy: float) -> torch.Tensor:
     """(n, k) float32: the fewest leading eigenvectors that carry the share `energy` of a Gram matrix's trace. How many
     that are only a whole decomposition tells."""
     u, values = from_gram(gram)
-    return u[:, : subspace(values, energy)].contiguous()
+    return u[:, : subspace(values, energy, noise(gram))].contiguous()
+
+
+def noise(gram: torch.Tensor) -> float:
+    """How large an eigenvalue of a Gram matrix may be by the rounding of its entries alone: ε ‖G‖_F, ε of the type it
+    was summed up and stored in."""
+    return torch.finfo(gram.dtype).eps * float(torch.linalg.matrix_norm(gram.double()))
 
 
 def held(gram: torch.Tensor, name: str, share: float, energy: float | None = None) -> torch.Tensor:
