@@ -87,7 +87,8 @@ MUTANTS = [
     *_of(
         "attack/choices.py", "attack/test_choices.py",
         ("RandomSampler(seed=seed)", "RandomSampler()"),
-        ("TPESampler(seed=seed, n_startup_trials=startup)", "TPESampler(n_startup_trials=startup)"),
+        ("TPESampler(seed=seed, n_startup_trials=STARTUP)", "TPESampler(n_startup_trials=STARTUP)"),
+        ("STARTUP = 5", "STARTUP = 2"),
         ("if asked != choice:", "if False:"),
         ("            self.tell(refusal, short)\n", "            self.tell(0.0, short)\n"),
         ("set_constraint(\"utility\", short)", "set_constraint(\"utility\", 0.0)"),
@@ -1248,8 +1249,38 @@ MUTANTS = [
     *_of(
         "merge/subspace.py", "merge/test_subspace_merges.py -k only_rounding",
         ("torch.where(s > rounding * s[:1], s, 0)", "s"),
-        ("torch.where(values > rounding * values[-1:], values, 0).sqrt()", "values.clamp(min=0).sqrt()"),
+        ("torch.where(values > least, values, 0).sqrt()", "values.clamp(min=0).sqrt()"),
+        (".clamp(min=basis.noise(gram))", ""),
     ),
+    *_of(
+        "warp/basis.py", "warp/test_leading.py -k 'energy or few'",
+        ("subspace(values, energy, noise(gram))", "subspace(values, energy)"),
+    ),
+    *_of(
+        "train/finetune.py", f"{BESIDE} -k other_files",
+        ("{role: container.identity(path) for role, path in sorted(artifacts.items())}", "None"),
+        ("provenance.digest([start, phase_name, earlier])", "provenance.digest([start, phase_name])"),
+        ("provenance.digest([start, of_task, encoded, others])", "provenance.digest([start, encoded, others])"),
+    ),
+    *_of(
+        "compare/routing.py", "compare/test_routing.py",
+        ("if asked(question, r):", "if True:"), ("if cheap == large:", "if False:"),
+    ),
+    *_of(
+        "record/tables.py", "compare/test_routing.py -k however",
+        ("pyarrow.Table.from_pandas(frame, preserve_index=False).to_pylist()", 'frame.to_dict("records")'),
+    ),
+    *_of(
+        "study/lengths.py", "study/test_lengths.py -k beside_a_task",
+        ('| _beside(study, "safety")', ""), ('(s.preferences.source, learned, _beside(study, "preferences")),', ""),
+    ),
+    *_of(
+        "compare/attacks.py", "compare/test_attacks.py -k condition",
+        ('max(job[0]["needed_utility"] for job in jobs)', 'min(job[0]["needed_utility"] for job in jobs)'),
+    ),
+    *_of("evaluate/stress.py", "evaluate/test_stress.py -k mixed_once",
+         ("model.named_parameters():  # a tied", "model.state_dict(keep_vars=True).items():  # a tied")),
+    *_of("compare/ranks.py", "compare/test_ranks.py -k no_replicates", (".values())).counts()", '.values())).counts() | {"seeds": 1, "replicates": units}')),
     *_of(
         "train/loop.py", "train/test_training.py -k same_as_uninterrupted",
         ('"earlier_seconds": log.earlier,', '"earlier_seconds": 0.0,'),
