@@ -1280,7 +1280,10 @@ MUTANTS = [
     ),
     *_of("evaluate/stress.py", "evaluate/test_stress.py -k mixed_once",
          ("model.named_parameters():  # a tied", "model.state_dict(keep_vars=True).items():  # a tied")),
-    *_of("compare/ranks.py", "compare/test_ranks.py -k no_replicates", (".values())).counts()", '.values())).counts() | {"seeds": 1, "replicates": units}')),
+    *_of(
+        "compare/ranks.py", "compare/test_ranks.py -k no_replicates",
+        (".values())).counts()", '.values())).counts() | {"seeds": 1, "replicates": units}'),
+    ),
     *_of(
         "train/loop.py", "train/test_training.py -k same_as_uninterrupted",
         ('"earlier_seconds": log.earlier,', '"earlier_seconds": 0.0,'),
