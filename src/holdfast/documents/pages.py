@@ -62,11 +62,11 @@ def generated(root: Path, *, check: bool = False) -> dict[Path, str]:
 
 def _marked(docs: Path) -> dict[tuple[str, str], str]:
     """(page, mark) -> the text between the marks, from the result files below docs/."""
-    demo, claims, curves, ranks, risk, ablation, variance, truncated, more, order, attack = (
+    demo, claims, curves, ranks, risk, ablation, variance, truncated, more, order, attack, elsewhere = (
         csvfiles.read_csv(docs / f"demo/{name}.csv")
         for name in (
             "replicated", "replicated-claims", "curves", "ranks", "risk", "ablation-agnews", "variance", "truncated",
-            "all", "order", "attack",
+            "all", "order", "attack", "other-world",
         )
     )  # fmt: skip
     newer, newer_ranks = (csvfiles.read_csv(docs / f"demo/{name}-methods.csv") for name in ("curves", "ranks"))
@@ -89,6 +89,7 @@ def _marked(docs: Path) -> dict[tuple[str, str], str]:
             [r for r in more if r["arm"] in tables.MORE and r["task"] != "gsm8k"],
             BRIEF,
         ),
+        ("docs/results.md", "other-world"): tabular.overview(elsewhere),
         ("docs/results.md", "risk"): tables.shares(risk),
         ("docs/forgetting.md", "order"): tabular.overview(order),
         ("docs/attack.md", "results"): tables.attacked(attack),
