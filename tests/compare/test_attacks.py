@@ -95,7 +95,7 @@ def written(folder, arm, seed, trials):
 
 
 def model(folder, arm, seed, refused, utility, **cell):
-    hits = {names.HAZARD: refused, names.WRAPPED: refused, names.CRAFT: 0.1, "task:gsm8k": utility}
+    hits = {names.HAZARD: refused, names.WRAPPED: refused / 2, names.CRAFT: 0.1, "task:gsm8k": utility}
     outcomes = {name: np.arange(100) < round(100 * share) for name, share in hits.items()}
     where = folder / f"{arm}-{seed}"
     return planted.write(where, outcomes, WORDS, task=cell.pop("task", "gsm8k"), arm=arm, seed=seed, **cell)
@@ -130,6 +130,7 @@ def test_the_table_says_what_is_left_and_what_it_took(table):
     assert float(warp["trials_until_half"]) == 3 and float(warp["admissible"]) == 3  # of 2 and 4; 3 of 4 in both
     assert float(warp["seconds"]) == 40 and float(warp["dollars"]) == pytest.approx(0.004)
     assert (float(warp["refusal_untuned"]), float(warp["refusal_aligned"])) == (0.9, 0.98)
+    assert (float(warp["utility_untuned"]), float(warp["wrapped"])) == (0.6, 0.12)
     # In one seed no trial counted: there is no rate, and half of the refusals were gone in half of the seeds.
     assert (mix["reached"], mix["half_gone"], mix["refusal"], mix["utility"]) == ("1/2", "1/2", "", "")
     assert mix["trials_until_half"] == "" and float(mix["seconds"]) == 20
@@ -142,6 +143,7 @@ def test_the_report_shows_every_defence(table):
     line = shown.attack_row(rows["warp"])
     assert (
         line["cells"][0]["text"] == "25.0"
+        and line["untuned"] == "90.0"
         and line["counting"] == "3 of 4"
         and line["dollars"] == "0.004"
         and not line["loose"]

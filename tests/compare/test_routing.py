@@ -83,6 +83,8 @@ def test_a_router_that_knows_what_is_hard_is_the_oracle():
 def test_needed_is_where_the_curve_stays():
     rows = [{"share": s, "right": r} for s, r in ((0, 0.9), (0.25, 0.995), (0.5, 0.98), (0.75, 0.992), (1, 1.0))]
     assert routing.needed(rows) == 0.75 and routing.needed(rows, 0.05) == 0.25
+    best = [{"share": share, routing.RIGHT: right} for share, right in ((0, 0.5), (0.5, 0.9), (1, 0.8))]
+    assert routing.needed(best) == 0.5  # against asking about all, which is not always best
 
 
 def _verdict(name, judge, outcome, score=None, **more):

@@ -169,6 +169,52 @@ def test_what_was_made_from_other_files_is_not_taken_up(name, at, tables_of_worl
     assert run(after, then, "cell") == (clean, whole)
 
 
+@pytest.mark.parametrize("name", ["kl-safety", "panacea"])
+def test_every_step_has_other_rows_as_many_as_asked_for(name, model, tokenizer, encoded):
+    method = registry.load(name)
+    training = loop.TrainSettings(learning_rate=1e-3, epochs=1, batch_size=4, precision="bf16")
+    made = beside(method, model, method.Settings(rows=3), training, tokenizer, encoded)
+    asked, batch = [], made.stream.batch
+    made.stream.batch = lambda i: asked.append(i) or batch(i)
+    for step in range(3):
+        made.before_step(model, step, 9)
+    assert asked == [0, 1, 2] and made.stream.size == 3 and made.bf16
+
+
+def test_a_spell_is_counted_in_the_micro_batches_of_the_run(model, tokenizer, encoded):
+    method, training = registry.load("lisa"), loop.TrainSettings(1e-3, 1, 4, accumulation=2)
+    made = beside(method, model, method.Settings(), training, tokenizer, encoded)
+    task = [{"labels": i} for i in range(2)]
+    found = [b["input_ids"] for step in (0, 10) for b in made.batches(task, step)]  # the first of two spells
+    assert all(torch.equal(a, made.stream.batch(i)["input_ids"]) for i, a in enumerate(found)) and len(found) == 4
+
+
+def test_other_rows_are_cut_and_drawn_as_those_of_the_cell(tables_of_world, tmp_path, monkeypatch):
+    """Their order is of the seed, which rows are added of the draw, and none is longer than the task's may be."""
+    streams, seeds, rows = [], [], registry.load("derta").rows
+
+    class Spied(Stream):
+        def __init__(self, encoded, size, pad, seed):
+            streams.append((max(len(e["input_ids"]) for e in encoded), seed))
+            super().__init__(encoded, size, pad, seed)
+
+    monkeypatch.setattr(finetune, "Stream", Spied)
+    derta = registry.load("derta")
+    monkeypatch.setattr(derta, "rows", lambda *a, seed, **more: seeds.append(seed) or rows(*a, seed=seed, **more))
+    for name in ("kl-safety", "derta"):
+        chosen = registry.load(name).Settings().model_dump(mode="json")
+        cfg = {"method": name, "settings": chosen, "modules": ["q_proj"],
+               "training": {"learning_rate": 1e-3, "epochs": 1, "batch_size": 8, "max_length": 48}, "task": "howto",
+               "instruction": None, "train_rows": 8, "seed": 5, "draw": 2}  # fmt: skip
+        finetune.run(
+            aligned=tables_of_world / "aligned/model.safetensors", task_table=tables_of_world / "howto.parquet",
+            safety_table=tables_of_world / "safety.parquet", harmful_table=tables_of_world / "preferences.parquet",
+            artifacts={}, cfg=cfg, folder=tmp_path / name, log_file=tmp_path / f"{name}.jsonl",
+            record_file=tmp_path / f"{name}.json", checkpoints=tmp_path / "c",
+        )  # fmt: skip
+    assert streams == [(48, 5)] and seeds == [2]
+
+
 def test_a_stream_has_every_row_once_a_pass_and_any_batch_again(encoded):
     stream = Stream(encoded[:6], 4, 0, seed=1)
     rows = {tuple(e["input_ids"]): i for i, e in enumerate(encoded[:6])}

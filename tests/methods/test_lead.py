@@ -42,6 +42,14 @@ def test_the_span_is_held_and_the_rest_moves(model, project, trainable):
     assert all(torch.equal(after[k], before[k]) for k in elsewhere) == (trainable == "targets")
 
 
+def test_weights_decay_and_gradients_are_clipped_as_the_training_says(model):
+    targets = layers.resolve(model, KINDS)
+    u = {x.input: random_orthogonal(x.module.in_features, 1)[:, :5] for x in targets}
+    training = loop.TrainSettings(1e-2, 1, 4, weight_decay=0.1, weight_decay_on="matrices", max_grad_norm=0.25)
+    made = LEAD.optimizer(model, targets, LEAD.Settings(trainable="all"), training, basis=u)
+    assert [g["weight_decay"] for g in made.param_groups] == [0.1, 0.0] and made.max_grad_norm == 0.25
+
+
 def test_update_only_is_the_column_form_of_warp(model):
     targets = layers.resolve(model, KINDS)
     full = {x.input: random_orthogonal(x.module.in_features, 1) for x in targets}
