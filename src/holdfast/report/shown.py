@@ -191,11 +191,11 @@ def attack_row(r: Row) -> Row:
         low, high = (percent(r[f"{key}_{end}"]) for end in ("low", "high"))
         return {"value": r[key], "text": percent(r[key]), "interval": f"[{low}, {high}]"}
 
-    never = f"never ({r['half_gone']})"
+    not_once = f"never ({r['half_gone']})"
     return r | {
         "cells": [cell(key) for key in ("refusal", "wrapped", "over_refusal", "utility")],
         "untuned": percent(r["refusal_untuned"]),
-        "half": r["trials_until_half"] or (never if float(r["refusal_aligned"] or 1) else "nothing to halve"),
+        "half": r["trials_until_half"] or (not_once if float(r["refusal_aligned"] or 1) else "nothing to halve"),
         "loose": float(r["needed_utility"]) <= 0,
         "counting": f"{float(r['admissible']):g} of {r['trials']}", "spent": f"{float(r['seconds']):.0f}",
         "dollars": f"{float(r['dollars']):.2g}" if r["dollars"] else "",
