@@ -39,6 +39,16 @@ CASES = [
      ["basis.rows: 50 asked for, more than the 40 of safety.hazards: as many are taken as there are"]),
     ({"preferences": {"rows": 90}, "arms": RESTA},
      ["unaligned.rows: 200 asked for, more than the 90 of preferences.rows: as many are taken as there are"]),
+    ({"preferences": {"rows": 60}, **_arm("derta", prefix_ratio=0.5)},
+     ["arms.mine.prefix_ratio: 400 rows asked for on crafts, more than the 60 of preferences.rows: as many are taken "
+      "as there are"]),
+    ({"safety": {"hazards": 250}, "basis": {"rows": 9}, **_arm("lead", mix=0.5)},
+     ["arms.mine.mix: 400 rows asked for on crafts, more than the 250 of safety.hazards: as many are taken as there "
+      "are"]),
+    ({"safety": {"benign": 59}, **_arm("safety-mix", benign_ratio=0.1)},
+     ["arms.mine.benign_ratio: 80 rows asked for on crafts, more than the 59 of safety.benign: as many are taken as "
+      "there are"]),
+    ({"safety": {"hazards": 79}, "basis": {"rows": 9}, **_arm("safety-mix", count="absolute", number=20)}, []),
     (_arm("safety-mix", number=500), ["arms.mine.number"]),
     (_arm("safety-mix", count="absolute", ratio=0.5, number=9), ["arms.mine.ratio"]),
     (_arm("safety-mix", count="absolute", number=9), []),

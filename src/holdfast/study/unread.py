@@ -80,6 +80,7 @@ def lines(resolved: Structure) -> Iterator[str]:
     ):  # fmt: skip
         if wanted > there:
             yield f"{key}: {wanted} asked for, more than the {there} of {what}: as many are taken as there are"
+    yield from _few(resolved)
     for name, resolved_arm in resolved.arms.items():
         written = set(study.arms[resolved_arm.family].model_extra or {})
         for settings in [] if resolved_arm.swept or resolved_arm.given else list(resolved_arm.settings.values())[:1]:
@@ -101,6 +102,27 @@ def lines(resolved: Structure) -> Iterator[str]:
         yield from _line(
             "capabilities", study.capabilities, set(type(study.capabilities).model_fields), "it has no tasks"
         )
+
+
+def _few(resolved: Structure) -> Iterator[str]:
+    """Shares of the task's rows that are added from safety rows or pairs, where there are not as many."""
+    study, said = resolved.study, set()
+    for arm in [a for a in resolved.arms.values() if a.kind == "train" and not a.given]:
+        method = registry.load(arm.method)
+        for task, settings in arm.settings.items():
+            unread = method.Settings.model_validate(settings).unread()
+            for key in [k for k in settings if (k.endswith("ratio") or k == "mix") and k not in unread]:
+                of = "benign" if key.startswith("benign") else "hazards"
+                pool, there = f"safety.{of}", getattr(study.safety, of)
+                if "preferences" in method.NEEDS:
+                    pool, there = "preferences.rows", study.preferences.rows
+                wanted = round(settings[key] * study.tasks[task].train_rows)
+                if wanted > there and (arm.family, key, task) not in said:
+                    said.add((arm.family, key, task))
+                    yield (
+                        f"arms.{arm.family}.{key}: {wanted} rows asked for on {task}, more than the {there} of {pool}: "
+                        "as many are taken as there are"
+                    )
 
 
 def _unnamed(resolved: Structure) -> Iterator[str]:
