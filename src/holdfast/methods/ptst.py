@@ -64,7 +64,7 @@ class Settings(MethodSettings):
     """What conversations begin with."""
 
     system_prompt: str = Field(
-        PROMPT, min_length=1, pattern=r"\S", description="What every conversation begins with, in answers only."
+        PROMPT, pattern=r"\S", description="What every conversation begins with, in answers only."
     )
 
 

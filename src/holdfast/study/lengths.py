@@ -126,10 +126,10 @@ def _beside(study: resolve.Resolved, kind: str) -> set[int]:
     """The `max_length` of every training that takes safety rows, or pairs, beside the rows of a task or for them."""
     s, out = study.study, set()
     for arm in study.arms.values():
-        if arm.kind == "train" and not arm.given and kind in registry.load(arm.method).NEEDS:
-            of = registry.load(arm.method)
-            taken = hasattr(of, "rows") or hasattr(of, "beside")
-            out |= {s.tasks[t].training.max_length for t, own in arm.settings.items() if taken and own.get("mix") != 0}
+        method = registry.load(arm.method)
+        taken = kind in method.NEEDS and (hasattr(method, "rows") or hasattr(method, "beside"))
+        if taken and arm.kind == "train" and not arm.given:
+            out |= {s.tasks[t].training.max_length for t, own in arm.settings.items() if own.get("mix") != 0}
     if kind == "preferences":
         out |= {t.training.max_length for t in s.tasks.values() if t.harmful_fraction}
         out |= {s.unaligned.training.max_length} if study.trains_twin else set()
