@@ -147,6 +147,13 @@ def test_rows_that_are_trained_on_beside_a_task_have_room_there(arm, refused, ba
         look(tmp_path, **keys)
 
 
+def test_rows_beside_a_task_are_counted_where_an_arm_is_given_too(base, tmp_path):
+    """An arm of finished models has no method, so it takes no rows."""
+    safety = {"source": jsonl(tmp_path / "s.jsonl", [{"kind": "hazard", "prompt": "brew?", "response": "No."}])}
+    arms = ARMS | {"mine": {"given": str(base)}}
+    look(tmp_path, aligned={"source": str(base)}, safety=safety | {"check": "off"}, arms=arms)
+
+
 def test_prompts_without_room_are_refused_and_those_with_little_are_said(base, tokenizer, tmp_path):
     def prompt(tokens):
         text = "Brew"

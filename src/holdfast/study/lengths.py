@@ -125,10 +125,9 @@ def look(
 def _beside(study: resolve.Resolved, kind: str) -> set[int]:
     """The `max_length` of every training that takes safety rows, or pairs, beside the rows of a task or for them."""
     s, out = study.study, set()
-    for arm in study.arms.values():
+    for arm in [a for a in study.arms.values() if a.kind == "train"]:
         method = registry.load(arm.method)
-        taken = kind in method.NEEDS and (hasattr(method, "rows") or hasattr(method, "beside"))
-        if taken and arm.kind == "train" and not arm.given:
+        if kind in method.NEEDS and (hasattr(method, "rows") or hasattr(method, "beside")):
             out |= {s.tasks[t].training.max_length for t, own in arm.settings.items() if own.get("mix") != 0}
     if kind == "preferences":
         out |= {t.training.max_length for t in s.tasks.values() if t.harmful_fraction}

@@ -82,7 +82,7 @@ class Structure:
 
     def _check_steps(self) -> None:
         """A training has as many steps as its method needs."""
-        for arm in [a for a in self.arms.values() if a.kind == "train" and not a.given]:
+        for arm in [a for a in self.arms.values() if a.kind == "train"]:
             for name, settings in arm.settings.items():
                 task, method = self.study.tasks[name], registry.load(arm.method)
                 phase = task.training

@@ -107,7 +107,7 @@ def lines(resolved: Structure) -> Iterator[str]:
 def _few(resolved: Structure) -> Iterator[str]:
     """Shares of the task's rows that are added from safety rows or pairs, where there are not as many."""
     study, said = resolved.study, set()
-    for arm in [a for a in resolved.arms.values() if a.kind == "train" and not a.given]:
+    for arm in [a for a in resolved.arms.values() if a.kind == "train"]:
         method = registry.load(arm.method)
         for task, settings in arm.settings.items():
             unread = method.Settings.model_validate(settings).unread()
@@ -131,7 +131,7 @@ def _unnamed(resolved: Structure) -> Iterator[str]:
     by_default = [
         f"arms.{name} {', '.join(sorted({f'{r:g}' for r in arm.learning_rates.values() if r is not None}))}"
         for name, arm in resolved.arms.items()
-        if arm.kind == "train" and not arm.given and study.arms[arm.family].learning_rate is None
+        if arm.kind == "train" and study.arms[arm.family].learning_rate is None
         and "learning_rate" not in arm.swept and not study.chosen
     ]  # fmt: skip
     safety = study.safety
