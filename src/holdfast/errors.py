@@ -82,7 +82,7 @@ class UsageError(HoldfastError):
 
 
 class TrainingError(HoldfastError):
-    """A training run went where no result can come from."""
+    """A training run, or a merge, went where no result can come from."""
 
 
 class MethodError(HoldfastError):

@@ -53,8 +53,8 @@ def pretend(tmp_path, monkeypatch):
         (tmp_path / name).write_text(json.dumps({"refusal": 0.9, "over_refusal": 0.0, "utility": 0.6}))
     inputs = {name: str(tmp_path / name) for name in ("task", "prompts", "aligned_answers", "full_answers")}
     inputs["model"] = str(tmp_path / "work/s/aligned/model.safetensors")
-    state = SimpleNamespace(inputs=inputs, trained=[], asked=[], merged=[], kill_at=None, fail_at=(), rates=rates,
-                            earlier=0.0)  # fmt: skip
+    state = SimpleNamespace(inputs=inputs, trained=[], asked=[], merged=[], kill_at=None, fail_at=(), no_number_at=(),
+                            rates=rates, earlier=0.0)  # fmt: skip
 
     def train(*, cfg, folder, **_):
         state.trained.append(cfg)
@@ -69,6 +69,8 @@ def pretend(tmp_path, monkeypatch):
 
     def merge(*, checkpoints, cfg, folder, **_):
         state.merged.append((checkpoints, cfg))
+        if len(state.merged) in state.no_number_at:
+            raise TrainingError("what the merge makes is no number")
         tensors(folder / "model.safetensors", -1, role="finetuned")
         jsonfiles.write_json(folder / "rates.json", jsonfiles.read_json(checkpoints["finetuned"] / "rates.json"))
         return {"weights/changed_fraction": 1.0}
@@ -243,6 +245,13 @@ def test_a_merge_is_tuned_where_its_source_is(pretend):
         float(checkpoint.opened(folder).get_tensor("w")[0]) == -1
         and container.stamped(folder / "model.safetensors")["weakened"]
     )
+
+
+def test_a_merge_without_numbers_is_a_trial_that_fails(pretend):
+    own = {"method": "resta", "settings": {"strength": 1.0}, "seed": 7}
+    pretend.no_number_at = (2,)
+    rows, _ = run(pretend, merge=own, trials=3)
+    assert [r["failed"] for r in rows] == ["", "what the merge makes is no number", ""]
 
 
 def test_his_settings_take_the_place_of_the_defenders():

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from test_merging import family, gram_file, merge  # noqa: F401 - fixtures
 
 from holdfast.cli.main import main
+from holdfast.errors import TrainingError
 from holdfast.merge import fusion, single
 from holdfast.study import registry
 
@@ -29,6 +30,14 @@ def test_a_soup_lies_on_the_line_between_the_models(w, merge, family):  # noqa: 
     of = _float64(family)
     assert _far(out, {k: w * of["aligned"][k] + (1 - w) * of["finetuned"][k] for k in out}) < 1e-6
     assert record["weights/changed_fraction"] > 0.99
+
+
+def test_a_merge_that_makes_no_numbers_is_refused_and_writes_no_weights(merge, tmp_path, monkeypatch):  # noqa: F811
+    whole = registry.load("soup").merge
+    monkeypatch.setattr(registry.load("soup"), "merge", lambda *of: whole(*of) / 0)
+    with pytest.raises(TrainingError, match="soup makes of .* is no number any more") as error:
+        merge("soup", {"weight": 0.5}, out="beyond")
+    assert "infinity in" in error.value.found and not [*tmp_path.rglob("beyond/*.safetensors*")]
 
 
 @pytest.mark.parametrize("start", ["base", "aligned"])

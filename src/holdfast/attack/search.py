@@ -138,7 +138,7 @@ class Search:
         trial: Trial = {"trial": number, "choice": choice, "identity": self._identity, "failed": ""}
         try:
             trial["record"], earlier = self._made(choice, scratch)
-        except TrainingError as error:  # the loss is no number any more: a trial like any other, and none that counts
+        except TrainingError as error:  # no numbers any more: a trial like any other, and none that counts
             trial |= {"failed": error.what, "refusal": None, "over_refusal": None, "utility": None, "record": {}}
         else:
             replies = scratch / "responses.parquet"

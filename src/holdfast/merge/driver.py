@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from holdfast.errors import TrainingError
 from holdfast.model import adapter, checkpoint, folders, machine
 from holdfast.model import weights as weighing
 from holdfast.record import artifact, container, files, jsonfiles, provenance
@@ -118,7 +119,8 @@ def run(
         whole: write the merged weights also where the adapter alone would do.
 
     Raises:
-        ArtifactError: a checkpoint is missing, damaged or of another architecture.
+        ArtifactError: a checkpoint is missing, damaged or of another architecture. TrainingError: a merged weight is no
+            number.
     """
     started = time.monotonic()
     method = registry.load(cfg["method"])
@@ -147,7 +149,12 @@ def run(
             dtype = stored.dtype
             del stored
             out = method.merge(name, context.weights(name), settings, state).to(dtype)
-            checkpoint.refuse_not_finite(name, out, f"what {cfg['method']} makes of {checkpoints['finetuned']}")
+            if not out.isfinite().all():
+                raise TrainingError(
+                    f"What {cfg['method']} makes of {checkpoints['finetuned']} is no number any more.",
+                    found=f"NaN or infinity in {name}", expected="finite weights",
+                    do=f"look at the settings of {cfg['method']}, and at the models",
+                )  # fmt: skip
             start = models["aligned"].get_tensor(name).to(dtype)
             kind = name.split(".")[-2] if "." in name else name
             count = int((out != start).count_nonzero())
