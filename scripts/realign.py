@@ -29,4 +29,5 @@ def main(io: SimpleNamespace) -> None:
 
 
 if __name__ == "__main__":
-    main(job.start_models(snakemake, hide=["peft"], preload=["torch"], decomposes=True))
+    asks = bool(snakemake.input.get("preferences"))  # a method that has the model say how likely answers are
+    main(job.start_models(snakemake, hide=["peft"], preload=job.MODELS if asks else ["torch"], decomposes=True))

@@ -41,6 +41,15 @@ def test_every_trial_is_in_a_table_and_the_best_in_one_of_all(attacked):
     assert "Against an attacker who tunes" in page and 'id="attack"' in page
 
 
+def test_how_far_every_arm_moved_is_beside_it(attacked):
+    results = attacked / "results/smoke-attack"
+    moved = {r["arm"]: r["drift/kl"] for r in rows(results / "table.csv")}
+    roles = [moved.pop(role) for role in ("base", "aligned")]
+    assert {*moved} == {"full", "lora", "resta-lora"} and set(roles) == {""}
+    assert all(float(kl) > 0 for kl in moved.values())
+    assert "KL divergence from the aligned model" in (results / "report.html").read_text()
+
+
 def test_attacked_models_say_that_they_are_weakened(attacked):
     for arm in ("lora", "resta-lora"):
         folder = attacked / f"work/smoke-attack/attack/crafts/{arm}/seed0"

@@ -117,10 +117,7 @@ def test_every_method_runs_in_the_dag(methods):
     here = {r["method"] for r in rows if r["method"] not in ("base", "aligned", "unaligned")}
     assert set(registry.method_names()) - {"sn-tune"} == smoke | here  # sn-tune is rsn-tune without one step
     assert {r["arm"] for r in rows if r["task"] == "agnews"} == {"base", "aligned", "unaligned", "full", "somf"}
-    report = (methods / "results/smoke-methods/report.html").read_text()
-    assert "How cheaply is safety lost" in report and "KL divergence from the aligned model" in report
-    moved = {r["arm"]: r["drift/kl"] for r in rows if r["task"] == "agnews"}
-    assert float(moved.pop("full")) > 0 and float(moved.pop("somf")) > 0 and set(moved.values()) == {""}  # the roles
+    assert "How cheaply is safety lost" in (methods / "results/smoke-methods/report.html").read_text()
 
 
 def test_every_stress_is_beside_the_model_as_it_was(methods):

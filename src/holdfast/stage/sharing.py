@@ -33,7 +33,8 @@ VARIABLE = server.SECRET
 IMPORTED = (
     "torch", "transformers.modeling_utils", "transformers.generation.utils", "transformers.models.auto.modeling_auto",
     "transformers.models.llama.modeling_llama", "transformers.trainer", "tokenizers", "safetensors.torch", "peft",
-    "pyarrow.parquet", "pandas", "pandera.pandas", "pydantic", "psutil", "xxhash",
+    "pyarrow.parquet", "pandas", "pandera.pandas", "pandera.backends.pandas.builtin_checks", "pydantic", "psutil",
+    "xxhash",
 )  # fmt: skip
 _OF_A_SHELL = ("_", "SHLVL", "PWD", "OLDPWD")  # variables that a shell sets and nothing reads
 _PROGRAM = Path(server.__file__)
