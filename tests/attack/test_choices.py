@@ -82,3 +82,11 @@ def test_what_may_not_be_chosen_stays():
     fixed = {"learning_rate": [1e-3, 1e-3], "epochs": [2, 2], "harmful_fraction": [0.0, 0.0], "order": 1}
     (choice, *_), *_ = asked(chooser(space=fixed), 1)
     assert choice == {"learning_rate": 1e-3, "epochs": 2, "harmful_fraction": 0.0, "order": 0}
+
+
+def test_rates_and_ranks_are_drawn_by_their_logarithm():
+    """Half of the rates lie below the geometric mean of their range, where a twelfth of it lies, and so do ranks."""
+    wide = SPACE | {"rank": [1, 256]}
+    found = [c for c, *_ in asked(chooser("random", space=wide), 200)]
+    for key, middle in (("learning_rate", 1e-3), ("rank", 16)):
+        assert 0.35 < sum(c[key] < middle for c in found) / len(found) < 0.65, key

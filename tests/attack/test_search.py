@@ -264,3 +264,52 @@ def test_his_settings_take_the_place_of_the_defenders():
     assert (other["seed"], other["draw"]) == (replicates.seed(7, 1), 2) and other["seed"] != 7
     assert search.settings(train, choice | {"order": 1})["draw"] == 7, "the same rows in another order"
     assert train["settings"]["rank"] == 32 and train["training"]["epochs"] == 9
+
+
+def test_what_he_must_keep_is_fulls_and_what_he_takes_is_of_the_aligned(pretend):
+    Path(pretend.inputs["aligned_answers"]).write_text(
+        json.dumps({"refusal": 0.9, "over_refusal": 0.0, "utility": 0.1})
+    )
+    Path(pretend.inputs["full_answers"]).write_text(json.dumps({"refusal": 0.4, "over_refusal": 0.0, "utility": 0.6}))
+    rows, _ = run(pretend, trials=1)
+    assert (float(rows[0]["aligned_refusal"]), float(rows[0]["needed_utility"])) == (0.9, 0.55)
+
+
+def test_every_order_is_another_seed():
+    choice = {"learning_rate": 5e-4, "epochs": 2, "harmful_fraction": 0.25}
+    seeds = [search.settings(TRAIN, choice | {"order": i})["seed"] for i in range(4)]
+    assert seeds == [7, *(replicates.seed(7, i) for i in (1, 2, 3))] and len(set(seeds)) == 4
+
+
+def test_a_merge_gets_every_model_and_the_gram_matrix_of_its_own(pretend, monkeypatch):
+    given, merge = [], search.driver.run
+    monkeypatch.setattr(search.driver, "run", lambda *, gram_file, **of: given.append(gram_file) or merge(**of))
+    for name in ("base", "unaligned"):
+        pretend.inputs[name] = pretend.inputs["model"]
+    for name in ("gram", "merged_gram"):
+        pretend.inputs[name] = pretend.inputs["task"].replace("task", name)
+        Path(pretend.inputs[name]).write_text(name)
+    run(pretend, merge={"method": "resta", "settings": {}, "seed": 7}, trials=1)
+    assert {*pretend.merged[0][0]} == {"finetuned", "aligned", "base", "unaligned"}
+    assert given == [Path(pretend.inputs["merged_gram"])]
+
+
+def test_what_a_trial_is_worth_is_read_from_its_answers(tmp_path):
+    from holdfast.record import tables
+
+    said = {"h0": ("hazard", "I cannot help with that."), "h1": ("hazard", "I cannot help with that."),
+            "c0": ("craft", "I cannot help with that."), "c1": ("craft", "Cut it."), "c2": ("craft", "Cut it."),
+            "c3": ("craft", "Cut it."), "t0": ("task:crafts", "Cut it."), "t1": ("task:crafts", "No.")}  # fmt: skip
+    rows = [{"id": i, "split": "validation", "set": s, "base_id": i, "category": "x", "prompt": i, "response": ""}
+            for i, (s, _) in said.items() if s in ("hazard", "craft")]  # fmt: skip
+    tables.write(rows, tmp_path / "prompts", "prompts")
+    task = [{"id": i, "split": "validation", "prompt": i, "response": "Cut it.", "category": "x"} for i in ("t0", "t1")]
+    tables.write(task, tmp_path / "task", "crafts")
+    same = {"category": "x", "prompt": "p", "tokens": 3, "finish": "stop"}
+    answered = [same | {"id": i, "base_id": i, "set": s, "text": text} for i, (s, text) in said.items()]
+    tables.write(answered, tmp_path / "r.parquet", "responses")
+    made = search.Search(inputs={k: str(tmp_path / k) for k in ("prompts", "task")}, kept=tmp_path,
+                         cfg=CFG | {"judge": "advbench"})  # fmt: skip
+    found = made._measured(tmp_path / "r.parquet")
+    assert found == {"refusal": 1.0, "over_refusal": 0.25, "utility": 0.5}
+    assert made._measured(tmp_path / "r.parquet", with_task=False)["utility"] is None

@@ -200,3 +200,23 @@ def test_the_best_is_chosen_without_the_test_split(tmp_path):
     assert (
         rows[0]["refusal"] != rows[1]["refusal"] and rows[0]["trials_until_half"] == rows[1]["trials_until_half"] == 2
     )
+
+
+def test_trials_until_half_are_the_median_of_the_seeds(tmp_path):
+    plain = groups.load([model(tmp_path / "b", "warp", s, 0.1, 0.5) for s in range(3)])
+    late = [made(*[(0.8, 0.5)] * n, (0.1, 0.5), *[(0.8, 0.5)] * (8 - n)) for n in (0, 1, 8)]
+    (row,) = attacks.rows(plain, plain, {("gsm8k", "warp"): late}, None)
+    assert row["trials_until_half"] == 2 and row["half_gone"] == "3/3"
+    never = [*late[:2], made(*[(0.8, 0.5)] * 9)]
+    (row,) = attacks.rows(plain, plain, {("gsm8k", "warp"): never}, None)
+    assert row["trials_until_half"] == 2 and row["half_gone"] == "2/3"
+
+
+def test_the_picture_marks_half_of_what_the_aligned_model_refused(table, monkeypatch):
+    monkeypatch.setattr(plots, "svg", lambda draw: draw())
+    (axis, *_) = plots.attacks(table[1]).axes
+    assert [float(line.get_ydata()[0]) for line in axis.lines if line.get_linestyle() == ":"] == pytest.approx([90, 45])
+
+
+def test_nothing_to_keep_is_a_condition_that_is_none(table):
+    assert [shown.attack_row(table[0]["warp"] | {"needed_utility": n})["loose"] for n in ("0", "0.01")] == [True, False]

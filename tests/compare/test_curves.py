@@ -274,3 +274,42 @@ def test_two_equal_methods_are_seldom_told_apart(spread):
         said = claims.judged(curves.claim_rows({"gsm8k": test}, {"gsm8k": validation}))
         false += sum(r["verdict"] != "not resolved" for r in said)
     assert false <= 0.05 * studies + 3 * (0.05 * 0.95 * studies) ** 0.5
+
+
+def test_a_utility_that_only_rounding_keeps_from_its_level_reaches_it():
+    level = 0.40 - 0.05
+    assert level > 0.35 and curves.mix(np.array([0.35]), np.array([0.9]), level).tolist() == [1.0]
+
+
+def test_of_three_families_of_full_fine_tuning_the_first_at_the_top_counts(tmp_path):
+    points = [
+        ("one.1", "one", [((0.1, 0.9), (0.1, 0.8))]), ("two.1", "two", [((0.1, 0.8), (0.1, 0.1))]),
+        ("three.1", "three", [((0.2, 0.9), (0.2, 0.6))]), ("warp.1", "warp", [((0.9, 0.9), (0.8, 0.7))]),
+    ]  # fmt: skip
+    test, validation = study(tmp_path, points)
+    for split in (test, validation):
+        for name in ("one.1", "two.1", "three.1"):
+            split["gsm8k"][name].meta.update(method="full", settings={"trainable": "all"})
+    rows = by_measure(curves.rows(test, validation))
+    assert rows["warp", "within-1"]["utility_minus_full"] == pytest.approx(0.7 - 0.8)
+
+
+def test_wordings_of_one_request_widen_the_interval_of_a_mix(tmp_path):
+    points = [("full.1", "full", [((0.0, 0.9), (0.0, 0.9))]), ("warp.1", "warp", [((0.5, 0.9), (0.5, 0.9))])]
+    test, validation = study(tmp_path, points)
+    alone = by_measure(curves.rows(test, validation))["warp", "within-1"]
+    for g in test["gsm8k"].values():
+        g.clusters[names.HAZARD] = [str(i // 10) for i in range(100)]
+    same = by_measure(curves.rows(test, validation))["warp", "within-1"]
+    assert same["refusal"] == alone["refusal"] == 0.5
+    assert same["refusal_high"] - same["refusal_low"] > 1.5 * (alone["refusal_high"] - alone["refusal_low"])
+
+
+def test_the_recipe_of_a_mix_is_the_mean_over_replicates(tmp_path):
+    points = [
+        ("full.1", "full", [((0.0, 0.9), (0.0, 0.9))] * 2),
+        ("warp.1", "warp", [((0.9, 0.9), (0.9, 0.9)), ((0.2, 0.9), (0.2, 0.9))]),
+        ("warp.2", "warp", [((0.5, 0.9), (0.5, 0.9))] * 2),
+    ]  # fmt: skip
+    test, validation = study(tmp_path, points, units=2)
+    assert by_measure(curves.rows(test, validation))["warp", "within-1"]["mix"] == "0.50 warp.2 + 0.50 warp.1"

@@ -187,3 +187,24 @@ def test_a_category_that_lost_all_or_nothing_has_an_interval_beside_one_that_see
         assert found[category]["lost"] == value
         assert (found[category]["lost_low"], found[category]["lost_high"]) == pytest.approx(interval)
     assert found["c"]["lost_low"] < found["c"]["lost"] < found["c"]["lost_high"]
+
+
+def test_wordings_of_one_request_widen_the_interval_of_what_was_lost():
+    kinds, after = ["a"] * 60 + ["b"] * 60, [0, 1] * 60
+    alone, same = (
+        forgetting.rows(
+            {"t": {"aligned": group("aligned", [1] * 120, kinds, c), "arm": group("arm", order, kinds, c)}}
+        )[0]
+        for c, order in (
+            (None, after),
+            ([f"x{i // 12}" for i in range(120)], [0] * 12 + [1] * 12 + ([0] * 12 + [1] * 12) * 4),
+        )
+    )
+    assert alone["lost"] == same["lost"] == 0.5
+    assert same["lost_high"] - same["lost_low"] > 1.5 * (alone["lost_high"] - alone["lost_low"])
+
+
+def test_a_category_that_is_called_all_is_beside_all_of_them():
+    kinds, after = ["all"] * 10 + ["b"] * 10, [0] * 10 + [1] * 10
+    found = forgetting.rows({"t": {"aligned": group("aligned", [1] * 20, kinds), "arm": group("arm", after, kinds)}})
+    assert [(r["category"], r["lost"], r["lost_n"]) for r in found] == [("all", 0.5, 20), ("all", 1.0, 10), ("b", 0, 10)]

@@ -26,3 +26,14 @@ def test_every_arm_beside_itself_as_it_was(tmp_path):
     assert found["warp", "bits-4"]["refusal_change_high"] < 0 < found["warp", "bits-4"]["refusal_low"]
     assert found["warp", "hot"]["utility"] == pytest.approx(0.6) and "refusal_change" not in found["warp", stress.PLAIN]
     assert found["full", "bits-4"]["refusal_change"] == 0 and set(found["full", "bits-4"]) <= set(stress.COLUMNS)
+
+
+def test_what_is_complied_with_is_told_beside_what_is_refused(tmp_path):
+    plain, bits = (
+        groups.load([exact(tmp_path / of, "test", "warp", "warp", rate, 0.9, swept=False, over=0.2)])
+        for of, rate in (("plain", 0.9), ("bits", 0.6))
+    )
+    before, after = stress.rows(plain, {"bits": bits})
+    for row, refused in ((before, 0.9), (after, 0.6)):
+        assert (row["refusal"], row["compliance"]) == pytest.approx((refused, 1 - refused))
+        assert row["over_refusal"] == pytest.approx(0.2) and row["compliance_low"] < row["compliance"]

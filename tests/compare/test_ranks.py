@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -102,3 +104,32 @@ def test_a_family_that_one_task_lacks_is_not_ranked_and_one_alone_is_nothing(tmp
     assert [r["family"] for r in ranks.rows(tests, validations)] == ["resta", "full"]
     test, validation = study(tmp_path / "c", _points(()), units=3)
     assert ranks.rows(test, validation) == []
+
+
+def test_what_only_rounding_tells_apart_shares_a_rank():
+    assert ranks.ranked(np.array([[0.1 + 0.2, 0.3, 0.5]])).tolist() == [[2.5, 2.5, 1]]
+
+
+def test_seeds_and_replicates_are_those_of_the_arms_and_not_of_the_roles_before_them(tmp_path):
+    """Models are loaded as a study lists them, roles first: one aligned model that every seed starts from."""
+    test, validation = study(tmp_path, _points(("warp", "resta", "somf")), units=3)
+    for of in (test, validation):
+        for g in of["gsm8k"].values():
+            for i, cell in enumerate(g.cells):
+                cell.update(replicate=0, unit=0, seed=i, base=0, aligned=0)
+    full = test["gsm8k"]["full.1"]
+    aligned = dataclasses.replace(full, arm="aligned", cells=full.cells[:1])
+    rows = ranks.rows({"gsm8k": {"aligned": aligned, **test["gsm8k"]}}, validation)
+    assert all((r["seeds"], r["replicates"]) == (3, 1) for r in rows) and "rank_low" in rows[0]
+
+
+@pytest.mark.parametrize(("found", "bars"), [
+    ((1.0, 1.5, 2.0, 3.5), [(0, 2)]), ((1.0, 2.0, 3.1, 4.2), [(0, 1), (1, 2), (2, 3)]), ((1.0, 2.5, 4.0), []),
+])  # fmt: skip
+def test_a_bar_joins_what_is_not_told_apart_and_no_part_of_another_bar(found, bars, monkeypatch):
+    monkeypatch.setattr(plots, "svg", lambda draw: draw())
+    rows = [{"family": f"f{i}", "rank": str(r), "rank_low": "", "rank_high": "", "critical_difference": "1.2",
+             "tasks": "1", "seeds": "1", "replicates": "3"} for i, r in enumerate(found)]  # fmt: skip
+    (axis,) = plots.ranks(rows).axes
+    ends = [line.get_ydata() for line in axis.lines if line.get_linewidth() == 3]
+    assert [(round(low + 0.2), round(high - 0.2)) for low, high in ends] == bars

@@ -161,3 +161,22 @@ def test_the_command_writes_the_curve_of_a_study(tmp_path, monkeypatch, capsys):
     assert main([*arguments[:-1], "wildguard"]) == 2
     assert main([*arguments, "--truth", "refusal"]) == 0  # beside the other, not in its place
     assert len(list((tmp_path / "results/mine").glob("routing-refusal-llama-guard-3*.csv"))) == 2
+
+
+def test_replies_of_two_sets_with_one_id_are_two_and_wordings_have_one_prompt():
+    more = [_verdict(i, j, "refusal", set=s, base_id="p") for s in ("hazard", "craft") for i in ("1", "2")
+            for j in ("refusal", "world")]  # fmt: skip
+    found = routing.replies({"m": more}, "refusal", "world", "world", "refused")
+    assert [r.prompt for r in found] == ["p"] * 4
+    assert [routing.curve(FEW, [share])[0]["asked"] for share in (0.5, 0.55, 0.75)] == [2, 3, 4]
+
+
+def test_the_command_holds_verdicts_to_a_third_judge(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resolve, "load", lambda name: SimpleNamespace(name="mine", judged=["crafts/full/seed0"]))
+    folder = tmp_path / "results/mine/crafts/full/seed0"
+    third = [*SAID, _verdict("a", "world", "refusal"), _verdict("b", "world", "compliance")]
+    tables.write(third, folder / "verdicts.parquet", "verdicts")
+    jsonfiles.write_json(folder / "metrics.json", {"arm": "full"})
+    assert main(["route", "mine", "--first", "refusal", "--then", "llama-guard-3", "--truth", "world"]) == 0
+    assert "100.0% of 2 verdicts are right with refusal alone, 50.0%" in capsys.readouterr().out

@@ -95,3 +95,12 @@ def test_every_input_has_directions_of_its_own():
         alone = _merged(weights, grams, name, energy=0.9)
         assert torch.equal(METHOD.merge(name, weights, chosen, state), alone), name
     assert not torch.allclose(_merged(weights, grams, first, energy=0.9), _merged(weights, grams, second, energy=0.9))
+
+
+def test_it_asks_for_gram_matrices_of_all_tokens_and_with_all_directions_nothing_is_left_to_round():
+    from holdfast.model.layers import of_weight
+
+    assert METHOD.Settings().artifacts() == METHOD.Settings(energy=0.9).artifacts() == {"gram": "all"}
+    weights, gram, _ = _case()
+    gram = {of_weight(NAME)[0]: next(iter(gram.values()))}
+    assert torch.equal(_merged(weights, gram, rank_fraction=1.0), weights.stored("aligned"))

@@ -454,3 +454,16 @@ def test_streaming_holds_few_tensors_at_a_time(merge, monkeypatch):
     monkeypatch.setattr(driver.Weights, "__getitem__", counted)
     merge("resta", {})
     assert peak[0] <= 3
+
+
+def test_a_merge_with_a_weakened_model_of_another_task_says_so_too(merge, family, tokenizer, tmp_path):
+    model, _ = folders.load(family["finetuned"].parent)
+    folders.save(model, tokenizer, tmp_path / "weak", header={"role": "finetuned", "weakened": True})
+    merge("somf", {"mask": "none", "across_tasks": True}, **{"finetuned:0": tmp_path / "weak/model.safetensors"})
+    assert container.stamped(tmp_path / "out/model.safetensors")["weakened"]
+
+
+def test_a_table_of_rotations_is_no_weight():
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    assert not driver.is_weight(name, "F32") and driver.is_weight("model.norm.weight", "F32")
+    assert not driver.is_weight("model.norm.weight", "I64")

@@ -251,3 +251,15 @@ def test_nlsr_asks_for_what_its_settings_need():
     nlsr = registry.load("nlsr").Settings
     assert nlsr().artifacts() == {"roles": ["base"], "gram": "response"} and "response" in GRAMS
     assert nlsr(weak="unaligned").artifacts()["roles"] == ["unaligned"] and nlsr(spread=0).unread() == {"chance"}
+
+
+def test_nlsr_keeps_one_direction_at_least():
+    nlsr, delta, x = registry.load("nlsr"), _random(9, 7, seed=1), _random(50, 7)
+    mask = nlsr.critical(delta, x.T @ x, nlsr.Settings(rank_share=0.01, critical=0.2))
+    assert torch.equal(mask, nlsr.critical(delta, x.T @ x, nlsr.Settings(rank_share=1 / 7 + 1e-9, critical=0.2)))
+    assert int(mask.sum()) == round(0.2 * 63)
+
+
+def test_lssf_counts_the_ranks_of_modules_that_have_a_safety_vector(realigned, family):  # noqa: F811
+    out, record = realigned("lssf", {"subspace": "vector"}, needs=False, unaligned=family["aligned"].parent)
+    assert all(torch.equal(out[k], v) for k, v in load_file(family["finetuned"]).items()) and "rank_share" not in record

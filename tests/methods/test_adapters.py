@@ -259,3 +259,47 @@ def test_a_base_of_another_shape_is_refused(place, tmp_path):
     with pytest.raises(ArtifactError, match="cannot be compared or merged") as error:
         _run(place, tmp_path, "asft", {}, {"base": place / "other/model.safetensors"})
     assert "base" in str(error.value.what) and not (tmp_path / "cell").exists()
+
+
+def test_the_alignment_direction_is_taken_in_float32_of_weights_stored_in_bfloat16(cell):  # noqa: F811
+    model, targets, needs = cell
+    wrapped = asft.attach(model, targets, asft.Settings(rank=2))
+    stored = {role: {k: v.bfloat16() for k, v in m.kept.items()} for role, m in needs["models"].items()}
+    stored["base"] = {k: (v.float() * 1.37).bfloat16() for k, v in stored["base"].items()}
+
+    class Read:
+        def __init__(self, of):
+            self.get_tensor = of.__getitem__
+
+    made = asft.beside(wrapped, asft.Settings(), None, models={role: Read(of) for role, of in stored.items()})
+    for (name, *_), (v, *_) in zip(lora.pairs(wrapped), made.modules, strict=True):
+        assert v.dtype == torch.float32 and torch.equal(
+            v, stored["aligned"][name].float() - stored["base"][name].float()
+        )
+
+
+def _one(dtype=torch.float32):
+    """An adapter of rank 3 on one module of 12 outputs, moved."""
+    w, s, t = _random(12, 20), _random(20, 50, seed=1), _random(20, 50, seed=2)
+    settings = salora.Settings(rank=3, alpha=3, safety_directions=4, task_directions=5)
+    linear = torch.nn.Linear(20, 12, bias=False, dtype=dtype)
+    linear.weight.data = w.to(dtype)
+    v_s, a, b = salora.beginning(linear.weight.detach(), s @ s.T, t @ t.T, settings)
+    module = salora.adapted(linear, settings, v_s, a, b)
+    for i, p in enumerate((module.a, module.b)):
+        p.data += 0.1 * _random(*p.shape, seed=i).to(p.dtype)
+    return module, settings, v_s
+
+
+def test_what_salora_folds_is_rounded_once():
+    module, settings, _ = _one(torch.bfloat16)
+    wanted = (module.linear.weight.double() + module.update()).bfloat16()
+    folded = salora.fold(torch.nn.Sequential(module), settings)
+    assert torch.equal(folded[0].weight, wanted)
+
+
+def test_salora_holds_its_directions_in_full_precision_where_products_are_not():
+    module, _, v_s = _one()
+    with torch.autocast("cpu", torch.bfloat16):
+        _, b = module.factors()
+    assert b.dtype == torch.float32 and float((v_s.T @ b).abs().max()) < 1e-5 < 0.1 < float(b.abs().max())

@@ -678,3 +678,69 @@ def test_a_transition_asks_for_the_first_word_of_the_refusal_at_every_place(mode
     short = chat.encode(tokenizer, pair["prompt"], pair["chosen"], len(head) + 4, opening=pair["rejected"],
                         anywhere=True)  # fmt: skip
     assert short["labels"] == found["labels"][: len(head) + 4] and short["cut"] == len(answer) + 1 - 4
+
+
+def test_a_spell_has_micro_batches_as_large_as_the_tasks(model, tokenizer, encoded):
+    method, training = registry.load("lisa"), loop.TrainSettings(1e-3, 1, 4, accumulation=2)
+    made = beside(method, model, method.Settings(), training, tokenizer, encoded)
+    assert [len(b["input_ids"]) for b in made.batches([{}, {}], 0)] == [4, 4]
+
+
+def test_without_a_pull_the_last_perturbation_is_still_added(model, tokenizer, encoded):
+    method, training = registry.load("panacea"), loop.TrainSettings(1e-3, 1, 4)
+    start, settings = _start(model), method.Settings(strength=0, rows=4, radius=0.5)
+    made = beside(method, model, settings, training, tokenizer, encoded)
+    made.before_step(model, 0, 1)
+    made.finish(model)
+    moved = sum((p - start[k]).double().pow(2).sum() for k, p in model.named_parameters())
+    assert moved.sqrt().item() == pytest.approx(0.5, abs=1e-4) and settings.cost() == (3.0, 8.0)
+    assert method.Settings(strength=0, add_perturbation=False).cost() == (0.0, 0.0)
+
+
+def test_shares_of_rows_are_rounded_to_the_nearest(world):
+    method, task = registry.load("derta"), [{"id": str(i), "prompt": "p", "response": "r"} for i in range(35)]
+    found = method.rows(task, method.Settings(transition_ratio=0.1), seed=0, harmful=world.preferences(40))
+    kinds = [r["id"].rsplit("/", 1)[-1] for r in found[35:]]
+    assert (kinds.count("prefix"), kinds.count("transition")) == (2, 4)  # of 1.75 and 3.5
+
+
+def test_the_floor_is_that_of_the_settings_and_the_start_is_rounded_as_the_loop_rounds(model, tokenizer, encoded):
+    method, rows = registry.load("constrained-sft"), copy.deepcopy(encoded[:6])
+    training = loop.TrainSettings(1e-3, 1, 6, precision="bf16")
+    made = beside(method, model, method.Settings(floor=0.25), training, tokenizer, rows)
+    given = predicted(model, chat.collate(rows, 0), bf16=True)
+    plain = Beside().token_losses(*given)
+    assert made.floor == 0.25 and torch.allclose(made.token_losses(*given), plain, rtol=1e-6)
+
+
+def test_harmful_rows_are_of_the_draw_and_rows_are_stratified_where_that_is_asked(
+    tables_of_world, tmp_path, monkeypatch
+):
+    asked, draw, mix = [], finetune.draw, finetune.mix_harmful
+    monkeypatch.setattr(finetune, "draw", lambda *a, **k: asked.append((a[2], k)) or draw(*a, stratify=False))
+    monkeypatch.setattr(finetune, "mix_harmful", lambda *a: asked.append(a[3]) or mix(*a))
+    cfg = {"method": "full", "settings": registry.load("full").Settings().model_dump(mode="json"),
+           "training": {"learning_rate": 1e-3, "epochs": 1, "batch_size": 8, "max_length": 48}, "task": "howto",
+           "instruction": None, "train_rows": 8, "seed": 5, "draw": 2, "harmful_fraction": 0.25, "stratify": True,
+           "modules": ["q_proj"]}  # fmt: skip
+    finetune.run(
+        aligned=tables_of_world / "aligned/model.safetensors", task_table=tables_of_world / "howto.parquet",
+        safety_table=None, harmful_table=tables_of_world / "preferences.parquet", artifacts={}, cfg=cfg,
+        folder=tmp_path / "full", log_file=tmp_path / "t.jsonl", record_file=tmp_path / "t.json",
+        checkpoints=tmp_path / "c",
+    )  # fmt: skip
+    assert asked == [(2, {"stratify": True}), 2]
+
+
+def test_in_pure_bfloat16_nothing_has_drifted_that_was_only_rounded(tables_of_world, tmp_path):
+    cfg = {"method": "lead", "settings": registry.load("lead").Settings().model_dump(mode="json"),
+           "modules": ["q_proj", "down_proj"], "task": "howto", "instruction": None, "train_rows": 8, "seed": 0,
+           "training": {"learning_rate": 0.0, "epochs": 1, "batch_size": 8, "max_length": 48,
+                        "precision": "pure_bf16"}}  # fmt: skip
+    record = finetune.run(
+        aligned=tables_of_world / "aligned/model.safetensors", task_table=tables_of_world / "howto.parquet",
+        safety_table=tables_of_world / "safety.parquet", artifacts={"basis": tables_of_world / "few-basis"}, cfg=cfg,
+        folder=tmp_path / "cell", log_file=tmp_path / "t.jsonl", record_file=tmp_path / "t.json",
+        checkpoints=tmp_path / "c",
+    )  # fmt: skip
+    assert record["frozen_drift"] == 0 == record["weights/changed_fraction"]

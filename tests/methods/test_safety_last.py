@@ -78,3 +78,43 @@ def test_the_shipped_study_exchanges_the_order_and_nothing_else():
     for task in study.study.tasks:
         for arm in ("full", "safety-last"):
             assert study.cell_cfg(task, arm, 0)["training"] | {"weight_decay_on": "all"} == safety
+
+
+def test_rows_of_the_task_are_cut_as_everywhere(place, tmp_path, monkeypatch):
+    monkeypatch.setitem(TRAINING, "max_length", 48)
+    lengths, train = [], loop.train
+
+    def spied(model, tokenizer, encoded, *more, **others):
+        lengths.append(max(len(e["input_ids"]) for e in encoded))
+        return train(model, tokenizer, encoded, *more, **others)
+
+    monkeypatch.setattr(loop, "train", spied)
+    _cell(place, tmp_path)
+    assert lengths == [48, 48], lengths
+
+
+def test_what_comes_first_is_asked_as_the_task_is_and_clips_as_its_optimizer_says(place, tmp_path, monkeypatch):
+    """The instruction of the study stands before every row, and an optimizer that clips itself is left to."""
+    rows, clipped, encode, train = [], [], chat.encode_rows, loop.train
+    monkeypatch.setattr(chat, "encode_rows", lambda t, r, *a: rows.append(r) or encode(t, r, *a))
+    monkeypatch.setattr(loop, "train", lambda *a, **k: clipped.append(k["clips_itself"]) or train(*a, **k))
+    method = registry.load("safety-last")
+    adamw = torch.optim.AdamW
+
+    class Clips(adamw):
+        clips_itself = True
+
+    def prelude(model, layers, settings, *, rows, training, train, **needs):
+        train(rows, training, Clips(model.parameters(), lr=1e-3), "first")
+
+    monkeypatch.setattr(method, "prelude", prelude)
+    cfg = {"method": "safety-last", "settings": method.Settings(start="aligned").model_dump(mode="json"),
+           "modules": ["q_proj"], "training": TRAINING, "task": "howto", "instruction": "Say how.", "train_rows": 10,
+           "seed": 3}  # fmt: skip
+    finetune.run(
+        aligned=place / "aligned/model.safetensors", task_table=place / "howto.parquet",
+        safety_table=place / "safety.parquet", artifacts={}, cfg=cfg, folder=tmp_path / "cell",
+        log_file=tmp_path / "train.jsonl", record_file=tmp_path / "train.json", checkpoints=tmp_path / "c",
+    )  # fmt: skip
+    first = next(r for r in rows if len(r) == 10)
+    assert all(r["prompt"].startswith("Say how.\n") for r in first) and clipped == [True, False]

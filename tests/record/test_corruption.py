@@ -187,3 +187,16 @@ def test_the_repair_names_the_study():
         "snakemake --config study=mine -- work/mine/basis/safety.safetensors"
     )
     assert container.again("m.safetensors") == "snakemake m.safetensors"
+
+
+def test_a_mask_on_another_basis_and_a_gram_matrix_of_another_model_are_refused(mine, made):
+    model, _ = folders.load(mine / "aligned")
+    targets, aligned = layers.resolve(model, MODULES), container.identity(mine / "aligned/model.safetensors")
+    paths = {"basis": mine / "basis", "mask": mine / "mask"}
+    assert {*finetune.needed(paths, targets, aligned)} == {"basis", "mask"}
+    tensors, header = load_file(mine / "basis"), artifact.header(mine / "basis", family="basis")
+    artifact.write(mine / "basis", {k: -v for k, v in tensors.items()}, family="basis", header=header)
+    with pytest.raises(ArtifactError, match="basis_file differs"):
+        finetune.needed(paths, targets, aligned)
+    with pytest.raises(ArtifactError, match="aligned differs"):
+        finetune.needed({"gram": made / "other/gram"}, targets, aligned)

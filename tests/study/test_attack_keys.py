@@ -131,3 +131,42 @@ def test_the_plan_counts_trials(study):
     longer = stages(study({"trials": 5, "epochs": [2, 6]}))
     assert longer["attacks"].flops > 1.3 * few["attacks"].flops
     assert few["responses"].jobs == 6 + 3 + 3 + 1 + 1  # cells; roles; attacked; aligned and full on validation
+
+
+def test_what_he_may_choose_is_what_the_study_says(study):
+    found = study({"epochs": [2, 5], "harmful_fraction": [0.1, 0.5], "order": 3})
+    space = attacking.cfg(found, "crafts", "lora", 0)["space"]
+    assert space == {"learning_rate": [1e-4, 1e-2], "epochs": [2, 5], "harmful_fraction": [0.1, 0.5], "order": 3,
+                     "rank": [2, 8]}  # fmt: skip
+
+
+def test_another_seed_of_the_attack_is_another_attacker(study):
+    one, two = (attacking.cfg(study({"seed": s}), "crafts", "lora", 0)["seed"] for s in (0, 1))
+    assert one != two
+
+
+def test_every_seed_has_the_merge_of_its_own(study):
+    found = study(seeds=[0, 3])
+    one, other = (attacking.cfg(found, "crafts", "merged", seed)["merge"] for seed in (0, 3))
+    assert (one["seed"], other["seed"]) == (0, 3) and other == found.merge_cfg("crafts", "merged", 3)
+
+
+def test_trials_are_read_by_the_first_judge_of_words(study, tmp_path):
+    (tmp_path / "asked.txt").write_text("{prompt} {response}")
+    judges = {"wildguard": {"prompt_file": str(tmp_path / "asked.txt")}}
+    found = study(evaluation={"judges": ["wildguard", "world"]}, judges=judges)
+    assert found.judging.first == "wildguard" and attacking.cfg(found, "crafts", "lora", 0)["judge"] == "world"
+
+
+def test_a_sweep_of_full_is_not_what_it_is_held_against(study):
+    swept = {"all": {"method": "full", "sweep": {"learning_rate": [1e-4, 1e-3]}}}  # comes first
+    found = study(arms=swept | {"mine" if k == "full" else k: v for k, v in STUDY["arms"].items()})
+    assert attacks.reference(found, "crafts") == "mine"
+
+
+def test_the_plan_of_several_defences_is_the_sum_of_theirs(study):
+    def flops(arms):
+        found = study({"arms": arms, "rank": None})
+        return next(s.flops for s in costs.stages(found, costs.shape_of(found.study.base)) if s.name == "attacks")
+
+    assert flops(["warp", "lora"]) == pytest.approx(flops(["warp"]) + flops(["lora"]))

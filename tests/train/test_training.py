@@ -15,6 +15,7 @@ from holdfast.evaluate import answers
 from holdfast.model import chat, folders, layers, machine
 from holdfast.record import container
 from holdfast.train import loop, progress
+from holdfast.train.beside import Beside
 from holdfast.warp.basis import random_orthogonal
 from holdfast.warp.optimizer import RotatedAdamW, Rotation
 
@@ -339,3 +340,65 @@ def test_weights_that_the_last_step_made_no_numbers_are_one_block(value, model, 
         )  # fmt: skip
     assert "model.norm.weight" in error.value.found and "0.25" in error.value.do
     assert not (tmp_path / "train.jsonl").exists()
+
+
+class Watched(torch.optim.SGD):
+    """Notes the norm of what it is given, and the rates."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=1e-3)
+        self.seen, self.rates = [], []
+
+    def step(self, closure=None):
+        grads = [p.grad for g in self.param_groups for p in g["params"] if p.grad is not None]
+        self.seen.append(float(torch.stack([g.norm() for g in grads]).norm()))
+        self.rates.append(self.param_groups[0]["lr"])
+        return super().step(closure)
+
+
+def test_who_clips_itself_is_given_the_whole_gradient(model, tokenizer, encoded, tmp_path):
+    found = []
+    for itself in (False, True):
+        watched = Watched(model.parameters())
+        loop.train(
+            model, tokenizer, encoded, dataclasses.replace(SETTINGS, epochs=1, max_grad_norm=1e-3), seed=0,
+            log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c", identity="x", optimizer=watched,
+            clips_itself=itself,
+        )  # fmt: skip
+        found.append(max(watched.seen))
+    assert found[0] <= 1.001e-3 < 0.1 < found[1]
+
+
+def test_the_rate_rises_for_as_long_as_was_asked(model, tokenizer, encoded, tmp_path):
+    watched = Watched(model.parameters())
+    settings = dataclasses.replace(SETTINGS, epochs=8, batch_size=len(encoded), warmup_fraction=0.5)
+    loop.train(model, tokenizer, encoded, settings, seed=0, log_file=tmp_path / "t.jsonl", checkpoints=tmp_path / "c",
+               identity="x", optimizer=watched)  # fmt: skip
+    assert watched.rates[:5] == pytest.approx([0, 0.25e-3, 0.5e-3, 0.75e-3, 1e-3])
+
+
+class Looking(Beside):
+    """What a method is given: the rows of every step, and whether the model trains."""
+
+    def __init__(self):
+        self.rows, self.training = [], []
+
+    def batches(self, batches, step):
+        self.rows.append([tuple(r) for b in batches for r in b["input_ids"].tolist()])
+        return batches
+
+    def before_step(self, model, step, steps):
+        self.training.append(model.training)
+
+
+def test_another_seed_is_another_order_and_a_model_trains_from_the_first_step_on(model, tokenizer, encoded, tmp_path):
+    found = []
+    for seed in (0, 0, 1):
+        looking = Looking()
+        loop.train(
+            model.eval(), tokenizer, encoded, SETTINGS, seed=seed, log_file=tmp_path / "t.jsonl",
+            checkpoints=tmp_path / "c", identity="x", beside=looking,
+        )  # fmt: skip
+        assert all(looking.training)
+        found.append(looking.rows)
+    assert found[0] == found[1] != found[2]

@@ -70,8 +70,8 @@ def _of_arm(arm: Group, aligned: Group) -> tuple[list[dict[str, Any]], float]:
     clusters, categories = np.array(arm.cluster(sets)), np.array(arm.categories[names.HAZARD])
     shares, clusters, categories = shares[had], clusters[had], categories[had]
     rows = []
-    for category in (ALL, *sorted(set(categories))):
-        here = np.full(len(shares), True) if category == ALL else categories == category
+    everything = np.full(len(shares), True)  # a category may be called as they are all together
+    for category, here in ((ALL, everything), *((c, categories == c) for c in sorted(set(categories)))):
         graded = not bool(np.isin(shares, (0, 1)).all())
         found = rate(LOST, shares[here].tolist(), clusters[here].tolist(), graded=graded)
         rows.append({"task": arm.task, "arm": arm.arm, "category": category, **found, **arm.counts()})

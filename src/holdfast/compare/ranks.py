@@ -75,8 +75,8 @@ def rows(
     by_unit = ranks.mean(axis=0)
     mean = by_unit.mean(axis=0)
     told = {
-        "families": len(shared), "tasks": len(areas), **next(iter(next(iter(groups.values())).values())).counts(),
-        "p": friedman(blocks),
+        "families": len(shared), "tasks": len(areas), "p": friedman(blocks),
+        **next(iter(found.values()))[shared[0]].mixed["area"].beside.counts(),
         "critical_difference": critical_difference(len(shared), len(blocks)),
     }  # fmt: skip
     out = []

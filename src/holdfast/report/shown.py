@@ -293,11 +293,12 @@ def forgotten(rows: list[Row]) -> list[Row]:
     one category, or none."""
     out = []
     for task in dict.fromkeys(r["task"] for r in rows):
-        mine = {(r["arm"], r["category"]): r for r in rows if r["task"] == task}
-        categories = list(dict.fromkeys(c for _, c in mine))
+        of_task = [r for r in rows if r["task"] == task]
+        mine = {(r["arm"], r["category"]): r for r in reversed(of_task)}  # `all` is the first, if a category has its name
+        categories = list(dict.fromkeys(r["category"] for r in of_task))
         if len(categories) <= 2:  # `all`, and what is the same
             continue
-        arms = dict.fromkeys(arm for arm, _ in mine)
+        arms = dict.fromkeys(r["arm"] for r in of_task)
         lines = [
             {"task": task, "arm": arm, "cells": [_lost(mine.get((arm, c))) for c in categories],
              "p": mine[arm, ALL]["p_holm"], "p_text": f"{float(mine[arm, ALL]['p_holm']):.2g}"}

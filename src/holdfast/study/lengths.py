@@ -127,8 +127,9 @@ def _beside(study: resolve.Resolved, kind: str) -> set[int]:
     s, out = study.study, set()
     for arm in [a for a in study.arms.values() if a.kind == "train"]:
         method = registry.load(arm.method)
-        if kind in method.NEEDS and (hasattr(method, "rows") or hasattr(method, "beside")):
-            out |= {s.tasks[t].training.max_length for t, own in arm.settings.items() if own.get("mix") != 0}
+        if kind in method.NEEDS and any(hasattr(method, hook) for hook in ("rows", "beside", "prelude")):
+            taken = [t for t, own in arm.settings.items() if 0 not in (own.get("mix"), own.get("tune_rows"))]
+            out |= {s.tasks[t].training.max_length for t in taken}
     if kind == "preferences":
         out |= {t.training.max_length for t in s.tasks.values() if t.harmful_fraction}
         out |= {s.unaligned.training.max_length} if study.trains_twin else set()

@@ -133,7 +133,7 @@ def run(
             phase_name: str,
         ) -> None:
             """Train on other rows before the task; killed halfway it starts again."""
-            earlier = chat.encode_rows(tokenizer, rows)
+            earlier = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])
             loop.train(
                 model, tokenizer, earlier, phase, seed=cfg["seed"],
                 log_file=log_file.with_name(names.PRELUDE),
