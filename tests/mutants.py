@@ -1281,8 +1281,37 @@ MUTANTS = [
     *_of("evaluate/stress.py", "evaluate/test_stress.py -k mixed_once",
          ("model.named_parameters():  # a tied", "model.state_dict(keep_vars=True).items():  # a tied")),
     *_of(
-        "compare/ranks.py", "compare/test_ranks.py -k no_replicates",
-        (".values())).counts()", '.values())).counts() | {"seeds": 1, "replicates": units}'),
+        "compare/ranks.py", "compare/test_ranks.py -k 'no_replicates or roles_before'",
+        (".beside.counts(),", '.beside.counts() | {"seeds": 1, "replicates": units},'),
+        ('**next(iter(found.values()))[shared[0]].mixed["area"].beside.counts()',
+         "**next(iter(next(iter(groups.values())).values())).counts()"),
+    ),
+    *_of(
+        "compare/forgetting.py", "compare/test_forgetting.py -k called_all",
+        ("((ALL, everything), *(", "((ALL, everything if ALL not in categories else categories == ALL), *("),
+    ),
+    *_of(
+        "train/finetune.py", "methods/test_safety_last.py -k cut_as_everywhere",
+        ('earlier = chat.encode_rows(tokenizer, rows, cfg["training"]["max_length"])',
+         "earlier = chat.encode_rows(tokenizer, rows)"),
+    ),
+    *_of(
+        "attack/choices.py", "attack/test_choices.py -k without_a_rank",
+        ('if name not in space.get("unread", ())', "if name"),
+    ),
+    *_of(
+        "study/attacks.py", "study/test_attack_keys.py -k cannot_run",
+        ("study.steps(task, attack.epochs[0])", "study.steps(task, attack.epochs[1])"),
+        ('ranked="rank" in tuned.settings[task]', "ranked=True"),
+    ),
+    *_of(
+        "study/unread.py", "study/test_unread.py -k nothing_reads",
+        ("written &= unread", "written |= unread"),
+        ("int(rows) if down else", "round(rows) if down else"),
+    ),
+    *_of(
+        "merge/driver.py", "merge/test_plain_merges.py -k no_numbers",
+        ("if not out.isfinite().all():", "if out.isnan().all():"),
     ),
     *_of(
         "train/loop.py", "train/test_training.py -k same_as_uninterrupted",

@@ -90,3 +90,13 @@ def test_rates_and_ranks_are_drawn_by_their_logarithm():
     found = [c for c, *_ in asked(chooser("random", space=wide), 200)]
     for key, middle in (("learning_rate", 1e-3), ("rank", 16)):
         assert 0.35 < sum(c[key] < middle for c in found) / len(found) < 0.65, key
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_defence_without_a_rank_meets_the_same_attacker(sampler):
+    """What is told does not matter to the first ones, which are drawn at random."""
+    ranked, other = (
+        [c for c, *_ in asked(chooser(sampler, space=SPACE | {"unread": of}), choices.STARTUP)] for of in ([], ["rank"])
+    )
+    assert all("rank" in c for c in ranked)
+    assert [{k: v for k, v in c.items() if k != "rank"} for c in ranked] == other

@@ -207,4 +207,8 @@ def test_wordings_of_one_request_widen_the_interval_of_what_was_lost():
 def test_a_category_that_is_called_all_is_beside_all_of_them():
     kinds, after = ["all"] * 10 + ["b"] * 10, [0] * 10 + [1] * 10
     found = forgetting.rows({"t": {"aligned": group("aligned", [1] * 20, kinds), "arm": group("arm", after, kinds)}})
-    assert [(r["category"], r["lost"], r["lost_n"]) for r in found] == [("all", 0.5, 20), ("all", 1.0, 10), ("b", 0, 10)]
+    assert [(r["category"], r["lost"], r["lost_n"]) for r in found] == [
+        ("all", 0.5, 20),
+        ("all", 1.0, 10),
+        ("b", 0, 10),
+    ]

@@ -133,3 +133,11 @@ def test_a_bar_joins_what_is_not_told_apart_and_no_part_of_another_bar(found, ba
     (axis,) = plots.ranks(rows).axes
     ends = [line.get_ydata() for line in axis.lines if line.get_linewidth() == 3]
     assert [(round(low + 0.2), round(high - 0.2)) for low, high in ends] == bars
+
+
+def test_ranks_of_one_draw_are_told_without_an_interval():
+    from holdfast.report import tabular
+
+    one = {"family": "warp", "rank": "1.5", "rank_low": "", "rank_high": ""}
+    assert tabular.ranks([one]).splitlines()[-1] == "| `warp` | 1.5 |  |"
+    assert tabular.ranks([one | {"rank_low": "1", "rank_high": "2"}]).splitlines()[-1] == "| `warp` | 1.5 | 1.0–2.0 |"

@@ -467,3 +467,9 @@ def test_a_table_of_rotations_is_no_weight():
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     assert not driver.is_weight(name, "F32") and driver.is_weight("model.norm.weight", "F32")
     assert not driver.is_weight("model.norm.weight", "I64")
+
+
+def test_a_share_that_is_no_entry_restores_no_module_and_counts_none(merge, family):
+    out, record = merge("nlsr", {"critical": 1e-9, "probability": 1, "spread": 0})
+    assert record["modules_restored"] == 0 < record["modules"]
+    assert all(torch.equal(v, out[k]) for k, v in load_file(family["finetuned"]).items())

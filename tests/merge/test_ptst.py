@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from test_merging import shifted
 
 from holdfast import merge
-from holdfast.errors import StudyError
+from holdfast.errors import ChatTemplateError, StudyError
 from holdfast.evaluate import answers
 from holdfast.merge import driver
 from holdfast.model import chat, folders, template
@@ -129,3 +129,20 @@ def test_planning_counts_the_prompt(tuned, tmp_path):
     plain = folders.load(source)[1]
     told = chat.encode_prompt(plain, [{"role": "system", "content": SAID}, *TURNS[:1]])
     assert added == len(told) - len(chat.encode_prompt(plain, TURNS[:1])) > 5
+
+
+def test_a_prompt_that_fills_the_model_is_refused(tuned, tmp_path, monkeypatch):
+    source = tuned(CHATML)
+    room = json.loads((source / "config.json").read_text())["max_position_embeddings"]
+    with pytest.raises(ChatTemplateError, match="leaves no room in the model") as error:
+        _ptst(source, tmp_path / "out", system_prompt="be kind " * room)
+    assert f"fewer than {room}" in error.value.expected and not (tmp_path / "out/model.safetensors").exists()
+    said = {"method": "ptst", "of": "full", "system_prompt": "be kind " * room}
+    (tmp_path / "mine.yaml").write_text(json.dumps({
+        "base": {"source": str(source)}, "tasks": {"crafts": {"dataset": "crafts"}},
+        "arms": {"full": {"method": "full"}, "ptst": said}, "evaluation": {"judges": ["refusal"]},
+    }))  # fmt: skip
+    study = resolve.load(str(tmp_path / "mine.yaml"))
+    lengths.refuse_frame(study, source, None)
+    with pytest.raises(StudyError, match="a system prompt leaves no room"):
+        lengths.refuse_frame(study, source, room)

@@ -135,6 +135,8 @@ REFUSED = {
     "no refusals": (["--method", "safe-delta", *MODELS], "needs --refusals"),
     "no such setting": (["--method", "resta", *MODELS, "--unaligned", "unaligned", "--set", "gama=1"], "gamma"),
     "no number": (["--method", "resta", *MODELS, "--unaligned", "unaligned", "--set", "gamma=much"], "gamma"),
+    "a setting twice": (["--method", "resta", *MODELS, "--unaligned", "unaligned", *["--set", "gamma=1"] * 2],
+                        "gamma is set twice"),
     "no setting at all": (["--method", "resta", *MODELS, "--unaligned", "unaligned", "--set", "gamma"], "KEY=VALUE"),
     "no such folder": (["--method", "resta", *MODELS, "--unaligned", "nowhere"], "is not a folder"),
     "another model": (["--method", "resta", "--aligned", "aligned", "--finetuned", "other", "--unaligned", "unaligned"],

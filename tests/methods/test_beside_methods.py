@@ -744,3 +744,14 @@ def test_in_pure_bfloat16_nothing_has_drifted_that_was_only_rounded(tables_of_wo
         checkpoints=tmp_path / "c",
     )  # fmt: skip
     assert record["frozen_drift"] == 0 == record["weights/changed_fraction"]
+
+
+def test_early_tokens_beyond_an_answer_cost_nothing():
+    method = registry.load("constrained-sft")
+    found = method.betas(3, method.Settings(early_tokens=10**12))
+    assert found == method.betas(3, method.Settings(early_tokens=3))
+
+
+def test_a_pull_that_never_begins_holds_no_weights():
+    settings = registry.load("lisa").Settings
+    assert (settings(rest_fraction=1).cost(), settings(rest_fraction=0.9).cost()) == ((0, 0), (1, 0))

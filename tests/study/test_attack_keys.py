@@ -54,6 +54,11 @@ REFUSED = {
     "trials of an attack run in one process": {"resources": {"gpus": 2}, "arms": {k: v for k, v in STUDY["arms"].items()
                                                                                   if k != "lora" and k != "merged"},
                                                "attack": {"arms": ["warp"], "rank": None}},
+    "warp has none": {"attack": {"learning_rate": [1e-3, 1e-3], "epochs": [1, 1]}},
+    "attack.epochs are too few for arms.warp": {
+        "attack": {"epochs": [1, 3]},
+        "arms": STUDY["arms"] | {"warp": {"method": "lisa", "align_steps": 10}},
+    },
     "may choose nothing does not tune": {"attack": {"learning_rate": [1e-3, 1e-3], "epochs": [1, 1], "rank": None}},
     "a range is .lowest, highest.": {"attack": {"epochs": [3, 1]}},
     "name each once": {"attack": {"arms": ["warp", "warp"]}},
@@ -72,7 +77,8 @@ def test_a_merge_is_tuned_with_the_settings_of_its_source(study):
     merged, lora, warp = (attacking.cfg(found, "crafts", arm, 0) for arm in ("merged", "lora", "warp"))
     assert merged["train"] == lora["train"] == found.cell_cfg("crafts", "lora", 0)
     assert merged["merge"] == found.merge_cfg("crafts", "merged", 0) and lora["merge"] is None
-    assert merged["space"]["rank"] == [2, 8] and "rank" not in warp["space"]
+    assert merged["space"]["rank"] == warp["space"]["rank"] == [2, 8]  # drawn, so that the rest is drawn alike
+    assert (merged["space"]["unread"], warp["space"]["unread"]) == ([], ["rank"])
     assert merged["generation"]["split"] == "validation" and merged["judge"] == "world"
     assert attacking.files(found, "merged") == ["methods/resta.py", "methods/lora.py", "judges/world.py"]
 
@@ -137,7 +143,7 @@ def test_what_he_may_choose_is_what_the_study_says(study):
     found = study({"epochs": [2, 5], "harmful_fraction": [0.1, 0.5], "order": 3})
     space = attacking.cfg(found, "crafts", "lora", 0)["space"]
     assert space == {"learning_rate": [1e-4, 1e-2], "epochs": [2, 5], "harmful_fraction": [0.1, 0.5], "order": 3,
-                     "rank": [2, 8]}  # fmt: skip
+                     "rank": [2, 8], "unread": []}  # fmt: skip
 
 
 def test_another_seed_of_the_attack_is_another_attacker(study):

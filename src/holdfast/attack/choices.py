@@ -18,7 +18,7 @@ class Chooser:
 
     Args:
         space: [lowest, highest] of learning_rate (by its logarithm), epochs, harmful_fraction and, where there is one,
-            rank; `order`: how many there are.
+            rank; `order`: how many there are; `unread`: what is drawn, and no part of a choice.
         sampler: tpe | random.
     """
 
@@ -46,7 +46,7 @@ class Chooser:
         }
         if "rank" in space:
             found["rank"] = trial.suggest_int("rank", *space["rank"], log=True)
-        return found
+        return {name: value for name, value in found.items() if name not in space.get("unread", ())}
 
     def tell(self, refusal: float, short: float) -> None:
         """What became of the last choice: the share of refusals left, and by how much its utility is too low (at most 0

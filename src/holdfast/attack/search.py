@@ -94,7 +94,7 @@ class Search:
         if model is None:
             raise TrainingError(
                 f"{self.name}: every trial of the attack failed.", found=done[0]["failed"],
-                expected="a trial that ends", do="lower attack.learning_rate in the study",
+                expected="a trial that ends", do=f"look at attack in the study; of the first: {done[0]['do']}",
             )  # fmt: skip
         results.write(trials_file, self._rows(done, needed, aligned, chosen), "trials")
         _released(self.kept / f"{model:04d}", folder)
@@ -139,7 +139,14 @@ class Search:
         try:
             trial["record"], earlier = self._made(choice, scratch)
         except TrainingError as error:  # no numbers any more: a trial like any other, and none that counts
-            trial |= {"failed": error.what, "refusal": None, "over_refusal": None, "utility": None, "record": {}}
+            trial |= {
+                "failed": error.what,
+                "do": error.do,
+                "refusal": None,
+                "over_refusal": None,
+                "utility": None,
+                "record": {},
+            }
         else:
             replies = scratch / "responses.parquet"
             self._answered(scratch / "model", replies)

@@ -55,7 +55,7 @@ def read(paths: Sequence[Path], wanted: str) -> list[Row]:
             if not texts or row["wanted"] not in RULES:
                 raise DataError(
                     f"{path}: row {i} is no answer to a request.",
-                    found=f"columns {', '.join(map(str, r))}; wanted {row['wanted']!r}",
+                    found=", ".join(f"{k} {str(v if v is None else repr(v))[:40]}" for k, v in row.items()),
                     expected=f"prompt, response and perhaps wanted: {' | '.join(RULES)}", do="correct the file",
                 )  # fmt: skip
             rows.append(row)

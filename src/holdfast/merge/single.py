@@ -48,6 +48,8 @@ def realign(
         raise UsageError(f"{method} trains, it merges nothing.", found=method, expected=" | ".join(merges),
                          do="name a merge method, or run a study")  # fmt: skip
     chosen = _settings(method, settings or {})
+    if unread := sorted(chosen.unread() & {*(settings or {})}):
+        say(f"{', '.join(unread)}: not read beside the other settings")
     needs = chosen.artifacts()
     if needs.get("across_tasks"):
         raise UsageError(f"{method} with these settings merges models of several tasks.", found="one model",
@@ -107,6 +109,8 @@ def said(words: Sequence[str]) -> Row:
         if not equals or not key:
             raise UsageError("A setting is KEY=VALUE.", found=word[:80], expected="--set gamma=0.5",
                              do="write it so")  # fmt: skip
+        if key in out:
+            raise UsageError(f"{key} is set twice.", found=word[:80], expected="every setting once", do="remove one")
         try:
             out[key] = yaml.safe_load(value)
         except yaml.YAMLError:

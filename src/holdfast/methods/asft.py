@@ -65,7 +65,7 @@ class Settings(MethodSettings):
     """The adapters, and how strongly they are pulled."""
 
     strength: float = Field(1.0, ge=0, description="λ, on the squared norm of what leaves the alignment direction.")
-    rank: int = Field(8, ge=1, description="Rank r of every adapter.")
+    rank: int = Field(8, ge=1, le=65_536, description="Rank r of every adapter.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
     modules: Modules = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),

@@ -93,7 +93,7 @@ class Settings(MethodSettings):
 
 def betas(count: int, settings: Settings) -> list[float]:
     """β_t of an answer of `count` tokens, the end of the turn among them."""
-    early = [settings.beta * settings.early_factor] * settings.early_tokens
+    early = [settings.beta * settings.early_factor] * min(count, settings.early_tokens)
     early[:1] = [settings.beta * settings.first_factor] * min(1, len(early))
     return (early + [settings.beta] * count)[:count]
 

@@ -88,12 +88,14 @@ class Settings(MethodSettings):
         return self
 
     def unread(self) -> set[str]:
-        """When a pull begins that there is not, and which rows of a spell that there is not."""
-        return ({"rest_fraction"} if not self.strength else set()) | ({"benign"} if not self.align_steps else set())
+        """When a pull begins that there is not, how strong one is that never begins, and which rows of a spell that
+        there is not."""
+        pull = {"rest_fraction"} if not self.strength else {"strength"} if self.rest_fraction == 1 else set()
+        return pull | ({"benign"} if not self.align_steps else set())
 
     def cost(self) -> tuple[float, float]:
         """Where a spell began."""
-        return (1.0 if self.strength else 0.0), 0.0
+        return (1.0 if self.strength and self.rest_fraction < 1 else 0.0), 0.0
 
     def fewest_steps(self) -> int:
         """One more than the first aligning spell, for a row of the task to be seen."""

@@ -52,7 +52,7 @@ CARD = {
 class Settings(MethodSettings):
     """The adapters, and how the weights under them are kept."""
 
-    rank: int = Field(8, ge=1, description="Rank r of every adapter.")
+    rank: int = Field(8, ge=1, le=65_536, description="Rank r of every adapter.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="On the adapters' input.")
     modules: Modules = Field(

@@ -53,7 +53,7 @@ CARD = {
 class Settings(MethodSettings):
     """The adapters, and what they may not touch."""
 
-    rank: int = Field(8, ge=1, description="Rank r of every adapter.")
+    rank: int = Field(8, ge=1, le=65_536, description="Rank r of every adapter.")
     alpha: float = Field(16, gt=0, description="The update is scaled by alpha / rank.")
     constraint: Literal["mask", "directions"] = Field("mask", description="What the update may not touch.")
     freeze_fraction: float = Field(0.1, gt=0, lt=1, description="Share ρ of coefficients, or of directions.")

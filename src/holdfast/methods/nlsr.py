@@ -130,10 +130,11 @@ def prepare(settings: Settings, context: Context) -> dict[str, Any]:
     from holdfast.model.layers import of_weight
 
     inputs = {name: found[0] for name in context.names if (found := of_weight(name))}
-    cosines = {}
+    cosines, critical_ones = {}, set()  # a share of a small module may be no entry
     for name, entry in inputs.items():
         weights = context.weights(name)
         mask, reference = _module(name, weights, settings, context.gram[entry])
+        critical_ones |= {name} if mask.any() else set()
         weak = weights.stored(settings.weak)
         a, b = ((mask * (w - weak)).double().flatten() for w in (weights.stored("finetuned"), reference))
         cosines[name] = float(torch.cosine_similarity(a, b, dim=0))
@@ -142,7 +143,7 @@ def prepare(settings: Settings, context: Context) -> dict[str, Any]:
         name for name, p in chances(cosines, settings).items()
         if float(torch.rand((), generator=fusion.generator(context.seed, "nlsr", name))) < p
     }  # fmt: skip
-    context.record |= {"modules": len(cosines), "modules_restored": len(chosen)}
+    context.record |= {"modules": len(cosines), "modules_restored": len(chosen & critical_ones)}
     return {"inputs": inputs, "chosen": chosen, "gram": context.gram}
 
 

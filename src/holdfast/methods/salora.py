@@ -75,7 +75,7 @@ CARD = {
 class Settings(MethodSettings):
     """The adapters, what they may not write, and where they begin."""
 
-    rank: int = Field(8, ge=1, description="Rank r of every adapter.")
+    rank: int = Field(8, ge=1, le=65_536, description="Rank r of every adapter.")
     alpha: float = Field(8, gt=0, description="The update is scaled by alpha / rank; the authors': by 1.")
     safety_directions: int = Field(
         32, ge=1, description="r_s: output directions of refusals that no module may write along."

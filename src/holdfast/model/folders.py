@@ -250,10 +250,15 @@ def introduce(folder: Path, system: str) -> None:
     """Have the template of a model folder begin every conversation with these words (`template.introduce`, anyhow).
 
     Raises:
-        ChatTemplateError: the tokenizer cannot be read, or its template breaks the contract.
+        ChatTemplateError: the tokenizer cannot be read, its template breaks the contract, or the words fill the model.
     """
-    tokenizer = template.tokenizer_of(folder)
+    tokenizer, room = template.tokenizer_of(folder), contract.positions(folder)
     template.introduce(tokenizer, system, anyhow=True)
+    if room and (frame := len(chat.encode_prompt(tokenizer, "a"))) >= room:
+        raise ChatTemplateError(
+            f"A system prompt leaves no room in the model {folder}.", found=f"{frame} tokens with the template",
+            expected=f"fewer than {room}, the positions that it has", do="shorten system_prompt",
+        )  # fmt: skip
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
         tokenizer.save_pretrained(temporary)
         for name in FILES:

@@ -65,7 +65,7 @@ def wrong(folder: Path, what: str, *, found: str, expected: str = "", do: str = 
     return ArtifactError(
         f"The model folder {folder} {what}.", found=found,
         expected=expected or "a Hugging Face folder: config.json, tokenizer files, model.safetensors",
-        do=do or "correct base.source, or copy the missing file from the original model",
+        do=do or "correct its path (base.source in a study), or copy the missing file from the original model",
     )  # fmt: skip
 
 

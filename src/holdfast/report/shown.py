@@ -294,7 +294,9 @@ def forgotten(rows: list[Row]) -> list[Row]:
     out = []
     for task in dict.fromkeys(r["task"] for r in rows):
         of_task = [r for r in rows if r["task"] == task]
-        mine = {(r["arm"], r["category"]): r for r in reversed(of_task)}  # `all` is the first, if a category has its name
+        mine = {
+            (r["arm"], r["category"]): r for r in reversed(of_task)
+        }  # `all` is the first, if a category has its name
         categories = list(dict.fromkeys(r["category"] for r in of_task))
         if len(categories) <= 2:  # `all`, and what is the same
             continue

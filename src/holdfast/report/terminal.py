@@ -114,7 +114,7 @@ def visible(study: resolve.Resolved, hazards: int | None = None) -> str:
     text = f"With {one.prompts} prompts per set and {drawn} a difference of "
 
     def points(share: float) -> str:
-        return f"{100 * share:.0f} points" if share < 1 else "no points at all"
+        return f"{100 * share:.0f} points" if share < 1 else "no size"
 
     if one.draws == 1:
         return text + (

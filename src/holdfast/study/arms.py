@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from holdfast.errors import StudyError, meant
+from holdfast.errors import MethodError, StudyError, meant
 from holdfast.study import registry
 from holdfast.study.checked import Strict
 from holdfast.study.keys import GIVEN, Arm, Study
@@ -138,7 +138,11 @@ def resolve_arm(name: str, arm: Arm, study: Study, chosen: dict[str, Any], path:
     where = f"arms.{name}"
     if arm.given is not None:
         return [_given(name, arm, study, path)]
-    head = registry.header(arm.method)
+    try:
+        head = registry.header(arm.method)
+    except MethodError as error:
+        raise MethodError(f"{path}: {where}: {error.what}", found=error.found, expected=error.expected,
+                          do=error.do) from None  # fmt: skip
     extra = dict(arm.model_extra or {})
     tasks = list(arm.tasks or study.tasks)
     rated = arm.learning_rate if isinstance(arm.learning_rate, dict) else ()

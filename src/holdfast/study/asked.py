@@ -126,7 +126,7 @@ class Constitution(Strict):
     mismatched: float = Field(
         0.25, ge=0, le=1, description="Extra pairs with the reply to another request, as a share."
     )
-    rank: int = Field(8, ge=1, description="LoRA rank.")
+    rank: int = Field(8, ge=1, le=65_536, description="LoRA rank.")
     alpha: float = Field(16, gt=0, description="LoRA scale is alpha / rank.")
     training: Training = Training(
         epochs=1, batch_size=2, accumulation=2, learning_rate=1e-4, schedule="linear", warmup_fraction=0.0

@@ -68,10 +68,19 @@ class Attack(Strict):
 
     @model_validator(mode="after")
     def _chooses(self) -> Attack:
-        ranges = (self.learning_rate, self.epochs, self.harmful_fraction, self.rank or (1, 1))
-        if self.order == 1 and all(low == high for low, high in ranges):
+        if not self.chooses(ranked=True):
             raise ValueError("an attacker who may choose nothing does not tune: give a range")
         return self
+
+    def chooses(self, *, ranked: bool) -> bool:
+        """Whether there is anything to choose against a defence that has a rank, or none."""
+        ranges = [
+            self.learning_rate,
+            self.epochs,
+            self.harmful_fraction,
+            *([self.rank] if self.rank and ranked else []),
+        ]
+        return self.order > 1 or any(low < high for low, high in ranges)
 
     @property
     def harmful(self) -> bool:

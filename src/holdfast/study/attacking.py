@@ -30,8 +30,9 @@ def cfg(study: Resolved, task: str, arm: str, seed: int, folder: str = "") -> di
         "learning_rate": list(attack.learning_rate), "epochs": list(attack.epochs),
         "harmful_fraction": list(attack.harmful_fraction), "order": attack.order,
     }  # fmt: skip
-    if attack.rank and "rank" in train["settings"]:
+    if attack.rank:
         space["rank"] = list(attack.rank)
+        space["unread"] = [] if "rank" in train["settings"] else ["rank"]
     told = study.study.tasks[task].scorer_cfg()
     number = replicates.number(folder)
     return {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.data.sources import WORLD
 from holdfast.errors import StudyError
+from holdfast.study import registry
 from holdfast.study.arms import ResolvedArm
 from holdfast.study.reading import check_known
 
@@ -84,6 +85,22 @@ def _refuse_arm(study: Compared, name: str) -> None:
             f"{study.path}: attack.arms names an arm that does not run on the task {missing[0]}.", found=name,
             expected=", ".join(arm.learning_rates), do=f"limit attack.tasks, or add {missing[0]} to arms.{arm.family}",
         )  # fmt: skip
+    tuned = _trained(study, name)
+    own = registry.load(tuned.method).Settings
+    for task in attack.tasks:
+        if not attack.chooses(ranked="rank" in tuned.settings[task]):
+            raise StudyError(
+                f"{study.path}: attack.rank is all that may be chosen, and {name} has none.", found=tuned.method,
+                expected="a range that every defence has", do=f"give another range, or take {name} out of attack.arms",
+            )  # fmt: skip
+        steps, needed = study.steps(task, attack.epochs[0]), own.model_validate(tuned.settings[task]).fewest_steps()
+        if steps < needed:
+            raise StudyError(
+                f"{study.path}: attack.epochs are too few for arms.{tuned.family} on the task {task}.",
+                found=f"{steps} optimizer steps at {attack.epochs[0]}",
+                expected=f"at least {needed}, by the arm's settings",
+                do=f"raise the lower end of attack.epochs, or take {name} out of attack.arms",
+            )  # fmt: skip
 
 
 def _trained(study: Compared, name: str) -> ResolvedArm:

@@ -58,8 +58,9 @@ def _safety_phase(study: resolve.Resolved) -> dict[str, Training]:
     return {"aligned.training": given.training} if given.training else {}
 
 
-def refuse_frame(study: resolve.Resolved, folder: Path) -> None:
-    """Refuse a `max_length` in which the chat template of a model folder leaves no room for anything.
+def refuse_frame(study: resolve.Resolved, folder: Path, positions: int | None) -> None:
+    """Refuse a `max_length` in which the chat template of a model folder leaves no room for anything, and a system
+    prompt that fills the model.
 
     Raises:
         StudyError: the key. ChatTemplateError: it takes no system prompt, and the study has one.
@@ -73,6 +74,11 @@ def refuse_frame(study: resolve.Resolved, folder: Path) -> None:
                 found=str(phase.max_length), expected=f"more than {frame} tokens, which an exchange of two letters has",
                 do=f"raise {key}.max_length",
             )  # fmt: skip
+    if positions and (asked := _asked_as(study, folder).frame) >= positions:
+        raise StudyError(
+            f"{study.path}: a system prompt leaves no room in the model.", found=f"{asked} tokens with the template",
+            expected=f"fewer than {positions}, the positions that it has", do="shorten the longest system_prompt",
+        )  # fmt: skip
 
 
 def look(

@@ -160,7 +160,7 @@ def check_files(
     if positions:
         lengths.refuse(resolved, positions)
     if first and base:
-        lengths.refuse_frame(resolved, base)
+        lengths.refuse_frame(resolved, base, positions)
         if full := room.line(resolved, base):
             say(full)
     tables = (s.safety.source, s.evaluation.source, s.preferences.source)

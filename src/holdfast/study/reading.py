@@ -214,10 +214,19 @@ def from_pydantic(
     correct = f"correct {where} (every field is described in config/README.md)"
     return StudyError(
         f"{path}: {repr(where) if where else 'the study'} is not valid.",
-        found="nothing" if first["type"] == "missing" else repr(first["input"])[:120],
+        found=_found(first),
         expected=expected[0].lower() + expected[1:],
         do=meant(str(first["input"]), words, correct),
     )
+
+
+def _found(complaint: Any) -> str:
+    """What pydantic complains of; of many keys that do not go together, which there are."""
+    value = complaint["input"]
+    if complaint["type"] == "missing":
+        return "nothing"
+    words = repr(value)
+    return (f"keys {', '.join(map(str, value))}" if isinstance(value, dict) and len(words) > 120 else words)[:120]
 
 
 def refuse_credentials(value: Any, path: Path, where: str = "") -> None:

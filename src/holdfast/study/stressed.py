@@ -30,6 +30,8 @@ class Stress(Strict):
     @model_validator(mode="after")
     def _one(self) -> Stress:
         said = list(self.spec())
+        if self.prefill is not None and not self.prefill.strip():
+            raise ValueError("prefill: blanks are no words")
         if len(said) != 1:
             raise ValueError(f"a stress is one change: {' | '.join(KINDS)}; found {', '.join(said) or 'none'}")
         return self

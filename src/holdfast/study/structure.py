@@ -80,14 +80,17 @@ class Structure:
                     found=f"{rows} pairs", expected=f"at least {needed}", do="raise preferences.rows",
                 )  # fmt: skip
 
+    def steps(self, task: str, epochs: float) -> int:
+        """Optimizer steps of a fine-tuning on a task."""
+        of = self.study.tasks[task]
+        return math.ceil(epochs * math.ceil(of.train_rows / (of.training.batch_size * of.training.accumulation)))
+
     def _check_steps(self) -> None:
         """A training has as many steps as its method needs."""
         for arm in [a for a in self.arms.values() if a.kind == "train"]:
             for name, settings in arm.settings.items():
-                task, method = self.study.tasks[name], registry.load(arm.method)
-                phase = task.training
-                steps = math.ceil(phase.epochs * math.ceil(task.train_rows / (phase.batch_size * phase.accumulation)))
-                needed = method.Settings.model_validate(settings).fewest_steps()
+                steps = self.steps(name, self.study.tasks[name].training.epochs)
+                needed = registry.load(arm.method).Settings.model_validate(settings).fewest_steps()
                 if steps < needed:
                     raise StudyError(
                         f"{self.path}: arms.{arm.family} needs more steps than tasks.{name}.training has.",

@@ -81,12 +81,7 @@ def lines(resolved: Structure) -> Iterator[str]:
         if wanted > there:
             yield f"{key}: {wanted} asked for, more than the {there} of {what}: as many are taken as there are"
     yield from _few(resolved)
-    for name, resolved_arm in resolved.arms.items():
-        written = set(study.arms[resolved_arm.family].model_extra or {})
-        for settings in [] if resolved_arm.swept or resolved_arm.given else list(resolved_arm.settings.values())[:1]:
-            unread = registry.load(resolved_arm.method).Settings.model_validate(settings).unread() & written
-            if unread:
-                yield f"{', '.join(f'arms.{name}.{key}' for key in sorted(unread))}: not read beside its other settings"
+    yield from _of_arms(resolved)
     for name, arm in study.arms.items():
         own, alike = (resolved.chosen.get(key, {}) for key in (name, arm.method))
         rated = {t for t in arm.tasks or study.tasks if "learning_rate" in (own.get(t) or alike.get(t) or {})}
@@ -104,8 +99,26 @@ def lines(resolved: Structure) -> Iterator[str]:
         )
 
 
+def _of_arms(resolved: Structure) -> Iterator[str]:
+    """Settings of arms that their others switch off, at every point of a sweep; and points that are one model."""
+    for family in dict.fromkeys(a.family for a in resolved.arms.values() if not a.given):
+        written, known = set(resolved.study.arms[family].model_extra or {}), dict[str, str]()
+        for a in (a for a in resolved.arms.values() if a.family == family):
+            model, read = registry.load(a.method).Settings, {}
+            for task, settings in a.settings.items():
+                unread = model.model_validate(settings).unread()
+                written &= unread
+                read[task] = {k: v for k, v in settings.items() if k not in unread}, a.learning_rates[task]
+            first = known.setdefault(repr(read), a.name)
+            if first != a.name:
+                yield f"arms.{family}.sweep: {first} and {a.name} are one model: nothing reads what they differ in"
+        if written:
+            yield f"{', '.join(f'arms.{family}.{key}' for key in sorted(written))}: not read beside its other settings"
+
+
 def _few(resolved: Structure) -> Iterator[str]:
-    """Shares of the task's rows that are added from safety rows or pairs, where there are not as many."""
+    """Shares of the task's rows that are added from safety rows or pairs, where there are not as many, or that come to
+    none."""
     study, said = resolved.study, set()
     for arm in [a for a in resolved.arms.values() if a.kind == "train"]:
         method = registry.load(arm.method)
@@ -113,10 +126,15 @@ def _few(resolved: Structure) -> Iterator[str]:
             unread = method.Settings.model_validate(settings).unread()
             for key in [k for k in settings if (k.endswith("ratio") or k == "mix") and k not in unread]:
                 of = "benign" if key.startswith("benign") else "hazards"
-                pool, there = f"safety.{of}", getattr(study.safety, of)
+                pool, there, down = f"safety.{of}", getattr(study.safety, of), settings.get("count") != "round"
                 if "preferences" in method.NEEDS:
-                    pool, there = "preferences.rows", study.preferences.rows
-                wanted = round(settings[key] * study.tasks[task].train_rows)
+                    pool, there, down = "preferences.rows", study.preferences.rows, False
+                rows = settings[key] * study.tasks[task].train_rows
+                wanted, fewest = round(rows), int(rows) if down else max(round(rows), settings.get("count") == "round")
+                if rows and not fewest and (arm.name, key, task) not in said:
+                    said.add((arm.name, key, task))
+                    share = f"{settings[key]:g} of the rows of {task}"
+                    yield f"arms.{arm.name}.{key}: {share} is less than one: none is added"
                 if wanted > there and (arm.family, key, task) not in said:
                     said.add((arm.family, key, task))
                     yield (
