@@ -139,14 +139,8 @@ class Search:
         try:
             trial["record"], earlier = self._made(choice, scratch)
         except TrainingError as error:  # no numbers any more: a trial like any other, and none that counts
-            trial |= {
-                "failed": error.what,
-                "do": error.do,
-                "refusal": None,
-                "over_refusal": None,
-                "utility": None,
-                "record": {},
-            }
+            trial |= {"failed": error.what, "do": error.do, "record": {}}
+            trial |= dict.fromkeys(("refusal", "over_refusal", "utility"))
         else:
             replies = scratch / "responses.parquet"
             self._answered(scratch / "model", replies)

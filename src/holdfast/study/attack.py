@@ -74,12 +74,8 @@ class Attack(Strict):
 
     def chooses(self, *, ranked: bool) -> bool:
         """Whether there is anything to choose against a defence that has a rank, or none."""
-        ranges = [
-            self.learning_rate,
-            self.epochs,
-            self.harmful_fraction,
-            *([self.rank] if self.rank and ranked else []),
-        ]
+        ranges: list[tuple[float, float]] = [self.learning_rate, self.epochs, self.harmful_fraction]
+        ranges += [self.rank] if self.rank and ranked else []
         return self.order > 1 or any(low < high for low, high in ranges)
 
     @property
