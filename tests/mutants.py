@@ -1307,7 +1307,7 @@ MUTANTS = [
     *_of(
         "study/unread.py", "study/test_unread.py -k nothing_reads",
         ("written &= unread", "written |= unread"),
-        ("int(rows) if down else", "round(rows) if down else"),
+        ("getattr(study.safety, of), math.floor", "getattr(study.safety, of), round"),
     ),
     *_of(
         "merge/driver.py", "merge/test_plain_merges.py -k no_numbers",

@@ -3,8 +3,9 @@ rows come from, and learning rates that were left to defaults of another model."
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pydantic import BaseModel
 
@@ -120,18 +121,19 @@ def _few(resolved: Structure) -> Iterator[str]:
     """Shares of the task's rows that are added from safety rows or pairs, where there are not as many, or that come to
     none."""
     study, said = resolved.study, set()
+    counted: Callable[[float], int]  # how a share becomes rows
     for arm in [a for a in resolved.arms.values() if a.kind == "train"]:
         method = registry.load(arm.method)
         for task, settings in arm.settings.items():
             unread = method.Settings.model_validate(settings).unread()
             for key in [k for k in settings if (k.endswith("ratio") or k == "mix") and k not in unread]:
                 of = "benign" if key.startswith("benign") else "hazards"
-                pool, there, down = f"safety.{of}", getattr(study.safety, of), settings.get("count") != "round"
+                pool, there, counted = f"safety.{of}", getattr(study.safety, of), math.floor
                 if "preferences" in method.NEEDS:
-                    pool, there, down = "preferences.rows", study.preferences.rows, False
+                    pool, there, counted = "preferences.rows", study.preferences.rows, round
                 rows = settings[key] * study.tasks[task].train_rows
-                wanted, fewest = round(rows), int(rows) if down else max(round(rows), settings.get("count") == "round")
-                if rows and not fewest and (arm.name, key, task) not in said:
+                wanted, one = round(rows), settings.get("count") == "round"  # which is one row at least
+                if rows and not counted(rows) and not one and (arm.name, key, task) not in said:
                     said.add((arm.name, key, task))
                     share = f"{settings[key]:g} of the rows of {task}"
                     yield f"arms.{arm.name}.{key}: {share} is less than one: none is added"
